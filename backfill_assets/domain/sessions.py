@@ -95,6 +95,11 @@ class Calendar:
         return self.sessions[i - 1] if i > 0 else None
 
 
+def horizon(today: date) -> date:
+    """How far ahead calendars are laid out: the end of next year, so that a year's calendars are all alike."""
+    return date(today.year + 1, 12, 31)
+
+
 @lru_cache(maxsize=32)
 def calendar(kind: Kind, span: DayRange) -> Calendar:
     """The calendar of a kind of market over a span of days.

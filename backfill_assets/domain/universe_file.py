@@ -33,8 +33,11 @@ _MARKET = re.compile(r"[a-z][a-z0-9_]{0,29}")
 _EARLIEST = date(1970, 1, 1)
 
 
-def parse_universe(text: str, source: str) -> Universe:
-    """A universe from YAML text; `source` names the file in messages. Raises UniverseMistake with file and line."""
+def parse_universe(text: str, source: str, today: date) -> Universe:
+    """A universe from YAML text; `source` names the file in messages, no market may start after `today`.
+
+    Raises UniverseMistake with file and line.
+    """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -44,12 +47,13 @@ def parse_universe(text: str, source: str) -> Universe:
         raise UniverseMistake(f"{source}: not valid YAML; it holds characters that no text file has.") from None
     if root is None:
         raise UniverseMistake(f"{source} is empty; it needs `markets:` with at least one market.")
-    return _Reader(source).universe(root)
+    return _Reader(source, today).universe(root)
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
     source: str
+    today: date
 
     def fail(self, node: Node, sentence: str) -> NoReturn:
         raise UniverseMistake(f"{self.source}, line {node.start_mark.line + 1}: {sentence}")
@@ -132,6 +136,8 @@ class _Reader:
             self.fail(node, f"start {text!r} is not a date like 2024-01-02.")
         if day < _EARLIEST:
             self.fail(node, f"start {text} lies before {_EARLIEST}.")
+        if day > self.today:
+            self.fail(node, f"start {text} lies in the future.")
         return day
 
     def mapping(self, node: Node, what: str, allowed: tuple[str, ...]) -> dict[str, Node]:

@@ -1,0 +1,38 @@
+"""Which PostgreSQL the platform uses, and making it ready.
+
+What lives here: the choice between DATABASE_URL and the embedded server. What does not: driving that server, migrations.
+"""
+
+from __future__ import annotations
+
+from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
+from backfill_assets.adapters.settings import Settings
+
+
+def embedded(settings: Settings) -> EmbeddedPostgres:
+    """The embedded server of the data folder, running or not."""
+    return EmbeddedPostgres(settings.data)
+
+
+def locate(settings: Settings) -> str:
+    """The URL of the database; the embedded server is started where DATABASE_URL names none.
+
+    Raises EmbeddedServerError.
+    """
+    return settings.database_url or embedded(settings).url()
+
+
+def ready(settings: Settings) -> str:
+    """The URL of a database whose market tables are current: the embedded one is brought up to date by itself.
+
+    Raises EmbeddedServerError, DatabaseUnavailable, SchemaBehind (a database of the user's is never changed unasked).
+    """
+    # Alembic takes a while to import, and the URL alone is asked for often.
+    from backfill_assets.adapters.store import schema  # noqa: PLC0415
+
+    url = locate(settings)
+    if settings.database_url is None:
+        schema.upgrade(url)
+    else:
+        schema.require_current(url)
+    return url

@@ -1,0 +1,179 @@
+"""The vendor's JSON, read into the bar frame.
+
+What lives here: the shapes of answers, as the vendor spells them, and their translation. What does not: requests, and
+what makes bars storable (order, range, doubles): bars are handed on as they came, for the domain to judge.
+
+Field names are those of https://polygon.io/docs/rest/stocks/aggregates/custom-bars: t is milliseconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from backfill_assets.adapters.polygon import failures
+from backfill_assets.domain.bars import NO_TRADES, Bars
+from backfill_assets.domain.errors import MalformedAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_NAN = float("nan")
+_NAMES = {
+    "timestamp": "t",
+    "open": "o",
+    "high": "h",
+    "low": "l",
+    "close": "c",
+    "volume": "v",
+    "vwap": "vw",
+    "trades": "n",
+    "ticker": "T",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer to a range of bars, as the vendor sent it: order, range and doubles are not looked at.
+
+    next_url  where the vendor says the next page is, without the key; None on the last page
+    status    OK, or DELAYED for a plan whose data come 15 minutes late
+    adjusted  whether the vendor says it adjusted the prices for splits; None where it does not say
+    """
+
+    bars: Bars
+    next_url: str | None
+    status: str
+    adjusted: bool | None = None
+
+    @property
+    def more(self) -> bool:
+        """More pages follow this one."""
+        return self.next_url is not None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedDay:
+    """Every ticker's daily bar of one date: `tickers[i]` is the vendor's ticker of row i of `bars`, each once."""
+
+    tickers: list[str]
+    bars: Bars
+    status: str = "OK"
+    adjusted: bool | None = None
+
+
+# The quick shapes fit nearly every answer. The patient ones also take what has been seen now and then: whole numbers
+# written as 1.6e12 or 5.0, and null for what may be absent. They cost twice as much, so they come second.
+
+
+class _Bar(msgspec.Struct, gc=False, rename=_NAMES):
+    timestamp: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    vwap: float = _NAN
+    trades: int = NO_TRADES
+
+
+class _PatientBar(msgspec.Struct, gc=False, rename=_NAMES):
+    timestamp: int | float
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    vwap: float | None = None
+    trades: int | float | None = None
+
+
+class _TickerBar(_Bar, gc=False, kw_only=True, rename=_NAMES):
+    ticker: str
+
+
+class _PatientTickerBar(_PatientBar, gc=False, kw_only=True, rename=_NAMES):
+    ticker: str
+
+
+class _Answer[B: (_Bar, _PatientBar, _TickerBar, _PatientTickerBar)](msgspec.Struct):
+    status: str
+    results: list[B] | None = None  # absent when there are none
+    results_count: float | None = msgspec.field(default=None, name="resultsCount")
+    next_url: str | None = None
+    adjusted: bool | None = None
+
+
+_PAGE = msgspec.json.Decoder(_Answer[_Bar]).decode
+_PATIENT_PAGE = msgspec.json.Decoder(_Answer[_PatientBar]).decode
+_GROUPED = msgspec.json.Decoder(_Answer[_TickerBar]).decode
+_PATIENT_GROUPED = msgspec.json.Decoder(_Answer[_PatientTickerBar]).decode
+
+
+def decode_page(body: bytes) -> Page:
+    """A page of /v2/aggs/ticker/….
+
+    MalformedAnswer for anything but such a page. A failure inside the body, whatever the HTTP status was, is KeyRefused,
+    NotEntitled, NotFound, RateLimited or else VendorUnavailable.
+    """
+    answer = _read(body, _PAGE, _PATIENT_PAGE)
+    return Page(_bars(answer.results or []), answer.next_url or None, answer.status, answer.adjusted)
+
+
+def decode_grouped(body: bytes) -> GroupedDay:
+    """A day of /v2/aggs/grouped/…; of a ticker's doubled bars the one that came last stands. Errors as in `decode_page`."""
+    answer = _read(body, _GROUPED, _PATIENT_GROUPED)
+    last = {bar.ticker: bar for bar in answer.results or []}
+    return GroupedDay(list(last), _bars(list(last.values())), answer.status, answer.adjusted)
+
+
+def _read(body: bytes, quick: Callable[[bytes], Any], patient: Callable[[bytes], Any]) -> _Answer[Any]:
+    try:
+        answer: _Answer[Any] = quick(body)
+    except failures.UNREADABLE:
+        if (said := failures.read(body)).failed:
+            raise failures.in_success(said) from None
+        try:
+            answer = patient(body)
+        except failures.UNREADABLE as error:
+            raise MalformedAnswer(str(error)) from error
+    if answer.status.upper() not in failures.SUCCESS:
+        raise failures.in_success(failures.read(body))
+    if answer.results_count and not answer.results:
+        raise MalformedAnswer(f"it counts {answer.results_count:g} results and holds none")
+    return answer
+
+
+def _bars(rows: Sequence[Any]) -> Bars:
+    if rows and isinstance(rows[0], _PatientBar):
+        for row in rows:
+            row.timestamp = _whole(row.timestamp)
+            row.trades = NO_TRADES if row.trades is None else _whole(row.trades)
+            row.vwap = _NAN if row.vwap is None else row.vwap
+    try:
+        return Bars(
+            timestamp=_column(rows, "timestamp", np.int64),
+            open=_column(rows, "open", np.float64),
+            high=_column(rows, "high", np.float64),
+            low=_column(rows, "low", np.float64),
+            close=_column(rows, "close", np.float64),
+            volume=_column(rows, "volume", np.float64),
+            vwap=_column(rows, "vwap", np.float64),
+            trades=_column(rows, "trades", np.int64),
+        )
+    except OverflowError:
+        raise MalformedAnswer("a time or a number of trades is beyond 64 bits") from None
+
+
+def _column[N: np.generic](rows: Sequence[Any], name: str, dtype: type[N]) -> np.ndarray[Any, np.dtype[N]]:
+    return np.fromiter(map(attrgetter(name), rows), dtype, len(rows))
+
+
+def _whole(number: float) -> int:
+    if number != int(number):
+        raise MalformedAnswer(f"{number!r} stands where a whole number belongs")
+    return int(number)

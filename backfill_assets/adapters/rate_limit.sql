@@ -1,0 +1,23 @@
+-- One row a rate: `next_at` is when the next permit falls due, `gen` goes up with every push-back.
+-- All times are the server's; clients only wait for differences.
+
+-- name: reserve
+-- The slot's time is what next_at was, or now when nobody was waiting. A gap of the whole interval follows every slot.
+insert into rate_limit as r (name, next_at)
+values (%(name)s, clock_timestamp() + make_interval(secs => %(interval)s))
+on conflict (name) do update
+set next_at = greatest(r.next_at, clock_timestamp()) + make_interval(secs => %(interval)s)
+returning
+  extract(epoch from next_at - make_interval(secs => %(interval)s))::float8 as slot,
+  extract(epoch from next_at - make_interval(secs => %(interval)s) - clock_timestamp())::float8 as wait,
+  gen
+
+-- name: generation
+select gen from rate_limit where name = %(name)s
+
+-- name: push_back
+insert into rate_limit as r (name, next_at, gen)
+values (%(name)s, clock_timestamp() + make_interval(secs => %(seconds)s), 1)
+on conflict (name) do update
+set next_at = greatest(r.next_at, clock_timestamp() + make_interval(secs => %(seconds)s)), gen = r.gen + 1
+returning gen

@@ -1,0 +1,144 @@
+"""What the environment says, read once where a program starts and checked.
+
+What lives here: every environment variable of the platform, with its default. What does not: acting on them. Nothing is read
+at import.
+
+| variable | meaning | default |
+|---|---|---|
+| POLYGON_API_KEY | the vendor's key; only ever sent in a header | none |
+| POLYGON_BASE_URL | where the vendor's API is | https://api.polygon.io |
+| POLYGON_REQUESTS_PER_SECOND | the rate that all processes share | 2.5 |
+| DATABASE_URL | a PostgreSQL of your own | the embedded server |
+| BACKFILL_DATA_DIR | the data folder | .backfill in the project's folder |
+| BACKFILL_UNIVERSE | the universe file | backfill_assets/universe.yaml |
+| DAGSTER_HOME | the project's folder: where dagster.yaml is | found from the working folder |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from backfill_assets.domain.errors import SettingMistake, UniverseMistake
+from backfill_assets.domain.universe import Universe
+from backfill_assets.domain.universe_file import parse_universe
+
+POLYGON = "https://api.polygon.io"
+"""The vendor's host since its beginning; it serves next to api.massive.com."""
+
+REQUESTS_PER_SECOND = 2.5
+"""150 a minute: far under the 100 a second that the vendor asks paid plans to stay below."""
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The environment's words, checked. Secrets are kept out of its repr."""
+
+    project: Path
+    data: Path
+    universe_file: Path
+    api_key: str | None = field(repr=False)
+    base_url: str
+    requests_per_second: float
+    database_url: str | None = field(repr=False)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Settings:
+        """From environment variables; an empty one counts as unset. Raises SettingMistake."""
+        project = _project(environ)
+        return cls(
+            project=project,
+            data=_path(environ, "BACKFILL_DATA_DIR", project / ".backfill"),
+            universe_file=_path(environ, "BACKFILL_UNIVERSE", _PACKAGE / "universe.yaml"),
+            api_key=_api_key(environ),
+            base_url=_base_url(environ),
+            requests_per_second=_rate(environ),
+            database_url=_database_url(environ),
+        )
+
+    def universe(self, today: date) -> Universe:
+        """The universe file, read and checked as of `today`. Raises UniverseMistake."""
+        path = self.universe_file
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise UniverseMistake(f"{path} does not exist; BACKFILL_UNIVERSE names the universe file.") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UniverseMistake(f"{path} cannot be read: {error}.") from None
+        return parse_universe(text, str(path), today)
+
+
+def _project(environ: Mapping[str, str]) -> Path:
+    home = environ.get("DAGSTER_HOME")
+    if home:
+        return Path(home).expanduser().resolve()
+    here = Path.cwd()
+    for folder in (here, *here.parents, _PACKAGE.parent):
+        if (folder / "dagster.yaml").is_file() and (folder / "workspace.yaml").is_file():
+            return folder
+    return here
+
+
+def _path(environ: Mapping[str, str], name: str, default: Path) -> Path:
+    value = environ.get(name)
+    if not value:
+        return default
+    if "\0" in value:
+        raise SettingMistake(f"{name} is no path: it holds a NUL character.")
+    return Path(value).expanduser().resolve()
+
+
+def _api_key(environ: Mapping[str, str]) -> str | None:
+    key = environ.get("POLYGON_API_KEY", "").strip()
+    if not key:
+        return None
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise SettingMistake("POLYGON_API_KEY holds characters that no key has; copy it again from the vendor's page.")
+    return key
+
+
+def _base_url(environ: Mapping[str, str]) -> str:
+    url = environ.get("POLYGON_BASE_URL") or POLYGON
+    sentence = f"POLYGON_BASE_URL {url!r} is no address like {POLYGON}."
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise SettingMistake(sentence) from None
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise SettingMistake("POLYGON_BASE_URL must hold no login, query or fragment; the key goes into POLYGON_API_KEY.")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise SettingMistake(sentence)
+    return url.rstrip("/")
+
+
+def _rate(environ: Mapping[str, str]) -> float:
+    text = environ.get("POLYGON_REQUESTS_PER_SECOND") or str(REQUESTS_PER_SECOND)
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate <= 1000:
+        raise SettingMistake(f"POLYGON_REQUESTS_PER_SECOND {text!r} is no number above 0 and up to 1000.")
+    return rate
+
+
+def _database_url(environ: Mapping[str, str]) -> str | None:
+    url = environ.get("DATABASE_URL")
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in {"postgresql", "postgres"} and len(parts.path) > 1
+        _ = parts.port
+    except ValueError:
+        fits = False
+    if not fits:
+        raise SettingMistake("DATABASE_URL is not of the form postgresql://user:password@host:5432/database.")
+    return url

@@ -1,0 +1,70 @@
+-- name: make_stage
+create temp table if not exists stage (
+  t timestamptz, o float8, h float8, l float8, c float8, v float8, vw float8, n int8
+) on commit delete rows
+
+-- name: copy_stage
+copy stage from stdin (format binary)
+
+-- name: merge
+-- Rows that stand already are neither locked nor written; the order gives concurrent writers one lock order.
+with written as (
+  insert into market_data as m
+    (symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source)
+  select %(symbol)s, %(timeframe)s, s.t, s.o, s.h, s.l, s.c, s.v, nullif(s.vw, 'NaN'), nullif(s.n, -1), %(source)s
+  from stage s
+  where not exists (
+    select from market_data x
+    where x.symbol = %(symbol)s and x.timeframe = %(timeframe)s and x."timestamp" = s.t
+      and (x.open, x.high, x.low, x.close, x.volume, x.vwap, x.trades)
+        is not distinct from (s.o, s.h, s.l, s.c, s.v, nullif(s.vw, 'NaN'), nullif(s.n, -1)))
+  order by s.t
+  on conflict (symbol, timeframe, "timestamp") do update set
+    open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
+    volume = excluded.volume, vwap = excluded.vwap, trades = excluded.trades,
+    source = excluded.source, ingested_at = now()
+  returning (xmax = 0) as is_new
+)
+select count(*) filter (where is_new), count(*) filter (where not is_new) from written
+
+-- name: record_sessions
+-- An empty answer never takes back bars that were answered before.
+insert into session_answers as a (symbol, timeframe, session, bars, first_bar, last_bar, empty_answers)
+select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, (s.bars = 0)::int
+from unnest(%(sessions)s::date[], %(bars)s::int[], %(first)s::timestamptz[], %(last)s::timestamptz[])
+  as s (session, bars, first_bar, last_bar)
+order by s.session
+on conflict (symbol, timeframe, session) do update set
+  bars = greatest(a.bars, excluded.bars),
+  first_bar = least(a.first_bar, excluded.first_bar),
+  last_bar = greatest(a.last_bar, excluded.last_bar),
+  empty_answers = case
+    when a.bars > 0 or excluded.bars > 0 then a.empty_answers
+    else a.empty_answers + 1 end,
+  answered_at = now()
+returning session, (xmax <> 0 and bars > 0) as seen_before
+
+-- name: recount_sessions
+-- A session answered again may have gained bars that only one of its answers held: count what the table holds.
+update session_answers a
+set bars = c.bars, first_bar = c.first_bar, last_bar = c.last_bar
+from unnest(%(sessions)s::date[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) as w (session, starts, ends)
+cross join lateral (
+  select count(*)::int as bars, min(m."timestamp") as first_bar, max(m."timestamp") as last_bar
+  from market_data m
+  where m.symbol = %(symbol)s and m.timeframe = %(timeframe)s
+    and m."timestamp" >= w.starts and m."timestamp" < w.ends
+) c
+where a.symbol = %(symbol)s and a.timeframe = %(timeframe)s and a.session = w.session and a.bars <> c.bars
+
+-- name: cover
+insert into coverage as v (symbol, timeframe, filled)
+select %(symbol)s, %(timeframe)s, range_agg(daterange(r.first, r.last, '[]'))
+from unnest(%(starts)s::date[], %(ends)s::date[]) as r (first, last)
+on conflict (symbol, timeframe) do update set filled = v.filled + excluded.filled
+where not v.filled @> excluded.filled
+
+-- name: answers
+select symbol, timeframe, session, bars, first_bar, last_bar, empty_answers
+from session_answers
+where symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s) and session between %(start)s and %(end)s

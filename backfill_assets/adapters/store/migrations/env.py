@@ -1,0 +1,13 @@
+"""Alembic's entry: runs the migrations on the connection that `schema.upgrade` hands over.
+
+What lives here: Alembic's wiring. What does not: tables; each stands in its migration.
+"""
+
+from alembic import context
+
+from backfill_assets.adapters.store.schema import VERSION_TABLE
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, version_table=VERSION_TABLE, transaction_per_migration=True)
+with context.begin_transaction():
+    context.run_migrations()

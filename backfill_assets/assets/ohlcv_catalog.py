@@ -1,0 +1,64 @@
+"""What the catalog says of the OHLCV assets.
+
+What lives here: keys, descriptions, columns, owners, kinds, tags. What does not: computing them.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from backfill_assets.domain.sessions import Calendar
+from backfill_assets.domain.timeframes import Timeframe
+from backfill_assets.domain.universe import Market
+
+TABLE = "market_data"
+OWNERS = ["team:market-data"]
+
+COLUMNS = dg.TableSchema(
+    columns=[
+        dg.TableColumn("symbol", "text", "The symbol as in the universe: BTC, not X:BTCUSD."),
+        dg.TableColumn("timeframe", "text", "The bar's length: 1m, 1d."),
+        dg.TableColumn("timestamp", "timestamptz", "Start of the bar."),
+        dg.TableColumn("open", "float8", "First price, unadjusted."),
+        dg.TableColumn("high", "float8", "Highest price, unadjusted."),
+        dg.TableColumn("low", "float8", "Lowest price, unadjusted."),
+        dg.TableColumn("close", "float8", "Last price, unadjusted."),
+        dg.TableColumn("volume", "float8", "Shares or coins traded."),
+        dg.TableColumn("vwap", "float8", "Volume-weighted average price; null where the vendor gave none."),
+        dg.TableColumn("trades", "bigint", "Number of trades; null where the vendor gave none."),
+        dg.TableColumn("source", "text", "Who gave the bar."),
+        dg.TableColumn("ingested_at", "timestamptz", "When the row was last written."),
+    ],
+    constraints=dg.TableConstraints(other=["primary key (symbol, timeframe, timestamp)"]),
+)
+
+
+def ohlcv_key(market: Market, timeframe: Timeframe) -> dg.AssetKey:
+    """`stocks/ohlcv/1m` and the like."""
+    return dg.AssetKey([market.name, "ohlcv", timeframe.name])
+
+
+def ohlcv_spec(market: Market, calendar: Calendar, timeframe: Timeframe) -> dg.AssetSpec:
+    """One timeframe's bars of one market, as the catalog shows it."""
+    zone = calendar.hours.zone.key
+    return dg.AssetSpec(
+        ohlcv_key(market, timeframe),
+        group_name=market.name,
+        owners=OWNERS,
+        kinds={"polygon", "postgres"},
+        tags={"domain": "ohlcv", "market": market.name, "timeframe": timeframe.name},
+        skippable=True,
+        description=(
+            f"{market.name.capitalize()}: {timeframe.description}, raw and unadjusted, from Polygon.\n\n"
+            f"Rows of table `{TABLE}` with `timeframe = '{timeframe.name}'`. One partition is one session "
+            f"({zone} day) of one symbol; closed days do not exist. A partition is materialized only where its "
+            "session was answered with bars, so a missing one is a gap."
+        ),
+        metadata={
+            "dagster/table_name": TABLE,
+            "dagster/column_schema": COLUMNS,
+            "symbols": len(market.symbols),
+            "time_zone": zone,
+            "first_session": market.start.isoformat(),
+        },
+    )

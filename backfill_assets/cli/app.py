@@ -1,0 +1,130 @@
+"""The program: its commands, and how errors become one sentence and an exit code.
+
+What lives here: options and their help. What does not: what the commands do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from backfill_assets.domain.errors import BackfillError, UsageMistake
+
+app = typer.Typer(
+    name="backfill",
+    help="A complete, checked OHLCV store in PostgreSQL, kept by Dagster.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+db = typer.Typer(help="The database: its URL, the embedded server, the market tables' revision.", no_args_is_help=True)
+app.add_typer(db, name="db")
+
+INTERRUPTED = 130
+"""What a shell calls a program that Ctrl-C ended: 128 + SIGINT."""
+
+
+@app.command()
+def run(  # noqa: PLR0913  # one parameter an option
+    symbols: Annotated[str | None, typer.Option(help="Only these symbols: AAPL,BTC.")] = None,
+    markets: Annotated[str | None, typer.Option(help="Only these markets: stocks,crypto.")] = None,
+    timeframes: Annotated[str | None, typer.Option(help="Only these timeframes: 1m,1d.")] = None,
+    days: Annotated[str | None, typer.Option(help="The last so many calendar days, up to the last finished one.")] = None,
+    start: Annotated[str | None, typer.Option(help="First day, 2025-01-31; by default the market's first.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last day, included; by default the last finished one.")] = None,
+    max_concurrent: Annotated[str, typer.Option(help="Symbols that are fetched at a time.")] = "3",
+    json: Annotated[bool, typer.Option("--json", help="The result as JSON on standard output, and nothing else.")] = False,  # noqa: FBT002  # typer's form of a flag
+) -> None:
+    """Fetch what is missing, as a Dagster run. Exits 0 complete, 3 days are missing, 2 wrong usage, 1 failed."""
+    from backfill_assets.cli.run import run_command  # noqa: PLC0415  # `backfill --help` need not load Dagster
+    from backfill_assets.cli.selection import Options  # noqa: PLC0415  # the same
+
+    options = Options.parse(
+        symbols=symbols,
+        markets=markets,
+        timeframes=timeframes,
+        days=days,
+        start=start,
+        end=end,
+        max_concurrent=max_concurrent,
+    )
+    raise typer.Exit(run_command(os.environ, options, as_json=json))
+
+
+@app.command()
+def up(
+    port: Annotated[str, typer.Option(help="Where Dagit listens, on 127.0.0.1.")] = "3000",
+    demo: Annotated[bool, typer.Option("--demo", help="Over the demo's data and the simulator.")] = False,  # noqa: FBT002  # typer's form of a flag
+) -> None:
+    """Start Dagit and Dagster's daemon; Ctrl-C stops both."""
+    from backfill_assets.cli.up import up_command  # noqa: PLC0415  # `backfill --help` need not load Dagster
+
+    raise typer.Exit(up_command(os.environ, port, demo=demo))
+
+
+@app.command()
+def demo() -> None:
+    """Fill a small universe from the simulator: no key, no server, nothing to set up."""
+    from backfill_assets.cli.demo import demo_command  # noqa: PLC0415  # `backfill --help` need not load Dagster
+
+    raise typer.Exit(demo_command(os.environ))
+
+
+@db.command("url")
+def db_url() -> None:
+    """Print the database's URL; the embedded server is started if need be."""
+    from backfill_assets.cli.db import url_command  # noqa: PLC0415  # loads drivers
+
+    url_command(os.environ)
+
+
+@db.command("start")
+def db_start() -> None:
+    """Start the embedded server, and bring its tables up to date."""
+    from backfill_assets.cli.db import start_command  # noqa: PLC0415  # loads drivers
+
+    start_command(os.environ)
+
+
+@db.command("stop")
+def db_stop() -> None:
+    """Stop the embedded server; the data stay."""
+    from backfill_assets.cli.db import stop_command  # noqa: PLC0415  # loads drivers
+
+    stop_command(os.environ)
+
+
+@db.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the market tables to the revision that this code needs."""
+    from backfill_assets.cli.db import upgrade_command  # noqa: PLC0415  # loads drivers
+
+    upgrade_command(os.environ)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program and exit: 0 done, 1 failed, 2 wrong usage, 3 days are missing, 130 interrupted."""
+    sys.exit(_exit_code(arguments))
+
+
+def _exit_code(arguments: list[str] | None) -> int:
+    try:
+        code = app(arguments, standalone_mode=False)
+    except BackfillError as error:
+        return _say(str(error), error.exit_code)
+    except typer.TyperException as error:
+        return _say(f"{error} See `backfill --help`.", UsageMistake.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("Stopped. What was answered is stored; the same command goes on from there.", INTERRUPTED)
+    except BrokenPipeError:  # the reader of a pipe has gone: `backfill … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _say(sentence: str, code: int) -> int:
+    sys.stderr.write(f"backfill: {sentence}\n")
+    return code

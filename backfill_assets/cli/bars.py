@@ -1,0 +1,103 @@
+"""The progress bar of a run: one line for the whole, one for each symbol being fetched.
+
+What lives here: drawing. What does not: what is done. Where nobody watches (a pipe, a log file) each series is one plain line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import dagster as dg
+from pydantic import PrivateAttr
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from backfill_assets.adapters.store.bars import Written
+from backfill_assets.domain.request_plan import RangeRequest
+from backfill_assets.domain.universe import Market
+from backfill_assets.pipelines.progress import Progress as Listener
+from backfill_assets.resources import Watcher
+
+
+class ProgressBars:
+    """Listens to a pipeline and draws. A context manager; it may be told of several markets, one after the other."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._drawn = console.is_terminal
+        self._bars = Progress(
+            TextColumn("{task.description}", justify="left"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("sessions"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not self._drawn,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._whole: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._left: dict[str, int] = {}
+        self._inserted: dict[RangeRequest, int] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def planned(self, market: Market, requests: Sequence[RangeRequest]) -> None:
+        """A market's work begins: one bar for the whole of it."""
+        self._whole = self._bars.add_task(market.name, total=sum(len(r.sessions) for r in requests))
+        self._left = {}
+        for request in requests:
+            self._left[request.symbol.name] = self._left.get(request.symbol.name, 0) + len(request.sessions)
+
+    def answered(self, request: RangeRequest, sessions: int, written: Written) -> None:
+        """A page is stored."""
+        name = request.symbol.name
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(f"  {name}", total=self._left[name])
+        self._bars.advance(self._tasks[name], sessions)
+        if self._whole is not None:
+            self._bars.advance(self._whole, sessions)
+        self._inserted[request] = self._inserted.get(request, 0) + written.inserted
+
+    def ended(self, request: RangeRequest, error: Exception | None) -> None:
+        """A request is through: its symbol's line goes when nothing of it is left."""
+        name = request.symbol.name
+        self._left[name] -= len(request.sessions)
+        if not self._drawn:
+            told = str(error) if error else f"{self._inserted.get(request, 0):,} bars"
+            span = f"{request.start} to {request.end}"
+            self._console.print(f"{name} {request.timeframe}: {span}: {told}", markup=False)
+        if self._left[name] <= 0 and name in self._tasks:
+            self._bars.remove_task(self._tasks.pop(name))
+
+
+class WatchedBy(Watcher):
+    """The resource that makes a run of this process tell a listener of ours."""
+
+    _listener: Listener = PrivateAttr()
+
+    @classmethod
+    def of(cls, listener: Listener) -> WatchedBy:
+        """A watcher for one listener."""
+        watcher = cls()
+        watcher._listener = listener
+        return watcher
+
+    def progress(self) -> Listener:
+        """The listener."""
+        return self._listener
+
+
+def watched(listener: Listener) -> dict[str, dg.ResourceDefinition]:
+    """Resource overrides for `build_definitions` by which `listener` is told."""
+    return {"watcher": dg.ResourceDefinition.hardcoded_resource(WatchedBy.of(listener))}

@@ -1,0 +1,36 @@
+"""Where a person reads: consoles that neither Dagster's log capture nor a pipe disturbs.
+
+What lives here: making consoles. What does not: what is written to them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from rich.console import Console
+
+PIPED_WIDTH = 160
+
+
+def output_console() -> Console:
+    """Standard output, for results."""
+    return _console(sys.stdout)
+
+
+def progress_console() -> Console:
+    """Standard error, for what is only worth seeing while it happens.
+
+    On a copy of its file descriptor: while a step runs, Dagster puts a pipe in the place of the original.
+    """
+    try:
+        copy = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace")
+    except (OSError, ValueError):  # no real file behind it, as under a test's capture
+        return _console(sys.stderr)
+    return _console(copy)
+
+
+def _console(file: TextIO) -> Console:
+    width = None if file.isatty() else PIPED_WIDTH
+    return Console(file=file, width=width, highlight=False, soft_wrap=False)

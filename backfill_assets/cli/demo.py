@@ -1,0 +1,56 @@
+"""`backfill demo`: the main job, whole, with nothing set up.
+
+What lives here: the demo's run, and how a person goes on from it. What does not: the simulator, the run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from backfill_assets.adapters import database
+from backfill_assets.adapters.embedded_postgres import psql_command
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.cli.profile import demo_profile
+from backfill_assets.cli.run import run_command
+from backfill_assets.cli.selection import Options
+
+DAYS = "30"
+
+
+def demo_command(environ: Mapping[str, str]) -> int:
+    """Carry out `backfill demo`; the exit code."""
+    with demo_profile(environ) as variables:
+        # Resources read the environment where a run uses them, and this run is carried out by this process.
+        os.environ.pop("DATABASE_URL", None)
+        os.environ.pop("POLYGON_REQUESTS_PER_SECOND", None)
+        os.environ.update(variables)
+        sys.stdout.write("A small universe, from a simulator in Polygon's place: the bars are made up.\n")
+        sys.stdout.flush()
+        code = run_command(variables, Options.parse(days=DAYS))
+        settings = Settings.read(variables)
+        sys.stdout.write(_directions(database.locate(settings), _program()))
+    return code
+
+
+def _program() -> str:
+    """How this program is called from the working folder."""
+    beside = os.path.join(os.path.dirname(sys.executable), "backfill")  # noqa: PTH118, PTH120  # must not follow links
+    return os.path.relpath(beside) if os.path.exists(beside) else "backfill"  # noqa: PTH110  # the same
+
+
+def _directions(url: str, program: str) -> str:
+    query = "select symbol, timeframe, count(*), max(timestamp) from market_data group by 1, 2 order by 1, 2"
+    return f"""
+The bars are in PostgreSQL:
+  {psql_command(url)} -c '{query}'
+
+See them in Dagit at http://127.0.0.1:3000 with
+  {program} up --demo
+
+With your own key, real bars of the symbols in backfill_assets/universe.yaml:
+  export POLYGON_API_KEY=…
+  {program} run --days 30
+  {program} up
+"""

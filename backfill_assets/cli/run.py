@@ -1,0 +1,102 @@
+"""`backfill run`: plan, say what it will cost, carry it out through Dagster, say how things stand.
+
+What lives here: the order of these steps. What does not: each of them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+import dagster as dg
+from rich.console import Console
+
+from backfill_assets.adapters import database
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.adapters.store.bars import BarStore
+from backfill_assets.cli.bars import ProgressBars, watched
+from backfill_assets.cli.console import output_console, progress_console
+from backfill_assets.cli import result as results_of
+from backfill_assets.cli.result import MarketResult, exit_code, show, spelled
+from backfill_assets.cli.selection import Options, orders
+from backfill_assets.domain.request_plan import pages_of
+from backfill_assets.domain.universe import Universe
+from backfill_assets.launch import all_shown, carry_out, end_dead_runs, open_instance
+from backfill_assets.pipelines.ohlcv import Order, plan, recorded
+from backfill_assets.pipelines.progress import Silent
+from backfill_assets.wiring import build_definitions
+
+
+def run_command(environ: Mapping[str, str], options: Options, *, as_json: bool = False) -> int:
+    """Carry out `backfill run`; the exit code."""
+    now = datetime.now(UTC)
+    settings = Settings.read(environ)
+    universe = settings.universe(now.date())
+    wanted = orders(options, universe, now)
+    console = progress_console() if not as_json else Console(quiet=True)
+    for warning in universe.warnings():
+        console.print(f"[yellow]{warning}[/]")
+    with ExitStack() as stack:
+        store = stack.enter_context(BarStore(database.ready(settings)))
+        instance = stack.enter_context(open_instance(settings))
+        end_dead_runs(instance)
+        results = [_planned(store, order) for order in wanted]
+        _announce(console, settings, results)
+        _carry_out(stack, console, settings, universe, instance, results, options.max_concurrent)
+        for result in results:
+            result.answers = dict(recorded(store, result.order))
+    _tell(results, as_json=as_json)
+    return exit_code(results)
+
+
+def _planned(store: BarStore, order: Order) -> MarketResult:
+    return MarketResult(order, requests=pages_of(plan(order, recorded(store, order))))
+
+
+def _announce(console: Console, settings: Settings, results: Sequence[MarketResult]) -> None:
+    for result in results:
+        order, days = result.order, result.order.days
+        sessions = len(next(iter(order.wanted.values()), ()))
+        span = f"{days} ({sessions} sessions)" if days else "no finished session in this range"
+        frames = ", ".join(t.name for t in order.timeframes)
+        console.print(f"{order.market.name}: {len(order.wanted)} symbols, {frames}, {span}: {result.requests} requests")
+    requests = sum(r.requests for r in results)
+    if requests:
+        rate = settings.requests_per_second
+        console.print(f"{requests} requests at {rate:g} a second: {spelled((requests - 1) / rate)} at the least.")
+    else:
+        console.print("Nothing is missing: no request is sent.")
+
+
+def _carry_out(  # noqa: PLR0913, PLR0917  # the pieces that `run_command` opened, each once
+    stack: ExitStack,
+    console: Console,
+    settings: Settings,
+    universe: Universe,
+    instance: dg.DagsterInstance,
+    results: Sequence[MarketResult],
+    max_concurrent: int,
+) -> None:
+    """One run a market, one after the other: they share the rate, and a refused key ends them all at its first request."""
+    due = [r for r in results if r.order.days and (r.requests or not all_shown(instance, r.order, r.answers))]
+    if not due:
+        return
+    listener = Silent() if console.quiet else stack.enter_context(ProgressBars(console))
+    defs = build_definitions(universe=universe, resources=watched(listener))
+    for result in due:
+        result.outcome = carry_out(instance, defs, settings, result.order, max_concurrent)
+        if not result.outcome.succeeded:
+            break
+
+
+def _tell(results: Sequence[MarketResult], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(results_of.as_json(results), indent=2) + "\n")
+    elif not any(r.outcome and r.outcome.ended_early for r in results):
+        show(output_console(), results)
+    for result in results:
+        if result.outcome and result.outcome.error:
+            sys.stderr.write(f"backfill: {result.order.market.name}: {result.outcome.error}\n")

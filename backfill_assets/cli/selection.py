@@ -1,0 +1,136 @@
+"""What a command is asked to work on: options read, checked against the universe, and made into orders.
+
+What lives here: the meaning of --symbols, --markets, --timeframes, --days, --start, --end. What does not: carrying orders out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from difflib import get_close_matches
+
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.errors import UsageMistake
+from backfill_assets.domain.sessions import calendar, horizon
+from backfill_assets.domain.timeframes import TIMEFRAMES
+from backfill_assets.domain.universe import Market, Universe
+from backfill_assets.pipelines.ohlcv import Order
+
+MOST_AT_ONCE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """A command's options, each well formed by itself; empty or None means all."""
+
+    symbols: tuple[str, ...]
+    markets: tuple[str, ...]
+    timeframes: tuple[str, ...]
+    days: int | None
+    start: date | None
+    end: date | None
+    max_concurrent: int
+
+    @classmethod
+    def parse(  # noqa: PLR0913  # one parameter an option
+        cls,
+        *,
+        symbols: str | None = None,
+        markets: str | None = None,
+        timeframes: str | None = None,
+        days: str | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        max_concurrent: str = "3",
+    ) -> Options:
+        """From what was typed. Raises UsageMistake."""
+        first, last = _day("--start", start), _day("--end", end)
+        if days is not None and first is not None:
+            raise UsageMistake("--days and --start exclude each other: give one of them.")
+        if first and last and last < first:
+            raise UsageMistake(f"--end {last} lies before --start {first}.")
+        return cls(
+            symbols=_names("--symbols", symbols),
+            markets=_names("--markets", markets),
+            timeframes=_names("--timeframes", timeframes),
+            days=None if days is None else _count("--days", days, 36_525),
+            start=first,
+            end=last,
+            max_concurrent=_count("--max-concurrent", max_concurrent, MOST_AT_ONCE),
+        )
+
+
+def orders(options: Options, universe: Universe, now: datetime) -> list[Order]:
+    """One order a market that is meant, over its finished sessions; orders may have no sessions.
+
+    Raises UsageMistake where a name is not in the universe or the days lie in the future.
+    """
+    chosen = _markets(options, universe)
+    _check_all("symbol", options.symbols, [s.name for m in chosen for s in m.symbols])
+    _check_all("timeframe", options.timeframes, list(TIMEFRAMES))
+    out = [_order(market, options, now) for market in chosen]
+    built = {t.name for m in chosen for t in m.timeframes}
+    for name in options.timeframes:
+        if name not in built:
+            raise UsageMistake(f"Timeframe {name} is left out of the universe's chosen markets.")
+    return [o for o in out if o.wanted and o.timeframes]
+
+
+def _order(market: Market, options: Options, now: datetime) -> Order:
+    trading = calendar(market.kind, DayRange(market.start, horizon(now.date())))
+    today = now.astimezone(trading.hours.zone).date()
+    if options.start and options.start > today:
+        raise UsageMistake(f"--start {options.start} lies in the future.")
+    newest = trading.last_finished(now)
+    end = min(options.end or today, newest or today)
+    start = options.start or market.start
+    if options.days is not None:
+        start = end - timedelta(days=options.days - 1)
+    sessions: tuple[date, ...] = ()
+    if newest is not None and max(start, market.start) <= end:
+        sessions = trading.within(DayRange(max(start, market.start), end))
+    symbols = [s for s in market.symbols if not options.symbols or s.name in options.symbols]
+    timeframes = tuple(t for t in market.timeframes if not options.timeframes or t.name in options.timeframes)
+    return Order(market, trading, dict.fromkeys(symbols, sessions), timeframes)
+
+
+def _markets(options: Options, universe: Universe) -> list[Market]:
+    _check_all("market", options.markets, [m.name for m in universe.markets])
+    return [m for m in universe.markets if not options.markets or m.name in options.markets]
+
+
+def _check_all(what: str, names: Iterable[str], known: list[str]) -> None:
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name.upper() if what == "symbol" else name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {_some(known)}."
+            raise UsageMistake(f"{what.capitalize()} {name!r} is not in the universe; {hint}")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def _names(option: str, text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise UsageMistake(f"{option} {text!r} is no list like A,B.")
+    return tuple(dict.fromkeys(names))
+
+
+def _day(option: str, text: str | None) -> date | None:
+    if text is None:
+        return None
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007  # a calendar day has no zone
+    except ValueError:
+        raise UsageMistake(f"{option} {text!r} is not a date like 2025-01-31.") from None
+
+
+def _count(option: str, text: str, most: int) -> int:
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= most:
+        return int(text)
+    raise UsageMistake(f"{option} {text!r} is no whole number from 1 to {most}.")

@@ -1,0 +1,133 @@
+"""The two programs that make the platform live: Dagit's webserver and Dagster's daemon.
+
+What lives here: starting them, knowing when Dagit answers, stopping both. What does not: what is said to the person.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from backfill_assets.domain.errors import BackfillError, SettingMistake
+
+HOST = "127.0.0.1"
+"""Dagit has no login: it is only ever bound to this machine."""
+
+_POLL_SECONDS = 0.2
+_STOP_SECONDS = 20
+
+
+class ServiceStopped(BackfillError):
+    """The webserver or the daemon ended by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One program, running, with the file that its output goes to."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def stop(self) -> None:
+        """Ask it to end, and wait; end it where it does not."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+class Services:
+    """Webserver and daemon over one project folder. A context manager that stops both."""
+
+    def __init__(self, project: Path, logs: Path, environ: Mapping[str, str], port: int) -> None:
+        self._project = project
+        self._logs = logs
+        self._environ = dict(environ)
+        self._port = port
+        self._running: list[Service] = []
+        self._stack = ExitStack()
+
+    @property
+    def url(self) -> str:
+        """Where Dagit is."""
+        return f"http://{HOST}:{self._port}"
+
+    def __enter__(self) -> Self:
+        require_free(self._port)
+        self._logs.mkdir(parents=True, exist_ok=True)
+        workspace = str(self._project / "workspace.yaml")
+        with ExitStack() as stack:
+            self._start(stack, "webserver", "dagster_webserver", "-w", workspace, "-h", HOST, "-p", str(self._port))
+            self._start(stack, "daemon", "dagster._daemon", "run", "-w", workspace)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def wait_until_up(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Return when Dagit answers. Raises ServiceStopped where one of the two ends before."""
+        while True:
+            self.require_running()
+            try:
+                if httpx.get(f"{self.url}/server_info", timeout=5, trust_env=False).is_success:
+                    return
+            except httpx.TransportError:
+                pass
+            sleep(_POLL_SECONDS)
+
+    def watch(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Return never while both run. Raises ServiceStopped when one of them ends."""
+        while True:
+            self.require_running()
+            sleep(_POLL_SECONDS)
+
+    def require_running(self) -> None:
+        """Raise ServiceStopped where one of the two has ended."""
+        for service in self._running:
+            code = service.process.poll()
+            if code is not None:
+                raise ServiceStopped(f"The {service.name} ended with code {code}; its log is {service.log}.")
+
+    def _start(self, stack: ExitStack, name: str, module: str, *arguments: str) -> None:
+        log = self._logs / f"{name}.log"
+        output = stack.enter_context(log.open("ab"))
+        # A session of its own: Ctrl-C reaches this program, which then stops both in order.
+        process = subprocess.Popen(  # noqa: S603  # our own interpreter, fixed modules
+            [sys.executable, "-m", module, *arguments],
+            cwd=self._project,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        service = Service(name, process, log)
+        stack.callback(service.stop)
+        self._running.append(service)
+
+
+def require_free(port: int) -> None:
+    """Raise SettingMistake where somebody listens on the port already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            raise SettingMistake(f"Port {port} on {HOST} is taken: give another one by --port.") from None

@@ -1,0 +1,66 @@
+"""`backfill up`: Dagit and the daemon, until Ctrl-C.
+
+What lives here: what is checked before, and what is said. What does not: the processes.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from types import FrameType
+
+from backfill_assets.adapters import database
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.cli.profile import demo_profile
+from backfill_assets.cli.services import Services
+from backfill_assets.domain.errors import UsageMistake
+from backfill_assets.launch import end_dead_runs, open_instance
+
+_HIGHEST_PORT = 65_535
+
+
+def up_command(environ: Mapping[str, str], port: str, *, demo: bool) -> int:
+    """Carry out `backfill up`; the exit code."""
+    number = _port(port)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with ExitStack() as stack:
+        variables = dict(stack.enter_context(demo_profile(environ)) if demo else environ)
+        settings = Settings.read(variables)
+        universe = settings.universe(datetime.now(UTC).date())
+        for warning in universe.warnings():
+            _say(warning)
+        database.ready(settings)
+        variables["DAGSTER_HOME"] = str(settings.project)
+        # Dagster's tables are made here, by one process, before two start to use them.
+        with open_instance(settings) as instance:
+            end_dead_runs(instance)
+        if settings.api_key is None:
+            _say("POLYGON_API_KEY is not set: everything can be looked at, and nothing fetched.")
+        services = stack.enter_context(Services(settings.project, settings.data / "logs", variables, number))
+        _say("Starting Dagit and the daemon …")
+        try:
+            services.wait_until_up()
+            _say(f"Dagit: {services.url}   (logs: {settings.data / 'logs'})\nCtrl-C stops both.")
+            services.watch()
+        except KeyboardInterrupt:
+            _say("Stopping …")
+    _say("Stopped. The embedded PostgreSQL goes on; `backfill db stop` ends it." if not settings.database_url else "Stopped.")
+    return 0
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= _HIGHEST_PORT:
+        return int(text)
+    raise UsageMistake(f"--port {text!r} is no whole number from 1 to {_HIGHEST_PORT}.")
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(sentence: str) -> None:
+    sys.stdout.write(f"{sentence}\n")
+    sys.stdout.flush()

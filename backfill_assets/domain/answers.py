@@ -1,0 +1,106 @@
+"""What the vendor has answered, session by session, and what is therefore still missing.
+
+What lives here: the value objects of an answer, cutting pages into whole sessions, and when an empty session is settled.
+What does not: asking, storing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from backfill_assets.domain.bars import Bars, clip, in_order
+from backfill_assets.domain.days import ONE_DAY
+from backfill_assets.domain.sessions import SessionBars, count_by_session, day_starts, session_rows
+
+EMPTY_ANSWERS_THAT_SETTLE = 3
+"""So often must a finished session be answered with no bars until it is not asked for again. Days appear late at the
+vendor, so once is too few; halts, and days before a listing, stay empty for ever, so it must end."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAnswer:
+    """What stands recorded of one finished session of one series: its bars, or how often it was answered with none."""
+
+    session: date
+    bars: int
+    first: datetime | None
+    last: datetime | None
+    empty_answers: int
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing left to ask: it has bars, or was empty often enough."""
+        return self.bars > 0 or self.empty_answers >= EMPTY_ANSWERS_THAT_SETTLE
+
+
+type Answers = Mapping[date, SessionAnswer]
+
+
+def unanswered(sessions: Iterable[date], answers: Answers) -> list[date]:
+    """The sessions to ask for: never answered, or empty and not settled. Ascending if `sessions` is."""
+    return [s for s in sessions if s not in answers or not answers[s].settled]
+
+
+def without_bars(sessions: Iterable[date], answers: Answers) -> list[date]:
+    """The sessions that no bars are stored for, settled or not."""
+    return [s for s in sessions if s not in answers or answers[s].bars == 0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WholeSessions:
+    """Finished sessions with every bar that the vendor has of them: what one transaction writes."""
+
+    sessions: tuple[date, ...]
+    counts: tuple[SessionBars, ...]
+    """The sessions that have bars; the others were answered with none."""
+    bars: Bars
+
+    @property
+    def empty(self) -> tuple[date, ...]:
+        """The sessions answered with no bars."""
+        full = {c.session for c in self.counts}
+        return tuple(s for s in self.sessions if s not in full)
+
+
+class PageCutter:
+    """Cuts the pages of one range request into whole sessions: a session that goes on in the next page waits for it.
+
+    Bars are put in order, doubled ones removed, and bars outside the asked sessions dropped and counted in `dropped`.
+    """
+
+    def __init__(self, sessions: Sequence[date], zone: ZoneInfo) -> None:
+        self._sessions = tuple(sessions)
+        self._zone = zone
+        self._done = 0
+        self._waiting = Bars.empty()
+        self.dropped = 0
+
+    def feed(self, page: Bars, *, more: bool) -> WholeSessions:
+        """The sessions that this page completes; all that are left where no more pages follow."""
+        pending = self._sessions[self._done :]
+        bars = self._inside(in_order(Bars.concat(self._waiting, page)), pending)
+        cut = len(pending)
+        if more:
+            # The page ends within the session of its last bar. Without a bar of ours, nothing is known to be complete.
+            cut = int(session_rows(bars.take(slice(-1, None)), pending, self._zone)[0]) if len(bars) else 0
+        whole = pending[:cut]
+        edge = len(bars)
+        if cut < len(pending):
+            edge = int(np.searchsorted(bars.timestamp, day_starts(pending[cut : cut + 1], self._zone)[0]))
+        complete, self._waiting = bars.take(slice(None, edge)), bars.take(slice(edge, None))
+        self._done += cut
+        return WholeSessions(whole, tuple(count_by_session(complete, whole, self._zone)), complete)
+
+    def _inside(self, bars: Bars, sessions: Sequence[date]) -> Bars:
+        if not sessions:
+            return Bars.empty()
+        first, after = day_starts([sessions[0], sessions[-1] + ONE_DAY], self._zone)
+        kept = clip(bars, int(first), int(after))
+        kept = kept.take(session_rows(kept, sessions, self._zone) >= 0)
+        self.dropped += len(bars) - len(kept)
+        return kept

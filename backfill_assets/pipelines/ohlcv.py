@@ -1,0 +1,184 @@
+"""Filling a market's bars: plan what is missing, ask for it, store each page with the sessions it answers.
+
+What lives here: the flow, and which failures end it. What does not: how a request is retried (the client), how the plan is
+made (the domain), how rows are written (the store).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import groupby
+from typing import Protocol
+
+from backfill_assets.adapters.polygon import Page
+from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers, Written
+from backfill_assets.domain.answers import Answers, PageCutter, unanswered, without_bars
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorError
+from backfill_assets.domain.request_plan import RangeRequest, plan_series
+from backfill_assets.domain.sessions import Calendar
+from backfill_assets.domain.timeframes import Timeframe
+from backfill_assets.domain.universe import Market, Symbol
+from backfill_assets.pipelines.progress import Progress, Silent
+
+SOURCE = "polygon"
+"""What the column `source` says of bars that the vendor gave."""
+
+
+class Vendor(Protocol):
+    """What this needs of a vendor's client."""
+
+    def pages(self, ticker: str, timeframe: Timeframe, start: date, end: date) -> AsyncIterator[Page]:
+        """The bars from `start` to `end`, both included, page by page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What shall be complete: finished sessions of symbols, in timeframes. A refresh asks again for what is stored."""
+
+    market: Market
+    calendar: Calendar
+    wanted: Mapping[Symbol, tuple[date, ...]]
+    timeframes: tuple[Timeframe, ...]
+    refresh: bool = False
+
+    @property
+    def days(self) -> DayRange | None:
+        """From the first wanted session to the last, or None where none is wanted."""
+        spans = [s for s in self.wanted.values() if s]
+        return DayRange(min(s[0] for s in spans), max(s[-1] for s in spans)) if spans else None
+
+
+@dataclass(slots=True)
+class Series:
+    """How one symbol's one timeframe stands after the work."""
+
+    symbol: Symbol
+    timeframe: Timeframe
+    wanted: tuple[date, ...]
+    answers: Answers
+    written: Written = field(default_factory=Written)
+    dropped: int = 0
+    error: VendorError | None = None
+
+    @property
+    def missing(self) -> list[date]:
+        """Wanted sessions that have no bars."""
+        return without_bars(self.wanted, self.answers)
+
+    @property
+    def open(self) -> list[date]:
+        """Missing sessions that are not settled as empty."""
+        return unanswered(self.wanted, self.answers)
+
+
+def recorded(store: BarStore, order: Order) -> SeriesAnswers:
+    """What stands recorded of everything that the order names."""
+    if order.days is None:
+        return {}
+    return store.answers([s.name for s in order.wanted], order.timeframes, order.days)
+
+
+def plan(order: Order, answers: SeriesAnswers) -> list[RangeRequest]:
+    """The requests that the order still needs, symbol by symbol."""
+    return [
+        request
+        for symbol, sessions in order.wanted.items()
+        for timeframe in order.timeframes
+        for request in plan_series(
+            symbol,
+            timeframe,
+            sessions if order.refresh else unanswered(sessions, answers.get((symbol.name, timeframe.name), {})),
+            order.calendar,
+        )
+    ]
+
+
+async def fill(
+    order: Order, store: BarStore, vendor: Vendor, *, at_once: int = 3, progress: Progress | None = None
+) -> list[Series]:
+    """Fetch what the order still needs, `at_once` symbols at a time, and say how each series then stands.
+
+    A series that fails is told of in its `error`; the others go on. A refused key, a missing entitlement or a database
+    that stays away ends everything at once and is raised.
+    """
+    watcher = progress or Silent()
+    requests = plan(order, await asyncio.to_thread(recorded, store, order))
+    watcher.planned(order.market, requests)
+    work = _Work(order, store, vendor, watcher)
+    gate = asyncio.Semaphore(at_once)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _, group in groupby(requests, key=lambda r: r.symbol):
+                tasks.create_task(work.symbol(gate, list(group)))
+    except BaseExceptionGroup as group_of_errors:
+        raise _first(group_of_errors) from None
+    return work.series(await asyncio.to_thread(recorded, store, order))
+
+
+class SeriesFailed(VendorError):
+    """Some series failed after all retries; the others are whole, and what was answered is stored."""
+
+
+def raise_failures(series: Sequence[Series]) -> None:
+    """Raise SeriesFailed, naming the first five, where series have an error."""
+    failed = [s for s in series if s.error]
+    if failed:
+        told = "; ".join(f"{s.symbol} {s.timeframe}: {s.error}" for s in failed[:5])
+        more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
+        raise SeriesFailed(f"{len(failed)} of {len(series)} series could not be fetched whole: {told}{more}")
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+class _Work:
+    """One order being worked on."""
+
+    def __init__(self, order: Order, store: BarStore, vendor: Vendor, progress: Progress) -> None:
+        self._order = order
+        self._store = store
+        self._vendor = vendor
+        self._progress = progress
+        self._series = {
+            (symbol.name, timeframe.name): Series(symbol, timeframe, sessions, {})
+            for symbol, sessions in order.wanted.items()
+            for timeframe in order.timeframes
+        }
+
+    def series(self, answers: SeriesAnswers) -> list[Series]:
+        for key, series in self._series.items():
+            series.answers = answers.get(key, {})
+        return list(self._series.values())
+
+    async def symbol(self, gate: asyncio.Semaphore, requests: Sequence[RangeRequest]) -> None:
+        async with gate:
+            for request in requests:
+                series = self._series[request.symbol.name, request.timeframe.name]
+                try:
+                    await self._request(request, series)
+                except (KeyRefused, NotEntitled):
+                    raise
+                except VendorError as failure:
+                    series.error = failure
+                self._progress.ended(request, series.error)
+
+    async def _request(self, request: RangeRequest, series: Series) -> None:
+        zone = self._order.calendar.hours.zone
+        cutter = PageCutter(request.sessions, zone)
+        pages = self._vendor.pages(request.symbol.ticker, request.timeframe, request.start, request.end)
+        async with aclosing(pages):  # type: ignore[type-var]  # an async generator, told as the iterator it is used as
+            async for page in pages:
+                answer = cutter.feed(page.bars, more=page.more)
+                written = await asyncio.to_thread(
+                    self._store.write, request.symbol.name, request.timeframe, answer, zone, SOURCE
+                )
+                series.written += written
+                series.dropped = cutter.dropped
+                self._progress.answered(request, len(answer.sessions), written)

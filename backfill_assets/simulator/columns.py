@@ -1,0 +1,77 @@
+"""Bars as columns: what the generator makes, the market hands on and the wire writes.
+
+What lives here: the columns, and gathering small bars into larger ones. What does not: values, time zones, JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int = NDArray[np.int64]
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """Bars of one ticker in ascending order, columns of equal length n.
+
+    day                      int64 (n,)    the market's trading day, days since 1970-01-01
+    t                        int64 (n,)    start of the bar, milliseconds since 1970-01-01 UTC
+    open, high, low, close   float64 (n,)  US dollars
+    volume                   float64 (n,)  shares or coins
+    vwap                     float64 (n,)  volume-weighted price; NaN where the answer leaves `vw` out
+    trades                   int64 (n,)    number of trades; -1 where the answer leaves `n` out
+    """
+
+    day: Int
+    t: Int
+    open: Float
+    high: Float
+    low: Float
+    close: Float
+    volume: Float
+    vwap: Float
+    trades: Int
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def take(self, rows: NDArray[np.bool_] | Int | slice) -> Columns:
+        """The rows that a mask, an index array or a slice selects."""
+        return Columns(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    @classmethod
+    def empty(cls) -> Columns:
+        """No bars."""
+        i, f = np.empty(0, np.int64), np.empty(0, np.float64)
+        return cls(i, i, f, f, f, f, f, f, i)
+
+    @classmethod
+    def concat(cls, *parts: Columns) -> Columns:
+        """All rows of the parts, in the order given."""
+        if not parts:
+            return cls.empty()
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+
+def gather(bars: Columns, bucket: Int) -> Columns:
+    """One bar for every run of equal numbers in `bucket` (n,), which ascends; `t` becomes the bucket's number."""
+    if not len(bars):
+        return bars
+    first = np.flatnonzero(np.r_[True, bucket[1:] != bucket[:-1]])
+    last = np.r_[first[1:], len(bars)] - 1
+    volume = np.add.reduceat(bars.volume, first)
+    return Columns(
+        day=bars.day[first],
+        t=bucket[first],
+        open=bars.open[first],
+        high=np.maximum.reduceat(bars.high, first),
+        low=np.minimum.reduceat(bars.low, first),
+        close=bars.close[last],
+        volume=np.round(volume, 8),
+        vwap=np.round(np.add.reduceat(bars.vwap * bars.volume, first) / volume, 6),
+        trades=np.add.reduceat(bars.trades, first),
+    )
