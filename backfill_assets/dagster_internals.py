@@ -1,7 +1,7 @@
 """Every use of Dagster that its public interface does not promise.
 
-What lives here: those calls, each behind a function with a public meaning, each with a contract test that fails when an upgrade
-changes it. What does not: anything that public API can do.
+What lives here: those calls, each behind a function with a public meaning, each with a contract test that fails when an
+upgrade changes it. What does not: anything that public API can do.
 """
 
 from __future__ import annotations
@@ -93,5 +93,3 @@ def pool_connections(storage: DagsterPostgresStorage) -> None:
             pool_pre_ping=True,
             pool_recycle=3600,
         )
-
-

@@ -15,13 +15,13 @@ import dagster as dg
 import psutil
 
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.adapters.store.bars import SeriesAnswers
 from backfill_assets.assets.ohlcv_catalog import ohlcv_key
 from backfill_assets.dagster_internals import create_local_run, execute_local_run
 from backfill_assets.domain.answers import without_bars
 from backfill_assets.domain.errors import SettingMistake
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.partitions import partition_key
-from backfill_assets.adapters.store.bars import SeriesAnswers
 from backfill_assets.pipelines.ohlcv import Order, SeriesFailed
 
 HOST_TAG = "backfill/host"
@@ -64,8 +64,8 @@ def carry_out(
 ) -> Outcome:
     """Fill an order as one Dagster run of its market's job, in this process.
 
-    The run targets the rectangle of sessions x symbols around the order, which is what a range of partitions can say; its config
-    names the symbols that are meant.
+    The run targets the rectangle of sessions x symbols around the order, which is what a range of partitions can say; its
+    config names the symbols that are meant.
     """
     days = order.days
     if days is None:

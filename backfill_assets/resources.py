@@ -1,7 +1,7 @@
 """What assets are given to work with: thin Dagster resources over the adapters.
 
-What lives here: configuration and lifetime. What does not: behaviour. Secrets are no configuration: a resource reads them from
-the environment where it is used, so that none is ever part of a run's config, an event or a page.
+What lives here: configuration and lifetime. What does not: behaviour. Secrets are no configuration: a resource reads them
+from the environment where it is used, so that none is ever part of a run's config, an event or a page.
 """
 
 from __future__ import annotations

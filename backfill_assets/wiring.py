@@ -53,4 +53,3 @@ def ohlcv_job(market: Market) -> dg.UnresolvedAssetJobDefinition:
         selection=dg.AssetSelection.key_prefixes([market.name, "ohlcv"]),
         description=f"Fetch what is missing of the {market.name} bars.",
     )
-

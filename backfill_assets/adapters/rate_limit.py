@@ -51,7 +51,7 @@ class RateLimiter:
     when the server stays away for the sum of RECONNECT_PAUSES, SchemaBehind when the table is not there.
     """
 
-    def __init__(  # noqa: PLR0913  # keyword-only but for the address, and each has a default but the rate
+    def __init__(  # keyword-only but for the address, and each has a default but the rate
         self,
         database_url: str,
         *,

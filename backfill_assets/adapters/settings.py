@@ -112,7 +112,9 @@ def _base_url(environ: Mapping[str, str]) -> str:
     except ValueError:
         raise SettingMistake(sentence) from None
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise SettingMistake("POLYGON_BASE_URL must hold no login, query or fragment; the key goes into POLYGON_API_KEY.")
+        raise SettingMistake(
+            "POLYGON_BASE_URL must hold no login, query or fragment; the key goes into POLYGON_API_KEY."
+        )
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise SettingMistake(sentence)
     return url.rstrip("/")

@@ -48,7 +48,7 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         with store.bars(config.max_concurrent) as bars:
             async with polygon.client(url) as vendor:
                 series = await fill(order, bars, vendor, at_once=config.max_concurrent, progress=watcher.progress())
-                context.log.info(f"{vendor.traffic.requests} requests, {vendor.traffic.retries} of them retries.")
+                context.log.info("%d requests, %d of them retries.", vendor.traffic.requests, vendor.traffic.retries)
         for result in report(context, market, series):
             yield result
         raise_failures(series)

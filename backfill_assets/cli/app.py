@@ -28,15 +28,19 @@ INTERRUPTED = 130
 
 
 @app.command()
-def run(  # noqa: PLR0913  # one parameter an option
+def run(  # one parameter an option
     symbols: Annotated[str | None, typer.Option(help="Only these symbols: AAPL,BTC.")] = None,
     markets: Annotated[str | None, typer.Option(help="Only these markets: stocks,crypto.")] = None,
     timeframes: Annotated[str | None, typer.Option(help="Only these timeframes: 1m,1d.")] = None,
-    days: Annotated[str | None, typer.Option(help="The last so many calendar days, up to the last finished one.")] = None,
+    days: Annotated[
+        str | None, typer.Option(help="The last so many calendar days, up to the last finished one.")
+    ] = None,
     start: Annotated[str | None, typer.Option(help="First day, 2025-01-31; by default the market's first.")] = None,
     end: Annotated[str | None, typer.Option(help="Last day, included; by default the last finished one.")] = None,
     max_concurrent: Annotated[str, typer.Option(help="Symbols that are fetched at a time.")] = "3",
-    json: Annotated[bool, typer.Option("--json", help="The result as JSON on standard output, and nothing else.")] = False,  # noqa: FBT002  # typer's form of a flag
+    json: Annotated[
+        bool, typer.Option("--json", help="The result as JSON on standard output, and nothing else.")
+    ] = False,
 ) -> None:
     """Fetch what is missing, as a Dagster run. Exits 0 complete, 3 days are missing, 2 wrong usage, 1 failed."""
     from backfill_assets.cli.run import run_command  # noqa: PLC0415  # `backfill --help` need not load Dagster
@@ -51,18 +55,18 @@ def run(  # noqa: PLR0913  # one parameter an option
         end=end,
         max_concurrent=max_concurrent,
     )
-    raise typer.Exit(run_command(os.environ, options, as_json=json))
+    raise typer.Exit(run_command(options, as_json=json))
 
 
 @app.command()
 def up(
     port: Annotated[str, typer.Option(help="Where Dagit listens, on 127.0.0.1.")] = "3000",
-    demo: Annotated[bool, typer.Option("--demo", help="Over the demo's data and the simulator.")] = False,  # noqa: FBT002  # typer's form of a flag
+    demo: Annotated[bool, typer.Option("--demo", help="Over the demo's data and the simulator.")] = False,  # noqa: FBT002
 ) -> None:
     """Start Dagit and Dagster's daemon; Ctrl-C stops both."""
     from backfill_assets.cli.up import up_command  # noqa: PLC0415  # `backfill --help` need not load Dagster
 
-    raise typer.Exit(up_command(os.environ, port, demo=demo))
+    raise typer.Exit(up_command(port, demo=demo))
 
 
 @app.command()
@@ -70,7 +74,7 @@ def demo() -> None:
     """Fill a small universe from the simulator: no key, no server, nothing to set up."""
     from backfill_assets.cli.demo import demo_command  # noqa: PLC0415  # `backfill --help` need not load Dagster
 
-    raise typer.Exit(demo_command(os.environ))
+    raise typer.Exit(demo_command())
 
 
 @db.command("url")
@@ -78,7 +82,7 @@ def db_url() -> None:
     """Print the database's URL; the embedded server is started if need be."""
     from backfill_assets.cli.db import url_command  # noqa: PLC0415  # loads drivers
 
-    url_command(os.environ)
+    url_command()
 
 
 @db.command("start")
@@ -86,7 +90,7 @@ def db_start() -> None:
     """Start the embedded server, and bring its tables up to date."""
     from backfill_assets.cli.db import start_command  # noqa: PLC0415  # loads drivers
 
-    start_command(os.environ)
+    start_command()
 
 
 @db.command("stop")
@@ -94,7 +98,7 @@ def db_stop() -> None:
     """Stop the embedded server; the data stay."""
     from backfill_assets.cli.db import stop_command  # noqa: PLC0415  # loads drivers
 
-    stop_command(os.environ)
+    stop_command()
 
 
 @db.command("upgrade")
@@ -102,7 +106,7 @@ def db_upgrade() -> None:
     """Bring the market tables to the revision that this code needs."""
     from backfill_assets.cli.db import upgrade_command  # noqa: PLC0415  # loads drivers
 
-    upgrade_command(os.environ)
+    upgrade_command()
 
 
 def main(arguments: list[str] | None = None) -> None:

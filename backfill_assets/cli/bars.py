@@ -1,6 +1,7 @@
 """The progress bar of a run: one line for the whole, one for each symbol being fetched.
 
-What lives here: drawing. What does not: what is done. Where nobody watches (a pipe, a log file) each series is one plain line.
+What lives here: drawing. What does not: what is done. Where nobody watches (a pipe, a log file)
+each series is one plain line.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ What lives here: what these commands say. What does not: the server, the migrati
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.postgres import without_password
@@ -15,31 +15,31 @@ from backfill_assets.adapters.store import schema
 from backfill_assets.domain.errors import UsageMistake
 
 
-def url_command(environ: Mapping[str, str]) -> None:
+def url_command() -> None:
     """Print the URL, password included: it is what a driver needs."""
-    sys.stdout.write(f"{database.locate(Settings.read(environ))}\n")
+    sys.stdout.write(f"{database.locate(Settings.read(os.environ))}\n")
 
 
-def start_command(environ: Mapping[str, str]) -> None:
+def start_command() -> None:
     """Start the embedded server."""
-    url = database.ready(_embedded_settings(environ))
+    url = database.ready(_embedded_settings())
     sys.stdout.write(f"The embedded PostgreSQL runs at {without_password(url)}.\n")
 
 
-def stop_command(environ: Mapping[str, str]) -> None:
+def stop_command() -> None:
     """Stop the embedded server."""
-    stopped = database.embedded(_embedded_settings(environ)).stop()
+    stopped = database.embedded(_embedded_settings()).stop()
     sys.stdout.write("The embedded PostgreSQL is stopped.\n" if stopped else "It was not running.\n")
 
 
-def upgrade_command(environ: Mapping[str, str]) -> None:
+def upgrade_command() -> None:
     """Bring the tables up to date."""
-    revision = schema.upgrade(database.locate(Settings.read(environ)))
+    revision = schema.upgrade(database.locate(Settings.read(os.environ)))
     sys.stdout.write(f"The market tables are at revision {revision}.\n")
 
 
-def _embedded_settings(environ: Mapping[str, str]) -> Settings:
-    settings = Settings.read(environ)
+def _embedded_settings() -> Settings:
+    settings = Settings.read(os.environ)
     if settings.database_url:
         raise UsageMistake("DATABASE_URL names a server of your own; unset it to drive the embedded one.")
     return settings

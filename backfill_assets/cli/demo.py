@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.embedded_postgres import psql_command
@@ -19,18 +18,13 @@ from backfill_assets.cli.selection import Options
 DAYS = "30"
 
 
-def demo_command(environ: Mapping[str, str]) -> int:
+def demo_command() -> int:
     """Carry out `backfill demo`; the exit code."""
-    with demo_profile(environ) as variables:
-        # Resources read the environment where a run uses them, and this run is carried out by this process.
-        os.environ.pop("DATABASE_URL", None)
-        os.environ.pop("POLYGON_REQUESTS_PER_SECOND", None)
-        os.environ.update(variables)
+    with demo_profile():
         sys.stdout.write("A small universe, from a simulator in Polygon's place: the bars are made up.\n")
         sys.stdout.flush()
-        code = run_command(variables, Options.parse(days=DAYS))
-        settings = Settings.read(variables)
-        sys.stdout.write(_directions(database.locate(settings), _program()))
+        code = run_command(Options.parse(days=DAYS))
+        sys.stdout.write(_directions(database.locate(Settings.read(os.environ)), _program()))
     return code
 
 

@@ -5,7 +5,8 @@ What lives here: the environment of the demo. What does not: running anything in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 
@@ -13,19 +14,37 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.simulator import Simulator
 
 FOLDER = ".demo"
-_REPLACED = ("DATABASE_URL", "POLYGON_REQUESTS_PER_SECOND")
+_REPLACED = (
+    "DATABASE_URL",
+    "POLYGON_REQUESTS_PER_SECOND",
+    "POLYGON_BASE_URL",
+    "POLYGON_API_KEY",
+    "BACKFILL_UNIVERSE",
+    "BACKFILL_DATA_DIR",
+)
+"""Unset first: what they hold is for real use, and may be wrong."""
 
 
 @contextmanager
-def demo_profile(environ: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """The environment with the simulator in the vendor's place, which runs as long as the context."""
-    kept = {name: value for name, value in environ.items() if name not in _REPLACED}
-    project = Settings.read(kept).project
-    with Simulator() as simulator:
-        yield kept | {
-            "DAGSTER_HOME": str(project),
-            "BACKFILL_DATA_DIR": str(project / FOLDER),
-            "BACKFILL_UNIVERSE": str(files("backfill_assets.simulator") / "demo_universe.yaml"),
-            "POLYGON_BASE_URL": simulator.url,
-            "POLYGON_API_KEY": "demo",
-        }
+def demo_profile() -> Iterator[None]:
+    """For as long as the context: this process's environment, and so its children's, has the simulator in the vendor's place.
+
+    It must be the real environment: a run's resources and Dagster's storage read it where they are used.
+    """
+    before = dict(os.environ)
+    for name in _REPLACED:
+        os.environ.pop(name, None)
+    try:
+        project = Settings.read(os.environ).project
+        with Simulator() as simulator:
+            os.environ.update(
+                DAGSTER_HOME=str(project),
+                BACKFILL_DATA_DIR=str(project / FOLDER),
+                BACKFILL_UNIVERSE=str(files("backfill_assets.simulator") / "demo_universe.yaml"),
+                POLYGON_BASE_URL=simulator.url,
+                POLYGON_API_KEY="demo",
+            )
+            yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

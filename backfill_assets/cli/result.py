@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from rich.console import Console
 from rich.table import Table
 
+from backfill_assets.adapters.store.bars import SeriesAnswers
 from backfill_assets.domain.answers import Answers, unanswered, without_bars
 from backfill_assets.domain.days import runs_of
 from backfill_assets.domain.timeframes import TIMEFRAMES
@@ -29,7 +30,7 @@ class MarketResult:
     order: Order
     requests: int
     outcome: Outcome | None = None
-    answers: dict[tuple[str, str], Answers] = field(default_factory=dict)
+    answers: SeriesAnswers = field(default_factory=dict)
 
     def of(self, symbol: str, timeframe: str) -> Answers:
         """What stands recorded of a series."""
@@ -92,12 +93,12 @@ def _show_missing(console: Console, result: MarketResult) -> None:
             settled = len(gone) - len(unanswered(sessions, answers))
             if gone:
                 alike.setdefault((tuple(gone), settled), []).append(f"{symbol} {timeframe}")
-    for (gone, settled), names in alike.items():
-        ranges = runs_of(gone, result.order.calendar.sessions)
+    for (sessions_gone, settled), names in alike.items():
+        ranges = runs_of(sessions_gone, result.order.calendar.sessions)
         told = ", ".join(map(str, ranges[:_SHOWN])) + _rest(len(ranges))
         note = f" ({settled} of them confirmed empty)" if settled else ""
         series = ", ".join(names[:_SHOWN]) + _rest(len(names))
-        console.print(f"[yellow]No bars for {len(gone)} sessions[/] of {series}: {told}{note}")
+        console.print(f"[yellow]No bars for {len(sessions_gone)} sessions[/] of {series}: {told}{note}")
 
 
 def _rest(count: int) -> str:
@@ -120,7 +121,9 @@ def as_json(results: Sequence[MarketResult]) -> dict[str, object]:
             if r.outcome
         ],
         "series": [
-            _series_json(r, symbol.name, timeframe.name, [s.isoformat() for s in sessions], r.of(symbol.name, timeframe.name))
+            _series_json(
+                r, symbol.name, timeframe.name, [s.isoformat() for s in sessions], r.of(symbol.name, timeframe.name)
+            )
             for r in results
             for symbol, sessions in r.order.wanted.items()
             for timeframe in r.order.timeframes

@@ -6,8 +6,9 @@ What lives here: the order of these steps. What does not: each of them.
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
@@ -17,9 +18,9 @@ from rich.console import Console
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
+from backfill_assets.cli import result as results_of
 from backfill_assets.cli.bars import ProgressBars, watched
 from backfill_assets.cli.console import output_console, progress_console
-from backfill_assets.cli import result as results_of
 from backfill_assets.cli.result import MarketResult, exit_code, show, spelled
 from backfill_assets.cli.selection import Options, orders
 from backfill_assets.domain.request_plan import pages_of
@@ -30,10 +31,10 @@ from backfill_assets.pipelines.progress import Silent
 from backfill_assets.wiring import build_definitions
 
 
-def run_command(environ: Mapping[str, str], options: Options, *, as_json: bool = False) -> int:
+def run_command(options: Options, *, as_json: bool = False) -> int:
     """Carry out `backfill run`; the exit code."""
     now = datetime.now(UTC)
-    settings = Settings.read(environ)
+    settings = Settings.read(os.environ)
     universe = settings.universe(now.date())
     wanted = orders(options, universe, now)
     console = progress_console() if not as_json else Console(quiet=True)
@@ -47,13 +48,14 @@ def run_command(environ: Mapping[str, str], options: Options, *, as_json: bool =
         _announce(console, settings, results)
         _carry_out(stack, console, settings, universe, instance, results, options.max_concurrent)
         for result in results:
-            result.answers = dict(recorded(store, result.order))
+            result.answers = recorded(store, result.order)
     _tell(results, as_json=as_json)
     return exit_code(results)
 
 
 def _planned(store: BarStore, order: Order) -> MarketResult:
-    return MarketResult(order, requests=pages_of(plan(order, recorded(store, order))))
+    answers = recorded(store, order)
+    return MarketResult(order, requests=pages_of(plan(order, answers)), answers=answers)
 
 
 def _announce(console: Console, settings: Settings, results: Sequence[MarketResult]) -> None:
@@ -71,7 +73,7 @@ def _announce(console: Console, settings: Settings, results: Sequence[MarketResu
         console.print("Nothing is missing: no request is sent.")
 
 
-def _carry_out(  # noqa: PLR0913, PLR0917  # the pieces that `run_command` opened, each once
+def _carry_out(  # the pieces that `run_command` opened, each once
     stack: ExitStack,
     console: Console,
     settings: Settings,

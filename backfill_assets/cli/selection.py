@@ -1,6 +1,7 @@
 """What a command is asked to work on: options read, checked against the universe, and made into orders.
 
-What lives here: the meaning of --symbols, --markets, --timeframes, --days, --start, --end. What does not: carrying orders out.
+What lives here: the meaning of --symbols, --markets, --timeframes, --days, --start, --end. What does not: carrying orders
+out.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Options:
     max_concurrent: int
 
     @classmethod
-    def parse(  # noqa: PLR0913  # one parameter an option
+    def parse(  # one parameter an option
         cls,
         *,
         symbols: str | None = None,

@@ -5,11 +5,12 @@ What lives here: starting them, knowing when Dagit answers, stopping both. What 
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Self
 
 import httpx
 
+from backfill_assets.adapters.settings import Settings
 from backfill_assets.domain.errors import BackfillError, SettingMistake
 
 HOST = "127.0.0.1"
@@ -51,12 +53,11 @@ class Service:
 
 
 class Services:
-    """Webserver and daemon over one project folder. A context manager that stops both."""
+    """Webserver and daemon over one project folder, in this process's environment. A context manager that stops both."""
 
-    def __init__(self, project: Path, logs: Path, environ: Mapping[str, str], port: int) -> None:
-        self._project = project
-        self._logs = logs
-        self._environ = dict(environ)
+    def __init__(self, settings: Settings, port: int) -> None:
+        self._project = settings.project
+        self._logs = settings.data / "logs"
         self._port = port
         self._running: list[Service] = []
         self._stack = ExitStack()
@@ -65,6 +66,11 @@ class Services:
     def url(self) -> str:
         """Where Dagit is."""
         return f"http://{HOST}:{self._port}"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of both programs' logs."""
+        return self._logs
 
     def __enter__(self) -> Self:
         require_free(self._port)
@@ -112,7 +118,7 @@ class Services:
         process = subprocess.Popen(  # noqa: S603  # our own interpreter, fixed modules
             [sys.executable, "-m", module, *arguments],
             cwd=self._project,
-            env=self._environ,
+            env=os.environ | {"DAGSTER_HOME": str(self._project)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -5,9 +5,9 @@ What lives here: what is checked before, and what is said. What does not: the pr
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from types import FrameType
@@ -22,32 +22,38 @@ from backfill_assets.launch import end_dead_runs, open_instance
 _HIGHEST_PORT = 65_535
 
 
-def up_command(environ: Mapping[str, str], port: str, *, demo: bool) -> int:
+def up_command(port: str, *, demo: bool) -> int:
     """Carry out `backfill up`; the exit code."""
     number = _port(port)
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Both are set: a shell starts a background job with Ctrl-C ignored.
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, _interrupt)
     with ExitStack() as stack:
-        variables = dict(stack.enter_context(demo_profile(environ)) if demo else environ)
-        settings = Settings.read(variables)
+        if demo:
+            stack.enter_context(demo_profile())
+        settings = Settings.read(os.environ)
         universe = settings.universe(datetime.now(UTC).date())
         for warning in universe.warnings():
             _say(warning)
         database.ready(settings)
-        variables["DAGSTER_HOME"] = str(settings.project)
         # Dagster's tables are made here, by one process, before two start to use them.
         with open_instance(settings) as instance:
             end_dead_runs(instance)
         if settings.api_key is None:
             _say("POLYGON_API_KEY is not set: everything can be looked at, and nothing fetched.")
-        services = stack.enter_context(Services(settings.project, settings.data / "logs", variables, number))
+        services = stack.enter_context(Services(settings, number))
         _say("Starting Dagit and the daemon …")
         try:
             services.wait_until_up()
-            _say(f"Dagit: {services.url}   (logs: {settings.data / 'logs'})\nCtrl-C stops both.")
+            _say(f"Dagit: {services.url}   (logs: {services.logs})\nCtrl-C stops both.")
             services.watch()
         except KeyboardInterrupt:
             _say("Stopping …")
-    _say("Stopped. The embedded PostgreSQL goes on; `backfill db stop` ends it." if not settings.database_url else "Stopped.")
+    _say(
+        "Stopped. The embedded PostgreSQL goes on; `backfill db stop` ends it."
+        if not settings.database_url
+        else "Stopped."
+    )
     return 0
 
 

@@ -20,11 +20,12 @@ from backfill_assets.simulator import answers
 from backfill_assets.simulator.faults import Bar
 from backfill_assets.simulator.office import Office
 from backfill_assets.simulator.pages import TIMESPANS, Page, Query, Timespan, page
-from backfill_assets.simulator.sessions import DAY_MS, MINUTE_MS, Market, day_at, day_number, midnight, to_date
+from backfill_assets.simulator.sessions import DAY_MS, EPOCH, MINUTE_MS, Market, day_at, day_number, midnight, to_date
 
 _MAX_LIMIT = 50_000
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _YEAR_2100 = 4_102_444_800_000
+_FAR = date(2099, 12, 31)
 
 Answer = tuple[dict[str, Any], tuple[int, int, int] | None]
 """A payload, and for bars the range that it was asked for: first ms, first ms after it, interval."""
@@ -48,8 +49,8 @@ def ticker_range(office: Office, request: Request) -> Answer:
     edge = office.scenario.history_edge
     if edge is not None and first < edge:
         query = replace(query, start=midnight(query.market, day_number(edge)))
-    office.market.holes.touch(query.ticker, query.base, *query.days)
-    found = page(office.market, query)
+    market = office.market  # one and the same, even if the scenario is exchanged meanwhile
+    found = page(market, query, market.holes.touch(query.ticker, query.base, *query.days))
     payload: dict[str, Any] = {"ticker": query.ticker}
     rows = answers.bar_list(found.bars)
     payload |= _envelope(office, rows, adjusted=query.adjusted, base_count=found.base_count)
@@ -74,8 +75,8 @@ def whole_market(office: Office, request: Request) -> Answer:
     for ticker in sorted(office.scenario.known):
         if (market == "crypto") != ticker.startswith("X:") or office.forbids(ticker):
             continue
-        source.holes.touch(ticker, "day", day, day)
-        bars = source.served(ticker, source.daily(ticker, day, day), DAY_MS, adjusted=adjusted)
+        holes = source.holes.touch(ticker, "day", day, day)
+        bars = source.served(ticker, source.daily(ticker, day, day, holes), DAY_MS, adjusted=adjusted)
         if market == "stocks":
             bars = replace(bars, t=bars.t + 16 * 60 * MINUTE_MS)  # no session day has a change of clocks
         rows += [{"T": ticker, **bar} for bar in answers.bar_list(bars)]
@@ -135,7 +136,8 @@ def _moment(market: Market, text: str, name: str, days_on: int) -> int:
     """Milliseconds UTC of a date's beginning (`days_on` 0) or last millisecond (1), or of a moment given in milliseconds."""
     if text.isdecimal() and int(text) < _YEAR_2100:
         return int(text)
-    return midnight(market, day_number(_date(text, name)) + days_on) - days_on
+    day = min(max(_date(text, name), EPOCH), _FAR)  # beyond both there is nothing to find
+    return midnight(market, day_number(day) + days_on) - days_on
 
 
 def _date(text: str, name: str) -> date:

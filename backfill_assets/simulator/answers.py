@@ -6,6 +6,7 @@ What lives here: encoding of bars, error bodies, responses that damage the conne
 from __future__ import annotations
 
 import uuid
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -24,9 +25,19 @@ _SCIENTIFIC_FROM = 1e6  # the vendor writes large volumes as 6.42e+08; where it 
 UNKNOWN_KEY = {"status": "ERROR", "error": "Unknown API Key"}
 
 
+_request_id: ContextVar[str] = ContextVar("request_id", default="0" * 32)
+
+
+def number_request() -> str:
+    """Give the request that is being answered a number of its own, 32 hexadecimal digits."""
+    number = uuid.uuid4().hex
+    _request_id.set(number)
+    return number
+
+
 def request_id() -> str:
-    """A number for a request, 32 hexadecimal digits."""
-    return uuid.uuid4().hex
+    """The number of the request that is being answered."""
+    return _request_id.get()
 
 
 def not_entitled(message: str) -> dict[str, str]:

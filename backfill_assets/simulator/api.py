@@ -26,9 +26,7 @@ from backfill_assets.simulator.scenario import Fault
 Endpoint = Callable[[Office, Request], Answer]
 Handler = Callable[[Request], Awaitable[Response]]
 
-_HTML = (
-    b"<html><head><title>Bad gateway</title></head><body><center><h1>Bad gateway</h1></center></body></html>"
-)
+_HTML = b"<html><head><title>Bad gateway</title></head><body><center><h1>Bad gateway</h1></center></body></html>"
 
 
 def build(office: Office) -> Starlette:
@@ -57,13 +55,14 @@ def build(office: Office) -> Starlette:
 
 def _guarded(office: Office, endpoint: Endpoint) -> Handler:
     async def handle(request: Request) -> Response:
+        number = answers.number_request()
         entry = office.record(request, time.time())
         ticker = request.path_params.get("ticker") or request.query_params.get("ticker")
         fault = office.faults.choose(request.url.path, ticker)
         entry.fault = fault.kind if fault else None
         response = await _respond(office, endpoint, request, fault)
         entry.status = 0 if isinstance(response, answers.Reset) else response.status_code
-        response.headers["X-Request-Id"] = answers.request_id()
+        response.headers["X-Request-Id"] = number
         return response
 
     return handle

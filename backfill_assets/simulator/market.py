@@ -68,9 +68,10 @@ class Market:
 
         holes   leave out what the scenario's open holes hide, as the API does; False gives what ought to be there
         """
-        bars = (
-            list(self.minutes(ticker, day_number(start), day_number(end), holes=holes)) if self.exists(ticker) else []
-        )
+        if not self.exists(ticker):
+            return Columns.empty()
+        hidden = self.holes.seen(ticker, "minute") if holes else ()
+        bars = self.minutes(ticker, day_number(start), day_number(end), hidden)
         return self.served(ticker, Columns.concat(*bars), MINUTE_MS, adjusted=adjusted)
 
     def daily_bars(
@@ -79,23 +80,23 @@ class Market:
         """Day bars of the days `start` to `end`, both included; `t` is midnight in the market's own zone."""
         if not self.exists(ticker):
             return Columns.empty()
-        bars = self.daily(ticker, day_number(start), day_number(end), holes=holes)
+        hidden = self.holes.seen(ticker, "day") if holes else ()
+        bars = self.daily(ticker, day_number(start), day_number(end), hidden)
         return self.served(ticker, bars, 1440 * MINUTE_MS, adjusted=adjusted)
 
     def minutes(
-        self, ticker: str, first: int, last: int, *, holes: bool = True, backwards: bool = False
+        self, ticker: str, first: int, last: int, holes: tuple[Hole, ...] = (), *, backwards: bool = False
     ) -> Iterator[Columns]:
-        """Raw minute bars in chunks of trading days, each ascending; the chunks run backwards if asked to."""
+        """Raw minute bars outside the holes, in chunks of trading days, each ascending; backwards, the last one first."""
         days, now = self.days(ticker, first, last), self.now_ms()
         starts = range(0, len(days), _CHUNK)
         for i in reversed(starts) if backwards else starts:
             part = days.rows(slice(i, i + _CHUNK))
             bars = generator.minute_bars(part, self._generate(ticker, part), now)
-            bars = self._restated(ticker, bars)
-            yield self.holes.cut(ticker, bars, "minute") if holes else bars
+            yield cut(self._restated(ticker, bars), holes, "minute")
 
-    def daily(self, ticker: str, first: int, last: int, *, holes: bool = True) -> Columns:
-        """Raw day bars between two day numbers, ascending; today's goes as far as the clock."""
+    def daily(self, ticker: str, first: int, last: int, holes: tuple[Hole, ...] = ()) -> Columns:
+        """Raw day bars between two day numbers outside the holes, ascending; today's goes as far as the clock."""
         days, now = self.days(ticker, first, last), self.now_ms()
         if not len(days):
             return Columns.empty()
@@ -109,8 +110,7 @@ class Market:
         if days.day[-1] == today:
             part = days.rows(slice(len(days) - 1, None))
             bars = Columns.concat(bars, generator.day_bars(part, self._generate(ticker, part), now))
-        bars = self._restated(ticker, bars)
-        return self.holes.cut(ticker, bars, "day") if holes else bars
+        return cut(self._restated(ticker, bars), holes, "day")
 
     def served(self, ticker: str, bars: Columns, interval: int, *, adjusted: bool) -> Columns:
         """Bars as an answer holds them: adjusted if asked for, and a few without `vw` or `n`.
@@ -149,7 +149,7 @@ class Market:
         """New shares that one share of that day has become by the splits after it, up to day number `until`."""
         ratio: Float = np.ones(len(day))
         for s in self._scenario.splits:
-            if s.ticker == ticker and day_number(s.execution_date) <= until:
+            if s.ticker == ticker and s.happened and day_number(s.execution_date) <= until:
                 ratio = np.where(day < day_number(s.execution_date), ratio * s.split_to / s.split_from, ratio)
         return ratio
 

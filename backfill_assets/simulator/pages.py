@@ -13,6 +13,7 @@ import numpy as np
 
 from backfill_assets.simulator.columns import Columns, Int, gather
 from backfill_assets.simulator.market import Market
+from backfill_assets.simulator.scenario import Hole
 from backfill_assets.simulator.sessions import MINUTE_MS, day_at, day_number, market_of, midnight
 from backfill_assets.simulator.sessions import Market as MarketName
 
@@ -63,13 +64,13 @@ class Page:
     interval: int
 
 
-def page(market: Market, query: Query) -> Page:
-    """The bars of a query, as far as `limit` base bars reach.
+def page(market: Market, query: Query, holes: tuple[Hole, ...] = ()) -> Page:
+    """The bars of a query outside the holes, as far as `limit` base bars reach.
 
     A last bar whose base bars did not all fit is dropped; the next page begins with it. If not even one bar fits, the limit
     is doubled until one does, because an empty page that promises more would never end.
     """
-    bars = _base(market, query)
+    bars = _base(market, query, holes)
     more = len(bars) > query.limit
     bucket = _buckets(query, bars)
     if more:
@@ -79,7 +80,7 @@ def page(market: Market, query: Query) -> Page:
         whole = bucket != beyond
         bars, bucket = bars.take(whole), bucket[whole]
         if not len(bars):
-            return page(market, replace(query, limit=query.limit * 2))
+            return page(market, replace(query, limit=query.limit * 2), holes)
     resume = None
     if more:
         resume = _start(query, int(bucket[0])) - 1 if query.descending else _start(query, int(bucket[-1]) + 1)
@@ -92,14 +93,14 @@ def page(market: Market, query: Query) -> Page:
     return Page(found.take(slice(None, None, -1)) if query.descending else found, len(bars), resume, interval)
 
 
-def _base(market: Market, query: Query) -> Columns:
+def _base(market: Market, query: Query, holes: tuple[Hole, ...]) -> Columns:
     """At least `limit` + 1 base bars from the wanted end of the snapped range, if it has so many; ascending, adjusted."""
     if not market.exists(query.ticker) or query.end < query.start:
         return Columns.empty()
     first, last = query.days
     if query.base == "day":
         low, high = _number(query, first), _number(query, last)
-        bars = market.daily(query.ticker, _first_day(query, low), _first_day(query, high + 1) - 1)
+        bars = market.daily(query.ticker, _first_day(query, low), _first_day(query, high + 1) - 1, holes)
         bars = bars.take(slice(-query.limit - 1, None) if query.descending else slice(query.limit + 1))
     else:
         step = query.multiplier * _SPAN_MS[query.timespan]
@@ -107,7 +108,7 @@ def _base(market: Market, query: Query) -> Columns:
         first, last = day_at(query.market, start), day_at(query.market, end - 1)
         parts: list[Columns] = []
         count = 0
-        for chunk in market.minutes(query.ticker, first, last, backwards=query.descending):
+        for chunk in market.minutes(query.ticker, first, last, holes, backwards=query.descending):
             part = chunk.take((chunk.t >= start) & (chunk.t < end))
             parts.append(part)
             count += len(part)

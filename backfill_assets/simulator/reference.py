@@ -144,10 +144,10 @@ def _ticker(office: Office, ticker: str) -> Row:
 
 
 def _split(office: Office, split: Split) -> Row:
-    later = (s for s in office.scenario.splits if s.ticker == split.ticker and s.execution_date >= split.execution_date)
-    factor = 1.0
-    for s in later:
-        factor *= s.split_from / s.split_to
+    factor = split.split_from / split.split_to
+    for s in office.scenario.splits:
+        if s.ticker == split.ticker and s.happened and s.execution_date > split.execution_date:
+            factor *= s.split_from / s.split_to
     return {
         "id": f"E{seed('split', split.ticker, split.execution_date, split.split_to):016x}",
         "ticker": split.ticker,
@@ -162,7 +162,7 @@ def _split(office: Office, split: Split) -> Row:
 def _dividend(office: Office, dividend: Dividend) -> Row:
     ratio = 1.0
     for s in office.scenario.splits:
-        if s.ticker == dividend.ticker and s.execution_date > dividend.ex_dividend_date:
+        if s.ticker == dividend.ticker and s.happened and s.execution_date > dividend.ex_dividend_date:
             ratio *= s.split_to / s.split_from
     dates = {name: getattr(dividend, name) for name in ("declaration_date", "record_date", "pay_date")}
     return {

@@ -36,12 +36,16 @@ class _Plain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Split(_Plain, frozen=True, kw_only=True):
-    """A split that raw prices show from `execution_date` on: `split_from` shares become `split_to`."""
+    """A split that raw prices show from `execution_date` on: `split_from` shares become `split_to`.
+
+    happened   False for a record that is listed and that prices know nothing of: one entered twice, or put off
+    """
 
     ticker: str
     execution_date: date
     split_from: float = 1
     split_to: float
+    happened: bool = True
 
 
 class Dividend(_Plain, frozen=True, kw_only=True):

@@ -114,7 +114,9 @@ def trading_days(market: Market) -> Days:
     from exchange_calendars import get_calendar  # noqa: PLC0415 - half a second of pandas that coins need not pay for
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pandas deprecates what exchange_calendars 4.13 calls; none of it is ours to mend
+        warnings.simplefilter(
+            "ignore"
+        )  # pandas deprecates what exchange_calendars 4.13 calls; none of it is ours to mend
         calendar = get_calendar("XNYS", start=_FIRST, end=_LAST)
     day = calendar.sessions.to_numpy().astype("datetime64[D]").astype(np.int64)
     half = np.isin(day, calendar.early_closes.to_numpy().astype("datetime64[D]").astype(np.int64))

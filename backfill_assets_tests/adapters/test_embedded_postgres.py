@@ -127,8 +127,21 @@ def listener(port: int) -> Iterator[None]:
         yield
 
 
-def environment(**changed: str) -> Mapping[str, str]:
-    return {**os.environ, **changed}
+@contextmanager
+def changed(file: Path, text: str | None) -> Iterator[None]:
+    """The file with another text, or without the file; put back afterwards."""
+    kept = file.rename(file.with_name("kept"))
+    try:
+        if text is not None:
+            file.write_text(text)
+            shutil.copymode(kept, file)
+        yield
+    finally:
+        kept.replace(file)
+
+
+def environment(**changes: str) -> Mapping[str, str]:
+    return {**os.environ, **changes}
 
 
 # --- the ordinary life
@@ -189,12 +202,12 @@ def test_it_listens_on_the_loopback_only(embedded):
     assert listening == ["127.0.0.1"]
 
 
-def test_the_users_own_settings_outlive_a_start(own):
-    own.url()
-    own.stop()
-    with (own.folder / "postgres/data/postgresql.conf").open("a") as configuration:
-        configuration.write("max_connections = 50\n")
-    assert ask(own.url(), "show max_connections") == "50"
+def test_the_users_own_settings_outlive_a_start(embedded):
+    embedded.stop()
+    file = embedded.folder / "postgres/data/postgresql.conf"
+    with changed(file, file.read_text() + "max_connections = 50\n"):
+        assert ask(embedded.url(), "show max_connections") == "50"
+        embedded.stop()
 
 
 def test_values_are_quoted(embedded):
@@ -367,13 +380,12 @@ def test_a_server_that_only_another_container_sees_is_left_alone(embedded, monke
     embedded.url()
     monkeypatch.setattr(server, "SETTLE_SECONDS", 0.1)
     pid_file = embedded.folder / "postgres/data/postmaster.pid"
-    kept = pid_file.read_text()
-    pid_file.write_text("999999999" + kept[kept.index("\n") :])
-    try:
-        with pytest.raises(EmbeddedServerError, match="another container"):
-            embedded.url()
-    finally:
-        pid_file.write_text(kept)
+    text = pid_file.read_text()
+    with (
+        changed(pid_file, "999999999" + text[text.index("\n") :]),
+        pytest.raises(EmbeddedServerError, match="another container"),
+    ):
+        embedded.url()
 
 
 def test_where_the_working_folder_is_hidden_the_lock_decides(embedded, monkeypatch):
@@ -521,11 +533,13 @@ def test_a_wrong_pg_bindir_is_named(folder, tmp_path):
         EmbeddedPostgres(folder, environ=environment(PG_BINDIR=str(tmp_path))).url()
 
 
-def test_a_cluster_of_another_version_asks_for_that_version(own, monkeypatch, tmp_path):
-    monkeypatch.setattr(binaries, "DISTRIBUTION_FOLDER", tmp_path)
-    (own.folder / "postgres/data/PG_VERSION").write_text("9999\n")
-    with pytest.raises(EmbeddedServerError, match="made by PostgreSQL 9999, which is not installed"):
-        own.url()
+def test_a_cluster_of_another_version_asks_for_that_version(embedded):
+    embedded.stop()
+    with (
+        changed(embedded.folder / "postgres/data/PG_VERSION", "9999\n"),
+        pytest.raises(EmbeddedServerError, match="made by PostgreSQL 9999, which is not installed"),
+    ):
+        embedded.url()
 
 
 def test_programs_are_looked_for_in_order(tmp_path, monkeypatch):
@@ -603,10 +617,12 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
         EmbeddedPostgres(tmp_path / "file" / ".backfill").url()
 
 
-def test_a_lost_password_is_one_sentence(own):
-    (own.folder / "postgres/password").unlink()
-    with pytest.raises(EmbeddedServerError, match="password is missing: put it back"):
-        own.url()
+def test_a_lost_password_is_one_sentence(embedded):
+    with (
+        changed(embedded.folder / "postgres/password", None),
+        pytest.raises(EmbeddedServerError, match="password is missing: put it back"),
+    ):
+        embedded.url()
 
 
 def test_a_setting_that_postgresql_refuses_leads_to_the_log(embedded):

@@ -43,10 +43,15 @@ def clock(vendor):
     return vendor.clock
 
 
-@pytest.fixture
-def client(vendor):
-    with httpx.Client(base_url=vendor.url, headers={"Authorization": "Bearer secret"}, timeout=10) as c:
+@pytest.fixture(scope="session")
+def connected(server):
+    with httpx.Client(base_url=server.url, headers={"Authorization": "Bearer secret"}, timeout=10) as c:
         yield c
+
+
+@pytest.fixture
+def client(vendor, connected):  # noqa: ARG001 - it resets the server
+    return connected
 
 
 @pytest.fixture

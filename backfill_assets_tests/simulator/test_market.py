@@ -43,14 +43,13 @@ def test_a_range_in_pieces_equals_the_range_in_one(ticker):
 
 
 def test_bars_are_the_same_in_every_process():
+    """A cent's tolerance: another processor's exponential may round the last bit differently."""
     bar = market().daily_bars("AAPL", date(2024, 3, 4), date(2024, 3, 4))
-    assert (bar.t[0], bar.open[0], bar.high[0], bar.low[0], bar.close[0], bar.volume[0]) == (
-        1709528400000,
-        *GOLDEN_DAY,
+    assert bar.t.tolist() == [1709528400000]
+    assert [bar.open[0], bar.high[0], bar.low[0], bar.close[0]] == pytest.approx(
+        [213.7, 214.17, 210.18, 210.66], abs=0.011
     )
-
-
-GOLDEN_DAY = (0.0, 0.0, 0.0, 0.0, 0.0)
+    assert bar.volume[0] == pytest.approx(77956425, rel=1e-6)
 
 
 def test_prices_are_possible():
@@ -58,9 +57,9 @@ def test_prices_are_possible():
     for ticker in (*DEFAULT_KNOWN, "SMOL"):
         for bars in (
             m.minute_bars(ticker, date(2025, 6, 23), date(2025, 6, 27)),
-            m.daily_bars(ticker, date(2025, 1, 2), date(2025, 1, 31)),
+            m.daily_bars(ticker, date(2025, 1, 2), date(2025, 1, 10)),
         ):
-            assert len(bars) >= 20
+            assert len(bars) >= 6
             assert (bars.low > 0).all()
             assert (bars.low <= np.minimum(bars.open, bars.close)).all()
             assert (bars.high >= np.maximum(bars.open, bars.close)).all()
@@ -141,7 +140,9 @@ def test_thanksgiving_is_closed_and_the_day_after_is_half():
     assert clock_minutes(half)[half.volume.argmax()] == 13 * 60
 
 
-@pytest.mark.parametrize("closed", [date(2024, 1, 1), date(2024, 1, 15), date(2024, 3, 29), date(2024, 7, 6), date(2025, 1, 9)])
+@pytest.mark.parametrize(
+    "closed", [date(2024, 1, 1), date(2024, 1, 15), date(2024, 3, 29), date(2024, 7, 6), date(2025, 1, 9)]
+)
 def test_no_stock_trades_on_a_closed_day_but_coins_do(closed):
     m = market()
     assert len(m.minute_bars("AAPL", closed, closed)) == 0

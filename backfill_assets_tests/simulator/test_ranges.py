@@ -32,11 +32,27 @@ def test_an_answer_has_the_documented_envelope(bars):
     assert page["status"] == "OK"
 
 
+def test_the_request_has_one_number_in_body_and_header(client):
+    answers = [client.get("/v2/aggs/ticker/AAPL/range/1/day/2024-03-04/2024-03-08") for _ in range(2)]
+    numbers = [a.json()["request_id"] for a in answers]
+    assert numbers == [a.headers["x-request-id"] for a in answers]
+    assert len(set(numbers)) == 2
+
+
 @pytest.mark.parametrize("ticker", ["NOPE", "aapl", "X:NOPEUSD"])
 def test_an_unknown_ticker_is_empty_not_an_error(bars, ticker):
     page = bars(ticker, "1/minute", "2024-03-04", "2024-03-08")
     assert "results" not in page
     assert (page["status"], page["resultsCount"], page["queryCount"]) == ("OK", 0, 0)
+
+
+@pytest.mark.parametrize(("start", "end"), [("0001-01-01", "1969-12-31"), ("2090-01-01", "9999-12-31")])
+@pytest.mark.parametrize("ticker", ["AAPL", "X:BTCUSD"])
+def test_ranges_at_the_ends_of_time_are_empty(bars, ticker, start, end):
+    assert "results" not in bars(ticker, "1/minute", start, end)
+    assert (
+        bars(ticker, "1/day", start.replace("2090", "2025"), end.replace("1969", "2014"), limit=1)["resultsCount"] == 1
+    )
 
 
 def test_a_weekend_is_empty(bars):
@@ -60,7 +76,13 @@ def test_bars_equal_the_market_behind_them(bars, vendor):
             truth = ask(ticker, date(2024, 6, 6), date(2024, 6, 12), adjusted=adjusted)
             got = bars(ticker, timeframe, "2024-06-06", "2024-06-12", adjusted=str(adjusted).lower(), limit=50000)
             rows = got["results"]
-            for key, column in (("t", truth.t), ("o", truth.open), ("h", truth.high), ("l", truth.low), ("c", truth.close)):
+            for key, column in (
+                ("t", truth.t),
+                ("o", truth.open),
+                ("h", truth.high),
+                ("l", truth.low),
+                ("c", truth.close),
+            ):
                 assert [r[key] for r in rows] == column.tolist()
             assert [float(r["v"]) for r in rows] == truth.volume.tolist()
             np.testing.assert_array_equal([r.get("vw", np.nan) for r in rows], truth.vwap)
@@ -136,7 +158,10 @@ def test_months_start_on_their_first(bars):
 
 def test_limit_counts_minutes_whatever_the_timeframe(bars):
     """A page of quarter hours reaches no further than a page of minutes; 5000 is the default."""
-    pages = {frame: bars("AAPL", frame, "2024-03-04", "2024-05-31") for frame in ("1/minute", "15/minute", "1/hour", "4/hour")}
+    pages = {
+        frame: bars("AAPL", frame, "2024-03-04", "2024-05-31")
+        for frame in ("1/minute", "15/minute", "1/hour", "4/hour")
+    }
     last = {frame: page["results"][-1]["t"] for frame, page in pages.items()}
     assert pages["1/minute"]["queryCount"] == 5000
     assert pages["15/minute"]["resultsCount"] < 5000 / 14

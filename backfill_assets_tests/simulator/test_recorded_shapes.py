@@ -11,7 +11,9 @@ from backfill_assets.simulator import Dividend
 
 RECORDED = Path(__file__).parents[3] / "shared" / "truth" / "polygon" / "test_rest" / "mocks"
 
-pytestmark = pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded answers of the vendor are not on this machine")
+pytestmark = pytest.mark.skipif(
+    not RECORDED.is_dir(), reason="the recorded answers of the vendor are not on this machine"
+)
 
 
 def recorded(name):
@@ -19,7 +21,10 @@ def recorded(name):
 
 
 def kinds(row):
-    return {key: "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value) for key, value in row.items()}
+    return {
+        key: "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value)
+        for key, value in row.items()
+    }
 
 
 def test_bars(bars):
@@ -56,7 +61,17 @@ def test_ticker_details(client):
     real = recorded("v3/reference/tickers/AAPL.json")
     ours = client.get("/v3/reference/tickers/AAPL").json()
     assert kinds(ours) == kinds(real)
-    for name in ("ticker", "name", "market", "locale", "primary_exchange", "type", "active", "currency_name", "list_date"):
+    for name in (
+        "ticker",
+        "name",
+        "market",
+        "locale",
+        "primary_exchange",
+        "type",
+        "active",
+        "currency_name",
+        "list_date",
+    ):
         assert ours["results"][name] == real["results"][name]
 
 

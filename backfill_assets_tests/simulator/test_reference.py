@@ -40,7 +40,11 @@ def test_tickers_by_pages(client, vendor):
 def test_a_delisted_ticker(client, vendor):
     vendor.change(delisted={"PYPL": date(2024, 5, 3)}, listed={"PYPL": date(2015, 7, 7)})
     details = client.get("/v3/reference/tickers/PYPL").json()["results"]
-    assert (details["active"], details["delisted_utc"][:10], details["list_date"]) == (False, "2024-05-03", "2015-07-07")
+    assert (details["active"], details["delisted_utc"][:10], details["list_date"]) == (
+        False,
+        "2024-05-03",
+        "2015-07-07",
+    )
     assert "PYPL" not in {r["ticker"] for r in follow(client, "/v3/reference/tickers?limit=1000")}
     assert [r["ticker"] for r in follow(client, "/v3/reference/tickers?active=false")] == ["PYPL"]
 
@@ -55,7 +59,11 @@ SPLITS = (
 @pytest.mark.parametrize("path", ["/stocks/v1/splits", "/v3/reference/splits"])
 def test_splits(client, vendor, path):
     vendor.change(splits=SPLITS)
-    assert [r["execution_date"] for r in follow(client, f"{path}?limit=1")] == ["2024-06-10", "2021-08-02", "2021-07-20"]
+    assert [r["execution_date"] for r in follow(client, f"{path}?limit=1")] == [
+        "2024-06-10",
+        "2021-08-02",
+        "2021-07-20",
+    ]
     assert len(follow(client, f"{path}?ticker=NVDA")) == 2
     assert len(follow(client, f"{path}?ticker=NVDA&execution_date.gte=2021-07-20&execution_date.lte=2021-12-31")) == 1
     assert len(follow(client, f"{path}?execution_date.gt=2021-07-20")) == 2
@@ -72,10 +80,23 @@ def test_the_new_splits_carry_kind_and_cumulative_factor(client, vendor):
     assert "adjustment_type" not in follow(client, "/v3/reference/splits")[0]
 
 
-@pytest.mark.parametrize(("path", "kind"), [("/stocks/v1/dividends", "distribution_type"), ("/v3/reference/dividends", "dividend_type")])
+def test_a_record_entered_twice_moves_no_price(client, vendor):
+    before = vendor.market.daily_bars("NVDA", date(2024, 6, 3), date(2024, 6, 14))
+    twin = Split(ticker="NVDA", execution_date=date(2024, 6, 12), split_to=10, happened=False)
+    vendor.change(splits=(*vendor.scenario.splits, twin))
+    assert len(follow(client, "/stocks/v1/splits?ticker=NVDA")) == 2
+    after = vendor.market.daily_bars("NVDA", date(2024, 6, 3), date(2024, 6, 14))
+    assert after.close.tolist() == before.close.tolist()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/stocks/v1/dividends", "distribution_type"), ("/v3/reference/dividends", "dividend_type")]
+)
 def test_dividends(client, vendor, path, kind):
     dividends = [Dividend(ticker="NVDA", ex_dividend_date=date(2024, m, 5), cash_amount=0.04) for m in (3, 9)]
-    dividends.append(Dividend(ticker="AAPL", ex_dividend_date=date(2024, 5, 10), cash_amount=0.25, pay_date=date(2024, 5, 16)))
+    dividends.append(
+        Dividend(ticker="AAPL", ex_dividend_date=date(2024, 5, 10), cash_amount=0.25, pay_date=date(2024, 5, 16))
+    )
     vendor.change(dividends=tuple(dividends))
     assert len(follow(client, f"{path}?limit=1")) == 3
     apple = follow(client, f"{path}?ticker=AAPL")[0]

@@ -13,7 +13,8 @@ def bearer(key):
 
 
 @pytest.mark.parametrize(
-    ("headers", "params"), [({}, {}), (bearer(""), {}), ({}, {"apiKey": ""}), ({"Authorization": "Basic x"}, {})]
+    ("headers", "params"),
+    [({}, {}), ({"Authorization": "Bearer"}, {}), ({}, {"apiKey": ""}), ({"Authorization": "Basic x"}, {})],
 )
 @pytest.mark.parametrize("path", [PATH, "/v3/reference/tickers/AAPL", "/stocks/v1/splits"])
 def test_no_key_is_401(vendor, headers, params, path):
@@ -115,7 +116,9 @@ def test_chance_is_repeatable(vendor, client):
 
 
 def test_429_with_and_without_retry_after(vendor, client):
-    vendor.change(faults=(Fault(kind="status", status=429, retry_after=3, nth=1), Fault(kind="status", status=429, nth=2)))
+    vendor.change(
+        faults=(Fault(kind="status", status=429, retry_after=3, nth=1), Fault(kind="status", status=429, nth=2))
+    )
     with_header, without = client.get(PATH), client.get(PATH)
     assert (with_header.status_code, with_header.headers["retry-after"]) == (429, "3")
     assert (without.status_code, "retry-after" in without.headers) == (429, False)
@@ -186,6 +189,13 @@ def test_a_hole_hides_days_until_it_heals_by_requests(vendor, bars):
     assert bars("MSFT", "1/day", "2024-03-04", "2024-03-08")["resultsCount"] == 5
     counts = [bars("AAPL", "1/day", "2024-03-04", "2024-03-08")["resultsCount"] for _ in range(3)]
     assert counts == [3, 3, 5]
+
+
+def test_a_grouped_day_counts_as_a_request_too(vendor, client, bars):
+    vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 5), last=date(2024, 3, 5), heal_after_requests=1),))
+    client.get("/v2/aggs/grouped/locale/us/market/stocks/2024-03-05")
+    assert len(vendor.market.daily_bars("AAPL", date(2024, 3, 5), date(2024, 3, 5), holes=True)) == 1
+    assert bars("AAPL", "1/day", "2024-03-05", "2024-03-05")["resultsCount"] == 1
 
 
 def test_a_hole_heals_at_its_moment(vendor, bars, clock):

@@ -1,14 +1,17 @@
+import ast
 import asyncio
 import re
 import signal
 import subprocess
 import sys
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
 
+from backfill_assets import simulator
 from backfill_assets.simulator import (
     Dividend,
     Fault,
@@ -30,7 +33,9 @@ EVERYTHING = Scenario(
     forbidden=("crypto",),
     delayed=True,
     faults=(Fault(kind="cut_body", ticker="AAPL", every=3, times=2),),
-    holes=(Hole(ticker="AAPL", first=date(2024, 3, 4), last=date(2024, 3, 5), heal_at=datetime(2024, 4, 1, tzinfo=UTC)),),
+    holes=(
+        Hole(ticker="AAPL", first=date(2024, 3, 4), last=date(2024, 3, 5), heal_at=datetime(2024, 4, 1, tzinfo=UTC)),
+    ),
     restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 6), factor=0.99),),
     listed={"SMOL": date(2023, 1, 3)},
     delisted={"SMOL": date(2024, 1, 3)},
@@ -93,12 +98,14 @@ def test_a_closed_simulator_frees_its_port(vendor):
         assert httpx.get(url + "/_simulator/requests").json() == []
     other.close()
     with pytest.raises(RuntimeError, match="not running"):
-        _ = other.url
+        str(other.url)
     with pytest.raises(httpx.ConnectError):
         httpx.get(url + "/_simulator/requests")
-    with Simulator(port=port) as again, pytest.raises(OSError, match="in use"):
+    with Simulator(port=port) as again:
         assert again.url == url
-        Simulator(port=port).start()
+        second = Simulator(port=port)
+        with pytest.raises(OSError, match="in use"):
+            second.start()
 
 
 def test_many_clients_at_once_are_served(vendor):
@@ -132,3 +139,18 @@ def test_a_scenario_file_that_cannot_be_used_ends_with_2(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=20)
     assert done.returncode == 2
     assert "holez" in done.stderr
+
+
+def test_it_knows_nothing_of_the_platform():
+    """Its calendar, zones and paging are worth comparing with only as long as they are its own."""
+    names = set()
+    for path in Path(simulator.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names.add(node.module)
+            elif isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+    ours = {n for n in names if n.startswith("backfill_assets")}
+    assert ours
+    assert all(n.startswith("backfill_assets.simulator") for n in ours)
+    assert not {n for n in names if n.split(".")[0] in ("dagster", "httpx", "psycopg")}

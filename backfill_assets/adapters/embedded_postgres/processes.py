@@ -21,7 +21,6 @@ from pathlib import Path
 import psutil
 
 POLL_SECONDS = 0.02
-LISTED_LINES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +42,9 @@ def find_postmaster(data: Path, alive: Path) -> Postmaster | None:
 
     Where the system hides the process's working folder (root in a container, the server as `nobody`), the lock decides.
     """
-    lines = _pid_file(data)
+    lines = _pid_file(data)  # 1 pid, 2 folder, 4 port, 8 state: postgresql.org's src/include/utils/pidfile.h
     try:
-        process, port = psutil.Process(int(lines[0])), int(lines[LISTED_LINES - 1])
+        process, port = psutil.Process(int(lines[0])), int(lines[3])
         if process.status() == psutil.STATUS_ZOMBIE or not process.name().startswith(("postgres", "postmaster")):
             return None
         try:
@@ -56,7 +55,6 @@ def find_postmaster(data: Path, alive: Path) -> Postmaster | None:
         return None
     if not here:
         return None
-    # lines 2 and 8: DataDir and the state in postgresql.org's src/include/utils/pidfile.h
     return Postmaster(process, port, ready=lines[7:] == ["ready"], moved=not _same(Path(lines[1]), data))
 
 

@@ -46,7 +46,7 @@ class Polygon:
     VendorError types of `Transport.fetch`, and what the limiter raises (DatabaseUnavailable, SchemaBehind).
     """
 
-    def __init__(  # noqa: PLR0913  # keyword-only but for the key, and each has a default but the limiter
+    def __init__(  # keyword-only but for the key, and each has a default but the limiter
         self,
         api_key: str | None,
         *,

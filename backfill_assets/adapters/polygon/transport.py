@@ -98,7 +98,7 @@ class Transport:
     `sleep` takes seconds; `random` gives a number in [0, 1). SettingMistake when `base_url` is no plain http(s) address.
     """
 
-    def __init__(  # noqa: PLR0913  # each is one thing of the world outside, and tests replace all of them
+    def __init__(  # each is one thing of the world outside, and tests replace all of them
         self,
         api_key: str | None,
         *,

@@ -6,7 +6,7 @@ What lives here: market_data, session_answers and coverage. What does not: decid
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from types import TracebackType
@@ -18,7 +18,7 @@ import psycopg
 from backfill_assets.adapters.postgres import Row, open_pool, with_reconnection
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.copy_format import copy_block
-from backfill_assets.domain.answers import SessionAnswer, WholeSessions
+from backfill_assets.domain.answers import Answers, SessionAnswer, WholeSessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange, ranges_of
 from backfill_assets.domain.sessions import day_starts
@@ -26,7 +26,7 @@ from backfill_assets.domain.timeframes import Timeframe
 
 _SQL = statements("backfill_assets.adapters.store", "bars.sql")
 
-type SeriesAnswers = dict[tuple[str, str], dict[date, SessionAnswer]]
+type SeriesAnswers = Mapping[tuple[str, str], Answers]
 """By symbol and timeframe name, then by session."""
 
 
@@ -39,9 +39,7 @@ class Written:
     unchanged: int = 0
 
     def __add__(self, other: Written) -> Written:
-        return Written(
-            self.inserted + other.inserted, self.changed + other.changed, self.unchanged + other.unchanged
-        )
+        return Written(self.inserted + other.inserted, self.changed + other.changed, self.unchanged + other.unchanged)
 
 
 class BarStore:
@@ -89,7 +87,7 @@ class BarStore:
             with self._pool.connection() as connection:
                 return connection.execute(_SQL["answers"], asked).fetchall()
 
-        found: SeriesAnswers = defaultdict(dict)
+        found: dict[tuple[str, str], dict[date, SessionAnswer]] = defaultdict(dict)
         for symbol, timeframe, session, bars, first, last, empty in with_reconnection(self._url, query):
             found[symbol, timeframe][session] = SessionAnswer(session, bars, first, last, empty)
         return dict(found)
@@ -120,9 +118,7 @@ def _merge(connection: psycopg.Connection[Row], series: dict[str, str], bars: Ba
     return Written(row[0], row[1], len(bars) - row[0] - row[1])
 
 
-def _record(
-    connection: psycopg.Connection[Row], series: dict[str, str], answer: WholeSessions, zone: ZoneInfo
-) -> None:
+def _record(connection: psycopg.Connection[Row], series: dict[str, str], answer: WholeSessions, zone: ZoneInfo) -> None:
     counts = {c.session: c for c in answer.counts}
     rows = [counts.get(s) for s in answer.sessions]
     recorded: list[Any] = connection.execute(
