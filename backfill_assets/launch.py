@@ -24,9 +24,10 @@ from backfill_assets.domain.universe import Symbol
 from backfill_assets.partitions import partition_key
 from backfill_assets.pipelines.ohlcv import Order, SeriesFailed
 
-HOST_TAG = "backfill/host"
-PROCESS_TAG = "backfill/process"
 TRIGGER_TAG = "backfill/trigger"
+# Dagit does not show tags that begin like this: they are for programs.
+HOST_TAG = ".dagster/backfill_host"
+PROCESS_TAG = ".dagster/backfill_process"
 
 _UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 # A process's start time as the kernel tells it, to tell it from a later one with the same id.

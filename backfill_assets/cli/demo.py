@@ -15,15 +15,13 @@ from backfill_assets.cli.profile import demo_profile
 from backfill_assets.cli.run import run_command
 from backfill_assets.cli.selection import Options
 
-DAYS = "30"
-
 
 def demo_command() -> int:
     """Carry out `backfill demo`; the exit code."""
     with demo_profile():
         sys.stdout.write("A small universe, from a simulator in Polygon's place: the bars are made up.\n")
         sys.stdout.flush()
-        code = run_command(Options.parse(days=DAYS))
+        code = run_command(Options.parse())
         sys.stdout.write(_directions(database.locate(Settings.read(os.environ)), _program()))
     return code
 

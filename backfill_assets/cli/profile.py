@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.simulator import Simulator
@@ -25,6 +26,16 @@ _REPLACED = (
 """Unset first: what they hold is for real use, and may be wrong."""
 
 
+DAYS = 30
+"""How far back the demo goes when it is first run."""
+
+_UNIVERSE = """# What `backfill demo` keeps: made-up bars of real symbols, from the simulator.
+markets:
+  stocks: {{start: {start}, symbols: [AAPL, SPY, MSFT]}}
+  crypto: {{start: {start}, symbols: [BTC, ETH]}}
+"""
+
+
 @contextmanager
 def demo_profile() -> Iterator[None]:
     """For as long as the context: this process's environment, and so its children's, has the simulator in the vendor's place.
@@ -36,11 +47,12 @@ def demo_profile() -> Iterator[None]:
         os.environ.pop(name, None)
     try:
         project = Settings.read(os.environ).project
+        universe = _universe(project / FOLDER)
         with Simulator() as simulator:
             os.environ.update(
                 DAGSTER_HOME=str(project),
                 BACKFILL_DATA_DIR=str(project / FOLDER),
-                BACKFILL_UNIVERSE=str(files("backfill_assets.simulator") / "demo_universe.yaml"),
+                BACKFILL_UNIVERSE=str(universe),
                 POLYGON_BASE_URL=simulator.url,
                 POLYGON_API_KEY="demo",
             )
@@ -48,3 +60,13 @@ def demo_profile() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _universe(folder: Path) -> Path:
+    """The demo's universe file, written once, so that its first day stays where it was."""
+    path = folder / "universe.yaml"
+    if not path.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        start = datetime.now(UTC).date() - timedelta(days=DAYS)
+        path.write_text(_UNIVERSE.format(start=start), encoding="utf-8")
+    return path

@@ -1,0 +1,90 @@
+"""The real platform for a test: `backfill up` as a user starts it, over a simulator and a database of the test's own.
+
+What lives here: starting it, asking Dagit's GraphQL, stopping it. What does not: what a test wants to know.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from backfill_assets.simulator import Simulator
+
+PROJECT = Path(__file__).resolve().parents[2]
+BACKFILL = Path(sys.executable).parent / "backfill"
+_LONGEST_WAIT_SECONDS = 150
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A running `backfill up`."""
+
+    url: str
+    data: Path
+    environment: dict[str, str]
+    simulator: Simulator
+    process: subprocess.Popen[str]
+
+    def ask(self, query: str, **variables: object) -> Any:
+        """The `data` of a GraphQL answer."""
+        answer = httpx.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=60).json()
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+
+def until[T](question: Callable[[], T | None]) -> T:
+    """The first answer that is not None: for what other processes do in their own time."""
+    deadline = time.monotonic() + _LONGEST_WAIT_SECONDS
+    while time.monotonic() < deadline:
+        if (answer := question()) is not None:
+            return answer
+        time.sleep(0.5)
+    raise TimeoutError(question.__name__)
+
+
+def environment(simulator: Simulator, data: Path, database_url: str, universe: str) -> dict[str, str]:
+    """What a user would have exported."""
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "universe.yaml").write_text(universe, encoding="utf-8")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DAGSTER_", "BACKFILL_"))}
+    return kept | {
+        "DATABASE_URL": database_url,
+        "BACKFILL_DATA_DIR": str(data),
+        "BACKFILL_UNIVERSE": str(data / "universe.yaml"),
+        "POLYGON_BASE_URL": simulator.url,
+        "POLYGON_API_KEY": "a-key-for-tests",
+        "POLYGON_REQUESTS_PER_SECOND": "100",
+    }
+
+
+@contextmanager
+def platform(simulator: Simulator, data: Path, database_url: str, universe: str) -> Iterator[Platform]:
+    """`backfill up`, until the context ends; then Ctrl-C, and both services must be gone."""
+    variables = environment(simulator, data, database_url, universe)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with subprocess.Popen(
+        [BACKFILL, "up", "--port", str(port)], cwd=PROJECT, env=variables, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            said: list[str] = []
+            for line in process.stdout:
+                said.append(line)
+                if line.startswith("Dagit: "):
+                    break
+            assert said[-1:] == [f"Dagit: http://127.0.0.1:{port}   (logs: {data / 'logs'})\n"], "".join(said)
+            yield Platform(f"http://127.0.0.1:{port}", data, variables, simulator, process)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
