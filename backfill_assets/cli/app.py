@@ -61,7 +61,7 @@ def run(  # one parameter an option
 @app.command()
 def up(
     port: Annotated[str, typer.Option(help="Where Dagit listens, on 127.0.0.1.")] = "3000",
-    demo: Annotated[bool, typer.Option("--demo", help="Over the demo's data and the simulator.")] = False,  # noqa: FBT002
+    demo: Annotated[bool, typer.Option("--demo", help="Over the demo's data and the simulator.")] = False,
 ) -> None:
     """Start Dagit and Dagster's daemon; Ctrl-C stops both."""
     from backfill_assets.cli.up import up_command  # noqa: PLC0415  # `backfill --help` need not load Dagster

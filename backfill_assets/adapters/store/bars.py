@@ -13,11 +13,12 @@ from types import TracebackType
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import psycopg
 
 from backfill_assets.adapters.postgres import Row, open_pool, with_reconnection
 from backfill_assets.adapters.sql import statements
-from backfill_assets.adapters.store.copy_format import copy_block
+from backfill_assets.adapters.store.copy_format import copy_block, without_nulls
 from backfill_assets.domain.answers import Answers, SessionAnswer, WholeSessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange, ranges_of
@@ -72,7 +73,11 @@ class BarStore:
             with self._pool.connection() as connection, connection.transaction():
                 return _write(connection, symbol, timeframe.name, answer, zone, source)
 
-        return with_reconnection(self._url, transaction)
+        try:
+            return with_reconnection(self._url, transaction)
+        except psycopg.errors.UniqueViolation:
+            # Another process filled the same empty stretch meanwhile: seen the second time, it is merged into.
+            return with_reconnection(self._url, transaction)
 
     def answers(self, symbols: Iterable[str], timeframes: Iterable[Timeframe], days: DayRange) -> SeriesAnswers:
         """What stands recorded of each series within the days; series of which nothing does are absent."""
@@ -111,11 +116,22 @@ def _write(
 def _merge(connection: psycopg.Connection[Row], series: dict[str, str], bars: Bars) -> Written:
     if not len(bars):
         return Written()
+    if without_nulls(bars) and not _any_between(connection, series, bars):
+        texts = (series["symbol"], series["timeframe"], series["source"])
+        with connection.cursor() as cursor, cursor.copy(_SQL["copy_bars"]) as copy:
+            copy.write(copy_block(bars, texts))
+        return Written(inserted=len(bars))
     connection.execute(_SQL["make_stage"])
     with connection.cursor() as cursor, cursor.copy(_SQL["copy_stage"]) as copy:
         copy.write(copy_block(bars))
     row: Any = connection.execute(_SQL["merge"], series).fetchone()
     return Written(row[0], row[1], len(bars) - row[0] - row[1])
+
+
+def _any_between(connection: psycopg.Connection[Row], series: dict[str, str], bars: Bars) -> bool:
+    ends = {"first": _instant(bars.timestamp[0]), "last": _instant(bars.timestamp[-1])}
+    row: Any = connection.execute(_SQL["any_between"], series | ends).fetchone()
+    return bool(row[0])
 
 
 def _record(connection: psycopg.Connection[Row], series: dict[str, str], answer: WholeSessions, zone: ZoneInfo) -> None:
@@ -142,5 +158,5 @@ def _record(connection: psycopg.Connection[Row], series: dict[str, str], answer:
         connection.execute(_SQL["cover"], series | bounds)
 
 
-def _instant(ms: int) -> datetime:
+def _instant(ms: np.int64) -> datetime:
     return datetime.fromtimestamp(int(ms) / 1000, UTC)

@@ -1,3 +1,13 @@
+-- name: any_between
+select exists (
+  select from market_data
+  where symbol = %(symbol)s and timeframe = %(timeframe)s and "timestamp" between %(first)s and %(last)s)
+
+-- name: copy_bars
+-- Straight into the table, for a stretch that holds nothing yet.
+copy market_data (symbol, timeframe, source, "timestamp", open, high, low, close, volume, vwap, trades)
+from stdin (format binary)
+
 -- name: make_stage
 create temp table if not exists stage (
   t timestamptz, o float8, h float8, l float8, c float8, v float8, vw float8, n int8

@@ -5,32 +5,44 @@ What lives here: the byte layout. What does not: the table it goes to.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from backfill_assets.domain.bars import Bars
+from backfill_assets.domain.bars import NO_TRADES, Bars
 
-# PostgreSQL documentation, COPY, "Binary Format": signature, flags and extension length; -1 ends the block.
+# PostgreSQL documentation, COPY, "Binary Format": signature, flags and extension length; -1 ends the block, and as a field's
+# length it stands for NULL, which has no bytes.
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 # timestamptz travels as microseconds since 2000-01-01 UTC.
 _POSTGRES_EPOCH_MS = 946_684_800_000
 _FLOATS = ("open", "high", "low", "close", "volume", "vwap")
-_ROW = np.dtype(
-    [("fields", ">i2"), ("timestamp_length", ">i4"), ("timestamp", ">i8")]
-    + [part for name in _FLOATS for part in ((f"{name}_length", ">i4"), (name, ">f8"))]
-    + [("trades_length", ">i4"), ("trades", ">i8")]
-)
 
 
-def copy_block(bars: Bars) -> bytes:
-    """All rows as COPY BINARY data: timestamptz, six float8, int8. Absent vwap travels as NaN, absent trades as -1."""
-    rows = np.empty(len(bars), _ROW)
-    rows["fields"] = 2 + len(_FLOATS)
-    rows["timestamp_length"] = 8
-    rows["timestamp"] = (bars.timestamp - _POSTGRES_EPOCH_MS) * 1000
-    for name in _FLOATS:
+def copy_block(bars: Bars, texts: Sequence[str] = ()) -> bytes:
+    """All rows as COPY BINARY data: the same texts in each, timestamptz, six float8, int8.
+
+    Rows are of one width, so nothing is NULL: absent vwap travels as NaN, absent trades as NO_TRADES.
+    """
+    encoded = [text.encode() for text in texts]
+    layout: list[tuple[str, str]] = [("fields", ">i2")]
+    for number, text in enumerate(encoded):
+        layout += [(f"text{number}_length", ">i4"), (f"text{number}", f"S{len(text)}")]
+    for name in ("timestamp", *_FLOATS, "trades"):
+        layout += [(f"{name}_length", ">i4"), (name, ">f8" if name in _FLOATS else ">i8")]
+    rows = np.empty(len(bars), np.dtype(layout))
+    rows["fields"] = len(encoded) + 2 + len(_FLOATS)
+    for number, text in enumerate(encoded):
+        rows[f"text{number}_length"], rows[f"text{number}"] = len(text), text
+    for name in ("timestamp", *_FLOATS, "trades"):
         rows[f"{name}_length"] = 8
+    rows["timestamp"] = (bars.timestamp - _POSTGRES_EPOCH_MS) * 1000
+    for name in (*_FLOATS, "trades"):
         rows[name] = getattr(bars, name)
-    rows["trades_length"] = 8
-    rows["trades"] = bars.trades
     return _HEADER + rows.tobytes() + _TRAILER
+
+
+def without_nulls(bars: Bars) -> bool:
+    """Whether every bar has a vwap and a trade count, so that its block says nothing that the table must not hold."""
+    return not (np.isnan(bars.vwap).any() or (bars.trades == NO_TRADES).any())
