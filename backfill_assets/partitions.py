@@ -22,13 +22,17 @@ WEEKENDS = "0 0 * * 6,0"
 
 
 def session_days(market: Market, calendar: Calendar) -> dg.DailyPartitionsDefinition:
-    """A day partition for every session of the market: closed days do not exist, so that a missing one is a gap."""
-    zone = calendar.hours.zone
+    """A day partition for every session of the market: closed days do not exist, so that a missing one is a gap.
+
+    A partition's key is the session's day in the market's own zone. Its window is laid in UTC: so it is there from 00:00 UTC,
+    which for New York is 19:00 or 20:00 of the same day. In the market's zone it would be there only hours after a session
+    has finished and can be asked for.
+    """
     exclusions: list[str | datetime] = []
     if calendar.closed_weekdays():
         exclusions = [WEEKENDS, *(datetime.combine(d, time(0)) for d in calendar.closed_weekdays())]
     return dg.DailyPartitionsDefinition(
-        start_date=market.start.isoformat(), timezone=zone.key, exclusions=exclusions or None
+        start_date=market.start.isoformat(), timezone="UTC", exclusions=exclusions or None
     )
 
 

@@ -75,9 +75,8 @@ class Settings:
 
 
 def _project(environ: Mapping[str, str]) -> Path:
-    home = environ.get("DAGSTER_HOME")
-    if home:
-        return Path(home).expanduser().resolve()
+    if environ.get("DAGSTER_HOME"):
+        return _path(environ, "DAGSTER_HOME", _PACKAGE)
     here = Path.cwd()
     for folder in (here, *here.parents, _PACKAGE.parent):
         if (folder / "dagster.yaml").is_file() and (folder / "workspace.yaml").is_file():
@@ -89,9 +88,10 @@ def _path(environ: Mapping[str, str], name: str, default: Path) -> Path:
     value = environ.get(name)
     if not value:
         return default
-    if "\0" in value:
-        raise SettingMistake(f"{name} is no path: it holds a NUL character.")
-    return Path(value).expanduser().resolve()
+    try:
+        return Path(value).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError):  # no such user behind ~, a NUL character, links in a circle
+        raise SettingMistake(f"{name} is no path that can be used: {value!r}.") from None
 
 
 def _api_key(environ: Mapping[str, str]) -> str | None:
@@ -105,12 +105,15 @@ def _api_key(environ: Mapping[str, str]) -> str | None:
 
 def _base_url(environ: Mapping[str, str]) -> str:
     url = environ.get("POLYGON_BASE_URL") or POLYGON
-    sentence = f"POLYGON_BASE_URL {url!r} is no address like {POLYGON}."
+    # What was typed is not repeated: somebody may have put a login or a key into it.
+    sentence = f"POLYGON_BASE_URL is no address like {POLYGON}."
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
         raise SettingMistake(sentence) from None
+    if not url.isprintable() or " " in url:
+        raise SettingMistake(sentence)
     if parts.username or parts.password or parts.query or parts.fragment:
         raise SettingMistake(
             "POLYGON_BASE_URL must hold no login, query or fragment; the key goes into POLYGON_API_KEY."

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
-from backfill_assets.domain.sessions import calendar, horizon
+from backfill_assets.domain.sessions import HOURS, calendar, horizon
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Market, Universe
 from backfill_assets.pipelines.ohlcv import Order
@@ -67,27 +67,33 @@ def orders(options: Options, universe: Universe, now: datetime) -> list[Order]:
 
     Raises UsageMistake where a name is not in the universe or the days lie in the future.
     """
-    chosen = _markets(options, universe)
-    _check_all("symbol", options.symbols, [s.name for m in chosen for s in m.symbols])
-    _check_all("timeframe", options.timeframes, list(TIMEFRAMES))
-    out = [_order(market, options, now) for market in chosen]
-    built = {t.name for m in chosen for t in m.timeframes}
+    _check_all("market", options.markets, [m.name for m in universe.markets], "the universe")
+    chosen = [m for m in universe.markets if not options.markets or m.name in options.markets]
+    place = "the chosen markets" if options.markets else "the universe"
+    _check_all("symbol", options.symbols, [s.name for m in chosen for s in m.symbols], place)
+    chosen = [m for m in chosen if not options.symbols or any(s.name in options.symbols for s in m.symbols)]
     for name in options.timeframes:
-        if name not in built:
-            raise UsageMistake(f"Timeframe {name} is left out of the universe's chosen markets.")
-    return [o for o in out if o.wanted and o.timeframes]
+        if name not in TIMEFRAMES:
+            raise UsageMistake(f"Timeframe {name!r} is unknown: there are {', '.join(TIMEFRAMES)}.")
+    for name in options.timeframes:
+        if not any(name == t.name for m in chosen for t in m.timeframes):
+            raise UsageMistake(f"Timeframe {name} is left out of {', '.join(m.name for m in chosen)} in the universe.")
+    if options.start and all(options.start > _today(m, now) for m in chosen):
+        raise UsageMistake(f"--start {options.start} lies in the future.")
+    return [o for o in (_order(market, options, now) for market in chosen) if o.timeframes]
+
+
+def _today(market: Market, now: datetime) -> date:
+    return now.astimezone(HOURS[market.kind].zone).date()
 
 
 def _order(market: Market, options: Options, now: datetime) -> Order:
     trading = calendar(market.kind, DayRange(market.start, horizon(now.date())))
-    today = now.astimezone(trading.hours.zone).date()
-    if options.start and options.start > today:
-        raise UsageMistake(f"--start {options.start} lies in the future.")
-    newest = trading.last_finished(now)
+    newest, today = trading.last_finished(now), _today(market, now)
     end = min(options.end or today, newest or today)
     start = options.start or market.start
     if options.days is not None:
-        start = end - timedelta(days=options.days - 1)
+        start = end - timedelta(days=min(options.days - 1, (end - date.min).days))
     sessions: tuple[date, ...] = ()
     if newest is not None and max(start, market.start) <= end:
         sessions = trading.within(DayRange(max(start, market.start), end))
@@ -96,17 +102,12 @@ def _order(market: Market, options: Options, now: datetime) -> Order:
     return Order(market, trading, dict.fromkeys(symbols, sessions), timeframes)
 
 
-def _markets(options: Options, universe: Universe) -> list[Market]:
-    _check_all("market", options.markets, [m.name for m in universe.markets])
-    return [m for m in universe.markets if not options.markets or m.name in options.markets]
-
-
-def _check_all(what: str, names: Iterable[str], known: list[str]) -> None:
+def _check_all(what: str, names: Iterable[str], known: list[str], place: str) -> None:
     for name in names:
         if name not in known:
             close = get_close_matches(name.upper() if what == "symbol" else name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {_some(known)}."
-            raise UsageMistake(f"{what.capitalize()} {name!r} is not in the universe; {hint}")
+            raise UsageMistake(f"{what.capitalize()} {name!r} is not in {place}; {hint}")
 
 
 def _some(names: list[str]) -> str:
@@ -132,6 +133,6 @@ def _day(option: str, text: str | None) -> date | None:
 
 
 def _count(option: str, text: str, most: int) -> int:
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= most:
+    if text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most:
         return int(text)
     raise UsageMistake(f"{option} {text!r} is no whole number from 1 to {most}.")

@@ -27,10 +27,7 @@ class DayRange:
         return self.start <= day <= self.end
 
     def __iter__(self) -> Iterator[date]:
-        day = self.start
-        while day <= self.end:
-            yield day
-            day += ONE_DAY
+        return (self.start + number * ONE_DAY for number in range(len(self)))
 
     def __len__(self) -> int:
         return (self.end - self.start).days + 1

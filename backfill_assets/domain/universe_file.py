@@ -25,8 +25,9 @@ from backfill_assets.domain.universe import Market, Symbol, Universe, default_ti
 
 _MARKET_KEYS = ("kind", "start", "symbols", "timeframes")
 _SYMBOL_KEYS = ("symbol", "ticker")
-# Letters, digits and the marks of share classes (BRK.B, BF-B); a partition key is split at "|", lists at ",".
-_SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9.\-]{0,19}")
+# Letters, digits and the marks of share classes (BRK.B, BF-B); a partition key is split at "|", lists at ",",
+# and Dagster takes "..." for a range.
+_SYMBOL = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9.\-]{0,19}")
 _TICKER = re.compile(r"(?:[XCIO]:)?[A-Za-z0-9][A-Za-z0-9.\-]{0,24}")
 # Dagster allows these in asset keys and group names.
 _MARKET = re.compile(r"[a-z][a-z0-9_]{0,29}")
@@ -43,11 +44,19 @@ def parse_universe(text: str, source: str, today: date) -> Universe:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UniverseMistake(f"{source}, line {line}: not valid YAML ({error.problem}).") from None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, OverflowError):  # also escapes and versions that are out of all range
         raise UniverseMistake(f"{source}: not valid YAML; it holds characters that no text file has.") from None
+    except RecursionError:
+        raise UniverseMistake(f"{source}: nested too deeply to be a universe.") from None
     if root is None:
         raise UniverseMistake(f"{source} is empty; it needs `markets:` with at least one market.")
     return _Reader(source, today).universe(root)
+
+
+def _told(key: ScalarNode) -> str:
+    """A key as it stands, on one line whatever it holds."""
+    text = str(key.value)
+    return text if text.isprintable() else repr(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +138,10 @@ class _Reader:
     def day(self, node: Node) -> date:
         text = self.scalar(node, "start")
         try:
-            day = date.fromisoformat(text) if len(text) == len("2024-01-02") else None
+            day = date.fromisoformat(text)
         except ValueError:
             day = None
-        if day is None:
+        if day is None or day.isoformat() != text:  # weeks and other spellings of ISO 8601 are no dates here
             self.fail(node, f"start {text!r} is not a date like 2024-01-02.")
         if day < _EARLIEST:
             self.fail(node, f"start {text} lies before {_EARLIEST}.")
@@ -146,7 +155,7 @@ class _Reader:
             if key.value not in allowed:
                 close = get_close_matches(key.value, allowed, n=1)
                 hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(allowed)}."
-                self.fail(key, f"{what} has an unknown key `{key.value}`; {hint}")
+                self.fail(key, f"{what} has an unknown key `{_told(key)}`; {hint}")
             fields[key.value] = value
         return fields
 
@@ -158,7 +167,7 @@ class _Reader:
             if not isinstance(key, ScalarNode):
                 self.fail(key, f"{what} has a key that is no plain word.")
             if key.value in seen:
-                self.fail(key, f"{what} names `{key.value}` twice.")
+                self.fail(key, f"{what} names `{_told(key)}` twice.")
             seen.add(key.value)
             yield key, value
 

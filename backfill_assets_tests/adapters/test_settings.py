@@ -1,0 +1,330 @@
+import re
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from backfill_assets.adapters import settings
+from backfill_assets.adapters.settings import POLYGON, REQUESTS_PER_SECOND, Settings
+from backfill_assets.domain.errors import SettingMistake, UniverseMistake
+
+SECRET = "S3cr3tW0rd"  # noqa: S105  # nobody's
+PACKAGE = Path(settings.__file__).resolve().parents[1]
+DOCUMENTED = re.findall(r"^\| ([A-Z_]+) \|", settings.__doc__, flags=re.MULTILINE)
+
+
+@pytest.fixture
+def home(tmp_path):
+    return {"DAGSTER_HOME": str(tmp_path)}
+
+
+def mistake(environ):
+    with pytest.raises(SettingMistake) as caught:
+        Settings.read(environ)
+    sentence = str(caught.value)
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    return sentence
+
+
+def test_where_nothing_is_set_the_defaults_hold(home, tmp_path):
+    assert Settings.read(home) == Settings(
+        project=tmp_path,
+        data=tmp_path / ".backfill",
+        universe_file=PACKAGE / "universe.yaml",
+        api_key=None,
+        base_url="https://api.polygon.io",
+        requests_per_second=2.5,
+        database_url=None,
+    )
+    assert (POLYGON, REQUESTS_PER_SECOND) == ("https://api.polygon.io", 2.5)
+
+
+def test_an_empty_variable_counts_as_unset(home):
+    empty = dict.fromkeys(DOCUMENTED, "")
+    assert Settings.read(empty | home) == Settings.read(home)
+
+
+def test_the_variables_that_are_read_are_the_documented_ones():
+    asked = set()
+
+    class Listening(Mapping):
+        def __getitem__(self, name):
+            asked.add(name)
+            raise KeyError(name)
+
+        def __iter__(self):
+            raise AssertionError("the environment is listed")
+
+        __len__ = __iter__
+
+    Settings.read(Listening())
+    assert asked == set(DOCUMENTED)
+    assert len(DOCUMENTED) == len(set(DOCUMENTED)) == 7
+
+
+def test_everything_that_is_set_is_taken(tmp_path):
+    read = Settings.read(
+        {
+            "DAGSTER_HOME": str(tmp_path / "home"),
+            "BACKFILL_DATA_DIR": str(tmp_path / "data"),
+            "BACKFILL_UNIVERSE": str(tmp_path / "mine.yaml"),
+            "POLYGON_API_KEY": "abc_DEF-123",
+            "POLYGON_BASE_URL": "http://127.0.0.1:8300/",
+            "POLYGON_REQUESTS_PER_SECOND": "0.0833",
+            "DATABASE_URL": "postgresql://u:p@db.example:5432/market?sslmode=require",
+            "PATH": "/bin",
+        }
+    )
+    assert read == Settings(
+        project=tmp_path / "home",
+        data=tmp_path / "data",
+        universe_file=tmp_path / "mine.yaml",
+        api_key="abc_DEF-123",
+        base_url="http://127.0.0.1:8300",
+        requests_per_second=0.0833,
+        database_url="postgresql://u:p@db.example:5432/market?sslmode=require",
+    )
+
+
+def test_settings_are_not_to_be_changed(home):
+    with pytest.raises(AttributeError):
+        Settings.read(home).base_url = "https://elsewhere.example"
+
+
+# --- Secrets
+
+
+def test_no_secret_stands_in_the_repr(home):
+    url = f"postgresql://u:{SECRET}@h/d"
+    read = Settings.read(home | {"POLYGON_API_KEY": SECRET, "DATABASE_URL": url})
+    assert (read.api_key, read.database_url) == (SECRET, url)
+    assert SECRET not in repr(read)
+    assert SECRET not in str(read)
+    assert SECRET not in f"{read}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("POLYGON_API_KEY", f"{SECRET} x"),
+        ("POLYGON_API_KEY", f"{SECRET}\nx"),
+        ("POLYGON_API_KEY", f"{SECRET}é"),
+        ("POLYGON_API_KEY", f"{SECRET}\x00"),
+        ("POLYGON_API_KEY", f"{SECRET}\u200b"),
+        ("DATABASE_URL", f"mysql://u:{SECRET}@h/d"),
+        ("DATABASE_URL", f"postgresql://u:{SECRET}@h"),
+        ("DATABASE_URL", f"postgresql://u:{SECRET}@h/"),
+        ("DATABASE_URL", f"postgresql://u:{SECRET}@h:x/d"),
+        ("DATABASE_URL", f"postgresql://u:{SECRET}@h:99999/d"),
+        ("DATABASE_URL", f"postgresql://u:{SECRET}@[h/d"),
+        ("DATABASE_URL", f"postgresql+psycopg://u:{SECRET}@h/d"),
+        ("DATABASE_URL", f"host=h password={SECRET}"),
+        ("DATABASE_URL", " "),
+        ("POLYGON_BASE_URL", f"https://u:{SECRET}@h"),
+        ("POLYGON_BASE_URL", f"https://{SECRET}@h"),
+        ("POLYGON_BASE_URL", f"https://:{SECRET}@h"),
+        ("POLYGON_BASE_URL", f"https://h?apiKey={SECRET}"),
+        ("POLYGON_BASE_URL", f"https://h/v2#{SECRET}"),
+        ("POLYGON_BASE_URL", f"ftp://u:{SECRET}@h"),
+    ],
+)
+def test_a_mistake_in_what_may_hold_a_secret_names_the_variable_and_not_the_secret(home, name, value):
+    sentence = mistake(home | {name: value})
+    assert name in sentence
+    assert SECRET not in sentence
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"https://u:{SECRET}@h:99999",
+        f"https://h:x?apiKey={SECRET}",
+        f"https://[u:{SECRET}@h",
+        f"u:{SECRET}@h",
+    ],
+)
+def test_an_address_that_cannot_be_parsed_is_not_repeated_with_its_secret(home, value):
+    sentence = mistake(home | {"POLYGON_BASE_URL": value})
+    assert "POLYGON_BASE_URL" in sentence
+    assert SECRET not in sentence
+
+
+@pytest.mark.parametrize("value", [" abc123", "abc123\n", "\tabc123 "])
+def test_blanks_around_a_key_are_left_out(home, value):
+    assert Settings.read(home | {"POLYGON_API_KEY": value}).api_key == "abc123"
+
+
+def test_a_key_of_blanks_is_none(home):
+    assert Settings.read(home | {"POLYGON_API_KEY": " \n"}).api_key is None
+
+
+# --- Addresses
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [
+        ("https://api.massive.com", "https://api.massive.com"),
+        ("https://api.massive.com/", "https://api.massive.com"),
+        ("http://localhost:8300", "http://localhost:8300"),
+        ("http://[::1]:8300", "http://[::1]:8300"),
+        ("https://proxy.example/polygon/", "https://proxy.example/polygon"),
+    ],
+)
+def test_the_vendors_address_is_taken_without_its_last_slash(home, value, taken):
+    assert Settings.read(home | {"POLYGON_BASE_URL": value}).base_url == taken
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["api.polygon.io", "ftp://h", "https://", "https:///v2", "http://h:x", "http://h:99999", "/v2", "http://[h"],
+)
+def test_what_is_no_address_is_told(home, value):
+    assert mistake(home | {"POLYGON_BASE_URL": value}).startswith("POLYGON_BASE_URL ")
+
+
+@pytest.mark.parametrize("value", ["https://a b", "https://h\n", "https://api\n.example", "https://h\0", " https://h"])
+def test_an_address_with_characters_that_no_address_has_is_told(home, value):
+    assert mistake(home | {"POLYGON_BASE_URL": value}).startswith("POLYGON_BASE_URL ")
+
+
+@pytest.mark.parametrize(
+    "value", ["postgres://h/d", "postgresql://h/d", "postgresql:///d", "postgresql://u@h:5433/d?a=b"]
+)
+def test_a_database_address_is_taken_as_it_is(home, value):
+    assert Settings.read(home | {"DATABASE_URL": value}).database_url == value
+
+
+# --- The rate
+
+
+@pytest.mark.parametrize(("value", "rate"), [("1", 1.0), ("0.0833", 0.0833), ("1000", 1000.0), ("1e2", 100.0)])
+def test_a_rate_is_a_number_of_requests_a_second(home, value, rate):
+    assert Settings.read(home | {"POLYGON_REQUESTS_PER_SECOND": value}).requests_per_second == rate
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "-0.0", "1000.1", "nan", "inf", "-inf", "fast", "2,5", "5/min", " "])
+def test_what_is_no_rate_is_told(home, value):
+    sentence = mistake(home | {"POLYGON_REQUESTS_PER_SECOND": value})
+    assert sentence == f"POLYGON_REQUESTS_PER_SECOND {value!r} is no number above 0 and up to 1000."
+
+
+# --- Folders and files
+
+
+@pytest.mark.parametrize("name", ["BACKFILL_DATA_DIR", "BACKFILL_UNIVERSE"])
+def test_a_path_with_a_nul_is_told(home, name):
+    assert mistake(home | {name: "a\0b"}) == f"{name} is no path that can be used: 'a\\x00b'."
+
+
+def test_a_project_folder_with_a_nul_is_told():
+    assert mistake({"DAGSTER_HOME": "a\0b"}).startswith("DAGSTER_HOME ")
+
+
+@pytest.mark.parametrize("name", ["DAGSTER_HOME", "BACKFILL_DATA_DIR", "BACKFILL_UNIVERSE"])
+def test_the_home_folder_of_nobody_is_told(home, name):
+    assert mistake(home | {name: "~no-such-user-here/x"}).startswith(f"{name} ")
+
+
+def test_a_tilde_is_the_users_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    read = Settings.read({"DAGSTER_HOME": "~/p", "BACKFILL_DATA_DIR": "~/d", "BACKFILL_UNIVERSE": "~/u.yaml"})
+    me = tmp_path / "me"
+    assert (read.project, read.data, read.universe_file) == (me / "p", me / "d", me / "u.yaml")
+
+
+def test_relative_paths_are_from_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    read = Settings.read({"DAGSTER_HOME": "p", "BACKFILL_DATA_DIR": "../d", "BACKFILL_UNIVERSE": "./u.yaml"})
+    assert read.project == tmp_path / "p"
+    assert read.data == tmp_path.parent / "d"
+    assert read.universe_file == tmp_path / "u.yaml"
+
+
+def make_project(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("dagster.yaml", "workspace.yaml"):
+        (folder / name).touch()
+    return folder
+
+
+def test_the_project_is_where_dagster_home_says_whatever_lies_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_project(tmp_path / "here"))
+    assert Settings.read({"DAGSTER_HOME": str(tmp_path / "there")}).project == tmp_path / "there"
+
+
+@pytest.mark.parametrize("inside", [".", "a", "a/b/c"])
+def test_the_project_is_found_from_the_folders_inside_it(tmp_path, monkeypatch, inside):
+    project = make_project(tmp_path / "project")
+    (project / inside).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(project / inside)
+    read = Settings.read({})
+    assert (read.project, read.data) == (project, project / ".backfill")
+
+
+def test_of_projects_inside_each_other_the_inner_is_meant(tmp_path, monkeypatch):
+    make_project(tmp_path)
+    inner = make_project(tmp_path / "inner")
+    monkeypatch.chdir(inner)
+    assert Settings.read({}).project == inner
+
+
+def test_a_folder_with_one_of_the_two_files_is_no_project(tmp_path, monkeypatch):
+    make_project(tmp_path)
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "dagster.yaml").touch()
+    monkeypatch.chdir(tmp_path / "inner")
+    assert Settings.read({}).project == tmp_path
+
+
+def test_away_from_any_project_the_packages_own_is_meant(tmp_path, monkeypatch):
+    package = make_project(tmp_path / "source") / "backfill_assets"
+    monkeypatch.setattr(settings, "_PACKAGE", package)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert Settings.read({}).project == tmp_path / "source"
+
+
+def test_where_there_is_no_project_the_working_folder_is_meant(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "_PACKAGE", tmp_path / "installed" / "backfill_assets")
+    monkeypatch.chdir(tmp_path)
+    assert Settings.read({}).project == tmp_path
+
+
+# --- The universe that the settings name
+
+TODAY = date(2025, 6, 2)
+
+
+def test_the_default_universe_is_the_packaged_one(home):
+    assert [m.name for m in Settings.read(home).universe(TODAY).markets] == ["stocks", "crypto"]
+
+
+def test_a_universe_of_your_own_is_read(home, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("markets: {stocks: {start: 2024-01-02, symbols: [GME]}}", encoding="utf-8")
+    universe = Settings.read(home | {"BACKFILL_UNIVERSE": str(file)}).universe(TODAY)
+    assert universe.market("stocks").symbol("GME").ticker == "GME"
+
+
+def test_a_mistake_in_the_universe_names_file_and_line(home, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("markets:\n  stocks:\n    start: never\n    symbols: [A]\n", encoding="utf-8")
+    with pytest.raises(UniverseMistake, match=re.escape(f"{file}, line 3: start 'never' is not a date")):
+        Settings.read(home | {"BACKFILL_UNIVERSE": str(file)}).universe(TODAY)
+
+
+def test_a_universe_that_is_not_there_names_the_variable(home, tmp_path):
+    file = tmp_path / "mine.yaml"
+    with pytest.raises(UniverseMistake, match=re.escape(f"{file} does not exist; BACKFILL_UNIVERSE")):
+        Settings.read(home | {"BACKFILL_UNIVERSE": str(file)}).universe(TODAY)
+
+
+def test_a_universe_that_is_a_folder_or_no_text_cannot_be_read(home, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(b"markets: \xff\xfe")
+    for path in (tmp_path, file):
+        with pytest.raises(UniverseMistake, match=re.escape(f"{path} cannot be read: ")):
+            Settings.read(home | {"BACKFILL_UNIVERSE": str(path)}).universe(TODAY)

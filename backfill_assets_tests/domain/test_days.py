@@ -1,0 +1,129 @@
+from datetime import date, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backfill_assets.domain.days import ONE_DAY, DayRange, ranges_of, runs_of
+
+FIRST = date(2024, 2, 20)
+DAYS = st.integers(0, 60).map(lambda n: FIRST + timedelta(days=n))
+SETS = st.lists(DAYS, max_size=40)
+RANGES = st.tuples(DAYS, DAYS).map(lambda pair: DayRange(min(pair), max(pair)))
+
+
+def days_in(ranges):
+    return [day for days in ranges for day in days]
+
+
+def test_a_range_includes_both_ends():
+    week = DayRange(date(2024, 2, 26), date(2024, 3, 3))
+    assert len(week) == len(list(week)) == 7
+    assert week.start in week
+    assert week.end in week
+    assert week.start - ONE_DAY not in week
+    assert week.end + ONE_DAY not in week
+
+
+def test_a_range_of_one_day_holds_it_once():
+    day = date(2024, 2, 29)
+    assert list(DayRange(day, day)) == [day]
+    assert len(DayRange(day, day)) == 1
+
+
+def test_a_range_that_ends_before_it_starts_is_refused():
+    with pytest.raises(ValueError, match="2024-01-01 lies before 2024-01-02"):
+        DayRange(date(2024, 1, 2), date(2024, 1, 1))
+
+
+def test_a_range_is_told_as_one_day_or_two():
+    assert str(DayRange(date(2024, 1, 2), date(2024, 1, 2))) == "2024-01-02"
+    assert str(DayRange(date(2024, 1, 2), date(2024, 1, 5))) == "2024-01-02 to 2024-01-05"
+
+
+def test_ranges_order_by_start_then_end():
+    a, b, c = DayRange(FIRST, FIRST), DayRange(FIRST, FIRST + ONE_DAY), DayRange(FIRST + ONE_DAY, FIRST + ONE_DAY)
+    assert sorted([c, b, a]) == [a, b, c]
+
+
+def test_the_last_day_that_there_is_can_be_iterated():
+    assert list(DayRange(date.max - ONE_DAY, date.max)) == [date.max - ONE_DAY, date.max]
+
+
+@given(RANGES)
+def test_length_and_membership_agree_with_iteration(days):
+    listed = list(days)
+    assert len(days) == len(listed)
+    assert listed == sorted(set(listed))
+    around = DayRange(days.start - 3 * ONE_DAY, days.end + 3 * ONE_DAY)
+    assert [d for d in around if d in days] == listed
+
+
+@given(RANGES, RANGES)
+def test_an_intersection_holds_the_days_in_both(one, other):
+    both = one.intersect(other)
+    assert (set(both) if both else set()) == set(one) & set(other)
+    assert both == other.intersect(one)
+
+
+@given(RANGES)
+def test_a_range_intersected_with_itself_is_itself(days):
+    assert days.intersect(days) == days
+
+
+def test_no_days_are_no_ranges():
+    assert ranges_of([]) == []
+    assert runs_of([], [FIRST]) == []
+    assert runs_of([FIRST], []) == []
+
+
+@given(SETS)
+def test_ranges_hold_exactly_the_days_given_in_ascending_order(days):
+    assert days_in(ranges_of(days)) == sorted(set(days))
+
+
+@given(SETS)
+def test_ranges_are_as_few_as_can_be(days):
+    ranges = ranges_of(days)
+    for one, other in pairwise(ranges):
+        assert one.end + ONE_DAY < other.start
+
+
+@given(st.lists(RANGES, max_size=6))
+def test_ranges_of_the_days_of_ranges_are_stable(ranges):
+    once = ranges_of(days_in(ranges))
+    assert ranges_of(days_in(once)) == once
+
+
+def test_friday_touches_monday_among_weekdays():
+    weekdays = [d for d in DayRange(date(2024, 3, 4), date(2024, 3, 15)) if d.weekday() < 5]
+    friday, monday = date(2024, 3, 8), date(2024, 3, 11)
+    assert runs_of([monday, friday], weekdays) == [DayRange(friday, monday)]
+    assert ranges_of([monday, friday]) == [DayRange(friday, friday), DayRange(monday, monday)]
+
+
+def test_days_outside_the_market_are_left_out_of_runs():
+    saturday = date(2024, 3, 9)
+    assert runs_of([saturday], [date(2024, 3, 8), date(2024, 3, 11)]) == []
+
+
+@given(SETS, SETS)
+def test_runs_hold_exactly_the_wanted_sessions(days, among):
+    runs = runs_of(days, among)
+    held = [s for s in sorted(set(among)) if any(s in run for run in runs)]
+    assert held == sorted(set(days) & set(among))
+
+
+@given(SETS, SETS)
+def test_runs_begin_and_end_with_a_wanted_session_and_are_as_few_as_can_be(days, among):
+    sessions = sorted(set(among))
+    runs = runs_of(days, among)
+    assert all({run.start, run.end} <= set(days) & set(sessions) for run in runs)
+    for one, other in pairwise(runs):
+        assert any(one.end < s < other.start for s in sessions)
+
+
+@given(SETS)
+def test_among_all_days_runs_are_ranges(days):
+    assert runs_of(days, DayRange(FIRST, FIRST + timedelta(days=60))) == ranges_of(days)

@@ -1,0 +1,179 @@
+from datetime import date, timedelta
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import backfill_assets
+from backfill_assets.domain import request_plan
+from backfill_assets.domain.days import DayRange, runs_of
+from backfill_assets.domain.request_plan import PAGE, _windows, pages_of, plan_series, sessions_a_page
+from backfill_assets.domain.sessions import Kind, calendar
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES
+from backfill_assets.domain.universe import Symbol
+from backfill_assets.domain.universe_file import parse_universe
+
+AAPL, BTC = Symbol("AAPL", "AAPL"), Symbol("BTC", "X:BTCUSD")
+STOCKS = calendar(Kind.STOCKS, DayRange(date(2024, 1, 2), date(2025, 12, 31)))
+CRYPTO = calendar(Kind.CRYPTO, DayRange(date(2024, 1, 1), date(2025, 12, 31)))
+DAYS = [date(2024, 1, 1) + timedelta(days=n) for n in range(400)]
+
+SERIES = st.sampled_from([(STOCKS, MINUTE_1), (STOCKS, DAY_1), (CRYPTO, MINUTE_1), (CRYPTO, DAY_1)])
+
+
+def pages(spans, capacity):
+    return sum(-(-(b + 1 - a) // capacity) for a, b in spans)
+
+
+def fewest_pages(missing, count, capacity):
+    """Of all ways to lay ranges over the sessions, the fewest pages that cover everything missing."""
+    best = [0] * (count + 1)
+    for i in reversed(range(count)):
+        here = [-(-(j + 1 - i) // capacity) + best[j + 1] for j in range(i, count)]
+        best[i] = min(here if i in missing else [*here, best[i + 1]])
+    return best[0]
+
+
+def windows(missing, count, capacity):
+    return _windows([DAYS[i] for i in missing], DAYS[:count], capacity)
+
+
+def check(missing, count, capacity):
+    spans = windows(sorted(missing), count, capacity)
+    covered = {i for a, b in spans for i in range(a, b + 1)}
+    assert missing <= covered
+    assert all(0 <= a <= b < count for a, b in spans)
+    # Joined where they touch: between two ranges lies at least one session that nobody asks for.
+    assert all(one[1] + 1 < other[0] for one, other in pairwise(spans))
+    # A range begins and ends with something that is missing.
+    assert all({a, b} <= missing for a, b in spans)
+    assert pages(spans, capacity) == fewest_pages(missing, count, capacity)
+    naive = runs_of([DAYS[i] for i in missing], DAYS[:count])
+    assert pages(spans, capacity) <= sum(-(-len(run) // capacity) for run in naive)
+    assert len(spans) <= len(naive)
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 3, 4, 5, 9])
+def test_every_pattern_of_eight_sessions_takes_the_fewest_pages(capacity):
+    for n in range(9):
+        for missing in combinations(range(8), n):
+            check(set(missing), 8, capacity)
+
+
+@given(st.sets(st.integers(0, 119)), st.integers(1, 60))
+@settings(deadline=None)
+def test_any_pattern_takes_the_fewest_pages(missing, capacity):
+    check(missing, 120, capacity)
+
+
+def test_holes_within_one_page_are_one_range():
+    assert windows([0, 2, 4], 10, 5) == [(0, 4)]
+
+
+def test_holes_further_apart_than_a_page_are_ranges_of_their_own():
+    assert windows([0, 5], 10, 5) == [(0, 0), (5, 5)]
+
+
+def test_windows_that_touch_are_joined_into_one_range():
+    assert windows(range(10), 10, 3) == [(0, 9)]
+    assert windows([0, 2, 3, 5], 10, 3) == [(0, 5)]
+    assert windows([0, 1, 3, 4], 10, 3) == [(0, 1), (3, 4)]
+
+
+def test_nothing_missing_needs_nothing():
+    assert windows([], 10, 3) == []
+    assert plan_series(AAPL, MINUTE_1, [], STOCKS) == []
+    assert pages_of([]) == 0
+
+
+@given(SERIES, st.sets(st.integers(0, 729), max_size=200))
+@settings(deadline=None)
+def test_a_plan_covers_all_missing_sessions_and_asks_for_sessions_only(series, offsets):
+    trading, timeframe = series
+    days = [trading.span.start + timedelta(days=n) for n in offsets]
+    missing = {d for d in days if d in trading}
+    plan = plan_series(AAPL, timeframe, days, trading)
+    asked = [s for r in plan for s in r.sessions]
+    assert missing <= set(asked)
+    assert set(asked) <= set(trading.sessions)
+    assert asked == sorted(set(asked))
+    assert all(r.sessions == trading.within(DayRange(r.start, r.end)) for r in plan)
+    assert all({r.start, r.end} <= missing for r in plan)
+    capacity = sessions_a_page(timeframe, trading)
+    assert all(r.pages == -(-len(r.sessions) // capacity) for r in plan)
+    naive = sum(-(-len(trading.within(run)) // capacity) for run in runs_of(missing, trading.sessions))
+    assert pages_of(plan) <= naive
+
+
+@pytest.mark.parametrize("timeframe", TIMEFRAMES.values(), ids=str)
+@pytest.mark.parametrize("trading", [STOCKS, CRYPTO], ids=["stocks", "crypto"])
+def test_a_page_holds_its_sessions_however_many_bars_they_have(trading, timeframe):
+    most_bars = trading.hours.minutes if timeframe is MINUTE_1 else 1
+    fit = sessions_a_page(timeframe, trading)
+    assert fit * most_bars <= PAGE < (fit + 1) * most_bars
+
+
+def test_a_page_reaches_52_stock_days_and_34_crypto_days_in_minutes():
+    assert sessions_a_page(MINUTE_1, STOCKS) == 52
+    assert sessions_a_page(MINUTE_1, CRYPTO) == 34
+    assert sessions_a_page(DAY_1, STOCKS) == sessions_a_page(DAY_1, CRYPTO) == 50_000
+
+
+@pytest.mark.parametrize(
+    ("symbol", "trading"), [(AAPL, STOCKS), (BTC, CRYPTO)], ids=["30 stock sessions", "30 crypto days"]
+)
+def test_20_symbols_x_30_days_take_40_requests(symbol, trading):
+    missing = trading.sessions[-30:]
+    plan = [
+        request
+        for n in range(20)
+        for timeframe in TIMEFRAMES.values()
+        for request in plan_series(Symbol(f"{symbol}{n}", symbol.ticker), timeframe, missing, trading)
+    ]
+    assert len(plan) == pages_of(plan) == 40
+
+
+def test_the_packaged_universe_takes_50_requests_for_its_newest_30_days():
+    path = Path(backfill_assets.__file__).with_name("universe.yaml")
+    universe = parse_universe(path.read_text(encoding="utf-8"), "u", date(2025, 12, 31))
+    plan = [
+        request
+        for market in universe.markets
+        for trading in [calendar(market.kind, DayRange(market.start, date(2025, 12, 31)))]
+        for symbol in market.symbols
+        for timeframe in market.timeframes
+        for request in plan_series(symbol, timeframe, trading.sessions[-30:], trading)
+    ]
+    assert pages_of(plan) == 2 * (20 + 5)
+
+
+def test_doubled_and_disordered_days_change_nothing():
+    missing = [STOCKS.sessions[i] for i in (5, 80, 6, 5)]
+    assert plan_series(AAPL, MINUTE_1, missing, STOCKS) == plan_series(AAPL, MINUTE_1, sorted(set(missing)), STOCKS)
+
+
+def test_closed_days_and_days_outside_the_calendar_are_not_asked_for():
+    saturday, new_year, before, after = date(2024, 1, 6), date(2025, 1, 1), date(2023, 12, 29), date(2026, 1, 2)
+    assert plan_series(AAPL, MINUTE_1, [saturday, new_year, before, after], STOCKS) == []
+
+
+def test_answered_sessions_in_between_are_asked_along():
+    first, _, third = STOCKS.sessions[:3]
+    (request,) = plan_series(AAPL, DAY_1, [first, third], STOCKS)
+    assert request.sessions == STOCKS.sessions[:3]
+    assert (request.start, request.end) == (first, third)
+    assert (request.symbol, request.timeframe, request.pages) == (AAPL, DAY_1, 1)
+
+
+def test_two_years_of_minutes_are_one_range_of_brimful_pages():
+    (request,) = plan_series(AAPL, MINUTE_1, STOCKS.sessions, STOCKS)
+    assert request.sessions == STOCKS.sessions
+    assert request.pages == pages_of([request]) == -(-len(STOCKS.sessions) // 52)
+
+
+def test_a_smaller_page_means_more_pages_of_the_same_range(monkeypatch):
+    monkeypatch.setattr(request_plan, "PAGE", 2 * STOCKS.hours.minutes)
+    (request,) = plan_series(AAPL, MINUTE_1, STOCKS.sessions[:5], STOCKS)
+    assert request.pages == 3
