@@ -44,7 +44,7 @@ def log_materializations(context: dg.AssetExecutionContext, events: Iterable[dg.
                 event_specific_data=StepMaterializationData(event, []),
                 message=f"Materialized {event.asset_key.to_user_string()}, partition {event.partition}.",
             ),
-            context.run_id,
+            context.run.run_id,
             batch_metadata=DagsterEventBatchMetadata(batch, position == len(pending)),
         )
 

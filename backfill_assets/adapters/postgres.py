@@ -46,10 +46,10 @@ def unavailable(url: str, error: BaseException) -> DatabaseUnavailable:
 
 
 def connect(url: str) -> psycopg.Connection[Row]:
-    """A connection with autocommit on. Raises DatabaseUnavailable."""
+    """A connection with autocommit on. Raises DatabaseUnavailable, also for a URL with parameters that nobody knows."""
     try:
         return psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS)
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
         raise unavailable(url, error) from None
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
@@ -19,16 +21,19 @@ def output_console() -> Console:
     return _console(sys.stdout)
 
 
-def progress_console() -> Console:
+@contextmanager
+def progress_console() -> Iterator[Console]:
     """Standard error, for what is only worth seeing while it happens.
 
-    On a copy of its file descriptor: while a step runs, Dagster puts a pipe in the place of the original.
+    On a copy of its file descriptor, closed afterwards: while a step runs, Dagster puts a pipe in the place of the original.
     """
     try:
-        copy = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace")
+        descriptor = os.dup(sys.stderr.fileno())
     except (OSError, ValueError):  # no real file behind it, as under a test's capture
-        return _console(sys.stderr)
-    return _console(copy)
+        yield _console(sys.stderr)
+        return
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as copy:
+        yield _console(copy)
 
 
 def _console(file: TextIO) -> Console:

@@ -37,10 +37,10 @@ def run_command(options: Options, *, as_json: bool = False) -> int:
     settings = Settings.read(os.environ)
     universe = settings.universe(now.date())
     wanted = orders(options, universe, now)
-    console = progress_console() if not as_json else Console(quiet=True)
-    for warning in universe.warnings():
-        console.print(f"[yellow]{warning}[/]")
     with ExitStack() as stack:
+        console = Console(quiet=True) if as_json else stack.enter_context(progress_console())
+        for warning in universe.warnings():
+            console.print(f"[yellow]{warning}[/]")
         store = stack.enter_context(BarStore(database.ready(settings)))
         instance = stack.enter_context(open_instance(settings))
         end_dead_runs(instance)

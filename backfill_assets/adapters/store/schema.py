@@ -11,10 +11,11 @@ import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy.exc import OperationalError
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from backfill_assets.adapters.postgres import connect, sqlalchemy_url, unavailable
-from backfill_assets.domain.errors import SchemaBehind
+from backfill_assets.domain.errors import SchemaBehind, StoreError
 
 VERSION_TABLE = "backfill_schema_version"
 """Alembic's own table, under a name that no other user of Alembic in the same database has."""
@@ -28,6 +29,7 @@ def upgrade(url: str) -> str:
 
     Raises DatabaseUnavailable.
     """
+    connect(url).close()  # what is wrong with the URL is told by what reads it
     engine = sqlalchemy.create_engine(sqlalchemy_url(url), poolclass=sqlalchemy.NullPool)
     config = _config()
     try:
@@ -38,6 +40,13 @@ def upgrade(url: str) -> str:
             connection.commit()
     except OperationalError as error:
         raise unavailable(url, error.orig or error) from None
+    except DBAPIError as error:
+        reason = " ".join(str(error.orig or error).split())
+        raise StoreError(f"The market tables cannot be brought up to date ({reason}).") from None
+    except CommandError as error:
+        raise SchemaBehind(
+            f"The market tables are at a revision that this code does not know ({error}): use the newer program."
+        ) from None
     return _head(config)
 
 
