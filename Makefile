@@ -41,4 +41,4 @@ format: $(READY)
 
 clean:
 	@if [ -x $(BIN)/backfill ] && [ -d .demo ]; then BACKFILL_DATA_DIR=.demo DATABASE_URL= $(BIN)/backfill db stop; fi
-	rm -rf .demo .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf .demo logs .logs_queue .nux .telemetry .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -19,12 +19,15 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 
 from backfill_assets.adapters import database
-from backfill_assets.adapters.postgres import connect, sqlalchemy_url
+from backfill_assets.adapters.postgres import Row, connect, sqlalchemy_url
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.dagster_internals import pool_connections
 
 SCHEMA = "dagster"
 """Dagster's 22 tables stand here; the market tables stand in the database's default schema."""
+
+# Any constant serves, as long as no other program takes it: the bytes of "dgst".
+_CREATION_LOCK = 0x64677374
 
 EVENT_SETTINGS = {
     # Without these two, 775 materializations take 30 s instead of 0.9 s. Dagster takes them from the environment only.
@@ -47,8 +50,11 @@ class MarketPostgresStorage(DagsterPostgresStorage):
         for name, value in EVENT_SETTINGS.items():
             os.environ.setdefault(name, value)
         url = database.locate(Settings.read(os.environ))
-        _make_schema(url)
-        storage = cls(postgres_url=_dagster_url(url), inst_data=inst_data)
+        with connect(url) as connection:
+            # Dagster makes its tables as it opens them, and processes that do so at once stumble over each other.
+            connection.execute("select pg_advisory_lock(%s)", [_CREATION_LOCK])
+            _make_schema(connection)
+            storage = cls(postgres_url=_dagster_url(url), inst_data=inst_data)
         pool_connections(storage)
         return storage
 
@@ -91,12 +97,8 @@ def _dagster_url(url: str) -> str:
     return with_driver.update_query_dict({"options": options}).render_as_string(hide_password=False)
 
 
-def _make_schema(url: str) -> None:
-    with connect(url) as connection:
-        there = connection.execute("select to_regnamespace(%s) is not null", [SCHEMA]).fetchone()
-        if there and there[0]:
-            return
-        try:
-            connection.execute(f"create schema if not exists {SCHEMA}")
-        except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateSchema):
-            return  # another process was quicker
+def _make_schema(connection: psycopg.Connection[Row]) -> None:
+    # Asked first: "if not exists" needs the right to create one even where it is there.
+    there = connection.execute("select to_regnamespace(%s) is not null", [SCHEMA]).fetchone()
+    if not (there and there[0]):
+        connection.execute(f"create schema {SCHEMA}")

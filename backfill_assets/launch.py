@@ -19,15 +19,11 @@ from backfill_assets.adapters.store.bars import SeriesAnswers
 from backfill_assets.assets.ohlcv_catalog import ohlcv_key
 from backfill_assets.dagster_internals import create_local_run, execute_local_run
 from backfill_assets.domain.answers import without_bars
-from backfill_assets.domain.errors import SettingMistake
+from backfill_assets.domain.errors import NotEntitled, SettingMistake
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.partitions import partition_key
 from backfill_assets.pipelines.ohlcv import Order, SeriesFailed
-
-TRIGGER_TAG = "backfill/trigger"
-# Dagit does not show tags that begin like this: they are for programs.
-HOST_TAG = ".dagster/backfill_host"
-PROCESS_TAG = ".dagster/backfill_process"
+from backfill_assets.run_tags import HOST_TAG, PROCESS_TAG, TRIGGER_TAG
 
 _UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 # A process's start time as the kernel tells it, to tell it from a later one with the same id.
@@ -36,14 +32,21 @@ _SAME_START_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a run; `error` is one sentence where it failed.
-
-    `ended_early` is false where the run went through all it was asked for and failed because of single series.
-    """
+    """What came of a run; `error` is one sentence where it failed, `kind` the name of its type."""
 
     run_id: str
     error: str | None = None
-    ended_early: bool = False
+    kind: str = ""
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether it did not go through all that it was asked for."""
+        return not self.succeeded and self.kind != SeriesFailed.__name__
+
+    @property
+    def concerns_every_market(self) -> bool:
+        """Whether the next market's run would end like it."""
+        return self.ended_early and self.kind != NotEntitled.__name__
 
     @property
     def succeeded(self) -> bool:
@@ -97,7 +100,13 @@ def carry_out(
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
         },
     )
-    succeeded = execute_local_run(instance, job, run)
+    try:
+        succeeded = execute_local_run(instance, job, run)
+    except dg.DagsterExecutionInterruptedError:
+        raise KeyboardInterrupt from None
+    ended = instance.get_run_by_id(run.run_id)
+    if ended is not None and ended.status is dg.DagsterRunStatus.CANCELED:
+        raise KeyboardInterrupt
     return Outcome(run.run_id) if succeeded else _failure(instance, run.run_id)
 
 
@@ -118,8 +127,8 @@ def _failure(instance: dg.DagsterInstance, run_id: str) -> Outcome:
             error = error.cause
         if error is not None:
             sentence = " ".join(error.message.split(": ", 1)[-1].split())
-            return Outcome(run_id, sentence, ended_early=error.cls_name != SeriesFailed.__name__)
-    return Outcome(run_id, "The run was stopped.", ended_early=True)
+            return Outcome(run_id, sentence, error.cls_name or "")
+    return Outcome(run_id, "The run ended without a word; see its log in Dagit.")
 
 
 def all_shown(instance: dg.DagsterInstance, order: Order, answers: SeriesAnswers) -> bool:

@@ -12,6 +12,7 @@ from backfill_assets.assets.ohlcv_catalog import ohlcv_key, ohlcv_spec
 from backfill_assets.assets.ohlcv_events import report
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market
+from backfill_assets.interrupts import interruptible
 from backfill_assets.partitions import cells, market_partitions
 from backfill_assets.pipelines.ohlcv import Order, fill, raise_failures
 from backfill_assets.resources import Clock, MarketStore, PolygonApi, Watcher
@@ -44,11 +45,10 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         polygon: PolygonApi,
     ):
         order = _order(context, config, clock)
-        url = store.url()
-        with store.bars(config.max_concurrent) as bars:
-            async with polygon.client(url) as vendor:
+        with interruptible(context), store.bars(config.max_concurrent) as bars:
+            async with polygon.client(store.url()) as vendor:
                 series = await fill(order, bars, vendor, at_once=config.max_concurrent, progress=watcher.progress())
-                context.log.info("%d requests, %d of them retries.", vendor.traffic.requests, vendor.traffic.retries)
+            context.log.info("%d requests, %d of them retries.", vendor.traffic.requests, vendor.traffic.retries)
         for result in report(context, market, series):
             yield result
         raise_failures(series)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dagster as dg
 
-from backfill_assets.domain.sessions import Calendar
-from backfill_assets.domain.timeframes import Timeframe
+from backfill_assets.domain.sessions import Calendar, Kind
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, Timeframe
 from backfill_assets.domain.universe import Market
 
 TABLE = "market_data"
@@ -33,6 +33,14 @@ COLUMNS = dg.TableSchema(
 )
 
 
+_HOURS = {
+    (Kind.STOCKS, MINUTE_1): "Minutes from 04:00 to 20:00 New York, extended hours included; no trade, no bar.",
+    (Kind.STOCKS, DAY_1): "Prices of the regular session, volume of the whole day; stamped 00:00 New York.",
+    (Kind.CRYPTO, MINUTE_1): "Around the clock; no trade, no bar.",
+    (Kind.CRYPTO, DAY_1): "Days from 00:00 to 24:00 UTC.",
+}
+
+
 def ohlcv_key(market: Market, timeframe: Timeframe) -> dg.AssetKey:
     """`stocks/ohlcv/1m` and the like."""
     return dg.AssetKey([market.name, "ohlcv", timeframe.name])
@@ -49,7 +57,8 @@ def ohlcv_spec(market: Market, calendar: Calendar, timeframe: Timeframe) -> dg.A
         tags={"domain": "ohlcv", "market": market.name, "timeframe": timeframe.name},
         skippable=True,
         description=(
-            f"{market.name.capitalize()}: {timeframe.description}, raw and unadjusted, from Polygon.\n\n"
+            f"{market.name.capitalize()}: {timeframe.description}, raw and unadjusted, from Polygon. "
+            f"{_HOURS[market.kind, timeframe]}\n\n"
             f"Rows of table `{TABLE}` with `timeframe = '{timeframe.name}'`. One partition is one session "
             f"({zone} day) of one symbol; closed days do not exist. A partition is materialized only where its "
             "session was answered with bars, so a missing one is a gap."

@@ -29,20 +29,24 @@ INTERRUPTED = 130
 
 @app.command()
 def run(  # one parameter an option
-    symbols: Annotated[str | None, typer.Option(help="Only these symbols: AAPL,BTC.")] = None,
-    markets: Annotated[str | None, typer.Option(help="Only these markets: stocks,crypto.")] = None,
-    timeframes: Annotated[str | None, typer.Option(help="Only these timeframes: 1m,1d.")] = None,
+    symbols: Annotated[str | None, typer.Option(metavar="A,B", help="Only these symbols: AAPL,BTC.")] = None,
+    markets: Annotated[str | None, typer.Option(metavar="A,B", help="Only these markets: stocks,crypto.")] = None,
+    timeframes: Annotated[str | None, typer.Option(metavar="A,B", help="Only these timeframes: 1m,1d.")] = None,
     days: Annotated[
-        str | None, typer.Option(help="The last so many calendar days, up to the last finished one.")
+        str | None, typer.Option(metavar="N", help="The last N calendar days, up to the last finished one.")
     ] = None,
-    start: Annotated[str | None, typer.Option(help="First day, 2025-01-31; by default the market's first.")] = None,
-    end: Annotated[str | None, typer.Option(help="Last day, included; by default the last finished one.")] = None,
-    max_concurrent: Annotated[str, typer.Option(help="Symbols that are fetched at a time.")] = "3",
+    start: Annotated[
+        str | None, typer.Option(metavar="DAY", help="First day, 2025-01-31; by default the market's first.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option(metavar="DAY", help="Last day, included; by default the last finished one.")
+    ] = None,
+    max_concurrent: Annotated[str, typer.Option(metavar="N", help="Symbols that are fetched at a time.")] = "3",
     json: Annotated[
         bool, typer.Option("--json", help="The result as JSON on standard output, and nothing else.")
     ] = False,
 ) -> None:
-    """Fetch what is missing, as a Dagster run. Exits 0 complete, 3 days are missing, 2 wrong usage, 1 failed."""
+    """Fetch what is missing, as a Dagster run. Exits 0 complete, 1 failed, 2 wrong usage, 3 days are missing."""
     from backfill_assets.cli.run import run_command  # noqa: PLC0415  # `backfill --help` need not load Dagster
     from backfill_assets.cli.selection import Options  # noqa: PLC0415  # the same
 
@@ -60,7 +64,7 @@ def run(  # one parameter an option
 
 @app.command()
 def up(
-    port: Annotated[str, typer.Option(help="Where Dagit listens, on 127.0.0.1.")] = "3000",
+    port: Annotated[str, typer.Option(metavar="N", help="Where Dagit listens, on 127.0.0.1.")] = "3000",
     demo: Annotated[bool, typer.Option("--demo", help="Over the demo's data and the simulator.")] = False,
 ) -> None:
     """Start Dagit and Dagster's daemon; Ctrl-C stops both."""
@@ -120,12 +124,15 @@ def _exit_code(arguments: list[str] | None) -> int:
     except BackfillError as error:
         return _say(str(error), error.exit_code)
     except typer.TyperException as error:
-        return _say(f"{error} See `backfill --help`.", UsageMistake.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        return _say("Stopped. What was answered is stored; the same command goes on from there.", INTERRUPTED)
+        sentence = str(error).strip()
+        if not sentence:  # the help was printed in its place
+            return UsageMistake.exit_code
+        return _say(f"{sentence.removesuffix('.')}. See `backfill --help`.", UsageMistake.exit_code)
     except BrokenPipeError:  # the reader of a pipe has gone: `backfill … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    if code == INTERRUPTED:  # how typer tells of Ctrl-C
+        return _say("Stopped. What was answered is stored; the same command goes on from there.", INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from backfill_assets.adapters.store.bars import Written
+from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.request_plan import RangeRequest
 from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.progress import Progress as Listener
@@ -76,8 +77,8 @@ class ProgressBars:
         self._left[name] -= len(request.sessions)
         if not self._drawn:
             told = str(error) if error else f"{self._inserted.get(request, 0):,} bars"
-            span = f"{request.start} to {request.end}"
-            self._console.print(f"{name} {request.timeframe}: {span}: {told}", markup=False)
+            span = str(DayRange(request.start, request.end))
+            self._console.print(f"{name} {request.timeframe}: {span}: {told}", markup=False, soft_wrap=True)
         if self._left[name] <= 0 and name in self._tasks:
             self._bars.remove_task(self._tasks.pop(name))
 

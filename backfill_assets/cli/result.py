@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 
 from rich.console import Console
 from rich.table import Table
@@ -51,9 +51,17 @@ def exit_code(results: Sequence[MarketResult]) -> int:
 
 
 def spelled(seconds: float) -> str:
-    """A duration for a person: 4 s, 1:05 min."""
+    """A duration for a person: 4 s, 1:05 min, 2:30 h."""
     whole = round(seconds)
-    return f"{whole} s" if whole < 60 else f"{timedelta(seconds=whole)} h"
+    if whole < 60:
+        return f"{whole} s"
+    minutes, seconds = divmod(whole, 60)
+    return f"{minutes}:{seconds:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
+
+
+def counted(number: int, thing: str) -> str:
+    """A number with its noun: 1 session, 2 sessions."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def show(console: Console, results: Sequence[MarketResult]) -> None:
@@ -75,7 +83,7 @@ def show(console: Console, results: Sequence[MarketResult]) -> None:
                 answers = result.of(symbol.name, timeframe.name)
                 filled = len(sessions) - len(without_bars(sessions, answers))
                 bars = sum(answers[s].bars for s in sessions if s in answers)
-                colour = "green" if filled == len(sessions) else "red"
+                colour = "green" if filled == len(sessions) else "red" if unanswered(sessions, answers) else "yellow"
                 row += [f"{bars:,}", f"[{colour}]{filled}/{len(sessions)}[/]"]
             table.add_row(result.order.market.name, symbol.name, *row)
     console.print(table)
@@ -96,9 +104,9 @@ def _show_missing(console: Console, result: MarketResult) -> None:
     for (sessions_gone, settled), names in alike.items():
         ranges = runs_of(sessions_gone, result.order.calendar.sessions)
         told = ", ".join(map(str, ranges[:_SHOWN])) + _rest(len(ranges))
-        note = f" ({settled} of them confirmed empty)" if settled else ""
+        note = f" (confirmed empty: {settled})" if settled else ""
         series = ", ".join(names[:_SHOWN]) + _rest(len(names))
-        console.print(f"[yellow]No bars for {len(sessions_gone)} sessions[/] of {series}: {told}{note}")
+        console.print(f"[yellow]No bars for {counted(len(sessions_gone), 'session')}[/] of {series}: {told}{note}")
 
 
 def _rest(count: int) -> str:

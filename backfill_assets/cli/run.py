@@ -21,8 +21,9 @@ from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.cli import result as results_of
 from backfill_assets.cli.bars import ProgressBars, watched
 from backfill_assets.cli.console import output_console, progress_console
-from backfill_assets.cli.result import MarketResult, exit_code, show, spelled
+from backfill_assets.cli.result import MarketResult, counted, exit_code, show, spelled
 from backfill_assets.cli.selection import Options, orders
+from backfill_assets.domain.errors import KeyRefused
 from backfill_assets.domain.request_plan import pages_of
 from backfill_assets.domain.universe import Universe
 from backfill_assets.launch import all_shown, carry_out, end_dead_runs, open_instance
@@ -62,13 +63,15 @@ def _announce(console: Console, settings: Settings, results: Sequence[MarketResu
     for result in results:
         order, days = result.order, result.order.days
         sessions = len(next(iter(order.wanted.values()), ()))
-        span = f"{days} ({sessions} sessions)" if days else "no finished session in this range"
+        span = f"{days} ({counted(sessions, 'session')})" if days else "no finished session in this range"
         frames = ", ".join(t.name for t in order.timeframes)
-        console.print(f"{order.market.name}: {len(order.wanted)} symbols, {frames}, {span}: {result.requests} requests")
+        symbols, asked = counted(len(order.wanted), "symbol"), counted(result.requests, "request")
+        console.print(f"{order.market.name}: {symbols}, {frames}, {span}: {asked}")
     requests = sum(r.requests for r in results)
     if requests:
         rate = settings.requests_per_second
-        console.print(f"{requests} requests at {rate:g} a second: {spelled((requests - 1) / rate)} at the least.")
+        told = f": {spelled((requests - 1) / rate)} at the least" if requests > rate else ""
+        console.print(f"{counted(requests, 'request')} at {rate:g} a second{told}.")
     else:
         console.print("Nothing is missing: no request is sent.")
 
@@ -82,15 +85,17 @@ def _carry_out(  # the pieces that `run_command` opened, each once
     results: Sequence[MarketResult],
     max_concurrent: int,
 ) -> None:
-    """One run a market, one after the other: they share the rate, and a refused key ends them all at its first request."""
+    """One run a market, one after the other: they share the rate, and what concerns them all ends them at the first."""
     due = [r for r in results if r.order.days and (r.requests or not all_shown(instance, r.order, r.answers))]
     if not due:
         return
+    if settings.api_key is None and any(r.requests for r in due):
+        raise KeyRefused("POLYGON_API_KEY is not set: put the key from the vendor's dashboard into it.")
     listener = Silent() if console.quiet else stack.enter_context(ProgressBars(console))
     defs = build_definitions(universe=universe, resources=watched(listener))
     for result in due:
         result.outcome = carry_out(instance, defs, settings, result.order, max_concurrent)
-        if not result.outcome.succeeded:
+        if result.outcome.concerns_every_market:
             break
 
 

@@ -119,7 +119,7 @@ def _names(option: str, text: str | None) -> tuple[str, ...]:
         return ()
     names = [name.strip() for name in text.split(",")]
     if not all(names):
-        raise UsageMistake(f"{option} {text!r} is no list like A,B.")
+        raise UsageMistake(f"{option} {text!r} is not a list like A,B.")
     return tuple(dict.fromkeys(names))
 
 
@@ -135,4 +135,4 @@ def _day(option: str, text: str | None) -> date | None:
 def _count(option: str, text: str, most: int) -> int:
     if text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most:
         return int(text)
-    raise UsageMistake(f"{option} {text!r} is no whole number from 1 to {most}.")
+    raise UsageMistake(f"{option} {text!r} is not a whole number from 1 to {most}.")

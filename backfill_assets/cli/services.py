@@ -117,7 +117,8 @@ class Services:
         # A session of its own: Ctrl-C reaches this program, which then stops both in order.
         process = subprocess.Popen(  # noqa: S603  # our own interpreter, fixed modules
             [sys.executable, "-m", module, *arguments],
-            cwd=self._project,
+            # Not the project's folder: Dagster loads a `.env` of its working folder over the environment.
+            cwd=self._logs,
             env=os.environ | {"DAGSTER_HOME": str(self._project)},
             stdin=subprocess.DEVNULL,
             stdout=output,

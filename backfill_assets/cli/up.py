@@ -49,18 +49,20 @@ def up_command(port: str, *, demo: bool) -> int:
             services.watch()
         except KeyboardInterrupt:
             _say("Stopping …")
-    _say(
-        "Stopped. The embedded PostgreSQL goes on; `backfill db stop` ends it."
-        if not settings.database_url
-        else "Stopped."
-    )
+    _say("Stopped." + _afterwards(settings, demo=demo))
     return 0
+
+
+def _afterwards(settings: Settings, *, demo: bool) -> str:
+    if settings.database_url:
+        return ""
+    return f" The embedded PostgreSQL goes on; {'`make clean`' if demo else '`backfill db stop`'} ends it."
 
 
 def _port(text: str) -> int:
     if text.isascii() and text.isdigit() and 1 <= int(text) <= _HIGHEST_PORT:
         return int(text)
-    raise UsageMistake(f"--port {text!r} is no whole number from 1 to {_HIGHEST_PORT}.")
+    raise UsageMistake(f"--port {text!r} is not a whole number from 1 to {_HIGHEST_PORT}.")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -20,6 +20,9 @@ from backfill_assets.domain.sessions import SessionBars, count_by_session, day_s
 EMPTY_ANSWERS_THAT_SETTLE = 3
 """So often must a finished session be answered with no bars until it is not asked for again. Days appear late at the
 vendor, so once is too few; halts, and days before a listing, stay empty for ever, so it must end."""
+
+EMPTY_ANSWERS_APART = timedelta(hours=1)
+"""An empty answer counts only so long after the last one that did: three in one outage say no more than one."""
 
 
 @dataclass(frozen=True, slots=True)

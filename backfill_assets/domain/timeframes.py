@@ -32,8 +32,8 @@ class Timeframe:
         return self.name
 
 
-MINUTE_1 = Timeframe("1m", 60, 1, "minute", Base.MINUTE, "one-minute bars, extended hours included")
-DAY_1 = Timeframe("1d", 86_400, 1, "day", Base.DAY, "daily bars of the regular session")
+MINUTE_1 = Timeframe("1m", 60, 1, "minute", Base.MINUTE, "one-minute bars")
+DAY_1 = Timeframe("1d", 86_400, 1, "day", Base.DAY, "daily bars")
 
 TIMEFRAMES: dict[str, Timeframe] = {t.name: t for t in (MINUTE_1, DAY_1)}
 """Every timeframe that is built, by name, finest first."""

@@ -115,11 +115,13 @@ class _Reader:
             self.fail(
                 node, f"ticker {ticker!r} does not belong to a market of kind {kind}: only crypto begins with X:."
             )
-        if name in seen:
-            where = "twice" if seen[name] == market else f"in {seen[name]} and in {market}"
-            cure = "" if seen[name] == market else "; give one another name: {symbol: …, ticker: …}"
+        # AAPL and aapl would be two series of one share.
+        other = seen.get(name.upper())
+        if other is not None:
+            where = "twice" if other == market else f"in {other} and in {market}"
+            cure = "" if other == market else "; give one another name: {symbol: …, ticker: …}"
             self.fail(node, f"symbol {name} stands {where}{cure}.")
-        seen[name] = market
+        seen[name.upper()] = market
         return Symbol(name, ticker)
 
     def timeframes(self, node: Node | None) -> tuple[Timeframe, ...]:
@@ -173,7 +175,7 @@ class _Reader:
 
     def items(self, node: Node, what: str) -> list[Node]:
         if not isinstance(node, SequenceNode):
-            self.fail(node, f"`{what}` is no list like [A, B].")
+            self.fail(node, f"`{what}` is not a list like [A, B].")
         if not node.value:
             self.fail(node, f"`{what}` is empty.")
         return list(node.value)

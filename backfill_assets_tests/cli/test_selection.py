@@ -206,11 +206,11 @@ def test_before_a_markets_first_session_has_finished_there_is_nothing():
         ({"timeframes": "7m"}, "Timeframe '7m' is unknown: there are 1m, 1d."),
         ({"timeframes": "1m,7m"}, "Timeframe '7m' is unknown: there are 1m, 1d."),
         ({"markets": "daily", "timeframes": "1m"}, "Timeframe 1m is left out of daily in the universe."),
-        ({"symbols": ""}, "--symbols '' is no list like A,B."),
-        ({"symbols": "AAPL,,MSFT"}, "--symbols 'AAPL,,MSFT' is no list like A,B."),
-        ({"symbols": "AAPL,"}, "--symbols 'AAPL,' is no list like A,B."),
-        ({"markets": " "}, "--markets ' ' is no list like A,B."),
-        ({"timeframes": ","}, "--timeframes ',' is no list like A,B."),
+        ({"symbols": ""}, "--symbols '' is not a list like A,B."),
+        ({"symbols": "AAPL,,MSFT"}, "--symbols 'AAPL,,MSFT' is not a list like A,B."),
+        ({"symbols": "AAPL,"}, "--symbols 'AAPL,' is not a list like A,B."),
+        ({"markets": " "}, "--markets ' ' is not a list like A,B."),
+        ({"timeframes": ","}, "--timeframes ',' is not a list like A,B."),
         ({"start": "2025-13-01"}, "--start '2025-13-01' is not a date like 2025-01-31."),
         ({"start": "2025-02-30"}, "--start '2025-02-30' is not a date like 2025-01-31."),
         ({"start": "20250101"}, "--start '20250101' is not a date like 2025-01-31."),
@@ -223,19 +223,19 @@ def test_before_a_markets_first_session_has_finished_there_is_nothing():
         ({"start": "2025-06-10"}, "--start 2025-06-10 lies in the future."),
         ({"start": "2025-06-10", "end": "2025-06-12"}, "--start 2025-06-10 lies in the future."),
         ({"days": "3", "start": "2025-01-01"}, "--days and --start exclude each other: give one of them."),
-        ({"days": "-3"}, "--days '-3' is no whole number from 1 to 36525."),
-        ({"days": "0"}, "--days '0' is no whole number from 1 to 36525."),
-        ({"days": "1.5"}, "--days '1.5' is no whole number from 1 to 36525."),
-        ({"days": ""}, "--days '' is no whole number from 1 to 36525."),
-        ({"days": "three"}, "--days 'three' is no whole number from 1 to 36525."),
-        ({"days": "+3"}, "--days '+3' is no whole number from 1 to 36525."),
-        ({"days": "1_0"}, "--days '1_0' is no whole number from 1 to 36525."),
-        ({"days": "²"}, "--days '²' is no whole number from 1 to 36525."),
-        ({"days": "٣"}, "--days '٣' is no whole number from 1 to 36525."),
-        ({"days": "36526"}, "--days '36526' is no whole number from 1 to 36525."),
-        ({"max_concurrent": "0"}, "--max-concurrent '0' is no whole number from 1 to 50."),
-        ({"max_concurrent": "51"}, "--max-concurrent '51' is no whole number from 1 to 50."),
-        ({"max_concurrent": "many"}, "--max-concurrent 'many' is no whole number from 1 to 50."),
+        ({"days": "-3"}, "--days '-3' is not a whole number from 1 to 36525."),
+        ({"days": "0"}, "--days '0' is not a whole number from 1 to 36525."),
+        ({"days": "1.5"}, "--days '1.5' is not a whole number from 1 to 36525."),
+        ({"days": ""}, "--days '' is not a whole number from 1 to 36525."),
+        ({"days": "three"}, "--days 'three' is not a whole number from 1 to 36525."),
+        ({"days": "+3"}, "--days '+3' is not a whole number from 1 to 36525."),
+        ({"days": "1_0"}, "--days '1_0' is not a whole number from 1 to 36525."),
+        ({"days": "²"}, "--days '²' is not a whole number from 1 to 36525."),
+        ({"days": "٣"}, "--days '٣' is not a whole number from 1 to 36525."),
+        ({"days": "36526"}, "--days '36526' is not a whole number from 1 to 36525."),
+        ({"max_concurrent": "0"}, "--max-concurrent '0' is not a whole number from 1 to 50."),
+        ({"max_concurrent": "51"}, "--max-concurrent '51' is not a whole number from 1 to 50."),
+        ({"max_concurrent": "many"}, "--max-concurrent 'many' is not a whole number from 1 to 50."),
     ],
     ids=lambda value: " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "told",
 )
@@ -258,7 +258,7 @@ def test_of_many_symbols_ten_are_named():
 
 
 def test_more_digits_than_python_reads_are_no_number_of_days():
-    assert mistake(days="9" * 5000).endswith("is no whole number from 1 to 36525.")
+    assert mistake(days="9" * 5000).endswith("is not a whole number from 1 to 36525.")
 
 
 def test_days_back_from_an_end_in_antiquity_have_no_sessions():

@@ -315,9 +315,9 @@ FLOW = "markets:\n  stocks: {start: 2024-01-02, symbols: [A]}\n"
         (stocks("[A]", "1969-12-31"), 3, "start 1969-12-31 lies before 1970-01-01."),
         (stocks("[A]", "2025-06-03"), 3, "start 2025-06-03 lies in the future."),
         # symbols
-        (stocks(""), 4, "`symbols` is no list like [A, B]."),
-        (stocks("AAPL"), 4, "`symbols` is no list like [A, B]."),
-        (stocks("{A: B}"), 4, "`symbols` is no list like [A, B]."),
+        (stocks(""), 4, "`symbols` is not a list like [A, B]."),
+        (stocks("AAPL"), 4, "`symbols` is not a list like [A, B]."),
+        (stocks("{A: B}"), 4, "`symbols` is not a list like [A, B]."),
         (stocks("[]"), 4, "`symbols` is empty."),
         (stocks("\n      - A\n      -\n"), 6, "a symbol is no plain word."),
         (stocks("\n      - A\n      - [B]\n"), 6, "a symbol is no plain word."),
@@ -363,8 +363,8 @@ FLOW = "markets:\n  stocks: {start: 2024-01-02, symbols: [A]}\n"
             "ticker 'BTC' does not belong to a market of kind crypto: only crypto begins with X:.",
         ),
         # timeframes
-        (stocks("[A]", "2024-01-02", "timeframes: 1m"), 5, "`timeframes` is no list like [A, B]."),
-        (stocks("[A]", "2024-01-02", "timeframes:"), 5, "`timeframes` is no list like [A, B]."),
+        (stocks("[A]", "2024-01-02", "timeframes: 1m"), 5, "`timeframes` is not a list like [A, B]."),
+        (stocks("[A]", "2024-01-02", "timeframes:"), 5, "`timeframes` is not a list like [A, B]."),
         (stocks("[A]", "2024-01-02", "timeframes: []"), 5, "`timeframes` is empty."),
         (stocks("[A]", "2024-01-02", "timeframes:", "  - 1m", "  - 7m"), 7, "timeframe '7m' is unknown: one of "),
         (stocks("[A]", "2024-01-02", "timeframes:", "  - 1m", "  - 1m"), 7, "timeframe 1m stands twice."),

@@ -4,9 +4,9 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from backfill_assets_tests.e2e.platform import Platform, platform, until
 
 from backfill_assets.simulator import Hole, Scenario, Simulator
+from backfill_assets_tests.e2e.platform import Platform, platform, until
 
 UNIVERSE = """
 markets:

@@ -96,7 +96,7 @@ def runner_for(folder: Path, program: Path, environ: Mapping[str, str]) -> Runne
     if runner is None or not runner.can_use(folder, program):
         raise EmbeddedServerError(
             f"PostgreSQL does not run as root, and the user {NOBODY} may not use {folder} or run {program}: "
-            "run as an ordinary user, choose a data folder that every user can enter, or set DATABASE_URL."
+            "run as an ordinary user, choose a data folder (BACKFILL_DATA_DIR) that all can enter, or set DATABASE_URL."
         )
     return runner
 
@@ -111,16 +111,16 @@ def refuse_foreign(folder: Path) -> None:
         raise EmbeddedServerError(unusable(folder, error)) from error
     if owner != os.geteuid() and not (os.geteuid() == ROOT and _name(owner) == NOBODY):
         raise EmbeddedServerError(
-            f"The folder {folder} belongs to the user {_name(owner)}: run as that user, choose another data folder, "
-            "or set DATABASE_URL."
+            f"The folder {folder} belongs to the user {_name(owner)}: run as that user, choose another data folder "
+            "(BACKFILL_DATA_DIR), or set DATABASE_URL."
         )
 
 
 def unusable(folder: Path, error: OSError) -> str:
     """The sentence for a folder that the system does not let us read or write."""
     return (
-        f"Cannot keep a database in {folder} ({error.strerror or error}): choose a data folder that you can write to, "
-        "or set DATABASE_URL."
+        f"Cannot keep a database in {folder} ({error.strerror or error}): choose a data folder that you can write to "
+        "(BACKFILL_DATA_DIR), or set DATABASE_URL."
     )
 
 

@@ -38,7 +38,7 @@ WORTH_ANOTHER_TRY = (RateLimited, VendorUnavailable, MalformedAnswer)
 
 _MEANING: dict[type[VendorError], str] = {
     KeyRefused: "Polygon refuses the API key: set POLYGON_API_KEY to one that is valid",
-    NotEntitled: "The Polygon plan of this key does not include what was asked for",
+    NotEntitled: "The Polygon plan of this key does not include what was asked for: begin later, or leave it out",
     NotFound: "Polygon does not know what was asked for",
     BadRequest: "Polygon does not accept the request",
     RateLimited: "Polygon says that requests come too fast: lower the configured rate to what the plan allows",

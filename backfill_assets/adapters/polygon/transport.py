@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _CONNECTIONS = 8
+_SHORTEST_KEY = 8  # characters; a shorter one is no secret, and a part of ordinary words
 _TIMEOUT = httpx.Timeout(
     connect=10, read=60, write=10, pool=None
 )  # seconds; connections are counted out before the pool
@@ -207,11 +208,14 @@ class Transport:
         return restated
 
     def _restated(self, error: VendorError, place: str, answer: httpx.Response | None = None) -> VendorError:
-        text = failures.sentence(type(error), place, str(error).replace(self._key, "***"))
+        text = failures.sentence(type(error), place, self._masked(str(error)))
         if answer is None:
             return type(error)(text)
         request_id = error.request_id or answer.headers.get("x-request-id")
         return type(error)(text, status=answer.status_code, request_id=request_id)
+
+    def _masked(self, text: str) -> str:
+        return text.replace(self._key, "***") if len(self._key) >= _SHORTEST_KEY else text
 
     def _stop_if_refused(self) -> None:
         if error := self._refused:  # a fresh one each time: tasks must not share a traceback

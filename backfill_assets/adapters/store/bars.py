@@ -19,7 +19,7 @@ import psycopg
 from backfill_assets.adapters.postgres import Row, open_pool, with_reconnection
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.copy_format import copy_block, without_nulls
-from backfill_assets.domain.answers import Answers, SessionAnswer, WholeSessions
+from backfill_assets.domain.answers import EMPTY_ANSWERS_APART, Answers, SessionAnswer, WholeSessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange, ranges_of
 from backfill_assets.domain.sessions import day_starts
@@ -141,6 +141,7 @@ def _record(connection: psycopg.Connection[Row], series: dict[str, str], answer:
         _SQL["record_sessions"],
         series
         | {
+            "apart": EMPTY_ANSWERS_APART,
             "sessions": list(answer.sessions),
             "bars": [r.bars if r else 0 for r in rows],
             "first": [r.first if r else None for r in rows],

@@ -38,7 +38,7 @@ with written as (
 select count(*) filter (where is_new), count(*) filter (where not is_new) from written
 
 -- name: record_sessions
--- An empty answer never takes back bars that were answered before.
+-- An empty answer never takes back bars that were answered before. One that comes too soon after another is not counted.
 insert into session_answers as a (symbol, timeframe, session, bars, first_bar, last_bar, empty_answers)
 select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, (s.bars = 0)::int
 from unnest(%(sessions)s::date[], %(bars)s::int[], %(first)s::timestamptz[], %(last)s::timestamptz[])
@@ -50,8 +50,11 @@ on conflict (symbol, timeframe, session) do update set
   last_bar = greatest(a.last_bar, excluded.last_bar),
   empty_answers = case
     when a.bars > 0 or excluded.bars > 0 then a.empty_answers
-    else a.empty_answers + 1 end,
-  answered_at = now()
+    when now() - a.answered_at >= %(apart)s then a.empty_answers + 1
+    else a.empty_answers end,
+  answered_at = case
+    when excluded.bars = 0 and a.bars = 0 and now() - a.answered_at < %(apart)s then a.answered_at
+    else now() end
 returning session, (xmax <> 0 and bars > 0) as seen_before
 
 -- name: recount_sessions

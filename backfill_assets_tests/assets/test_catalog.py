@@ -1,0 +1,67 @@
+"""What the catalog shows, against a file that is read by a person when it changes.
+
+`UPDATE_SNAPSHOT=1 pytest backfill_assets_tests/assets/test_catalog.py` writes the file anew; look at what changed in it.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from backfill_assets_tests.assets.conftest import UNIVERSE, Platform
+from backfill_assets_tests.surroundings import MOMENT
+
+SNAPSHOT = Path(__file__).parent / "catalog.json"
+KIND = "dagster/kind/"
+
+
+def plain(value):
+    if isinstance(value, dg.TableSchema):
+        return {c.name: f"{c.type}: {c.description}" for c in value.columns} | {"": list(value.constraints.other)}
+    return value
+
+
+def catalog(defs):
+    graph = defs.resolve_asset_graph()
+    entries = {}
+    for key in sorted(graph.get_all_asset_keys()):
+        node = graph.get(key)
+        entries[key.to_user_string()] = {
+            "group": node.group_name,
+            "kinds": sorted(t.removeprefix(KIND) for t in node.tags if t.startswith(KIND)),
+            "owners": list(node.owners),
+            "tags": {name: value for name, value in sorted(node.tags.items()) if not name.startswith(KIND)},
+            "description": node.description,
+            "deps": sorted(parent.to_user_string() for parent in node.parent_keys),
+            "partitions": {
+                dimension.name: {
+                    "first": dimension.partitions_def.get_first_partition_key(),
+                    "kind": type(dimension.partitions_def).__name__,
+                    "zone": getattr(dimension.partitions_def, "timezone", None),
+                }
+                for dimension in node.partitions_def.partitions_defs
+            },
+            "backfill_policy": node.backfill_policy.policy_type.value,
+            "metadata": {
+                name: plain(getattr(value, "value", value))
+                for name, value in node.metadata.items()
+                if name != "dagster/code"
+            },
+        }
+    jobs = {job.name: job.description for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
+    return {"assets": entries, "jobs": jobs}
+
+
+def test_the_catalog_is_the_reviewed_one():
+    found = json.dumps(catalog(Platform.definitions(MOMENT)), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    if os.environ.get("UPDATE_SNAPSHOT"):
+        SNAPSHOT.write_text(found, encoding="utf-8")
+    assert json.loads(found) == json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+
+
+def test_there_is_an_asset_for_each_timeframe_of_each_market():
+    graph = Platform.definitions(MOMENT).resolve_asset_graph()
+    assert {k.to_user_string() for k in graph.get_all_asset_keys()} >= {
+        f"{market.name}/ohlcv/{timeframe}" for market in UNIVERSE.markets for timeframe in market.timeframes
+    }

@@ -1,0 +1,110 @@
+"""The command line in surroundings of its own: a simulated vendor, a database, a data folder, a universe file. What does
+not live here: commands."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.cli.app import _exit_code
+from backfill_assets.instance import EVENT_SETTINGS
+from backfill_assets.launch import open_instance
+from backfill_assets_tests.surroundings import KEY, rows, vendor, vendor_server
+
+__all__ = ["vendor", "vendor_server"]
+
+PROJECT = Path(__file__).resolve().parents[2]
+UNIVERSE = """
+markets:
+  stocks: {start: 2024-01-02, symbols: [AAPL, MSFT]}
+  crypto: {start: 2024-01-01, symbols: [BTC]}
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self):
+        """The one line that went to standard error."""
+        (line,) = self.err.splitlines()
+        assert line.startswith("backfill: ")
+        assert "Traceback" not in self.out + self.err
+        return line.removeprefix("backfill: ")
+
+
+class Shell:
+    """Runs commands: `shell("run", "--days", "3")` in this process, `shell.program(…)` as a program of its own."""
+
+    def __init__(self, capfd, vendor, database_url, data):
+        self._capfd, self.vendor, self.database_url, self.data = capfd, vendor, database_url, data
+        self.said = []
+
+    def __call__(self, *arguments):
+        self._capfd.readouterr()
+        code = _exit_code(list(arguments))
+        return self._heard(Said(code, *self._capfd.readouterr()))
+
+    def program(self, *arguments):
+        done = subprocess.run(
+            [Path(sys.executable).parent / "backfill", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+            cwd=PROJECT,
+        )
+        return self._heard(Said(done.returncode, done.stdout, done.stderr))
+
+    def _heard(self, said):
+        self.said.append(said)
+        return said
+
+    def rows(self, query, *values):
+        return rows(self.database_url, query, *values)
+
+    def instance(self):
+        """Dagster's instance as the commands open it; a context manager."""
+        return open_instance(Settings.read(os.environ))
+
+
+@pytest.fixture
+def surroundings(monkeypatch, tmp_path, vendor):
+    """The environment, with a database that nobody serves."""
+    for (
+        name
+    ) in EVENT_SETTINGS:  # the instance sets them in the environment: unset here, so that they are again afterwards
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    universe = tmp_path / "universe.yaml"
+    universe.write_text(UNIVERSE, encoding="utf-8")
+    monkeypatch.setenv("DAGSTER_HOME", str(PROJECT))
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:pa55word@127.0.0.1:1/market")
+    monkeypatch.setenv("BACKFILL_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("BACKFILL_UNIVERSE", str(universe))
+    monkeypatch.setenv("POLYGON_BASE_URL", vendor.url)
+    monkeypatch.setenv("POLYGON_API_KEY", KEY)
+    monkeypatch.setenv("POLYGON_REQUESTS_PER_SECOND", "500")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def lonely(surroundings, capfd, vendor):
+    """A shell without a database."""
+    return Shell(capfd, vendor, None, surroundings)
+
+
+@pytest.fixture
+def shell(surroundings, capfd, vendor, database_url, monkeypatch):
+    """A shell with everything there."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    return Shell(capfd, vendor, database_url, surroundings)
