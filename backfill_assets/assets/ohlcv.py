@@ -49,7 +49,7 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
             async with polygon.client(store.url()) as vendor:
                 series = await fill(order, bars, vendor, at_once=config.max_concurrent, progress=watcher.progress())
             context.log.info("%d requests, %d of them retries.", vendor.traffic.requests, vendor.traffic.retries)
-        for result in report(context, market, series):
+        for result in report(context, order, series):
             yield result
         raise_failures(series)
 
@@ -62,6 +62,6 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         }
         selected = context.selected_asset_keys
         timeframes = tuple(t for t in market.timeframes if ohlcv_key(market, t) in selected)
-        return Order(market, calendar, wanted, timeframes, refresh=config.refresh)
+        return Order(market, calendar, wanted, timeframes, newest, refresh=config.refresh)
 
     return ohlcv

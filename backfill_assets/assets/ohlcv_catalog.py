@@ -17,7 +17,7 @@ OWNERS = ["team:market-data"]
 COLUMNS = dg.TableSchema(
     columns=[
         dg.TableColumn("symbol", "text", "The symbol as in the universe: BTC, not X:BTCUSD."),
-        dg.TableColumn("timeframe", "text", "The bar's length: 1m, 1d."),
+        dg.TableColumn("timeframe", "text", "The bar's length: 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w."),
         dg.TableColumn("timestamp", "timestamptz", "Start of the bar."),
         dg.TableColumn("open", "float8", "First price, unadjusted."),
         dg.TableColumn("high", "float8", "Highest price, unadjusted."),
@@ -26,7 +26,7 @@ COLUMNS = dg.TableSchema(
         dg.TableColumn("volume", "float8", "Shares or coins traded."),
         dg.TableColumn("vwap", "float8", "Volume-weighted average price; null where the vendor gave none."),
         dg.TableColumn("trades", "bigint", "Number of trades; null where the vendor gave none."),
-        dg.TableColumn("source", "text", "Who gave the bar."),
+        dg.TableColumn("source", "text", "polygon, or derived where it was made from finer bars."),
         dg.TableColumn("ingested_at", "timestamptz", "When the row was last written."),
     ],
     constraints=dg.TableConstraints(other=["primary key (symbol, timeframe, timestamp)"]),
@@ -53,12 +53,13 @@ def ohlcv_spec(market: Market, calendar: Calendar, timeframe: Timeframe) -> dg.A
         ohlcv_key(market, timeframe),
         group_name=market.name,
         owners=OWNERS,
-        kinds={"polygon", "postgres"},
+        kinds={"postgres"} if timeframe.derived_from else {"polygon", "postgres"},
         tags={"domain": "ohlcv", "market": market.name, "timeframe": timeframe.name},
         skippable=True,
+        deps=[ohlcv_key(market, timeframe.source)] if timeframe.derived_from else [],
         description=(
-            f"{market.name.capitalize()}: {timeframe.description}, raw and unadjusted, from Polygon. "
-            f"{_HOURS[market.kind, timeframe]}\n\n"
+            f"{market.name.capitalize()}: {timeframe.description}; raw and unadjusted, from Polygon. "
+            f"{_HOURS[market.kind, timeframe.source]}\n\n"
             f"Rows of table `{TABLE}` with `timeframe = '{timeframe.name}'`. One partition is one session "
             f"({zone} day) of one symbol; closed days do not exist. A partition is materialized only where its "
             "session was answered with bars, so a missing one is a gap."

@@ -15,13 +15,12 @@ from backfill_assets.assets.ohlcv_catalog import ohlcv_key
 from backfill_assets.dagster_internals import log_materializations
 from backfill_assets.domain.answers import SessionAnswer
 from backfill_assets.domain.timeframes import Timeframe
-from backfill_assets.domain.universe import Market
 from backfill_assets.partitions import partition_key
-from backfill_assets.pipelines.ohlcv import Series
+from backfill_assets.pipelines.ohlcv import Order, Series
 
 
 def report(
-    context: dg.AssetExecutionContext, market: Market, series: Sequence[Series]
+    context: dg.AssetExecutionContext, order: Order, series: Sequence[Series]
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Mark materialized exactly the partitions that have bars, timeframe by timeframe.
 
@@ -29,11 +28,11 @@ def report(
     logged and the output is skipped: a gap stays missing.
     """
     targeted = len(context.partition_keys)
-    for timeframe in market.timeframes:
+    for timeframe in order.timeframes:
         of_timeframe = [s for s in series if s.timeframe == timeframe]
         if not of_timeframe:
             continue
-        key = ohlcv_key(market, timeframe)
+        key = ohlcv_key(order.market, timeframe)
         cells = {
             partition_key(answer.session, s.symbol): _cell(answer)
             for s in of_timeframe

@@ -99,7 +99,7 @@ def _order(market: Market, options: Options, now: datetime) -> Order:
         sessions = trading.within(DayRange(max(start, market.start), end))
     symbols = [s for s in market.symbols if not options.symbols or s.name in options.symbols]
     timeframes = tuple(t for t in market.timeframes if not options.timeframes or t.name in options.timeframes)
-    return Order(market, trading, dict.fromkeys(symbols, sessions), timeframes)
+    return Order(market, trading, dict.fromkeys(symbols, sessions), timeframes, newest)
 
 
 def _check_all(what: str, names: Iterable[str], known: list[str], place: str) -> None:

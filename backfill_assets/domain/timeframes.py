@@ -1,11 +1,12 @@
-"""The timeframes, and which of them the vendor is asked for.
+"""The timeframes: which the vendor is asked for, and which are made from those.
 
-What lives here: names, lengths and the way a timeframe is spelled to the vendor, as data. What does not: how bars of one
-are made from another.
+What lives here: names, lengths, the vendor's spelling, and what is derived from what, as data. What does not: how bars of one
+are made from another (`derive`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,21 +20,61 @@ class Base(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Timeframe:
-    """One bar length. `name` is what users write and tables hold; `multiplier` and `timespan` are the vendor's words."""
+    """One bar length. `name` is what users write and tables hold; `multiplier` and `timespan` are the vendor's words.
+
+    `seconds` is the nominal length: a daily bar spans 23 or 25 hours where clocks change. `derived_from` names the timeframe
+    whose bars it is made from; None where the vendor is asked.
+    """
 
     name: str
     seconds: int
     multiplier: int
     timespan: str
     base: Base
+    derived_from: str | None
     description: str
 
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def source(self) -> Timeframe:
+        """The timeframe that the vendor is asked for to get this one: itself, or what it is derived from."""
+        return TIMEFRAMES[self.derived_from] if self.derived_from else self
 
-MINUTE_1 = Timeframe("1m", 60, 1, "minute", Base.MINUTE, "one-minute bars")
-DAY_1 = Timeframe("1d", 86_400, 1, "day", Base.DAY, "daily bars")
 
-TIMEFRAMES: dict[str, Timeframe] = {t.name: t for t in (MINUTE_1, DAY_1)}
-"""Every timeframe that is built, by name, finest first."""
+MINUTE_1 = Timeframe("1m", 60, 1, "minute", Base.MINUTE, None, "one-minute bars")
+DAY_1 = Timeframe("1d", 86_400, 1, "day", Base.DAY, None, "daily bars")
+WEEK_1 = Timeframe("1w", 604_800, 1, "week", Base.DAY, "1d", "weekly bars, weeks from Sunday, made from daily bars")
+
+
+def _from_minutes(name: str, minutes: int, multiplier: int, timespan: str) -> Timeframe:
+    told = f"{name} bars on the UTC grid, made from one-minute bars"
+    return Timeframe(name, 60 * minutes, multiplier, timespan, Base.MINUTE, "1m", told)
+
+
+TIMEFRAMES: dict[str, Timeframe] = {
+    t.name: t
+    for t in (
+        MINUTE_1,
+        _from_minutes("5m", 5, 5, "minute"),
+        _from_minutes("15m", 15, 15, "minute"),
+        _from_minutes("30m", 30, 30, "minute"),
+        _from_minutes("1h", 60, 1, "hour"),
+        _from_minutes("4h", 240, 4, "hour"),
+        DAY_1,
+        WEEK_1,
+    )
+}
+"""Every timeframe that is built, by name, finest first: what one is derived from stands before it."""
+
+
+def sources(timeframes: Iterable[Timeframe]) -> tuple[Timeframe, ...]:
+    """What the vendor is asked for so that these can be had, finest first."""
+    needed = {t.source.name for t in timeframes}
+    return tuple(t for t in TIMEFRAMES.values() if t.name in needed)
+
+
+def made_from(source: Timeframe, among: Iterable[Timeframe]) -> tuple[Timeframe, ...]:
+    """Those among the timeframes that are derived from `source`, in their order."""
+    return tuple(t for t in among if t.derived_from == source.name)

@@ -135,6 +135,10 @@ class _Reader:
             if name in names:
                 self.fail(item, f"timeframe {name} stands twice.")
             names.append(name)
+        for item in node.value:
+            source = TIMEFRAMES[item.value].derived_from
+            if source and source not in names:
+                self.fail(item, f"timeframe {item.value} is made from {source}: add {source}.")
         return tuple(t for t in TIMEFRAMES.values() if t.name in names)
 
     def day(self, node: Node) -> date:

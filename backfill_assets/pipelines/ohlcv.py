@@ -18,10 +18,11 @@ from backfill_assets.adapters.polygon import Page
 from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers, Written
 from backfill_assets.domain.answers import Answers, PageCutter, unanswered, without_bars
 from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.derive import week_end, week_start
 from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorError
 from backfill_assets.domain.request_plan import RangeRequest, plan_series
 from backfill_assets.domain.sessions import Calendar
-from backfill_assets.domain.timeframes import Timeframe
+from backfill_assets.domain.timeframes import WEEK_1, Timeframe, made_from, sources
 from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.pipelines.progress import Progress, Silent
 
@@ -38,12 +39,16 @@ class Vendor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What shall be complete: finished sessions of symbols, in timeframes. A refresh asks again for what is stored."""
+    """What shall be complete: finished sessions of symbols, in timeframes. A refresh asks again for what is stored.
+
+    `newest` is the last finished session of the market: nothing after it is asked for, whatever else would profit.
+    """
 
     market: Market
     calendar: Calendar
     wanted: Mapping[Symbol, tuple[date, ...]]
     timeframes: tuple[Timeframe, ...]
+    newest: date | None
     refresh: bool = False
 
     @property
@@ -77,10 +82,11 @@ class Series:
 
 
 def recorded(store: BarStore, order: Order) -> SeriesAnswers:
-    """What stands recorded of everything that the order names."""
+    """What stands recorded of everything that the order names, and of what that is derived from."""
     if order.days is None:
         return {}
-    return store.answers([s.name for s in order.wanted], order.timeframes, order.days)
+    days = DayRange(week_start(order.days.start), week_end(order.days.end))
+    return store.answers([s.name for s in order.wanted], order.market.timeframes, days)
 
 
 def plan(order: Order, answers: SeriesAnswers) -> list[RangeRequest]:
@@ -88,14 +94,36 @@ def plan(order: Order, answers: SeriesAnswers) -> list[RangeRequest]:
     return [
         request
         for symbol, sessions in order.wanted.items()
-        for timeframe in order.timeframes
-        for request in plan_series(
-            symbol,
-            timeframe,
-            sessions if order.refresh else unanswered(sessions, answers.get((symbol.name, timeframe.name), {})),
-            order.calendar,
-        )
+        for source in sources(order.timeframes)
+        for request in plan_series(symbol, source, _to_ask(order, symbol, source, sessions, answers), order.calendar)
     ]
+
+
+def _to_ask(
+    order: Order, symbol: Symbol, source: Timeframe, sessions: Sequence[date], answers: SeriesAnswers
+) -> Sequence[date]:
+    """The sessions that a source is asked for; days in whole weeks where weeks are made from them."""
+    if sessions and order.newest and WEEK_1 in order.timeframes and source == WEEK_1.source:
+        last = max(sessions[-1], min(order.newest, week_end(sessions[-1])))
+        sessions = order.calendar.within(DayRange(week_start(sessions[0]), last))
+    return sessions if order.refresh else unanswered(sessions, answers.get((symbol.name, source.name), {}))
+
+
+def _derive_what_lacks(store: BarStore, order: Order, answers: SeriesAnswers) -> None:
+    """Make derived bars of sessions whose source is stored and that lack them: a timeframe was added to the universe."""
+    for symbol, sessions in order.wanted.items():
+        for source in sources(order.timeframes):
+            derived = made_from(source, order.market.timeframes)
+            stored = answers.get((symbol.name, source.name), {})
+            lacking = [
+                s
+                for s in sessions
+                if s in stored
+                and stored[s].bars
+                and any(s not in answers.get((symbol.name, t.name), {}) for t in derived)
+            ]
+            if lacking:
+                store.derive(symbol.name, source, lacking, order.calendar.hours.zone, derived)
 
 
 async def fill(
@@ -107,7 +135,9 @@ async def fill(
     that stays away ends everything at once and is raised.
     """
     watcher = progress or Silent()
-    requests = plan(order, await asyncio.to_thread(recorded, store, order))
+    answers = await asyncio.to_thread(recorded, store, order)
+    await asyncio.to_thread(_derive_what_lacks, store, order, answers)
+    requests = plan(order, answers)
     watcher.planned(order.market, requests)
     work = _Work(order, store, vendor, watcher)
     gate = asyncio.Semaphore(at_once)
@@ -126,7 +156,7 @@ class SeriesFailed(VendorError):
 
 def raise_failures(series: Sequence[Series]) -> None:
     """Raise SeriesFailed, naming the first five, where series have an error."""
-    failed = [s for s in series if s.error]
+    failed = [s for s in series if s.error and s.timeframe.source == s.timeframe]
     if failed:
         told = "; ".join(f"{s.symbol} {s.timeframe}: {s.error}" for s in failed[:5])
         more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
@@ -149,12 +179,14 @@ class _Work:
         self._series = {
             (symbol.name, timeframe.name): Series(symbol, timeframe, sessions, {})
             for symbol, sessions in order.wanted.items()
-            for timeframe in order.timeframes
+            for timeframe in (*sources(order.timeframes), *order.timeframes)
         }
 
     def series(self, answers: SeriesAnswers) -> list[Series]:
         for key, series in self._series.items():
             series.answers = answers.get(key, {})
+            source = self._series[series.symbol.name, series.timeframe.source.name]
+            series.error = source.error
         return list(self._series.values())
 
     async def symbol(self, gate: asyncio.Semaphore, requests: Sequence[RangeRequest]) -> None:
@@ -176,8 +208,9 @@ class _Work:
         async with aclosing(pages):  # type: ignore[type-var]  # an async generator, told as the iterator it is used as
             async for page in pages:
                 answer = cutter.feed(page.bars, more=page.more)
+                derived = made_from(request.timeframe, self._order.market.timeframes)
                 written = await asyncio.to_thread(
-                    self._store.write, request.symbol.name, request.timeframe, answer, zone, SOURCE
+                    self._store.write, request.symbol.name, request.timeframe, answer, zone, SOURCE, derived
                 )
                 series.written += written
                 series.dropped = cutter.dropped

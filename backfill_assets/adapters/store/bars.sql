@@ -81,3 +81,13 @@ where not v.filled @> excluded.filled
 select symbol, timeframe, session, bars, first_bar, last_bar, empty_answers
 from session_answers
 where symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s) and session between %(start)s and %(end)s
+
+-- name: bars_between
+select (extract(epoch from "timestamp") * 1000)::bigint, open, high, low, close, volume, vwap, trades
+from market_data
+where symbol = %(symbol)s and timeframe = %(timeframe)s and "timestamp" >= %(starts)s and "timestamp" < %(ends)s
+order by "timestamp"
+
+-- name: lock_source
+-- Writers of one source take turns: a week is made from days that different writers may bring.
+select pg_advisory_xact_lock(hashtextextended(%(symbol)s || ' ' || %(timeframe)s, 0))

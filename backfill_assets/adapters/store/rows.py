@@ -1,0 +1,117 @@
+"""Rows of one series in, or for, a transaction that is open already.
+
+What lives here: the statements on market_data, session_answers and coverage, one function each. What does not: the order in
+which a transaction uses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import psycopg
+
+from backfill_assets.adapters.postgres import Row
+from backfill_assets.adapters.sql import statements
+from backfill_assets.adapters.store.copy_format import copy_block, without_nulls
+from backfill_assets.domain.answers import EMPTY_ANSWERS_APART
+from backfill_assets.domain.bars import NO_TRADES, Bars
+from backfill_assets.domain.days import ONE_DAY, ranges_of
+from backfill_assets.domain.sessions import SessionBars, day_starts
+
+SQL = statements("backfill_assets.adapters.store", "bars.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write did to market_data: rows added, rows whose values changed, rows that stood already."""
+
+    inserted: int = 0
+    changed: int = 0
+    unchanged: int = 0
+
+    def __add__(self, other: Written) -> Written:
+        return Written(self.inserted + other.inserted, self.changed + other.changed, self.unchanged + other.unchanged)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """One series on one connection, with the zone that bounds its sessions."""
+
+    connection: psycopg.Connection[Row]
+    symbol: str
+    timeframe: str
+    zone: ZoneInfo
+
+    def merge(self, bars: Bars, source: str) -> Written:
+        """Add ordered bars, change those whose values differ, leave the others untouched."""
+        if not len(bars):
+            return Written()
+        if without_nulls(bars) and not self._any_between(bars):
+            with self.connection.cursor() as cursor, cursor.copy(SQL["copy_bars"]) as copy:
+                copy.write(copy_block(bars, (self.symbol, self.timeframe, source)))
+            return Written(inserted=len(bars))
+        self.connection.execute(SQL["make_stage"])
+        with self.connection.cursor() as cursor, cursor.copy(SQL["copy_stage"]) as copy:
+            copy.write(copy_block(bars))
+        row: Any = self._one("merge", source=source)
+        return Written(row[0], row[1], len(bars) - row[0] - row[1])
+
+    def record(self, sessions: Sequence[date], counts: Sequence[SessionBars]) -> bool:
+        """Note that finished sessions were answered, those of `counts` with bars; whether some had been with bars before."""
+        by_day = {c.session: c for c in counts}
+        rows = [by_day.get(s) for s in sessions]
+        recorded: list[Any] = self._all(
+            "record_sessions",
+            apart=EMPTY_ANSWERS_APART,
+            sessions=list(sessions),
+            bars=[r.bars if r else 0 for r in rows],
+            first=[r.first if r else None for r in rows],
+            last=[r.last if r else None for r in rows],
+        )
+        filled = ranges_of(by_day)
+        if filled:
+            bounds = {"starts": [r.start for r in filled], "ends": [r.end for r in filled]}
+            self.connection.execute(SQL["cover"], self._series | bounds)
+        return any(seen_before for _, seen_before in recorded)
+
+    def recount(self, sessions: Sequence[date]) -> None:
+        """Set the counts of sessions to what the table holds: several answers may each have held bars of its own."""
+        starts, ends = day_starts(sessions, self.zone), day_starts([s + ONE_DAY for s in sessions], self.zone)
+        bounds = {"starts": [instant(ms) for ms in starts], "ends": [instant(ms) for ms in ends]}
+        self.connection.execute(SQL["recount_sessions"], self._series | {"sessions": list(sessions)} | bounds)
+
+    def read(self, first: date, last: date) -> Bars:
+        """The stored bars of the days from `first` to `last`, ascending."""
+        start, end = day_starts([first, last + ONE_DAY], self.zone)
+        rows: list[Any] = self._all("bars_between", starts=instant(start), ends=instant(end))
+        if not rows:
+            return Bars.empty()
+        stamp, *prices, trades = zip(*rows, strict=True)
+        floats = [np.array([np.nan if v is None else v for v in column], np.float64) for column in prices]
+        known = np.array([NO_TRADES if t is None else t for t in trades], np.int64)
+        columns: list[Any] = [np.array(stamp, np.int64), *floats, known]
+        return Bars(*columns)
+
+    @property
+    def _series(self) -> dict[str, Any]:
+        return {"symbol": self.symbol, "timeframe": self.timeframe}
+
+    def _any_between(self, bars: Bars) -> bool:
+        row: Any = self._one("any_between", first=instant(bars.timestamp[0]), last=instant(bars.timestamp[-1]))
+        return bool(row[0])
+
+    def _one(self, statement: str, **values: object) -> Row | None:
+        return self.connection.execute(SQL[statement], self._series | values).fetchone()
+
+    def _all(self, statement: str, **values: object) -> list[Row]:
+        return self.connection.execute(SQL[statement], self._series | values).fetchall()
+
+
+def instant(ms: np.int64) -> datetime:
+    """Milliseconds since the epoch as an aware datetime."""
+    return datetime.fromtimestamp(int(ms) / 1000, UTC)

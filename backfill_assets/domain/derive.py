@@ -1,0 +1,83 @@
+"""Coarser bars from finer ones.
+
+What lives here: the grids and the arithmetic. What does not: which bars are there, and where they go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from backfill_assets.domain.bars import NO_TRADES, Bars, Float, Int
+from backfill_assets.domain.sessions import day_starts
+from backfill_assets.domain.timeframes import WEEK_1, Timeframe
+
+
+def week_start(day: date) -> date:
+    """The Sunday on or before the day: the vendor's weeks begin there, for every kind of market."""
+    return day - timedelta(days=(day.weekday() + 1) % 7)
+
+
+def week_end(day: date) -> date:
+    """The Saturday on or after the day."""
+    return week_start(day) + timedelta(days=6)
+
+
+def derive(bars: Bars, timeframe: Timeframe, zone: ZoneInfo) -> Bars:
+    """Bars of `timeframe` from ordered bars of the one it is derived from.
+
+    Minutes go into buckets on the UTC epoch grid, so that 4h bars start at 00, 04, 08 … UTC all year. Days go into weeks stamped
+    Sunday 00:00 in the market's zone. A bar is as whole as the bars it is given: pass whole sessions, and whole weeks.
+    """
+    if not len(bars):
+        return bars
+    if timeframe == WEEK_1:
+        return _merged(bars, _weeks(bars.timestamp, zone))
+    length = timeframe.seconds * 1000
+    return _merged(bars, bars.timestamp - bars.timestamp % length)
+
+
+def _weeks(timestamps: Int, zone: ZoneInfo) -> Int:
+    days = [datetime.fromtimestamp(int(ms) / 1000, UTC).astimezone(zone).date() for ms in timestamps]
+    sundays = [week_start(day) for day in days]
+    return _midnights(sundays, zone)
+
+
+def _midnights(days: Sequence[date], zone: ZoneInfo) -> Int:
+    known = dict(zip(unique := sorted(set(days)), day_starts(unique, zone), strict=True))
+    return np.array([known[day] for day in days], dtype=np.int64)
+
+
+def _merged(bars: Bars, stamps: Int) -> Bars:
+    """One bar for each stretch of equal stamps: first open, last close, extremes, sums, volume-weighted vwap."""
+    first = np.flatnonzero(np.append(True, stamps[1:] != stamps[:-1]))
+    last = np.append(first[1:], len(stamps)) - 1
+    return Bars(
+        timestamp=stamps[first],
+        open=bars.open[first],
+        high=np.maximum.reduceat(bars.high, first),
+        low=np.minimum.reduceat(bars.low, first),
+        close=bars.close[last],
+        volume=np.add.reduceat(bars.volume, first),
+        vwap=_vwap(bars, first),
+        trades=_trades(bars.trades, first),
+    )
+
+
+def _vwap(bars: Bars, first: Int) -> Float:
+    """NaN where nothing was traded, or where a bar that traded has none: an average over the others would be a guess."""
+    traded = bars.volume > 0
+    total = np.add.reduceat(bars.volume, first)
+    value = np.add.reduceat(np.where(traded, bars.vwap * bars.volume, 0.0), first)
+    out: Float = np.full(len(first), np.nan)
+    np.divide(value, total, out=out, where=total > 0)
+    return out
+
+
+def _trades(trades: Int, first: Int) -> Int:
+    """NO_TRADES where the count of one bar is not known."""
+    unknown = np.logical_or.reduceat(trades == NO_TRADES, first)
+    return np.where(unknown, NO_TRADES, np.add.reduceat(trades, first))
