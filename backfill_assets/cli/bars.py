@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from backfill_assets.adapters.store.bars import Written
 from backfill_assets.domain.days import DayRange
-from backfill_assets.domain.request_plan import RangeRequest
+from backfill_assets.domain.request_plan import Request, cells
 from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.progress import Progress as Listener
 from backfill_assets.resources import Watcher
@@ -43,7 +43,7 @@ class ProgressBars:
         self._whole: TaskID | None = None
         self._tasks: dict[str, TaskID] = {}
         self._left: dict[str, int] = {}
-        self._inserted: dict[RangeRequest, int] = {}
+        self._inserted: dict[Request, int] = {}
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -54,16 +54,16 @@ class ProgressBars:
     ) -> None:
         self._bars.stop()
 
-    def planned(self, market: Market, requests: Sequence[RangeRequest]) -> None:
+    def planned(self, market: Market, requests: Sequence[Request]) -> None:
         """A market's work begins: one bar for the whole of it."""
-        self._whole = self._bars.add_task(market.name, total=sum(len(r.sessions) for r in requests))
+        self._whole = self._bars.add_task(market.name, total=sum(cells(r) for r in requests))
         self._left = {}
         for request in requests:
-            self._left[request.symbol.name] = self._left.get(request.symbol.name, 0) + len(request.sessions)
+            self._left[request.label] = self._left.get(request.label, 0) + cells(request)
 
-    def answered(self, request: RangeRequest, sessions: int, written: Written) -> None:
+    def answered(self, request: Request, sessions: int, written: Written) -> None:
         """A page is stored."""
-        name = request.symbol.name
+        name = request.label
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(f"  {name}", total=self._left[name])
         self._bars.advance(self._tasks[name], sessions)
@@ -71,10 +71,10 @@ class ProgressBars:
             self._bars.advance(self._whole, sessions)
         self._inserted[request] = self._inserted.get(request, 0) + written.inserted
 
-    def ended(self, request: RangeRequest, error: Exception | None) -> None:
+    def ended(self, request: Request, error: Exception | None) -> None:
         """A request is through: its symbol's line goes when nothing of it is left."""
-        name = request.symbol.name
-        self._left[name] -= len(request.sessions)
+        name = request.label
+        self._left[name] -= cells(request)
         if not self._drawn:
             told = str(error) if error else f"{self._inserted.get(request, 0):,} bars"
             span = str(DayRange(request.start, request.end))

@@ -7,10 +7,11 @@ missing.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.timeframes import Base, Timeframe
 from backfill_assets.domain.universe import Symbol
@@ -29,6 +30,16 @@ class RangeRequest:
     """What is asked for, first to last, answered sessions in between included: int (n ≥ 1)."""
     pages: int
     """The most requests that it can take."""
+
+    @property
+    def symbols(self) -> tuple[Symbol, ...]:
+        """The one symbol."""
+        return (self.symbol,)
+
+    @property
+    def label(self) -> str:
+        """Whose bars these are, for a person."""
+        return self.symbol.name
 
     @property
     def start(self) -> date:
@@ -81,6 +92,110 @@ def _windows(missing: Sequence[date], sessions: Sequence[date], capacity: int) -
     return spans
 
 
-def pages_of(requests: Iterable[RangeRequest]) -> int:
+@dataclass(frozen=True, slots=True)
+class GroupedRequest:
+    """Every symbol's daily bar of one session, in one request; `symbols` are those that it is asked for."""
+
+    symbols: tuple[Symbol, ...]
+    timeframe: Timeframe
+    session: date
+    pages: int = 1
+
+    @property
+    def sessions(self) -> tuple[date, ...]:
+        """The one session."""
+        return (self.session,)
+
+    @property
+    def label(self) -> str:
+        """Whose bars these are, for a person."""
+        return f"{len(self.symbols)} symbols"
+
+    @property
+    def start(self) -> date:
+        """The session."""
+        return self.session
+
+    @property
+    def end(self) -> date:
+        """The session."""
+        return self.session
+
+
+type Request = RangeRequest | GroupedRequest
+
+
+def plan_days(timeframe: Timeframe, missing: Mapping[Symbol, Collection[date]], calendar: Calendar) -> list[Request]:
+    """The requests for daily bars of a market: a range a symbol, or one grouped request a session, whichever is fewer.
+
+    A missing cell (symbol, session) is covered by the range of its symbol or by the grouped request of its session, so the
+    fewest requests are a least vertex cover of the cells, found by way of a largest matching (Koenig's theorem). A range of days
+    never takes a second page: 50,000 days are 198 years.
+    """
+    wanted = {symbol: {s for s in sessions if s in calendar} for symbol, sessions in missing.items()}
+    ranged, grouped = _least_cover(wanted)
+    requests: list[Request] = [
+        RangeRequest(symbol, timeframe, calendar.within(DayRange(min(days), max(days))), 1)
+        for symbol in ranged
+        if (days := wanted[symbol] - grouped)
+    ]
+    for session in sorted(grouped):
+        symbols = tuple(s for s in wanted if session in wanted[s])
+        requests.append(GroupedRequest(symbols, timeframe, session))
+    return requests
+
+
+def _least_cover(cells: Mapping[Symbol, Collection[date]]) -> tuple[list[Symbol], set[date]]:
+    """Symbols and sessions, fewest together, such that each cell has one of its two among them."""
+    of_session: dict[date, Symbol] = {}
+    of_symbol: dict[Symbol, date] = {}
+    for symbol in cells:
+        _augment(symbol, cells, of_session, of_symbol)
+    reached_sessions: set[date] = set()
+    reached_symbols = {s for s in cells if s not in of_symbol}
+    waiting = list(reached_symbols)
+    while waiting:
+        for session in cells[waiting.pop()]:
+            if session not in reached_sessions:
+                reached_sessions.add(session)
+                partner = of_session[session]
+                if partner not in reached_symbols:
+                    reached_symbols.add(partner)
+                    waiting.append(partner)
+    return [s for s in cells if s not in reached_symbols], reached_sessions
+
+
+def _augment(
+    symbol: Symbol,
+    cells: Mapping[Symbol, Collection[date]],
+    of_session: dict[date, Symbol],
+    of_symbol: dict[Symbol, date],
+) -> None:
+    """Match one more symbol where that can be done, re-matching others on the way; breadth first."""
+    came_from: dict[date, Symbol] = {}
+    queue = [symbol]
+    for current in queue:
+        for session in cells[current]:
+            if session in came_from:
+                continue
+            came_from[session] = current
+            if session in of_session:
+                queue.append(of_session[session])
+                continue
+            step: date | None = session
+            while step is not None:
+                holder = came_from[step]
+                before = of_symbol.get(holder)
+                of_session[step], of_symbol[holder] = holder, step
+                step = before
+            return
+
+
+def cells(request: Request) -> int:
+    """How many sessions of how many symbols a request covers, multiplied."""
+    return len(request.sessions) * len(request.symbols)
+
+
+def pages_of(requests: Iterable[Request]) -> int:
     """The most HTTP requests that a plan takes, retries aside."""
     return sum(r.pages for r in requests)

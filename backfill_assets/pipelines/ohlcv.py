@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
-from itertools import groupby
-from typing import Protocol
+from typing import Literal, Protocol
 
-from backfill_assets.adapters.polygon import Page
+from backfill_assets.adapters.polygon import GroupedDay, Page
 from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers, Written
-from backfill_assets.domain.answers import Answers, PageCutter, unanswered, without_bars
+from backfill_assets.domain.answers import Answers, PageCutter, WholeSessions, unanswered, without_bars
+from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_end, week_start
 from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorError
-from backfill_assets.domain.request_plan import RangeRequest, plan_series
-from backfill_assets.domain.sessions import Calendar
-from backfill_assets.domain.timeframes import WEEK_1, Timeframe, made_from, sources
+from backfill_assets.domain.request_plan import GroupedRequest, RangeRequest, Request, plan_days, plan_series
+from backfill_assets.domain.sessions import Calendar, day_starts
+from backfill_assets.domain.timeframes import WEEK_1, Base, Timeframe, made_from, sources
 from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.pipelines.progress import Progress, Silent
 
@@ -35,6 +35,9 @@ class Vendor(Protocol):
 
     def pages(self, ticker: str, timeframe: Timeframe, start: date, end: date) -> AsyncIterator[Page]:
         """The bars from `start` to `end`, both included, page by page."""
+
+    async def grouped_daily(self, kind: Literal["stocks", "crypto"], day: date) -> GroupedDay:
+        """The daily bar of every ticker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +92,17 @@ def recorded(store: BarStore, order: Order) -> SeriesAnswers:
     return store.answers([s.name for s in order.wanted], order.market.timeframes, days)
 
 
-def plan(order: Order, answers: SeriesAnswers) -> list[RangeRequest]:
-    """The requests that the order still needs, symbol by symbol."""
-    return [
-        request
-        for symbol, sessions in order.wanted.items()
-        for source in sources(order.timeframes)
-        for request in plan_series(symbol, source, _to_ask(order, symbol, source, sessions, answers), order.calendar)
-    ]
+def plan(order: Order, answers: SeriesAnswers) -> list[Request]:
+    """The fewest requests that the order still needs: minutes symbol by symbol, days whichever way is cheaper."""
+    requests: list[Request] = []
+    for source in sources(order.timeframes):
+        missing = {s: _to_ask(order, s, source, sessions, answers) for s, sessions in order.wanted.items()}
+        if source.base is Base.DAY:
+            requests += plan_days(source, missing, order.calendar)
+        else:
+            for symbol, sessions in missing.items():
+                requests += plan_series(symbol, source, sessions, order.calendar)
+    return requests
 
 
 def _to_ask(
@@ -143,8 +149,8 @@ async def fill(
     gate = asyncio.Semaphore(at_once)
     try:
         async with asyncio.TaskGroup() as tasks:
-            for _, group in groupby(requests, key=lambda r: r.symbol):
-                tasks.create_task(work.symbol(gate, list(group)))
+            for group in _together(requests):
+                tasks.create_task(work.through(gate, group))
     except BaseExceptionGroup as group_of_errors:
         raise _first(group_of_errors) from None
     return work.series(await asyncio.to_thread(recorded, store, order))
@@ -161,6 +167,15 @@ def raise_failures(series: Sequence[Series]) -> None:
         told = "; ".join(f"{s.symbol} {s.timeframe}: {s.error}" for s in failed[:5])
         more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
         raise SeriesFailed(f"{len(failed)} of {len(series)} series could not be fetched whole: {told}{more}")
+
+
+def _together(requests: Sequence[Request]) -> list[list[Request]]:
+    """Requests of one symbol follow each other; grouped ones stand alone."""
+    by_label: dict[object, list[Request]] = {}
+    for request in requests:
+        key = request.symbol if isinstance(request, RangeRequest) else request
+        by_label.setdefault(key, []).append(request)
+    return list(by_label.values())
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -189,29 +204,54 @@ class _Work:
             series.error = source.error
         return list(self._series.values())
 
-    async def symbol(self, gate: asyncio.Semaphore, requests: Sequence[RangeRequest]) -> None:
+    async def through(self, gate: asyncio.Semaphore, requests: Sequence[Request]) -> None:
+        """One request after the other; the failure of one is noted in its series."""
         async with gate:
             for request in requests:
-                series = self._series[request.symbol.name, request.timeframe.name]
+                error: VendorError | None = None
                 try:
-                    await self._request(request, series)
+                    if isinstance(request, GroupedRequest):
+                        await self._grouped(request)
+                    else:
+                        await self._range(request)
                 except (KeyRefused, NotEntitled):
                     raise
                 except VendorError as failure:
-                    series.error = failure
-                self._progress.ended(request, series.error)
+                    error = failure
+                    for symbol in request.symbols:
+                        self._of(symbol, request).error = failure
+                self._progress.ended(request, error)
 
-    async def _request(self, request: RangeRequest, series: Series) -> None:
-        zone = self._order.calendar.hours.zone
-        cutter = PageCutter(request.sessions, zone)
+    async def _range(self, request: RangeRequest) -> None:
+        cutter = PageCutter(request.sessions, self._order.calendar.hours.zone)
         pages = self._vendor.pages(request.symbol.ticker, request.timeframe, request.start, request.end)
         async with aclosing(pages):  # type: ignore[type-var]  # an async generator, told as the iterator it is used as
             async for page in pages:
                 answer = cutter.feed(page.bars, more=page.more)
-                derived = made_from(request.timeframe, self._order.market.timeframes)
-                written = await asyncio.to_thread(
-                    self._store.write, request.symbol.name, request.timeframe, answer, zone, SOURCE, derived
-                )
-                series.written += written
-                series.dropped = cutter.dropped
+                written = await self._store_answer(request.symbol, request, answer)
+                self._of(request.symbol, request).dropped = cutter.dropped
                 self._progress.answered(request, len(answer.sessions), written)
+
+    async def _grouped(self, request: GroupedRequest) -> None:
+        zone = self._order.calendar.hours.zone
+        day = await self._vendor.grouped_daily(self._order.market.kind.value, request.session)
+        row_of = {ticker: row for row, ticker in enumerate(day.tickers)}
+        for symbol in request.symbols:
+            row = row_of.get(symbol.ticker)
+            bars = Bars.empty() if row is None else day.bars.take(slice(row, row + 1))
+            # The grouped stamp is the close; a daily bar is stamped at its day's beginning.
+            bars = replace(bars, timestamp=day_starts([request.session] * len(bars), zone))
+            answer = PageCutter(request.sessions, zone).feed(bars, more=False)
+            written = await self._store_answer(symbol, request, answer)
+            self._progress.answered(request, 1, written)
+
+    async def _store_answer(self, symbol: Symbol, request: Request, answer: WholeSessions) -> Written:
+        zone, derived = self._order.calendar.hours.zone, made_from(request.timeframe, self._order.market.timeframes)
+        written = await asyncio.to_thread(
+            self._store.write, symbol.name, request.timeframe, answer, zone, SOURCE, derived
+        )
+        self._of(symbol, request).written += written
+        return written
+
+    def _of(self, symbol: Symbol, request: Request) -> Series:
+        return self._series[symbol.name, request.timeframe.name]

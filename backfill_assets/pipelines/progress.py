@@ -9,31 +9,31 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from backfill_assets.adapters.store.bars import Written
-from backfill_assets.domain.request_plan import RangeRequest
+from backfill_assets.domain.request_plan import Request
 from backfill_assets.domain.universe import Market
 
 
 class Progress(Protocol):
     """Told by the event loop's thread, in order; it must not block."""
 
-    def planned(self, market: Market, requests: Sequence[RangeRequest]) -> None:
+    def planned(self, market: Market, requests: Sequence[Request]) -> None:
         """What will be asked for; empty where nothing is missing."""
 
-    def answered(self, request: RangeRequest, sessions: int, written: Written) -> None:
+    def answered(self, request: Request, sessions: int, written: Written) -> None:
         """A page is stored; it completed so many sessions."""
 
-    def ended(self, request: RangeRequest, error: Exception | None) -> None:
+    def ended(self, request: Request, error: Exception | None) -> None:
         """No more pages of this request; `error` says why, where it failed."""
 
 
 class Silent:
     """Nobody is told."""
 
-    def planned(self, market: Market, requests: Sequence[RangeRequest]) -> None:
+    def planned(self, market: Market, requests: Sequence[Request]) -> None:
         """Nothing."""
 
-    def answered(self, request: RangeRequest, sessions: int, written: Written) -> None:
+    def answered(self, request: Request, sessions: int, written: Written) -> None:
         """Nothing."""
 
-    def ended(self, request: RangeRequest, error: Exception | None) -> None:
+    def ended(self, request: Request, error: Exception | None) -> None:
         """Nothing."""

@@ -13,6 +13,10 @@ create temp table if not exists stage (
   t timestamptz, o float8, h float8, l float8, c float8, v float8, vw float8, n int8
 ) on commit delete rows
 
+-- name: clear_stage
+-- A transaction merges several timeframes, one after the other.
+truncate stage
+
 -- name: copy_stage
 copy stage from stdin (format binary)
 

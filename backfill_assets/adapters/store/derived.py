@@ -19,7 +19,9 @@ SOURCE = "derived"
 """What the column `source` says of bars that were made from others."""
 
 
-def write_derived(source: Rows, timeframes: Sequence[Timeframe], sessions: Sequence[date], bars: Bars | None) -> Written:
+def write_derived(
+    source: Rows, timeframes: Sequence[Timeframe], sessions: Sequence[date], bars: Bars | None
+) -> Written:
     """Make the bars of `timeframes` that touch the sessions, and record the sessions for each.
 
     `bars` are the source's bars of exactly these sessions; None where the table may hold more of them than the caller does.

@@ -56,6 +56,7 @@ class Rows:
                 copy.write(copy_block(bars, (self.symbol, self.timeframe, source)))
             return Written(inserted=len(bars))
         self.connection.execute(SQL["make_stage"])
+        self.connection.execute(SQL["clear_stage"])
         with self.connection.cursor() as cursor, cursor.copy(SQL["copy_stage"]) as copy:
             copy.write(copy_block(bars))
         row: Any = self._one("merge", source=source)
