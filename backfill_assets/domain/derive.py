@@ -30,7 +30,8 @@ def derive(bars: Bars, timeframe: Timeframe, zone: ZoneInfo) -> Bars:
     """Bars of `timeframe` from ordered bars of the one it is derived from.
 
     Minutes go into buckets on the UTC epoch grid, so that 4h bars start at 00, 04, 08 … UTC all year. Days go into weeks
-    stamped Sunday 00:00 in the market's zone. A bar is as whole as the bars it is given: pass whole sessions, and whole weeks.
+    stamped Sunday 00:00 in the market's zone. A bar is as whole as the bars it is given: pass whole
+    sessions, and whole weeks.
     """
     if not len(bars):
         return bars

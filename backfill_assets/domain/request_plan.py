@@ -129,8 +129,8 @@ def plan_days(timeframe: Timeframe, missing: Mapping[Symbol, Collection[date]], 
     """The requests for daily bars of a market: a range a symbol, or one grouped request a session, whichever is fewer.
 
     A missing cell (symbol, session) is covered by the range of its symbol or by the grouped request of its session, so the
-    fewest requests are a least vertex cover of the cells, found by way of a largest matching (Koenig's theorem). A range of days
-    never takes a second page: 50,000 days are 198 years.
+    fewest requests are a least vertex cover of the cells, found by way of a largest matching (Koenig's theorem). A range
+    of days never takes a second page: 50,000 days are 198 years.
     """
     wanted = {symbol: {s for s in sessions if s in calendar} for symbol, sessions in missing.items()}
     ranged, grouped = _least_cover(wanted)
