@@ -5,7 +5,7 @@ What lives here: both forms of one result. What does not: getting it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -15,7 +15,8 @@ from rich.table import Table
 from backfill_assets.adapters.store.bars import SeriesAnswers
 from backfill_assets.domain.answers import Answers, unanswered, without_bars
 from backfill_assets.domain.days import runs_of
-from backfill_assets.domain.timeframes import TIMEFRAMES
+from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
+from backfill_assets.domain.universe import Symbol
 from backfill_assets.launch import Outcome
 from backfill_assets.pipelines.ohlcv import Order
 
@@ -65,30 +66,31 @@ def counted(number: int, thing: str) -> str:
 
 
 def show(console: Console, results: Sequence[MarketResult]) -> None:
-    """The completeness matrix, then what is missing."""
+    """The completeness matrix (bars a symbol and timeframe, days complete of those expected), then what is missing."""
     shown = [t for t in TIMEFRAMES.values() if any(t in r.order.timeframes for r in results)]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("market")
+    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
     table.add_column("symbol")
+    table.add_column("days", justify="right")
     for timeframe in shown:
-        table.add_column(f"{timeframe} bars", justify="right")
-        table.add_column("days", justify="right")
+        table.add_column(timeframe.name, justify="right")
     for result in results:
         for symbol, sessions in result.order.wanted.items():
-            row: list[str] = []
-            for timeframe in shown:
-                if timeframe not in result.order.timeframes:
-                    row += ["", ""]
-                    continue
-                answers = result.of(symbol.name, timeframe.name)
-                filled = len(sessions) - len(without_bars(sessions, answers))
-                bars = sum(answers[s].bars for s in sessions if s in answers)
-                colour = "green" if filled == len(sessions) else "red" if unanswered(sessions, answers) else "yellow"
-                row += [f"{bars:,}", f"[{colour}]{filled}/{len(sessions)}[/]"]
-            table.add_row(result.order.market.name, symbol.name, *row)
+            series = [(t, result.of(symbol.name, t.name)) for t in shown if t in result.order.timeframes]
+            complete = min((len(sessions) - len(without_bars(sessions, answers)) for _, answers in series), default=0)
+            still_open = any(unanswered(sessions, answers) for _, answers in series)
+            colour = "green" if complete == len(sessions) else "red" if still_open else "yellow"
+            bars = {t: f"{bars_of(t, sessions, answers):,}" for t, answers in series}
+            days = f"[{colour}]{complete}/{len(sessions)}[/]"
+            table.add_row(symbol.name, days, *(bars.get(t, "") for t in shown))
     console.print(table)
     for result in results:
         _show_missing(console, result)
+
+
+def bars_of(timeframe: Timeframe, sessions: Iterable[date], answers: Answers) -> int:
+    """How many bars the sessions have; a weekly bar, which each of its sessions has, counts once."""
+    found = [answers[s] for s in sessions if s in answers]
+    return len({a.first for a in found if a.bars}) if timeframe == WEEK_1 else sum(a.bars for a in found)
 
 
 def _show_missing(console: Console, result: MarketResult) -> None:
@@ -129,9 +131,7 @@ def as_json(results: Sequence[MarketResult]) -> dict[str, object]:
             if r.outcome
         ],
         "series": [
-            _series_json(
-                r, symbol.name, timeframe.name, [s.isoformat() for s in sessions], r.of(symbol.name, timeframe.name)
-            )
+            _series_json(r, symbol, timeframe, sessions)
             for r in results
             for symbol, sessions in r.order.wanted.items()
             for timeframe in r.order.timeframes
@@ -140,17 +140,17 @@ def as_json(results: Sequence[MarketResult]) -> dict[str, object]:
 
 
 def _series_json(
-    result: MarketResult, symbol: str, timeframe: str, sessions: list[str], answers: Answers
+    result: MarketResult, symbol: Symbol, timeframe: Timeframe, sessions: Sequence[date]
 ) -> dict[str, object]:
-    by_day = {day.isoformat(): answer for day, answer in answers.items()}
-    missing = [s for s in sessions if s not in by_day or by_day[s].bars == 0]
+    answers = result.of(symbol.name, timeframe.name)
+    missing = without_bars(sessions, answers)
     return {
         "market": result.order.market.name,
-        "symbol": symbol,
-        "timeframe": timeframe,
+        "symbol": symbol.name,
+        "timeframe": timeframe.name,
         "expected_sessions": len(sessions),
         "complete_sessions": len(sessions) - len(missing),
-        "bars": sum(by_day[s].bars for s in sessions if s in by_day),
-        "missing": missing,
-        "confirmed_empty": [s for s in missing if s in by_day and by_day[s].settled],
+        "bars": bars_of(timeframe, sessions, answers),
+        "missing": [s.isoformat() for s in missing],
+        "confirmed_empty": [s.isoformat() for s in missing if s in answers and answers[s].settled],
     }
