@@ -27,24 +27,25 @@ INTERRUPTED = 130
 """What a shell calls a program that Ctrl-C ended: 128 + SIGINT."""
 
 
+Symbols = Annotated[str | None, typer.Option(metavar="A,B", help="Only these symbols: AAPL,BTC.")]
+Markets = Annotated[str | None, typer.Option(metavar="A,B", help="Only these markets: stocks,crypto.")]
+Timeframes = Annotated[str | None, typer.Option(metavar="A,B", help="Only these timeframes: 1m,1h,1d.")]
+Days = Annotated[str | None, typer.Option(metavar="N", help="The last N calendar days, up to the last finished one.")]
+Start = Annotated[str | None, typer.Option(metavar="DAY", help="First day, 2025-01-31; by default the market's first.")]
+End = Annotated[str | None, typer.Option(metavar="DAY", help="Last day, included; by default the last finished one.")]
+Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output, and nothing else.")]
+
+
 @app.command()
-def run(  # one parameter an option
-    symbols: Annotated[str | None, typer.Option(metavar="A,B", help="Only these symbols: AAPL,BTC.")] = None,
-    markets: Annotated[str | None, typer.Option(metavar="A,B", help="Only these markets: stocks,crypto.")] = None,
-    timeframes: Annotated[str | None, typer.Option(metavar="A,B", help="Only these timeframes: 1m,1d.")] = None,
-    days: Annotated[
-        str | None, typer.Option(metavar="N", help="The last N calendar days, up to the last finished one.")
-    ] = None,
-    start: Annotated[
-        str | None, typer.Option(metavar="DAY", help="First day, 2025-01-31; by default the market's first.")
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option(metavar="DAY", help="Last day, included; by default the last finished one.")
-    ] = None,
+def run(
+    symbols: Symbols = None,
+    markets: Markets = None,
+    timeframes: Timeframes = None,
+    days: Days = None,
+    start: Start = None,
+    end: End = None,
     max_concurrent: Annotated[str, typer.Option(metavar="N", help="Symbols that are fetched at a time.")] = "3",
-    json: Annotated[
-        bool, typer.Option("--json", help="The result as JSON on standard output, and nothing else.")
-    ] = False,
+    json: Json = False,
 ) -> None:
     """Fetch what is missing, as a Dagster run. Exits 0 complete, 1 failed, 2 wrong usage, 3 days are missing."""
     from backfill_assets.cli.run import run_command  # noqa: PLC0415  # `backfill --help` need not load Dagster
@@ -60,6 +61,24 @@ def run(  # one parameter an option
         max_concurrent=max_concurrent,
     )
     raise typer.Exit(run_command(options, as_json=json))
+
+
+@app.command()
+def plan(
+    symbols: Symbols = None,
+    markets: Markets = None,
+    timeframes: Timeframes = None,
+    days: Days = None,
+    start: Start = None,
+    end: End = None,
+    json: Json = False,
+) -> None:
+    """Show what `run` would ask for, and how long that takes at the least. Nothing is fetched."""
+    from backfill_assets.cli.plan import plan_command  # noqa: PLC0415  # `backfill --help` need not load drivers
+    from backfill_assets.cli.selection import Options  # noqa: PLC0415  # the same
+
+    options = Options.parse(symbols=symbols, markets=markets, timeframes=timeframes, days=days, start=start, end=end)
+    raise typer.Exit(plan_command(options, as_json=json))
 
 
 @app.command()

@@ -68,7 +68,7 @@ def counted(number: int, thing: str) -> str:
 def show(console: Console, results: Sequence[MarketResult]) -> None:
     """The completeness matrix (bars a symbol and timeframe, days complete of those expected), then what is missing."""
     shown = [t for t in TIMEFRAMES.values() if any(t in r.order.timeframes for r in results)]
-    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
+    table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("symbol")
     table.add_column("days", justify="right")
     for timeframe in shown:

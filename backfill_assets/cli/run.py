@@ -24,7 +24,7 @@ from backfill_assets.cli.console import output_console, progress_console
 from backfill_assets.cli.result import MarketResult, counted, exit_code, show, spelled
 from backfill_assets.cli.selection import Options, orders
 from backfill_assets.domain.errors import KeyRefused
-from backfill_assets.domain.request_plan import pages_of
+from backfill_assets.domain.request_plan import floor_seconds, pages_of
 from backfill_assets.domain.universe import Universe
 from backfill_assets.launch import all_shown, carry_out, end_dead_runs, open_instance
 from backfill_assets.pipelines.ohlcv import Order, plan, recorded
@@ -70,7 +70,7 @@ def _announce(console: Console, settings: Settings, results: Sequence[MarketResu
     requests = sum(r.requests for r in results)
     if requests:
         rate = settings.requests_per_second
-        told = f": {spelled((requests - 1) / rate)} at the least" if requests > rate else ""
+        told = f": {spelled(floor_seconds(requests, rate))} at the least" if requests > rate else ""
         console.print(f"{counted(requests, 'request')} at {rate:g} a second{told}.")
     else:
         console.print("Nothing is missing: no request is sent.")

@@ -199,3 +199,8 @@ def cells(request: Request) -> int:
 def pages_of(requests: Iterable[Request]) -> int:
     """The most HTTP requests that a plan takes, retries aside."""
     return sum(r.pages for r in requests)
+
+
+def floor_seconds(requests: int, per_second: float) -> float:
+    """The least time that so many requests take at a rate: the first goes at once."""
+    return max(0, requests - 1) / per_second
