@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from rich.table import Table
@@ -56,7 +56,7 @@ def _json(market: str, request: Request) -> dict[str, object]:
     }
 
 
-def _show(plans: dict[str, Sequence[Request]]) -> None:
+def _show(plans: Mapping[str, Sequence[Request]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("market", "of", "asked for", "days"):
         table.add_column(name)
