@@ -6,7 +6,7 @@ import pytest
 from backfill_assets.cli.selection import MOST_AT_ONCE, Options, orders
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
-from backfill_assets.domain.timeframes import DAY_1, MINUTE_1
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES
 from backfill_assets.domain.universe_file import parse_universe
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -50,7 +50,7 @@ def test_without_options_everything_finished_since_each_markets_start_is_chosen(
     assert stocks.days == DayRange(date(2024, 1, 2), FRIDAY)
     assert crypto.days == DayRange(date(2024, 3, 1), date(2025, 6, 7))
     assert daily.days == DayRange(date(2025, 1, 2), FRIDAY)
-    assert stocks.timeframes == crypto.timeframes == (MINUTE_1, DAY_1)
+    assert stocks.timeframes == crypto.timeframes == tuple(TIMEFRAMES.values())
     assert daily.timeframes == (DAY_1,)
     assert not any(o.refresh for o in (stocks, crypto, daily))
 
@@ -203,8 +203,8 @@ def test_before_a_markets_first_session_has_finished_there_is_nothing():
         ({"symbols": "brk-b"}, "Symbol 'brk-b' is not in the universe; did you mean BRK.B?"),
         ({"markets": "stock"}, "Market 'stock' is not in the universe; did you mean stocks?"),
         ({"markets": "zzz"}, "Market 'zzz' is not in the universe; there are stocks, crypto, daily."),
-        ({"timeframes": "7m"}, "Timeframe '7m' is unknown: there are 1m, 1d."),
-        ({"timeframes": "1m,7m"}, "Timeframe '7m' is unknown: there are 1m, 1d."),
+        ({"timeframes": "7m"}, "Timeframe '7m' is unknown: there are 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w."),
+        ({"timeframes": "1m,7m"}, "Timeframe '7m' is unknown: there are 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w."),
         ({"markets": "daily", "timeframes": "1m"}, "Timeframe 1m is left out of daily in the universe."),
         ({"symbols": ""}, "--symbols '' is not a list like A,B."),
         ({"symbols": "AAPL,,MSFT"}, "--symbols 'AAPL,,MSFT' is not a list like A,B."),

@@ -9,9 +9,17 @@ from hypothesis import strategies as st
 import backfill_assets
 from backfill_assets.domain import request_plan
 from backfill_assets.domain.days import DayRange, runs_of
-from backfill_assets.domain.request_plan import PAGE, _windows, pages_of, plan_series, sessions_a_page
+from backfill_assets.domain.request_plan import (
+    PAGE,
+    GroupedRequest,
+    _windows,
+    pages_of,
+    plan_days,
+    plan_series,
+    sessions_a_page,
+)
 from backfill_assets.domain.sessions import Kind, calendar
-from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, sources
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.domain.universe_file import parse_universe
 
@@ -107,7 +115,7 @@ def test_a_plan_covers_all_missing_sessions_and_asks_for_sessions_only(series, o
     assert pages_of(plan) <= naive
 
 
-@pytest.mark.parametrize("timeframe", TIMEFRAMES.values(), ids=str)
+@pytest.mark.parametrize("timeframe", sources(TIMEFRAMES.values()), ids=str)
 @pytest.mark.parametrize("trading", [STOCKS, CRYPTO], ids=["stocks", "crypto"])
 def test_a_page_holds_its_sessions_however_many_bars_they_have(trading, timeframe):
     most_bars = trading.hours.minutes if timeframe is MINUTE_1 else 1
@@ -129,7 +137,7 @@ def test_20_symbols_x_30_days_take_40_requests(symbol, trading):
     plan = [
         request
         for n in range(20)
-        for timeframe in TIMEFRAMES.values()
+        for timeframe in sources(TIMEFRAMES.values())
         for request in plan_series(Symbol(f"{symbol}{n}", symbol.ticker), timeframe, missing, trading)
     ]
     assert len(plan) == pages_of(plan) == 40
@@ -143,7 +151,7 @@ def test_the_packaged_universe_takes_50_requests_for_its_newest_30_days():
         for market in universe.markets
         for trading in [calendar(market.kind, DayRange(market.start, date(2025, 12, 31)))]
         for symbol in market.symbols
-        for timeframe in market.timeframes
+        for timeframe in sources(market.timeframes)
         for request in plan_series(symbol, timeframe, trading.sessions[-30:], trading)
     ]
     assert pages_of(plan) == 2 * (20 + 5)
@@ -177,3 +185,36 @@ def test_a_smaller_page_means_more_pages_of_the_same_range(monkeypatch):
     monkeypatch.setattr(request_plan, "PAGE", 2 * STOCKS.hours.minutes)
     (request,) = plan_series(AAPL, MINUTE_1, STOCKS.sessions[:5], STOCKS)
     assert request.pages == 3
+
+
+@st.composite
+def missing_days(draw):
+    """Up to 5 symbols, each without some of up to 6 days."""
+    days = CRYPTO.sessions[-draw(st.integers(1, 6)) :]
+    names = "ABCDE"[: draw(st.integers(1, 5))]
+    return {Symbol(n, n): draw(st.sets(st.sampled_from(days))) for n in names}
+
+
+@given(missing_days())
+def test_days_take_as_few_requests_as_any_choice_of_ranges_and_grouped_days(missing):
+    plan = plan_days(DAY_1, missing, CRYPTO)
+    asked = {(symbol, day) for r in plan for symbol in r.symbols for day in r.sessions}
+    cells = {(symbol, day) for symbol, days in missing.items() for day in days}
+    assert cells <= asked
+    fewest = min(
+        len(ranged) + len({day for symbol, day in cells if symbol not in ranged})
+        for count in range(len(missing) + 1)
+        for ranged in combinations(missing, count)
+    )
+    assert len(plan) == pages_of(plan) == fewest
+
+
+def test_the_newest_day_of_twenty_symbols_is_one_request():
+    symbols = [Symbol(f"S{n}", f"S{n}") for n in range(20)]
+    (request,) = plan_days(DAY_1, dict.fromkeys(symbols, STOCKS.sessions[-1:]), STOCKS)
+    assert request == GroupedRequest(tuple(symbols), DAY_1, STOCKS.sessions[-1])
+
+
+def test_a_month_of_two_symbols_is_a_range_each():
+    plan = plan_days(DAY_1, dict.fromkeys((AAPL, Symbol("SPY", "SPY")), STOCKS.sessions[-22:]), STOCKS)
+    assert [(r.label, len(r.sessions)) for r in plan] == [("AAPL", 22), ("SPY", 22)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from backfill_assets.domain.errors import UniverseMistake
 from backfill_assets.domain.sessions import Kind
-from backfill_assets.domain.timeframes import DAY_1, MINUTE_1
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES
 from backfill_assets.domain.universe import MOST_SYMBOLS, Market, Symbol, Universe
 from backfill_assets.domain.universe_file import parse_universe
 
@@ -61,7 +61,7 @@ def test_a_universe_is_read_in_the_order_of_its_file():
                 Kind.STOCKS,
                 date(2024, 1, 2),
                 (Symbol("AAPL", "AAPL"), Symbol("BRK.B", "BRK.B")),
-                (MINUTE_1, DAY_1),
+                tuple(TIMEFRAMES.values()),
             ),
             Market(
                 "coins",
@@ -450,3 +450,15 @@ def test_any_row_of_yaml_tokens_is_a_universe_or_a_mistake(text):
 @settings(deadline=None)
 def test_a_good_file_with_a_piece_exchanged_is_a_universe_or_a_mistake(at, cut, piece):
     check(GOOD[:at] + piece + GOOD[at + cut :])
+
+
+@pytest.mark.parametrize("derived", ["5m", "1h", "4h"])
+def test_what_is_made_from_minutes_needs_them(derived):
+    text = f"markets: {{stocks: {{start: 2024-01-02, symbols: [A], timeframes: [{derived}, 1d]}}}}"
+    with pytest.raises(UniverseMistake, match=rf"line 1: timeframe {derived} is made from 1m: add 1m\."):
+        parse(text)
+
+
+def test_weeks_need_days():
+    with pytest.raises(UniverseMistake, match=r"timeframe 1w is made from 1d: add 1d\."):
+        parse("markets: {stocks: {start: 2024-01-02, symbols: [A], timeframes: [1m, 1w]}}")
