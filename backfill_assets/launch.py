@@ -22,7 +22,8 @@ from backfill_assets.domain.answers import without_bars
 from backfill_assets.domain.errors import NotEntitled, SettingMistake
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.partitions import partition_key
-from backfill_assets.pipelines.ohlcv import Order, SeriesFailed
+from backfill_assets.pipelines.ohlcv import SeriesFailed
+from backfill_assets.pipelines.orders import Order
 from backfill_assets.run_tags import HOST_TAG, PROCESS_TAG, TRIGGER_TAG
 
 _UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]

@@ -14,7 +14,8 @@ from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market
 from backfill_assets.interrupts import interruptible
 from backfill_assets.partitions import cells, market_partitions
-from backfill_assets.pipelines.ohlcv import Order, fill, raise_failures
+from backfill_assets.pipelines.ohlcv import fill, raise_failures
+from backfill_assets.pipelines.orders import Order
 from backfill_assets.resources import Clock, MarketStore, PolygonApi, Watcher
 
 

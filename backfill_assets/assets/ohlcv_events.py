@@ -16,7 +16,8 @@ from backfill_assets.dagster_internals import log_materializations
 from backfill_assets.domain.answers import SessionAnswer
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.partitions import partition_key
-from backfill_assets.pipelines.ohlcv import Order, Series
+from backfill_assets.pipelines.ohlcv import Series
+from backfill_assets.pipelines.orders import Order
 
 
 def report(

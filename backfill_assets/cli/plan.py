@@ -20,7 +20,7 @@ from backfill_assets.cli.console import output_console
 from backfill_assets.cli.result import spelled
 from backfill_assets.cli.selection import Options, orders
 from backfill_assets.domain.request_plan import Request, floor_seconds, pages_of
-from backfill_assets.pipelines.ohlcv import plan, recorded
+from backfill_assets.pipelines.orders import plan, recorded
 
 
 def plan_command(options: Options, *, as_json: bool) -> int:

@@ -18,7 +18,7 @@ from backfill_assets.domain.days import runs_of
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.launch import Outcome
-from backfill_assets.pipelines.ohlcv import Order
+from backfill_assets.pipelines.orders import Order
 
 COMPLETE, FAILED, DAYS_MISSING = 0, 1, 3
 _SHOWN = 4
@@ -95,19 +95,19 @@ def bars_of(timeframe: Timeframe, sessions: Iterable[date], answers: Answers) ->
 
 def _show_missing(console: Console, result: MarketResult) -> None:
     """One line for all series that miss the same sessions."""
-    alike: dict[tuple[tuple[date, ...], int], list[str]] = {}
+    alike: dict[tuple[tuple[date, ...], int], dict[str, list[str]]] = {}
     for symbol, sessions in result.order.wanted.items():
         for timeframe in result.order.timeframes:
             answers = result.of(symbol.name, timeframe.name)
             gone = without_bars(sessions, answers)
             settled = len(gone) - len(unanswered(sessions, answers))
             if gone:
-                alike.setdefault((tuple(gone), settled), []).append(f"{symbol} {timeframe}")
+                alike.setdefault((tuple(gone), settled), {}).setdefault(symbol.name, []).append(timeframe.name)
     for (sessions_gone, settled), names in alike.items():
         ranges = runs_of(sessions_gone, result.order.calendar.sessions)
         told = ", ".join(map(str, ranges[:_SHOWN])) + _rest(len(ranges))
         note = f" (confirmed empty: {settled})" if settled else ""
-        series = ", ".join(names[:_SHOWN]) + _rest(len(names))
+        series = ", ".join([" ".join([s, *t]) for s, t in list(names.items())[:_SHOWN]]) + _rest(len(names))
         console.print(f"[yellow]No bars for {counted(len(sessions_gone), 'session')}[/] of {series}: {told}{note}")
 
 

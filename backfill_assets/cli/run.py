@@ -27,7 +27,7 @@ from backfill_assets.domain.errors import KeyRefused
 from backfill_assets.domain.request_plan import floor_seconds, pages_of
 from backfill_assets.domain.universe import Universe
 from backfill_assets.launch import all_shown, carry_out, end_dead_runs, open_instance
-from backfill_assets.pipelines.ohlcv import Order, plan, recorded
+from backfill_assets.pipelines.orders import Order, plan, recorded
 from backfill_assets.pipelines.progress import Silent
 from backfill_assets.wiring import build_definitions
 

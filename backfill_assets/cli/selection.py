@@ -16,7 +16,7 @@ from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.sessions import HOURS, calendar, horizon
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Market, Universe
-from backfill_assets.pipelines.ohlcv import Order
+from backfill_assets.pipelines.orders import Order
 
 MOST_AT_ONCE = 50
 

@@ -7,7 +7,7 @@ made (the domain), how rows are written (the store).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -17,13 +17,12 @@ from backfill_assets.adapters.polygon import GroupedDay, Page
 from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers, Written
 from backfill_assets.domain.answers import Answers, PageCutter, WholeSessions, unanswered, without_bars
 from backfill_assets.domain.bars import Bars
-from backfill_assets.domain.days import DayRange
-from backfill_assets.domain.derive import week_end, week_start
 from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorError
-from backfill_assets.domain.request_plan import GroupedRequest, RangeRequest, Request, plan_days, plan_series
-from backfill_assets.domain.sessions import Calendar, day_starts
-from backfill_assets.domain.timeframes import WEEK_1, Base, Timeframe, made_from, sources
-from backfill_assets.domain.universe import Market, Symbol
+from backfill_assets.domain.request_plan import GroupedRequest, RangeRequest, Request
+from backfill_assets.domain.sessions import day_starts
+from backfill_assets.domain.timeframes import Timeframe, made_from, sources
+from backfill_assets.domain.universe import Symbol
+from backfill_assets.pipelines.orders import Order, plan, recorded
 from backfill_assets.pipelines.progress import Progress, Silent
 
 SOURCE = "polygon"
@@ -38,27 +37,6 @@ class Vendor(Protocol):
 
     async def grouped_daily(self, kind: Literal["stocks", "crypto"], day: date) -> GroupedDay:
         """The daily bar of every ticker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What shall be complete: finished sessions of symbols, in timeframes. A refresh asks again for what is stored.
-
-    `newest` is the last finished session of the market: nothing after it is asked for, whatever else would profit.
-    """
-
-    market: Market
-    calendar: Calendar
-    wanted: Mapping[Symbol, tuple[date, ...]]
-    timeframes: tuple[Timeframe, ...]
-    newest: date | None
-    refresh: bool = False
-
-    @property
-    def days(self) -> DayRange | None:
-        """From the first wanted session to the last, or None where none is wanted."""
-        spans = [s for s in self.wanted.values() if s]
-        return DayRange(min(s[0] for s in spans), max(s[-1] for s in spans)) if spans else None
 
 
 @dataclass(slots=True)
@@ -84,37 +62,6 @@ class Series:
         return unanswered(self.wanted, self.answers)
 
 
-def recorded(store: BarStore, order: Order) -> SeriesAnswers:
-    """What stands recorded of everything that the order names, and of what that is derived from."""
-    if order.days is None:
-        return {}
-    days = DayRange(week_start(order.days.start), week_end(order.days.end))
-    return store.answers([s.name for s in order.wanted], order.market.timeframes, days)
-
-
-def plan(order: Order, answers: SeriesAnswers) -> list[Request]:
-    """The fewest requests that the order still needs: minutes symbol by symbol, days whichever way is cheaper."""
-    requests: list[Request] = []
-    for source in sources(order.timeframes):
-        missing = {s: _to_ask(order, s, source, sessions, answers) for s, sessions in order.wanted.items()}
-        if source.base is Base.DAY:
-            requests += plan_days(source, missing, order.calendar)
-        else:
-            for symbol, sessions in missing.items():
-                requests += plan_series(symbol, source, sessions, order.calendar)
-    return requests
-
-
-def _to_ask(
-    order: Order, symbol: Symbol, source: Timeframe, sessions: Sequence[date], answers: SeriesAnswers
-) -> Sequence[date]:
-    """The sessions that a source is asked for; days in whole weeks where weeks are made from them."""
-    if sessions and order.newest and WEEK_1 in order.timeframes and source == WEEK_1.source:
-        last = max(sessions[-1], min(order.newest, week_end(sessions[-1])))
-        sessions = order.calendar.within(DayRange(week_start(sessions[0]), last))
-    return sessions if order.refresh else unanswered(sessions, answers.get((symbol.name, source.name), {}))
-
-
 def _derive_what_lacks(store: BarStore, order: Order, answers: SeriesAnswers) -> None:
     """Make derived bars of sessions whose source is stored and that lack them: a timeframe was added to the universe."""
     for symbol, sessions in order.wanted.items():
@@ -129,7 +76,8 @@ def _derive_what_lacks(store: BarStore, order: Order, answers: SeriesAnswers) ->
                 and any(s not in answers.get((symbol.name, t.name), {}) for t in derived)
             ]
             if lacking:
-                store.derive(symbol.name, source, lacking, order.calendar.hours.zone, derived)
+                zone = order.calendar.hours.zone
+                store.derive(symbol.name, source, lacking, zone, derived, order.finished(lacking))
 
 
 async def fill(
@@ -162,11 +110,12 @@ class SeriesFailed(VendorError):
 
 def raise_failures(series: Sequence[Series]) -> None:
     """Raise SeriesFailed, naming the first five, where series have an error."""
-    failed = [s for s in series if s.error and s.timeframe.source == s.timeframe]
+    asked = [s for s in series if s.timeframe.source == s.timeframe]
+    failed = [s for s in asked if s.error]
     if failed:
         told = "; ".join(f"{s.symbol} {s.timeframe}: {s.error}" for s in failed[:5])
         more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-        raise SeriesFailed(f"{len(failed)} of {len(series)} series could not be fetched whole: {told}{more}")
+        raise SeriesFailed(f"{len(failed)} of {len(asked)} series could not be fetched whole: {told}{more}")
 
 
 def _together(requests: Sequence[Request]) -> list[list[Request]]:
@@ -248,7 +197,14 @@ class _Work:
     async def _store_answer(self, symbol: Symbol, request: Request, answer: WholeSessions) -> Written:
         zone, derived = self._order.calendar.hours.zone, made_from(request.timeframe, self._order.market.timeframes)
         written = await asyncio.to_thread(
-            self._store.write, symbol.name, request.timeframe, answer, zone, SOURCE, derived
+            self._store.write,
+            symbol.name,
+            request.timeframe,
+            answer,
+            zone,
+            SOURCE,
+            derived,
+            self._order.finished(answer.sessions),
         )
         self._of(symbol, request).written += written
         return written

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
+from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.launch import HOST_TAG, PROCESS_TAG, TRIGGER_TAG, end_dead_runs
 from backfill_assets.simulator import Fault, Hole
 from backfill_assets_tests.surroundings import KEY, let_time_pass
@@ -29,8 +30,9 @@ def test_a_run_fetches_what_is_missing_and_the_next_one_has_nothing_to_do(shell)
     lines = {tuple(line.split()) for line in first.out.splitlines()}
     found = shell.rows("select symbol, timeframe, count(*) from market_data group by 1, 2 order by 1, 2 desc")
     counts = {(s, t): n for s, t, n in found}
-    for market, symbol in (("stocks", "AAPL"), ("stocks", "MSFT"), ("crypto", "BTC")):
-        assert (market, symbol, f"{counts[symbol, '1m']:,}", "5/5", "5", "5/5") in lines
+    for symbol in ("AAPL", "MSFT", "BTC"):
+        intraday = tuple(f"{counts[symbol, t]:,}" for t in list(TIMEFRAMES)[:6])
+        assert (symbol, "5/5", *intraday, "5", "1") in lines
     assert "6 requests at 500 a second" in first.err
     assert len(shell.vendor.requests) == 6
     with shell.instance() as instance:
@@ -63,14 +65,14 @@ def test_a_hole_is_told_of_until_it_is_confirmed_empty(shell):
         said.append(shell(*STOCKS))
         let_time_pass(os.environ["DATABASE_URL"])
     assert [s.code for s in said] == [3, 3, 0]
-    assert "No bars for 1 session of AAPL 1m: 2024-03-06" in said[0].out
+    assert "No bars for 1 session of AAPL 1m 5m 15m 30m 1h 4h: 2024-03-06" in said[0].out
     assert "(confirmed empty: 1)" not in said[1].out
     assert "(confirmed empty: 1)" in said[2].out
     assert len(shell.vendor.requests) == 6
     found = json.loads(shell(*STOCKS, "--json").out)
-    (series,) = [s for s in found["series"] if s["missing"]]
-    assert (series["symbol"], series["timeframe"]) == ("AAPL", "1m")
-    assert series["missing"] == series["confirmed_empty"] == ["2024-03-06"]
+    lacking = [s for s in found["series"] if s["missing"]]
+    assert [(s["symbol"], s["timeframe"]) for s in lacking] == [("AAPL", t) for t in list(TIMEFRAMES)[:6]]
+    assert all(s["missing"] == s["confirmed_empty"] == ["2024-03-06"] for s in lacking)
 
 
 def test_a_refused_key_costs_one_request_and_gives_one_sentence(shell):
@@ -93,8 +95,8 @@ def test_a_series_that_fails_is_named_beside_what_was_fetched(shell):
     last = said.err.splitlines()[-1]
     assert last.startswith("backfill: stocks: 1 of 4 series could not be fetched whole: MSFT 1d: Polygon does not know")
     assert "Traceback" not in said.out + said.err
-    assert "No bars for 5 sessions of MSFT 1d: 2024-03-04 to 2024-03-08" in said.out
-    assert re.search(r"AAPL +[\d,]+ +5/5 +5 +5/5", said.out)
+    assert "No bars for 5 sessions of MSFT 1d 1w: 2024-03-04 to 2024-03-08" in said.out
+    assert re.search(r"AAPL +5/5 +[\d,]+", said.out)
 
 
 def test_json_is_alone_on_standard_output(shell):
@@ -121,7 +123,10 @@ def test_json_is_alone_on_standard_output(shell):
 def test_symbols_and_timeframes_narrow_what_is_asked_for(shell):
     assert shell("run", "--symbols", "MSFT", "--timeframes", "1d", *WEEK).code == 0
     assert [r.path.split("/")[4:8] for r in shell.vendor.requests] == [["MSFT", "range", "1", "day"]]
-    assert shell.rows("select distinct symbol, timeframe from market_data") == [("MSFT", "1d")]
+    assert shell.rows("select distinct symbol, timeframe from market_data order by 2") == [
+        ("MSFT", "1d"),
+        ("MSFT", "1w"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorUnavailable
 from backfill_assets.domain.request_plan import pages_of
 from backfill_assets.domain.timeframes import MINUTE_1
-from backfill_assets.pipelines.ohlcv import Order, Series, SeriesFailed, fill, plan, raise_failures, recorded
+from backfill_assets.pipelines.ohlcv import Series, SeriesFailed, fill, raise_failures
+from backfill_assets.pipelines.orders import Order, plan, recorded
 from backfill_assets.simulator import Fault, Hole, Restatement
 from backfill_assets_tests.adapters.scripted_vendor import NoSleep
-from backfill_assets_tests.surroundings import KEY, let_time_pass, market, rows, same_bars, stored, trading
+from backfill_assets_tests.surroundings import KEY, MOMENT, let_time_pass, market, rows, same_bars, stored, trading
 
 TABLES = {
     "market_data": "select symbol, timeframe, timestamp, open, high, low, close, volume, vwap, trades, source, xmin::text",
@@ -29,7 +30,8 @@ def order(kind, names, start, end, *, timeframes="1m 1d", refresh=False):
     of = market(kind, *names.split(), timeframes=timeframes)
     calendar = trading(kind)
     sessions = calendar.within(DayRange(date.fromisoformat(start), date.fromisoformat(end)))
-    return Order(of, calendar, dict.fromkeys(of.symbols, sessions), of.timeframes, refresh=refresh)
+    newest = calendar.last_finished(MOMENT)
+    return Order(of, calendar, dict.fromkeys(of.symbols, sessions), of.timeframes, newest, refresh=refresh)
 
 
 async def filled(url, vendor, what, *, key=KEY, patient=False, progress=None, at_once=3, **options):
@@ -68,10 +70,10 @@ class Told:
         self.events.append(("planned", of.name, len(requests)))
 
     def answered(self, request, sessions, written):
-        self.events.append(("answered", request.symbol.name, sessions, written.inserted))
+        self.events.append(("answered", request.label, sessions, written.inserted))
 
     def ended(self, request, error):
-        self.events.append(("ended", request.symbol.name, error is not None))
+        self.events.append(("ended", request.label, error is not None))
 
 
 def truth(vendor, symbol, timeframe, start, end):
@@ -369,7 +371,7 @@ async def test_the_listener_hears_what_is_planned_answered_and_ended(database_ur
 
 async def test_no_more_symbols_are_fetched_at_a_time_than_asked_for(database_url, vendor):
     told = Told()
-    what = order("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-05")
+    what = order("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08")
     await filled(database_url, vendor, what, progress=told, at_once=1)
     assert [e[1] for e in told.events if e[0] == "ended"] == ["AAPL", "AAPL", "MSFT", "MSFT", "NVDA", "NVDA"]
 

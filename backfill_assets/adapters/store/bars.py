@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
+import psycopg
+
 from backfill_assets.adapters.postgres import open_pool, with_reconnection
 from backfill_assets.adapters.store.derived import write_derived
 from backfill_assets.adapters.store.rows import SQL, Rows, Written
@@ -55,29 +57,43 @@ class BarStore:
         zone: ZoneInfo,
         source: str,
         derived: Sequence[Timeframe] = (),
+        finished: Sequence[date] = (),
     ) -> Written:
         """Store an answer: bars, what is derived from them, the sessions they answer and the coverage, in one transaction.
 
-        Writing the same answer again changes nothing. `zone` is the market's, for the bounds of a session. What is told is of
-        the answer's own bars, not of the derived ones.
+        Writing the same answer again changes nothing. `zone` is the market's, for the bounds of a session; `finished` its
+        finished sessions, for which weeks are whole. What is told is of the answer's own bars, not of the derived ones.
         """
 
         def transaction() -> Written:
             with self._pool.connection() as connection, connection.transaction():
-                return _write(_locked(Rows(connection, symbol, timeframe.name, zone)), answer, source, derived)
+                return _write(
+                    _locked(Rows(connection, symbol, timeframe.name, zone)), answer, source, derived, finished
+                )
 
-        return with_reconnection(self._url, transaction)
+        try:
+            return with_reconnection(self._url, transaction)
+        except psycopg.errors.UniqueViolation:
+            # Somebody who takes no turn filled the same empty stretch meanwhile: seen the second time, it is merged into.
+            return with_reconnection(self._url, transaction)
 
     def derive(
-        self, symbol: str, timeframe: Timeframe, sessions: Sequence[date], zone: ZoneInfo, derived: Sequence[Timeframe]
-    ) -> Written:
+        self,
+        symbol: str,
+        timeframe: Timeframe,
+        sessions: Sequence[date],
+        zone: ZoneInfo,
+        derived: Sequence[Timeframe],
+        finished: Sequence[date],
+    ) -> None:
         """Make derived bars from what is stored of `timeframe`, for sessions (ascending) that have it and lack them."""
 
-        def transaction() -> Written:
+        def transaction() -> None:
             with self._pool.connection() as connection, connection.transaction():
-                return write_derived(_locked(Rows(connection, symbol, timeframe.name, zone)), derived, sessions, None)
+                rows = _locked(Rows(connection, symbol, timeframe.name, zone))
+                write_derived(rows, derived, sessions, None, finished)
 
-        return with_reconnection(self._url, transaction)
+        with_reconnection(self._url, transaction)
 
     def answers(self, symbols: Iterable[str], timeframes: Iterable[Timeframe], days: DayRange) -> SeriesAnswers:
         """What stands recorded of each series within the days; series of which nothing does are absent."""
@@ -103,12 +119,14 @@ def _locked(rows: Rows) -> Rows:
     return rows
 
 
-def _write(rows: Rows, answer: WholeSessions, source: str, derived: Sequence[Timeframe]) -> Written:
+def _write(
+    rows: Rows, answer: WholeSessions, source: str, derived: Sequence[Timeframe], finished: Sequence[date]
+) -> Written:
     written = rows.merge(answer.bars, source)
     if not answer.sessions:
         return written
     seen_before = rows.record(answer.sessions, answer.counts)
     if seen_before:
         rows.recount(answer.sessions)
-    write_derived(rows, derived, answer.sessions, None if seen_before else answer.bars)
+    write_derived(rows, derived, answer.sessions, None if seen_before else answer.bars, finished)
     return written

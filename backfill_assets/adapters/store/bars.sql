@@ -95,3 +95,7 @@ order by "timestamp"
 -- name: lock_source
 -- Writers of one source take turns: a week is made from days that different writers may bring.
 select pg_advisory_xact_lock(hashtextextended(%(symbol)s || ' ' || %(timeframe)s, 0))
+
+-- name: answered_sessions
+select session from session_answers
+where symbol = %(symbol)s and timeframe = %(timeframe)s and session = any(%(sessions)s::date[])

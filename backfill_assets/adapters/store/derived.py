@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 
-from backfill_assets.adapters.store.rows import Rows, Written, instant
+import numpy as np
+
+from backfill_assets.adapters.store.rows import Rows, instant
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.derive import derive, week_end, week_start
 from backfill_assets.domain.sessions import SessionBars, count_by_session, day_starts
@@ -20,37 +22,43 @@ SOURCE = "derived"
 
 
 def write_derived(
-    source: Rows, timeframes: Sequence[Timeframe], sessions: Sequence[date], bars: Bars | None
-) -> Written:
+    source: Rows, timeframes: Sequence[Timeframe], sessions: Sequence[date], bars: Bars | None, finished: Sequence[date]
+) -> None:
     """Make the bars of `timeframes` that touch the sessions, and record the sessions for each.
 
     `bars` are the source's bars of exactly these sessions; None where the table may hold more of them than the caller does.
+    `finished` are the market's finished sessions, at least those of the weeks that are touched: a week is made once all of
+    them were answered, and made again as they change or grow.
     """
-    total = Written()
     if not sessions:
-        return total
-    first, last = sessions[0], sessions[-1]
+        return
     for timeframe in timeframes:
-        if timeframe == WEEK_1:
-            stored = source.read(week_start(first), week_end(last))
-        else:
-            bars = source.read(first, last) if bars is None else bars
-            stored = bars
-        made = derive(stored, timeframe, source.zone)
         target = replace(source, timeframe=timeframe.name)
-        total += target.merge(made, SOURCE)
-        target.record(sessions, _counts(made, timeframe, sessions, source))
-    return total
+        if timeframe == WEEK_1:
+            _write_weeks(source, target, sessions, finished)
+            continue
+        bars = source.read(sessions[0], sessions[-1]) if bars is None else bars
+        made = derive(bars, timeframe, source.zone)
+        target.merge(made, SOURCE)
+        target.record(sessions, count_by_session(made, sessions, source.zone))
 
 
-def _counts(made: Bars, timeframe: Timeframe, sessions: Sequence[date], source: Rows) -> list[SessionBars]:
-    """Bars by session; of a weekly bar each of its week's sessions has one."""
-    if timeframe != WEEK_1:
-        return count_by_session(made, sessions, source.zone)
-    weeks = set(made.timestamp.tolist())
-    sundays = day_starts([week_start(s) for s in sessions], source.zone)
-    return [
-        SessionBars(session, 1, instant(sunday), instant(sunday))
-        for session, sunday in zip(sessions, sundays, strict=True)
-        if int(sunday) in weeks
+def _write_weeks(source: Rows, target: Rows, sessions: Sequence[date], finished: Sequence[date]) -> None:
+    touched = {week_start(session) for session in sessions}
+    due = [session for session in finished if week_start(session) in touched]
+    answered = source.answered(due)
+    whole = touched - {week_start(session) for session in due if session not in answered}
+    if not whole:
+        return
+    made = derive(source.read(min(whole), week_end(max(whole))), WEEK_1, source.zone)
+    stamps = dict(zip(ordered := sorted(whole), day_starts(ordered, source.zone).tolist(), strict=True))
+    made = made.take(np.isin(made.timestamp, list(stamps.values())))
+    target.merge(made, SOURCE)
+    there = set(made.timestamp.tolist())
+    counts = [
+        # Each of a week's sessions has the week's bar.
+        SessionBars(session, 1, instant(stamps[week_start(session)]), instant(stamps[week_start(session)]))
+        for session in due
+        if week_start(session) in whole and stamps[week_start(session)] in there
     ]
+    target.record([s for s in due if week_start(s) in whole], counts)

@@ -86,6 +86,10 @@ class Rows:
         bounds = {"starts": [instant(ms) for ms in starts], "ends": [instant(ms) for ms in ends]}
         self.connection.execute(SQL["recount_sessions"], self._series | {"sessions": list(sessions)} | bounds)
 
+    def answered(self, sessions: Sequence[date]) -> set[date]:
+        """Those of the sessions that were answered, with bars or without."""
+        return {row[0] for row in self._all("answered_sessions", sessions=list(sessions))}  # type: ignore[misc]  # a date
+
     def read(self, first: date, last: date) -> Bars:
         """The stored bars of the days from `first` to `last`, ascending."""
         start, end = day_starts([first, last + ONE_DAY], self.zone)
@@ -113,6 +117,6 @@ class Rows:
         return self.connection.execute(SQL[statement], self._series | values).fetchall()
 
 
-def instant(ms: np.int64) -> datetime:
+def instant(ms: int | np.int64) -> datetime:
     """Milliseconds since the epoch as an aware datetime."""
     return datetime.fromtimestamp(int(ms) / 1000, UTC)

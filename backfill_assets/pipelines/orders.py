@@ -1,0 +1,79 @@
+"""What shall be complete, and the requests that it still needs.
+
+What lives here: orders, and their plan from what stands recorded. What does not: carrying them out (`ohlcv`), and how a plan
+gets by with the fewest requests (the domain).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers
+from backfill_assets.domain.answers import unanswered
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.derive import week_end, week_start
+from backfill_assets.domain.request_plan import Request, plan_days, plan_series
+from backfill_assets.domain.sessions import Calendar
+from backfill_assets.domain.timeframes import WEEK_1, Base, Timeframe, sources
+from backfill_assets.domain.universe import Market, Symbol
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What shall be complete: finished sessions of symbols, in timeframes. A refresh asks again for what is stored.
+
+    `newest` is the last finished session of the market: nothing after it is asked for, whatever else would profit.
+    """
+
+    market: Market
+    calendar: Calendar
+    wanted: Mapping[Symbol, tuple[date, ...]]
+    timeframes: tuple[Timeframe, ...]
+    newest: date | None
+    refresh: bool = False
+
+    @property
+    def days(self) -> DayRange | None:
+        """From the first wanted session to the last, or None where none is wanted."""
+        spans = [s for s in self.wanted.values() if s]
+        return DayRange(min(s[0] for s in spans), max(s[-1] for s in spans)) if spans else None
+
+    def finished(self, sessions: Sequence[date]) -> tuple[date, ...]:
+        """The finished sessions of the weeks that the sessions (ascending) lie in."""
+        if not sessions or self.newest is None or self.newest < sessions[0]:
+            return ()
+        return self.calendar.within(DayRange(week_start(sessions[0]), min(week_end(sessions[-1]), self.newest)))
+
+
+def recorded(store: BarStore, order: Order) -> SeriesAnswers:
+    """What stands recorded of everything that the order names, and of what that is derived from."""
+    if order.days is None:
+        return {}
+    days = DayRange(week_start(order.days.start), week_end(order.days.end))
+    return store.answers([s.name for s in order.wanted], order.market.timeframes, days)
+
+
+def plan(order: Order, answers: SeriesAnswers) -> list[Request]:
+    """The fewest requests that the order still needs: minutes symbol by symbol, days whichever way is cheaper."""
+    requests: list[Request] = []
+    for source in sources(order.timeframes):
+        missing = {s: _to_ask(order, s, source, sessions, answers) for s, sessions in order.wanted.items()}
+        if source.base is Base.DAY:
+            requests += plan_days(source, missing, order.calendar)
+        else:
+            for symbol, sessions in missing.items():
+                requests += plan_series(symbol, source, sessions, order.calendar)
+    return requests
+
+
+def _to_ask(
+    order: Order, symbol: Symbol, source: Timeframe, sessions: Sequence[date], answers: SeriesAnswers
+) -> Sequence[date]:
+    """The sessions that a source is asked for; days in whole weeks where weeks are made from them."""
+    known = answers.get((symbol.name, source.name), {})
+    asked = sessions if order.refresh else unanswered(sessions, known)
+    if WEEK_1 in order.timeframes and source == WEEK_1.source:
+        return sorted({*asked, *unanswered(order.finished(sessions), known)})
+    return asked
