@@ -95,7 +95,7 @@ def carry_out(
         run_config={
             "ops": {
                 f"{order.market.name}_ohlcv": {
-                    "config": {"max_concurrent": max_concurrent, "refresh": order.refresh, **narrowed}
+                    "config": {"max_concurrent": max_concurrent, "refresh": order.refresh.name, **narrowed}
                 }
             },
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},

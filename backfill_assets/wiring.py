@@ -18,6 +18,7 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Calendar, calendar, horizon
 from backfill_assets.domain.universe import Market, Universe
 from backfill_assets.resources import default_resources
+from backfill_assets.schedules import nightly_ohlcv
 
 
 def market_calendar(market: Market, today: date) -> Calendar:
@@ -31,16 +32,17 @@ def build_definitions(
     today: date | None = None,
     resources: Mapping[str, object] | None = None,
 ) -> dg.Definitions:
-    """All assets and jobs of a universe. What is not given is what the environment and the clock say.
+    """All assets, jobs and schedules of a universe. What is not given is what the environment and the clock say.
 
     `resources` replaces single ones by name. Raises UniverseMistake and SettingMistake.
     """
     today = today or datetime.now(UTC).date()
     universe = universe or Settings.read(os.environ).universe(today)
-    assets = [ohlcv_assets(market, market_calendar(market, today)) for market in universe.markets]
+    markets = [(market, market_calendar(market, today), ohlcv_job(market)) for market in universe.markets]
     return dg.Definitions(
-        assets=assets,
-        jobs=[ohlcv_job(market) for market in universe.markets],
+        assets=[ohlcv_assets(market, calendar) for market, calendar, _ in markets],
+        jobs=[job for _, _, job in markets],
+        schedules=[nightly_ohlcv(market, calendar, job) for market, calendar, job in markets],
         resources={**default_resources(), **(resources or {})},
         executor=dg.in_process_executor,
     )

@@ -15,7 +15,7 @@ from backfill_assets.domain.universe import Market
 from backfill_assets.interrupts import interruptible
 from backfill_assets.partitions import cells, market_partitions
 from backfill_assets.pipelines.ohlcv import fill, raise_failures
-from backfill_assets.pipelines.orders import Order
+from backfill_assets.pipelines.orders import Order, Refresh
 from backfill_assets.resources import Clock, MarketStore, PolygonApi, Watcher
 
 
@@ -24,7 +24,11 @@ class OhlcvConfig(dg.Config):
 
     max_concurrent: int = Field(default=3, ge=1, le=50, description="Symbols that are fetched at a time.")
     symbols: list[str] = Field(default=[], description="Only these of the run's symbols; all where it is empty.")
-    refresh: bool = Field(default=False, description="Ask again for what is stored; only changed rows are written.")
+    refresh: Refresh = Field(
+        default=Refresh.NOTHING,
+        description="What is asked for again although it is stored: nothing, restatements (minutes, and the oldest day), "
+        "or everything. Only changed rows are written.",
+    )
 
 
 def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from enum import Enum
 
 from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers
 from backfill_assets.domain.answers import unanswered
@@ -20,9 +21,19 @@ from backfill_assets.domain.timeframes import WEEK_1, Base, Timeframe, sources
 from backfill_assets.domain.universe import Market, Symbol
 
 
+class Refresh(Enum):
+    """What of the sessions that are stored already is asked for again."""
+
+    NOTHING = "nothing"
+    RESTATEMENTS = "restatements"
+    """What a vendor revises in the days after: the minutes of all sessions, since a range costs no more for being longer; the
+    daily bars of the oldest of them, since each further session may cost a request of its own."""
+    EVERYTHING = "everything"
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What shall be complete: finished sessions of symbols, in timeframes. A refresh asks again for what is stored.
+    """What shall be complete: finished sessions of symbols, in timeframes.
 
     `newest` is the last finished session of the market: nothing after it is asked for, whatever else would profit.
     """
@@ -32,7 +43,7 @@ class Order:
     wanted: Mapping[Symbol, tuple[date, ...]]
     timeframes: tuple[Timeframe, ...]
     newest: date | None
-    refresh: bool = False
+    refresh: Refresh = Refresh.NOTHING
 
     @property
     def days(self) -> DayRange | None:
@@ -73,7 +84,13 @@ def _to_ask(
 ) -> Sequence[date]:
     """The sessions that a source is asked for; days in whole weeks where weeks are made from them."""
     known = answers.get((symbol.name, source.name), {})
-    asked = sessions if order.refresh else unanswered(sessions, known)
+    asked = {*unanswered(sessions, known), *_again(order.refresh, source, sessions)}
     if WEEK_1 in order.timeframes and source == WEEK_1.source:
-        return sorted({*asked, *unanswered(order.finished(sessions), known)})
-    return asked
+        asked |= {*unanswered(order.finished(sessions), known)}
+    return sorted(asked)
+
+
+def _again(refresh: Refresh, source: Timeframe, sessions: Sequence[date]) -> Sequence[date]:
+    if refresh is Refresh.NOTHING:
+        return ()
+    return sessions[:1] if refresh is Refresh.RESTATEMENTS and source.base is Base.DAY else sessions

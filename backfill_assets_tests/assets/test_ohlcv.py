@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from backfill_assets.assets.ohlcv import OhlcvConfig
+from backfill_assets.pipelines.orders import Refresh
 from backfill_assets.simulator import Fault, Hole, Restatement
 from backfill_assets_tests.surroundings import KEY
 
@@ -173,7 +174,7 @@ def test_a_refresh_asks_again_and_says_what_changed(platform):
     platform.run("2024-03-04|AAPL", "2024-03-06|AAPL", only=["1d"])
     platform.vendor.change(restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 5), factor=1.1),))
     (before,) = platform.rows("select array_agg(close order by timestamp) from market_data")
-    assert platform.run("2024-03-04|AAPL", "2024-03-06|AAPL", only=["1d"], refresh=True).success
+    assert platform.run("2024-03-04|AAPL", "2024-03-06|AAPL", only=["1d"], refresh="EVERYTHING").success
     (after,) = platform.rows("select array_agg(close order by timestamp) from market_data")
     assert len(platform.vendor.requests) == 2
     assert [b == a for b, a in zip(before[0], after[0], strict=True)] == [True, False, True]
@@ -202,4 +203,4 @@ def test_materializations_of_a_run_with_holes_are_told_with_the_step_they_came_f
 def test_the_config_says_what_it_takes():
     with pytest.raises(ValueError, match="max_concurrent"):
         OhlcvConfig(max_concurrent=0)
-    assert OhlcvConfig().model_dump() == {"max_concurrent": 3, "symbols": [], "refresh": False}
+    assert OhlcvConfig().model_dump() == {"max_concurrent": 3, "symbols": [], "refresh": Refresh.NOTHING}

@@ -8,8 +8,10 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES
 from backfill_assets.domain.universe_file import parse_universe
+from backfill_assets.pipelines.orders import Refresh
 
 NEW_YORK = ZoneInfo("America/New_York")
+
 FRIDAY, THURSDAY = date(2025, 6, 6), date(2025, 6, 5)
 SUNDAY_NOON = datetime(2025, 6, 8, 12, tzinfo=UTC)
 UNIVERSE = parse_universe(
@@ -52,7 +54,7 @@ def test_without_options_everything_finished_since_each_markets_start_is_chosen(
     assert daily.days == DayRange(date(2025, 1, 2), FRIDAY)
     assert stocks.timeframes == crypto.timeframes == tuple(TIMEFRAMES.values())
     assert daily.timeframes == (DAY_1,)
-    assert not any(o.refresh for o in (stocks, crypto, daily))
+    assert {o.refresh for o in (stocks, crypto, daily)} == {Refresh.NOTHING}
 
 
 def test_wanted_are_sessions_of_the_calendar_only():

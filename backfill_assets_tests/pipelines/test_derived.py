@@ -1,6 +1,7 @@
 """Eight timeframes from two: stored bars against the vendor's own, whatever the order they came in."""
 
 import random
+from dataclasses import replace
 from datetime import date
 
 import httpx
@@ -17,7 +18,7 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_start
 from backfill_assets.domain.sessions import count_by_session, day_starts
 from backfill_assets.domain.timeframes import DAY_1, TIMEFRAMES, WEEK_1
-from backfill_assets.pipelines.orders import plan
+from backfill_assets.pipelines.orders import Refresh, plan
 from backfill_assets.simulator import Restatement
 from backfill_assets_tests.pipelines.test_ohlcv import filled, order
 from backfill_assets_tests.surroundings import rows, stored, trading
@@ -80,7 +81,7 @@ async def test_a_restated_minute_changes_the_bars_that_it_is_in_and_no_others(da
     await filled(database_url, vendor, what)
     before = rows(database_url, "select timeframe, timestamp, xmin::text from market_data")
     vendor.change(restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 6), factor=1.01),))
-    again = order("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL, refresh=True)
+    again = order("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL, refresh=Refresh.EVERYTHING)
     await filled(database_url, vendor, again)
     after = rows(database_url, "select timeframe, timestamp, xmin::text from market_data")
     touched = {(t, (s.date() if t != "1w" else None)) for t, s, _ in set(after) - set(before)}
@@ -122,6 +123,20 @@ async def test_one_day_of_many_symbols_is_one_grouped_request(database_url, vend
         assert stamp == expected["t"], "a daily bar is stamped at its day's beginning, however it was asked for"
         (volume,) = stored(database_url, symbol.name, "1d").volume.tolist()
         assert volume == expected["v"]
+
+
+async def test_a_night_takes_a_request_a_symbol_and_two_for_the_days(database_url, vendor):
+    names = "AAPL MSFT NVDA SPY AMZN"
+    before = order("stocks", names, "2024-03-04", "2024-03-12", timeframes=ALL)
+    await filled(database_url, vendor, replace(before, newest=date(2024, 3, 12)))
+    vendor.change(restatements=(Restatement(ticker="SPY", day=date(2024, 3, 11), factor=1.01),))
+    sent = len(vendor.requests)
+    night = order("stocks", names, "2024-03-11", "2024-03-13", timeframes=ALL, refresh=Refresh.RESTATEMENTS)
+    series = await filled(database_url, vendor, replace(night, newest=date(2024, 3, 13)))
+    assert not any(s.missing for s in series)
+    assert len(vendor.requests) - sent == len(names.split()) + 2
+    changed = {(s.symbol.name, s.timeframe.name) for s in series if s.written.changed}
+    assert changed == {("SPY", "1m"), ("SPY", "1d")}
 
 
 def test_a_night_of_twenty_symbols_asks_for_days_once():

@@ -14,7 +14,7 @@ from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorUnavail
 from backfill_assets.domain.request_plan import pages_of
 from backfill_assets.domain.timeframes import MINUTE_1
 from backfill_assets.pipelines.ohlcv import Series, SeriesFailed, fill, raise_failures
-from backfill_assets.pipelines.orders import Order, plan, recorded
+from backfill_assets.pipelines.orders import Order, Refresh, plan, recorded
 from backfill_assets.simulator import Fault, Hole, Restatement
 from backfill_assets_tests.adapters.scripted_vendor import NoSleep
 from backfill_assets_tests.surroundings import KEY, MOMENT, let_time_pass, market, rows, same_bars, stored, trading
@@ -26,7 +26,7 @@ TABLES = {
 }
 
 
-def order(kind, names, start, end, *, timeframes="1m 1d", refresh=False):
+def order(kind, names, start, end, *, timeframes="1m 1d", refresh=Refresh.NOTHING):
     of = market(kind, *names.split(), timeframes=timeframes)
     calendar = trading(kind)
     sessions = calendar.within(DayRange(date.fromisoformat(start), date.fromisoformat(end)))
@@ -322,7 +322,9 @@ async def test_a_refresh_asks_again_and_writes_only_what_changed(database_url, v
     vendor.change(restatements=(Restatement(ticker="AAPL", day=day, factor=1.01),))
     await filled(database_url, vendor, what)
     assert len(vendor.requests) == 2
-    refreshed = await filled(database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08", refresh=True))
+    refreshed = await filled(
+        database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08", refresh=Refresh.EVERYTHING)
+    )
     assert len(vendor.requests) == 4
     for one in refreshed:
         expected = truth(vendor, one.symbol, one.timeframe.name, "2024-03-04", "2024-03-08")
@@ -343,7 +345,9 @@ async def test_a_refresh_that_is_answered_with_nothing_takes_nothing_back(databa
     await filled(database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08"))
     before = snapshot(database_url)
     vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 4), last=date(2024, 3, 8)),))
-    series = await filled(database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08", refresh=True))
+    series = await filled(
+        database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08", refresh=Refresh.EVERYTHING)
+    )
     assert snapshot(database_url) == before
     assert all(not s.missing for s in series)
 
