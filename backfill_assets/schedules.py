@@ -5,10 +5,12 @@ What lives here: one nightly schedule a market. What does not: what a run does, 
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from backfill_assets.adapters.settings import Settings
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market
 from backfill_assets.partitions import partition_key
@@ -45,6 +47,8 @@ def nightly_ohlcv(market: Market, calendar: Calendar, job: dg.UnresolvedAssetJob
             return dg.SkipReason(
                 f"No {market.name} session has finished in the last 24 hours: the market was closed. The last was {newest}."
             )
+        if Settings.read(os.environ).api_key is None:
+            return dg.SkipReason("POLYGON_API_KEY is not set: nothing can be fetched.")
         sessions = calendar.sessions[: calendar.sessions.index(newest) + 1][-1 - RESTATED_SESSIONS :]
         return dg.RunRequest(
             run_key=f"{market.name} {newest}",

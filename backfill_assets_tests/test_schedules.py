@@ -8,7 +8,7 @@ import pytest
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.wiring import build_definitions
-from backfill_assets_tests.surroundings import market, trading, universe
+from backfill_assets_tests.surroundings import KEY, market, trading, universe
 
 NAMES = [f"S{n:02}" for n in range(20)]
 DEFINITIONS = build_definitions(
@@ -18,6 +18,11 @@ DEFINITIONS = build_definitions(
     ),
     today=date(2025, 7, 1),
 )
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv("POLYGON_API_KEY", KEY)
 
 
 def tick(name, day):
@@ -63,6 +68,12 @@ def test_a_night_after_which_no_session_has_finished_is_skipped_with_its_reason(
     assert data.skip_message == (
         f"No stocks session has finished in the last 24 hours: the market was closed. The last was {newest}."
     )
+
+
+def test_without_a_key_a_night_says_so_and_asks_for_nothing(monkeypatch):
+    monkeypatch.delenv("POLYGON_API_KEY")
+    data = tick("stocks", date(2024, 3, 9))
+    assert (data.run_requests, data.skip_message) == ([], "POLYGON_API_KEY is not set: nothing can be fetched.")
 
 
 def test_before_a_markets_first_session_a_night_says_so():
