@@ -19,7 +19,7 @@ from backfill_assets.run_tags import PROCESS_TAG
 
 @contextmanager
 def interruptible(context: dg.AssetExecutionContext) -> Iterator[None]:
-    """Within it SIGINT and SIGTERM cancel the running task, and come out as Dagster's word for an interruption.
+    """Within it SIGINT, SIGTERM and SIGHUP cancel the running task, and come out as Dagster's word for an interruption.
 
     Dagster's own handler raises out of the event loop instead, which leaves tasks and connections behind. Other threads than
     the main one get no signals: there it does nothing.
@@ -38,7 +38,7 @@ def interruptible(context: dg.AssetExecutionContext) -> Iterator[None]:
         caught.append(name)
         task.cancel()
 
-    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for name in before:
         loop.add_signal_handler(name, stop, name)
     try:

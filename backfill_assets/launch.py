@@ -13,13 +13,15 @@ from datetime import date
 
 import dagster as dg
 import psutil
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import DBAPIError
 
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import SeriesAnswers
 from backfill_assets.assets.ohlcv_catalog import ohlcv_key
 from backfill_assets.dagster_internals import create_local_run, execute_local_run
 from backfill_assets.domain.answers import without_bars
-from backfill_assets.domain.errors import NotEntitled, SettingMistake
+from backfill_assets.domain.errors import DatabaseUnavailable, NotEntitled, SettingMistake
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.partitions import partition_key
 from backfill_assets.pipelines.ohlcv import SeriesFailed
@@ -55,12 +57,17 @@ class Outcome:
         return self.error is None
 
 
+def require_project(settings: Settings) -> None:
+    """Raise SettingMistake where the project's folder is none, before anything is made there."""
+    for name in ("dagster.yaml", "workspace.yaml"):
+        if not (settings.project / name).is_file():
+            raise SettingMistake(
+                f"{settings.project} holds no {name}: run this in the project's folder, or set DAGSTER_HOME to it."
+            )
+
+
 def open_instance(settings: Settings) -> dg.DagsterInstance:
-    """The instance of the project's dagster.yaml. Raises SettingMistake where there is none."""
-    if not (settings.project / "dagster.yaml").is_file():
-        raise SettingMistake(
-            f"{settings.project} holds no dagster.yaml: run this in the project's folder, or set DAGSTER_HOME to it."
-        )
+    """The instance of the project's dagster.yaml."""
     return dg.DagsterInstance.from_config(str(settings.project))
 
 
@@ -105,6 +112,11 @@ def carry_out(
         succeeded = execute_local_run(instance, job, run)
     except dg.DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None
+    except (DagsterPostgresException, DBAPIError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise DatabaseUnavailable(
+            f"Dagster's records could not be written ({reason}); start the database again."
+        ) from None
     ended = instance.get_run_by_id(run.run_id)
     if ended is not None and ended.status is dg.DagsterRunStatus.CANCELED:
         raise KeyboardInterrupt

@@ -16,6 +16,7 @@ from backfill_assets.simulator import Simulator
 
 FOLDER = ".demo"
 _REPLACED = (
+    "DAGSTER_HOME",
     "DATABASE_URL",
     "POLYGON_REQUESTS_PER_SECOND",
     "POLYGON_BASE_URL",

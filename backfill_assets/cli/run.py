@@ -26,8 +26,8 @@ from backfill_assets.cli.selection import Options, orders
 from backfill_assets.domain.errors import KeyRefused
 from backfill_assets.domain.request_plan import floor_seconds, pages_of
 from backfill_assets.domain.universe import Universe
-from backfill_assets.launch import all_shown, carry_out, end_dead_runs, open_instance
-from backfill_assets.pipelines.orders import Order, plan, recorded
+from backfill_assets.launch import all_shown, carry_out, end_dead_runs, open_instance, require_project
+from backfill_assets.pipelines.orders import Order, plan, recorded, underived
 from backfill_assets.pipelines.progress import Silent
 from backfill_assets.wiring import build_definitions
 
@@ -36,6 +36,7 @@ def run_command(options: Options, *, as_json: bool = False) -> int:
     """Carry out `backfill run`; the exit code."""
     now = datetime.now(UTC)
     settings = Settings.read(os.environ)
+    require_project(settings)
     universe = settings.universe(now.date())
     wanted = orders(options, universe, now)
     with ExitStack() as stack:
@@ -73,7 +74,7 @@ def _announce(console: Console, settings: Settings, results: Sequence[MarketResu
         told = f": {spelled(floor_seconds(requests, rate))} at the least" if requests > rate else ""
         console.print(f"{counted(requests, 'request')} at {rate:g} a second{told}.")
     else:
-        console.print("Nothing is missing: no request is sent.")
+        console.print("No request is needed.")
 
 
 def _carry_out(  # the pieces that `run_command` opened, each once
@@ -86,7 +87,7 @@ def _carry_out(  # the pieces that `run_command` opened, each once
     max_concurrent: int,
 ) -> None:
     """One run a market, one after the other: they share the rate, and what concerns them all ends them at the first."""
-    due = [r for r in results if r.order.days and (r.requests or not all_shown(instance, r.order, r.answers))]
+    due = [r for r in results if r.order.days and (r.requests or _has_more_to_do(instance, r))]
     if not due:
         return
     if settings.api_key is None and any(r.requests for r in due):
@@ -97,6 +98,12 @@ def _carry_out(  # the pieces that `run_command` opened, each once
         result.outcome = carry_out(instance, defs, settings, result.order, max_concurrent)
         if result.outcome.concerns_every_market:
             break
+
+
+def _has_more_to_do(instance: dg.DagsterInstance, result: MarketResult) -> bool:
+    """Whether there is something to derive or to tell Dagster, though nothing has to be asked for."""
+    order, answers = result.order, result.answers
+    return bool(underived(order, answers)) or not all_shown(instance, order, answers)
 
 
 def _tell(results: Sequence[MarketResult], *, as_json: bool) -> None:

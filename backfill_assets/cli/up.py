@@ -17,7 +17,7 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.profile import demo_profile
 from backfill_assets.cli.services import Services
 from backfill_assets.domain.errors import UsageMistake
-from backfill_assets.launch import end_dead_runs, open_instance
+from backfill_assets.launch import end_dead_runs, open_instance, require_project
 
 _HIGHEST_PORT = 65_535
 
@@ -25,13 +25,14 @@ _HIGHEST_PORT = 65_535
 def up_command(port: str, *, demo: bool) -> int:
     """Carry out `backfill up`; the exit code."""
     number = _port(port)
-    # Both are set: a shell starts a background job with Ctrl-C ignored.
-    for name in (signal.SIGINT, signal.SIGTERM):
+    # All are set: a shell starts a background job with Ctrl-C ignored, and a closed terminal must not leave services behind.
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _interrupt)
     with ExitStack() as stack:
         if demo:
             stack.enter_context(demo_profile())
         settings = Settings.read(os.environ)
+        require_project(settings)
         universe = settings.universe(datetime.now(UTC).date())
         for warning in universe.warnings():
             _say(warning)

@@ -22,7 +22,7 @@ from backfill_assets.domain.request_plan import GroupedRequest, RangeRequest, Re
 from backfill_assets.domain.sessions import day_starts
 from backfill_assets.domain.timeframes import Timeframe, made_from, sources
 from backfill_assets.domain.universe import Symbol
-from backfill_assets.pipelines.orders import Order, plan, recorded
+from backfill_assets.pipelines.orders import Order, plan, recorded, underived
 from backfill_assets.pipelines.progress import Progress, Silent
 
 SOURCE = "polygon"
@@ -63,21 +63,10 @@ class Series:
 
 
 def _derive_what_lacks(store: BarStore, order: Order, answers: SeriesAnswers) -> None:
-    """Make derived bars of sessions whose source is stored and that lack them: a timeframe was added to the universe."""
-    for symbol, sessions in order.wanted.items():
-        for source in sources(order.timeframes):
-            derived = made_from(source, order.market.timeframes)
-            stored = answers.get((symbol.name, source.name), {})
-            lacking = [
-                s
-                for s in sessions
-                if s in stored
-                and stored[s].bars
-                and any(s not in answers.get((symbol.name, t.name), {}) for t in derived)
-            ]
-            if lacking:
-                zone = order.calendar.hours.zone
-                store.derive(symbol.name, source, lacking, zone, derived, order.finished(lacking))
+    zone = order.calendar.hours.zone
+    for symbol, source, sessions in underived(order, answers):
+        derived = made_from(source, order.timeframes)
+        store.derive(symbol.name, source, sessions, zone, derived, order.finished(sessions))
 
 
 async def fill(
@@ -85,8 +74,8 @@ async def fill(
 ) -> list[Series]:
     """Fetch what the order still needs, `at_once` symbols at a time, and say how each series then stands.
 
-    A series that fails is told of in its `error`; the others go on. A refused key, a missing entitlement or a database
-    that stays away ends everything at once and is raised.
+    A series that fails is told of in its `error`; the others go on. A refused key, a database that stays away, or a missing
+    entitlement before anything was answered ends everything at once and is raised.
     """
     watcher = progress or Silent()
     answers = await asyncio.to_thread(recorded, store, order)
@@ -119,12 +108,15 @@ def raise_failures(series: Sequence[Series]) -> None:
 
 
 def _together(requests: Sequence[Request]) -> list[list[Request]]:
-    """Requests of one symbol follow each other; grouped ones stand alone."""
+    """Requests of one symbol follow each other, the newest days first: a plan may not reach back to the oldest.
+
+    Grouped ones stand alone.
+    """
     by_label: dict[object, list[Request]] = {}
     for request in requests:
         key = request.symbol if isinstance(request, RangeRequest) else request
         by_label.setdefault(key, []).append(request)
-    return list(by_label.values())
+    return [sorted(group, key=lambda r: r.start, reverse=True) for group in by_label.values()]
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -140,6 +132,7 @@ class _Work:
         self._store = store
         self._vendor = vendor
         self._progress = progress
+        self._answered = False
         self._series = {
             (symbol.name, timeframe.name): Series(symbol, timeframe, sessions, {})
             for symbol, sessions in order.wanted.items()
@@ -163,9 +156,11 @@ class _Work:
                         await self._grouped(request)
                     else:
                         await self._range(request)
-                except (KeyRefused, NotEntitled):
+                except KeyRefused:
                     raise
                 except VendorError as failure:
+                    if isinstance(failure, NotEntitled) and not self._answered:
+                        raise  # whatever else is asked for would be refused too
                     error = failure
                     for symbol in request.symbols:
                         self._of(symbol, request).error = failure
@@ -206,6 +201,7 @@ class _Work:
             derived,
             self._order.finished(answer.sessions),
         )
+        self._answered = True
         self._of(symbol, request).written += written
         return written
 

@@ -17,7 +17,7 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_end, week_start
 from backfill_assets.domain.request_plan import Request, plan_days, plan_series
 from backfill_assets.domain.sessions import Calendar
-from backfill_assets.domain.timeframes import WEEK_1, Base, Timeframe, sources
+from backfill_assets.domain.timeframes import WEEK_1, Base, Timeframe, made_from, sources
 from backfill_assets.domain.universe import Market, Symbol
 
 
@@ -94,3 +94,16 @@ def _again(refresh: Refresh, source: Timeframe, sessions: Sequence[date]) -> Seq
     if refresh is Refresh.NOTHING:
         return ()
     return sessions[:1] if refresh is Refresh.RESTATEMENTS and source.base is Base.DAY else sessions
+
+
+def underived(order: Order, answers: SeriesAnswers) -> list[tuple[Symbol, Timeframe, list[date]]]:
+    """What a source has and what is made from it lacks, by symbol and source: a timeframe was added to the universe."""
+    found = []
+    for symbol, sessions in order.wanted.items():
+        for source in sources(order.timeframes):
+            stored = answers.get((symbol.name, source.name), {})
+            made = [answers.get((symbol.name, t.name), {}) for t in made_from(source, order.timeframes)]
+            lacking = [s for s in sessions if s in stored and stored[s].bars and any(s not in m for m in made)]
+            if lacking:
+                found.append((symbol, source, lacking))
+    return found

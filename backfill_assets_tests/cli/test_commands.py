@@ -51,7 +51,7 @@ def test_a_run_fetches_what_is_missing_and_the_next_one_has_nothing_to_do(shell)
 
     again = shell("run", *WEEK)
     assert (again.code, again.out) == (0, first.out)
-    assert "Nothing is missing: no request is sent." in again.err
+    assert "No request is needed." in again.err
     assert len(shell.vendor.requests) == 6
     with shell.instance() as instance:
         assert instance.get_runs_count() == 2
@@ -325,3 +325,34 @@ def test_a_command_closes_what_it_opened(lonely):
     for _ in range(3):
         lonely("run", *WEEK)
     assert psutil.Process().num_fds() == before
+
+
+def test_a_timeframe_that_joins_the_universe_is_made_without_a_request(shell, monkeypatch, tmp_path):
+    def only(timeframes):
+        text = f"markets: {{stocks: {{start: 2024-01-02, symbols: [AAPL], timeframes: [{timeframes}]}}}}"
+        (tmp_path / "grows.yaml").write_text(text, encoding="utf-8")
+
+    monkeypatch.setenv("BACKFILL_UNIVERSE", str(tmp_path / "grows.yaml"))
+    only("1m, 1d")
+    assert shell("run", *WEEK).code == 0
+    sent = len(shell.vendor.requests)
+    only("1m, 5m, 1h, 1d, 1w")
+    said = shell("run", *WEEK)
+    assert said.code == 0, said.out
+    assert len(shell.vendor.requests) == sent
+    made = shell.rows("select distinct timeframe from market_data where source = 'derived' order by 1")
+    assert made == [("1h",), ("1w",), ("5m",)]
+
+
+@pytest.mark.parametrize("lacking", ["dagster.yaml", "workspace.yaml"])
+def test_a_home_that_is_no_project_is_one_line_and_stays_as_it_is(lonely, monkeypatch, tmp_path, lacking):
+    home = tmp_path / "home"
+    home.mkdir()
+    other = {"dagster.yaml": "workspace.yaml", "workspace.yaml": "dagster.yaml"}[lacking]
+    (home / other).write_text("{}", encoding="utf-8")
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    for command in (["run", *WEEK], ["up"]):
+        said = lonely(*command)
+        assert said.code == 2
+        assert f"{home} holds no {lacking}: run this in the project's folder" in said.sentence
+    assert [p.name for p in home.iterdir()] == [other]

@@ -255,13 +255,13 @@ async def test_without_a_key_nothing_is_sent(database_url, vendor):
     assert vendor.requests == []
 
 
-async def test_a_plan_that_does_not_include_a_symbol_ends_the_work_and_keeps_what_was_answered(database_url, vendor):
+async def test_a_plan_that_does_not_include_a_symbol_says_so_of_it_and_goes_on_with_the_others(database_url, vendor):
     vendor.change(forbidden=("MSFT",))
     what = order("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08", timeframes="1d")
-    with pytest.raises(NotEntitled, match="plan"):
-        await filled(database_url, vendor, what, at_once=1)
-    assert rows(database_url, "select distinct symbol from session_answers") == [("AAPL",)]
-    assert len(vendor.requests) == 2
+    series = await filled(database_url, vendor, what, at_once=1)
+    assert [(s.symbol.name, type(s.error)) for s in series if s.error] == [("MSFT", NotEntitled)]
+    assert rows(database_url, "select distinct symbol from session_answers order by 1") == [("AAPL",), ("NVDA",)]
+    assert len(vendor.requests) == 3, "a refusal is not tried again"
 
 
 async def test_a_symbol_that_the_vendor_does_not_know_is_missing_everywhere(database_url, vendor):
@@ -383,3 +383,20 @@ async def test_no_more_symbols_are_fetched_at_a_time_than_asked_for(database_url
 def test_what_is_recorded_of_nothing_is_nothing(database_url):
     with BarStore(database_url) as store:
         assert recorded(store, order("stocks", "AAPL", "2024-03-09", "2024-03-10")) == {}
+
+
+async def test_days_before_a_plans_history_do_not_keep_newer_ones_from_being_fetched(database_url, vendor):
+    await filled(database_url, vendor, order("stocks", "AAPL", "2024-01-02", "2024-03-08", timeframes="1m"))
+    vendor.change(history_edge=date(2024, 1, 2))
+    old_and_new = order("stocks", "AAPL", "2023-12-01", "2024-03-15", timeframes="1m")
+    (series,) = await filled(database_url, vendor, old_and_new)
+    assert isinstance(series.error, NotEntitled)
+    fetched = {s for s in series.wanted if s in series.answers and series.answers[s].bars}
+    assert date(2024, 3, 15) in fetched
+
+
+async def test_a_plan_that_includes_nothing_of_it_costs_a_request(database_url, vendor):
+    vendor.change(history_edge=date(2025, 1, 1))
+    with pytest.raises(NotEntitled):
+        await filled(database_url, vendor, order("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08"), at_once=1)
+    assert len(vendor.requests) == 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
@@ -54,10 +55,13 @@ def require_current(url: str) -> None:
     """Raise SchemaBehind unless the tables are at the code's revision; DatabaseUnavailable where nobody answers."""
     wanted = _head(_config())
     with connect(url) as connection:
-        there = connection.execute("select to_regclass(%s) is not null", [VERSION_TABLE]).fetchone()
-        row = None
-        if there and there[0]:
-            row = connection.execute("select version_num from backfill_schema_version").fetchone()
+        try:
+            there = connection.execute("select to_regclass(%s) is not null", [VERSION_TABLE]).fetchone()
+            row = None
+            if there and there[0]:
+                row = connection.execute("select version_num from backfill_schema_version").fetchone()
+        except psycopg.Error as error:
+            raise StoreError(f"The market tables cannot be read ({' '.join(str(error).split())}).") from None
     found = row[0] if row else None
     if found != wanted:
         state = "are not there yet" if found is None else f"are at revision {found}, the code needs {wanted}"
