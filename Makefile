@@ -33,7 +33,8 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/dagster definitions validate -w workspace.yaml
+	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
+	DAGSTER_HOME=$$home $(BIN)/dagster definitions validate -w workspace.yaml  # a home of its own: no server is started
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
