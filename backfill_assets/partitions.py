@@ -29,8 +29,8 @@ def session_days(market: Market, calendar: Calendar) -> dg.DailyPartitionsDefini
     has finished and can be asked for.
     """
     exclusions: list[str | datetime] = []
-    if calendar.closed_weekdays():
-        exclusions = [WEEKENDS, *(datetime.combine(d, time(0)) for d in calendar.closed_weekdays())]
+    if closed := calendar.closed_weekdays():
+        exclusions = [WEEKENDS, *(datetime.combine(d, time(0)) for d in closed)]
     return dg.DailyPartitionsDefinition(
         start_date=market.start.isoformat(), timezone="UTC", exclusions=exclusions or None
     )

@@ -14,16 +14,10 @@ import dagster as dg
 
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.assets.ohlcv import ohlcv_assets
-from backfill_assets.domain.days import DayRange
-from backfill_assets.domain.sessions import Calendar, calendar, horizon
 from backfill_assets.domain.universe import Market, Universe
+from backfill_assets.pipelines.orders import market_calendar
 from backfill_assets.resources import default_resources
 from backfill_assets.schedules import nightly_ohlcv
-
-
-def market_calendar(market: Market, today: date) -> Calendar:
-    """The market's calendar from its first day to the end of next year."""
-    return calendar(market.kind, DayRange(market.start, horizon(today)))
 
 
 def build_definitions(

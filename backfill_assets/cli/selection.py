@@ -13,10 +13,10 @@ from difflib import get_close_matches
 
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
-from backfill_assets.domain.sessions import HOURS, calendar, horizon
+from backfill_assets.domain.sessions import HOURS
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Market, Universe
-from backfill_assets.pipelines.orders import Order
+from backfill_assets.pipelines.orders import Order, market_calendar
 
 MOST_AT_ONCE = 50
 
@@ -88,7 +88,7 @@ def _today(market: Market, now: datetime) -> date:
 
 
 def _order(market: Market, options: Options, now: datetime) -> Order:
-    trading = calendar(market.kind, DayRange(market.start, horizon(now.date())))
+    trading = market_calendar(market, now.date())
     newest, today = trading.last_finished(now), _today(market, now)
     end = min(options.end or today, newest or today)
     start = options.start or market.start

@@ -16,7 +16,7 @@ from backfill_assets.domain.answers import unanswered
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_end, week_start
 from backfill_assets.domain.request_plan import Request, plan_days, plan_series
-from backfill_assets.domain.sessions import Calendar
+from backfill_assets.domain.sessions import Calendar, calendar, horizon
 from backfill_assets.domain.timeframes import WEEK_1, Base, Timeframe, made_from, sources
 from backfill_assets.domain.universe import Market, Symbol
 
@@ -107,3 +107,8 @@ def underived(order: Order, answers: SeriesAnswers) -> list[tuple[Symbol, Timefr
             if lacking:
                 found.append((symbol, source, lacking))
     return found
+
+
+def market_calendar(market: Market, today: date) -> Calendar:
+    """The market's calendar from its first day to the end of next year."""
+    return calendar(market.kind, DayRange(market.start, horizon(today)))
