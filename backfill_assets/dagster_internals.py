@@ -6,13 +6,20 @@ upgrade changes it. What does not: anything that public API can do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import sqlalchemy
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+from dagster._core.definitions.selector import (
+    PartitionRangeSelector,
+    PartitionsByAssetSelector,
+    PartitionsSelector,
+)
 from dagster._core.events import (
     DagsterEvent,
     DagsterEventBatchMetadata,
@@ -21,9 +28,20 @@ from dagster._core.events import (
     generate_event_batch_id,
 )
 from dagster._core.execution.api import execute_run
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
 from dagster._core.remote_origin import RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    ScheduleInstigatorData,
+    SensorInstigatorData,
+    TickStatus,
+)
 from dagster._core.storage.dagster_run import DagsterRun
+from dagster._core.utils import make_new_backfill_id
 from dagster._core.workspace.load import location_origins_from_yaml_paths
+from dagster._utils.schedules import reverse_cron_string_iterator
 from dagster_postgres import DagsterPostgresStorage
 
 
@@ -76,6 +94,153 @@ def create_local_run(
 def execute_local_run(instance: dg.DagsterInstance, job: dg.JobDefinition, run: DagsterRun) -> bool:
     """Carry a run out in this process; whether it succeeded. Events go to the instance as from any other run."""
     return execute_run(InMemoryJob(job), run, instance).success
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedBackfill:
+    """A backfill of assets that has not ended: its tags, and the partition keys that it targets, by asset."""
+
+    backfill_id: str
+    tags: Mapping[str, str]
+    partitions: Mapping[dg.AssetKey, frozenset[str]]
+
+
+def launch_backfill(
+    instance: dg.DagsterInstance,
+    repository: dg.RepositoryDefinition,
+    assets: Sequence[dg.AssetKey],
+    ranges: Sequence[tuple[str, str]],
+    *,
+    title: str,
+    tags: Mapping[str, str],
+    at: datetime,
+) -> str:
+    """Have the daemon fill ranges of partitions (first and last key, both included) of assets; the backfill's id.
+
+    It stands on Dagit's page of backfills like one that a person launched there.
+    """
+    partitions = PartitionsSelector(ranges=[PartitionRangeSelector(start=first, end=last) for first, last in ranges])
+    backfill = PartitionBackfill.from_partitions_by_assets(
+        backfill_id=make_new_backfill_id(),
+        asset_graph=repository.asset_graph,
+        backfill_timestamp=at.timestamp(),
+        tags=tags,
+        dynamic_partitions_store=instance,
+        partitions_by_assets=[PartitionsByAssetSelector(asset_key=key, partitions=partitions) for key in assets],
+        title=title,
+        description=None,
+        run_config=None,
+    )
+    instance.add_backfill(backfill)
+    return str(backfill.backfill_id)
+
+
+def unfinished_backfills(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition) -> list[UnfinishedBackfill]:
+    """The backfills of assets that have been asked for and have not ended."""
+    unfinished = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
+    found = []
+    for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=unfinished)):
+        if backfill.is_asset_backfill:
+            target = backfill.get_asset_backfill_data(repository.asset_graph).target_subset
+            keys = {k: frozenset(s.get_partition_keys()) for k, s in target.partitions_subsets_by_asset_key.items()}
+            found.append(UnfinishedBackfill(backfill.backfill_id, backfill.tags, keys))
+    return found
+
+
+def check_evaluations_after(instance: dg.DagsterInstance, event: int, limit: int) -> list[dg.AssetCheckEvaluation]:
+    """The first `limit` results of asset checks after an event, in the order in which they were recorded."""
+    records = instance.event_log_storage.get_event_records(
+        dg.EventRecordsFilter(DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=event), limit, ascending=True
+    )
+    events = (record.event_log_entry.dagster_event for record in records)
+    return [event.asset_check_evaluation_data for event in events if event is not None]
+
+
+def newest_check_evaluations(
+    instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]
+) -> list[dg.AssetCheckEvaluation]:
+    """The newest result of each check that has one, whatever a run under way will say."""
+    summaries = instance.event_log_storage.get_asset_check_summary_records(checks)
+    records = (summary.last_completed_check_execution_record for summary in summaries.values())
+    return [record.evaluation for record in records if record is not None and record.evaluation is not None]
+
+
+def newest_event(instance: dg.DagsterInstance) -> int:
+    """The number of the newest event of any kind; 0 where there is none."""
+    return instance.event_log_storage.get_maximum_record_id() or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ticking:
+    """A sensor or schedule as the instance knows it: whether it is on, and its ticks. Instants are UTC.
+
+    started     when it was switched on, or first seen by the daemon
+    last_good   start of the last tick that neither failed nor goes on, None where there is none
+    last_error  what the last tick failed with, empty where it did not
+    """
+
+    name: str
+    switched_off: bool
+    started: datetime
+    last_good: datetime | None
+    last_error: str
+
+
+def ticking(instance: dg.DagsterInstance) -> dict[str, Ticking]:
+    """Every sensor and schedule that the daemon has seen, by name. None on an instance without a place for schedules."""
+    if instance.schedule_storage is None:
+        return {}
+    known = instance.all_instigator_state()
+    kinds = (InstigatorType.SENSOR, InstigatorType.SCHEDULE)
+    return {state.instigator_name: _ticking(instance, state) for state in known if state.instigator_type in kinds}
+
+
+def _ticking(instance: dg.DagsterInstance, state: InstigatorState) -> Ticking:
+    origin, selector = state.instigator_origin_id, state.selector_id
+    good = instance.get_tick_summaries(origin, selector, limit=1, statuses=[TickStatus.SUCCESS, TickStatus.SKIPPED])
+    ended = instance.get_tick_summaries(origin, selector, limit=1, statuses=_ENDED_TICKS)
+    error = ""
+    if ended and ended[0].status is TickStatus.FAILURE:
+        tick = instance.get_ticks(origin, selector, limit=1, statuses=[TickStatus.FAILURE])[0]
+        cause = tick.error
+        while cause is not None and cause.cause is not None:
+            cause = cause.cause
+        error = " ".join(cause.message.split(": ", 1)[-1].split()) if cause else ""
+    data, started = state.instigator_data, None
+    if isinstance(data, SensorInstigatorData):
+        started = data.last_sensor_start_timestamp
+    elif isinstance(data, ScheduleInstigatorData):
+        started = data.start_timestamp
+    return Ticking(
+        state.instigator_name,
+        state.status is InstigatorStatus.STOPPED,
+        datetime.fromtimestamp(started or 0, UTC),
+        datetime.fromtimestamp(good[0].timestamp, UTC) if good else None,
+        error,
+    )
+
+
+_ENDED_TICKS = [TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE]
+
+
+def last_due(schedule: dg.ScheduleDefinition, before: datetime) -> datetime:
+    """When a schedule was to tick last, by `before` at the latest."""
+    crons = [schedule.cron_schedule] if isinstance(schedule.cron_schedule, str) else schedule.cron_schedule
+    zone = schedule.execution_timezone or "UTC"
+    return max(next(reverse_cron_string_iterator(before.timestamp(), cron, zone)) for cron in crons)
+
+
+def daemon_seen(instance: dg.DagsterInstance) -> datetime | None:
+    """When the daemon last said that it lives (UTC), None where it never did: the oldest word of the parts that matter.
+
+    These are the ones that evaluate sensors and schedules. Each speaks about every half minute.
+    """
+    heartbeats = instance.get_daemon_heartbeats()
+    last = [heartbeats[part].timestamp for part in ("SENSOR", "SCHEDULER") if part in heartbeats]
+    return datetime.fromtimestamp(min(last), UTC) if len(last) == _WATCHED_PARTS else None
+
+
+_WATCHED_PARTS = 2
 
 
 def pool_connections(storage: DagsterPostgresStorage) -> None:

@@ -36,6 +36,9 @@ EVENT_SETTINGS = {
 }
 
 
+COMPILED = "NUMBA_CACHE_DIR"
+
+
 class MarketPostgresStorage(DagsterPostgresStorage):
     """Dagster's PostgreSQL storage: in DATABASE_URL where it is set, else in the embedded server, which is started."""
 
@@ -49,7 +52,9 @@ class MarketPostgresStorage(DagsterPostgresStorage):
         """The storage, with its schema made and its connections pooled."""
         for name, value in EVENT_SETTINGS.items():
             os.environ.setdefault(name, value)
-        url = database.locate(Settings.read(os.environ))
+        settings = Settings.read(os.environ)
+        url = database.locate(settings)
+        keep_compiled(settings.data)
         with connect(url) as connection:
             # Dagster makes its tables as it opens them, and processes that do so at once stumble over each other.
             connection.execute("select pg_advisory_lock(%s)", [_CREATION_LOCK])
@@ -85,6 +90,23 @@ class DataFolderArtifacts(LocalArtifactStorage):
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:  # noqa: ARG003  # Dagster's signature
         """The storage over the data folder."""
         return cls(base_dir=str(_folder()), inst_data=inst_data)
+
+
+def keep_compiled(data: Path) -> None:
+    """Have numba keep the kernels that it compiles in the data folder, where nobody said where and it can be written.
+
+    Every process that computes features opens the instance before it imports numba, which reads the variable only then.
+    Otherwise an installation that cannot be written to would compile them in each process anew, for four seconds.
+    """
+    if os.environ.get(COMPILED):
+        return
+    folder = data / "numba"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if os.access(folder, os.W_OK | os.X_OK):
+        os.environ[COMPILED] = str(folder)
 
 
 def _folder() -> Path:

@@ -1,36 +1,37 @@
 """Runs that a command carries out in its own process, seen in Dagit like any other.
 
-What lives here: the tags and config of such a run, what came of it, and ending the runs whose process is gone. What does not:
-the command line, and what the run does.
+What lives here: the tags and config of such a run, and what came of it. What does not: the command line, and what the
+run does.
 """
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from types import MappingProxyType
 
 import dagster as dg
-import psutil
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import DBAPIError
 
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import SeriesAnswers
-from backfill_assets.assets.ohlcv_catalog import ohlcv_key
+from backfill_assets.adapters.store.feature_quality import FeatureSession
+from backfill_assets.adapters.store.features import UnusableBars
+from backfill_assets.asset_keys import features_key, ohlcv_key
 from backfill_assets.dagster_internals import create_local_run, execute_local_run
-from backfill_assets.domain.answers import without_bars
 from backfill_assets.domain.errors import DatabaseUnavailable, NotEntitled, SettingMistake
-from backfill_assets.domain.universe import Symbol
+from backfill_assets.domain.timeframes import Timeframe
+from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.partitions import partition_key
 from backfill_assets.pipelines.ohlcv import SeriesFailed
 from backfill_assets.pipelines.orders import Order
-from backfill_assets.run_tags import HOST_TAG, PROCESS_TAG, TRIGGER_TAG
+from backfill_assets.run_processes import this_process
+from backfill_assets.run_tags import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
 
-_UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
-# A process's start time as the kernel tells it, to tell it from a later one with the same id.
-_SAME_START_SECONDS = 1.0
+type Key = Callable[[Market, Timeframe], dg.AssetKey]
+"""How the assets of a family are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Outcome:
     @property
     def ended_early(self) -> bool:
         """Whether it did not go through all that it was asked for."""
-        return not self.succeeded and self.kind != SeriesFailed.__name__
+        return not self.succeeded and self.kind not in {SeriesFailed.__name__, UnusableBars.__name__}
 
     @property
     def concerns_every_market(self) -> bool:
@@ -74,39 +75,80 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
 def carry_out(
     instance: dg.DagsterInstance, defs: dg.Definitions, settings: Settings, order: Order, max_concurrent: int
 ) -> Outcome:
-    """Fill an order as one Dagster run of its market's job, in this process.
+    """Fill an order as one Dagster run of its market's job, in this process."""
+    config = {"max_concurrent": max_concurrent, "refresh": order.refresh.name, "retry": order.retry.name}
+    return _carry_out(instance, defs, settings, order, "ohlcv", ohlcv_key, config)
 
-    The run targets the rectangle of sessions x symbols around the order, which is what a range of partitions can say; its
-    config names the symbols that are meant.
+
+def carry_out_features(
+    instance: dg.DagsterInstance,
+    defs: dg.Definitions,
+    settings: Settings,
+    order: Order,
+    max_concurrent: int,
+    *,
+    full: bool,
+) -> Outcome:
+    """Compute the features of what an order names, as one Dagster run of its market's job, in this process."""
+    config = {"max_concurrent": max_concurrent, "full": full}
+    return _carry_out(instance, defs, settings, order, "features", features_key, config)
+
+
+def _carry_out(
+    instance: dg.DagsterInstance,
+    defs: dg.Definitions,
+    settings: Settings,
+    order: Order,
+    family: str,
+    key: Key,
+    config: Mapping[str, object],
+) -> Outcome:
+    """A run over a family of a market's assets.
+
+    It targets the rectangle of sessions x symbols around the order, which is what a range of partitions can say; its config
+    names the symbols that are meant.
     """
-    days = order.days
+    market, days = order.market, order.days
     if days is None:
         raise ValueError("an order without sessions has nothing to run")
-    job = defs.resolve_job_def(f"{order.market.name}_ohlcv_job")
     first, last = _corners(order, days.start, days.end)
-    narrowed = {"symbols": [s.name for s in order.wanted]} if len(order.wanted) < len(order.market.symbols) else {}
+    narrowed = {"symbols": [s.name for s in order.wanted]} if len(order.wanted) < len(market.symbols) else {}
+    return carry_out_job(
+        instance,
+        defs.resolve_job_def(f"{market.name}_{family}_job"),
+        settings,
+        assets=frozenset(key(market, t) for t in order.timeframes),
+        tags={RANGE_START_TAG: first, RANGE_END_TAG: last},
+        ops={f"{market.name}_{family}": {"config": {**config, **narrowed}}},
+    )
+
+
+def carry_out_job(
+    instance: dg.DagsterInstance,
+    job: dg.JobDefinition,
+    settings: Settings,
+    *,
+    assets: frozenset[dg.AssetKey],
+    tags: Mapping[str, str] = MappingProxyType({}),
+    ops: Mapping[str, object] = MappingProxyType({}),
+) -> Outcome:
+    """Materialize assets of a job as one run in this process; `ops` is its config by op.
+
+    Raises KeyboardInterrupt where it was interrupted, DatabaseUnavailable where its events cannot be recorded.
+    """
     run = create_local_run(
         instance,
         job,
         settings.project / "workspace.yaml",
-        assets=frozenset(ohlcv_key(order.market, t) for t in order.timeframes),
+        assets=assets,
         tags={
-            "dagster/asset_partition_range_start": first,
-            "dagster/asset_partition_range_end": last,
+            **tags,
             # Whoever started it sees that it failed, and runs the same command again.
             "dagster/max_retries": "0",
             TRIGGER_TAG: "command line",
-            HOST_TAG: socket.gethostname(),
-            PROCESS_TAG: _this_process(),
+            **this_process(),
         },
-        run_config={
-            "ops": {
-                f"{order.market.name}_ohlcv": {
-                    "config": {"max_concurrent": max_concurrent, "refresh": order.refresh.name, **narrowed}
-                }
-            },
-            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-        },
+        run_config={"ops": dict(ops), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
     try:
         succeeded = execute_local_run(instance, job, run)
@@ -146,33 +188,29 @@ def _failure(instance: dg.DagsterInstance, run_id: str) -> Outcome:
 
 def all_shown(instance: dg.DagsterInstance, order: Order, answers: SeriesAnswers) -> bool:
     """Whether Dagster already shows every wanted session that has bars as materialized."""
+
+    def there(symbol: Symbol, timeframe: Timeframe) -> Iterable[date]:
+        recorded = answers.get((symbol.name, timeframe.name), {})
+        return (s for s in order.wanted[symbol] if s in recorded and recorded[s].bars)
+
+    return _all_shown(instance, order, ohlcv_key, there)
+
+
+def all_features_shown(instance: dg.DagsterInstance, order: Order, sessions: Iterable[FeatureSession]) -> bool:
+    """Whether Dagster already shows every wanted session that has all its features as materialized."""
+    whole = {(s.symbol, s.timeframe, s.session) for s in sessions if s.whole}
+
+    def there(symbol: Symbol, timeframe: Timeframe) -> Iterable[date]:
+        return (s for s in order.wanted[symbol] if (symbol.name, timeframe.name, s) in whole)
+
+    return _all_shown(instance, order, features_key, there)
+
+
+def _all_shown(
+    instance: dg.DagsterInstance, order: Order, key: Key, there: Callable[[Symbol, Timeframe], Iterable[date]]
+) -> bool:
     for timeframe in order.timeframes:
-        shown = instance.get_materialized_partitions(ohlcv_key(order.market, timeframe))
-        for symbol, sessions in order.wanted.items():
-            recorded = answers.get((symbol.name, timeframe.name), {})
-            gone = set(without_bars(sessions, recorded))
-            if any(partition_key(s, symbol) not in shown for s in sessions if s not in gone):
-                return False
+        shown = instance.get_materialized_partitions(key(order.market, timeframe))
+        if any(partition_key(s, symbol) not in shown for symbol in order.wanted for s in there(symbol, timeframe)):
+            return False
     return True
-
-
-def end_dead_runs(instance: dg.DagsterInstance) -> int:
-    """Mark failed the runs of this machine's commands whose process is gone; how many there were."""
-    mine = dg.RunsFilter(statuses=_UNFINISHED, tags={HOST_TAG: socket.gethostname()})
-    dead = [run for run in instance.get_runs(filters=mine) if not _alive(run.tags.get(PROCESS_TAG, ""))]
-    for run in dead:
-        instance.report_run_failed(run, "The process that carried this run out is gone; what it stored stays.")
-    return len(dead)
-
-
-def _this_process() -> str:
-    me = psutil.Process()
-    return f"{me.pid}@{me.create_time():.2f}"
-
-
-def _alive(process: str) -> bool:
-    pid, _, started = process.partition("@")
-    try:
-        return abs(psutil.Process(int(pid)).create_time() - float(started)) < _SAME_START_SECONDS
-    except (psutil.Error, ValueError):
-        return False

@@ -28,9 +28,8 @@ def session_days(market: Market, calendar: Calendar) -> dg.DailyPartitionsDefini
     which for New York is 19:00 or 20:00 of the same day. In the market's zone it would be there only hours after a session
     has finished and can be asked for.
     """
-    exclusions: list[str | datetime] = []
-    if closed := calendar.closed_weekdays():
-        exclusions = [WEEKENDS, *(datetime.combine(d, time(0)) for d in closed)]
+    exclusions: list[str | datetime] = [] if calendar.hours.weekends else [WEEKENDS]
+    exclusions += [datetime.combine(d, time(0)) for d in calendar.closed_days()]
     return dg.DailyPartitionsDefinition(
         start_date=market.start.isoformat(), timezone="UTC", exclusions=exclusions or None
     )

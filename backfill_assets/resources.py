@@ -20,7 +20,7 @@ from backfill_assets.adapters.polygon import Polygon
 from backfill_assets.adapters.rate_limit import RateLimiter
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
-from backfill_assets.pipelines.progress import Progress, Silent
+from backfill_assets.pipelines.progress import FeatureProgress, Progress, Silent
 
 
 class Clock(dg.ConfigurableResource[Any]):
@@ -35,7 +35,11 @@ class Watcher(dg.ConfigurableResource[Any]):
     """Who is told how a run goes on: nobody, unless a front end that runs it in its own process says otherwise."""
 
     def progress(self) -> Progress:
-        """The listener."""
+        """The listener to a run over bars."""
+        return Silent()
+
+    def feature_progress(self) -> FeatureProgress:
+        """The listener to a run over features."""
         return Silent()
 
 

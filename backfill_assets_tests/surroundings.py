@@ -7,13 +7,12 @@ What lives here: what the tests of pipelines, assets, Dagster's instance and the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import psycopg
 import pytest
 
-from backfill_assets.domain.answers import EMPTY_ANSWERS_APART
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Calendar, Kind, calendar
@@ -57,10 +56,10 @@ def trading(kind: str = "stocks") -> Calendar:
     return calendar(Kind(kind), DayRange(date(2022, 1, 3), date(2026, 12, 31)))
 
 
-def let_time_pass(url: str) -> None:
-    """Make every empty answer so old that the next one counts."""
+def let_time_pass(url: str, by: timedelta = timedelta(days=1)) -> None:
+    """Make every attempt so much older: by default so that whatever may be asked for again is due, and counts."""
     with psycopg.connect(url) as connection:
-        connection.execute("update session_answers set answered_at = answered_at - %s", [EMPTY_ANSWERS_APART])
+        connection.execute("update session_answers set answered_at = answered_at - %s", [by])
 
 
 def rows(url: str, query: str, *values: object) -> list[tuple]:

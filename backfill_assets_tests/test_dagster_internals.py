@@ -8,15 +8,23 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import psycopg
 import pytest
+from dagster._core.execution.backfill import BulkActionStatus
 
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.dagster_internals import create_local_run, execute_local_run, log_materializations
+from backfill_assets.dagster_internals import (
+    UnfinishedBackfill,
+    create_local_run,
+    execute_local_run,
+    launch_backfill,
+    log_materializations,
+    unfinished_backfills,
+)
 from backfill_assets.instance import EVENT_SETTINGS, SCHEMA
 from backfill_assets.launch import open_instance
 from backfill_assets_tests.surroundings import rows
@@ -24,6 +32,7 @@ from backfill_assets_tests.surroundings import rows
 PROJECT = Path(__file__).resolve().parents[1]
 DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-06-01")
 KEY = dg.AssetKey(["m", "a"])
+CELLS = ("m", "cells")
 OPEN = """
 import sys
 import dagster as dg
@@ -102,12 +111,13 @@ def local_run(instance, home, *, assets=(KEY,), **tags):
 
 
 def tables(url):
-    return Counter(
-        schema
-        for (schema,) in rows(
-            url, "select schemaname from pg_tables where schemaname not in ('pg_catalog', 'information_schema')"
-        )
-    )
+    """The names of all tables by schema."""
+    found = {}
+    for schema, name in rows(
+        url, "select schemaname, tablename from pg_tables where schemaname not in ('pg_catalog', 'information_schema')"
+    ):
+        found.setdefault(schema, set()).add(name)
+    return found
 
 
 def sessions(url):
@@ -179,23 +189,82 @@ def test_a_subset_of_a_market_is_a_run_of_its_own(instance, home):
     assert instance.get_run_by_id(run.run_id).asset_selection == {dg.AssetKey(["m", "b"])}
 
 
-def test_dagsters_tables_stand_in_their_own_schema_and_the_market_tables_alone_in_the_default_one(
-    database_url, home, instance
-):
+@dg.multi_asset(
+    name="cells",
+    specs=[dg.AssetSpec([*CELLS, t]) for t in ("x", "y")],
+    partitions_def=dg.MultiPartitionsDefinition(
+        {"date": DAYS, "symbol": dg.StaticPartitionsDefinition(["B", "A", "C"])}
+    ),
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    can_subset=True,
+)
+def cells():
+    """By day and symbol, like the OHLCV assets."""
+    yield from ()
+
+
+REPOSITORY = dg.Definitions(assets=[cells]).get_repository_def()
+
+
+def launched(instance):
+    return launch_backfill(
+        instance,
+        REPOSITORY,
+        [dg.AssetKey([*CELLS, t]) for t in ("x", "y")],
+        [("2024-01-02|B", "2024-01-03|A"), ("2024-02-01|C", "2024-02-01|C")],
+        title="Of two stretches",
+        tags={"backfill/repair": "m"},
+        at=datetime(2024, 6, 1, 12, tzinfo=UTC),
+    )
+
+
+def test_a_launched_backfill_stands_in_the_instance_as_one_of_assets(instance):
+    name = launched(instance)
+    (backfill,) = instance.get_backfills()
+    assert backfill.backfill_id == name
+    assert backfill.is_asset_backfill
+    assert (backfill.title, backfill.tags) == ("Of two stretches", {"backfill/repair": "m"})
+    assert backfill.status is BulkActionStatus.REQUESTED
+    assert backfill.backfill_timestamp == datetime(2024, 6, 1, 12, tzinfo=UTC).timestamp()
+    assert backfill.is_valid_serialization(REPOSITORY.asset_graph)
+    assert instance.get_runs_count() == 0
+
+
+def test_a_launched_backfill_targets_the_rectangles_between_the_corners(instance):
+    name = launched(instance)
+    # B comes before A: symbols stand in the order of their definition, not of the alphabet
+    keys = frozenset({"2024-01-02|B", "2024-01-03|B", "2024-01-02|A", "2024-01-03|A", "2024-02-01|C"})
+    expected = {dg.AssetKey([*CELLS, t]): keys for t in ("x", "y")}
+    assert unfinished_backfills(instance, REPOSITORY) == [UnfinishedBackfill(name, {"backfill/repair": "m"}, expected)]
+
+
+@pytest.mark.parametrize("status", BulkActionStatus)
+def test_a_backfill_is_unfinished_until_all_its_runs_have_ended(instance, status):
+    launched(instance)
+    (backfill,) = instance.get_backfills()
+    instance.update_backfill(backfill.with_status(status))
+    unfinished = {BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING}
+    assert bool(unfinished_backfills(instance, REPOSITORY)) is (status in unfinished)
+
+
+def test_a_backfill_is_found_by_another_process_and_repository(instance, home):
+    name = launched(instance)
     assert home
-    instance.get_runs_count()
+    with open_instance(Settings.read(os.environ)) as other:
+        (found,) = unfinished_backfills(other, dg.Definitions(assets=[cells]).get_repository_def())
+    assert found.backfill_id == name
+
+
+def test_dagsters_tables_stand_in_their_own_schema_and_the_market_tables_alone_in_the_default_one(database_url, home):
+    assert home
+    before = tables(database_url)
+    assert set(before) == {"public"}
+    with open_instance(Settings.read(os.environ)) as instance:
+        instance.get_runs_count()
     found = tables(database_url)
+    assert found["public"] == before["public"]
     assert set(found) == {"public", SCHEMA}
-    assert found["public"] == 5  # the market tables and their revision
-    assert found[SCHEMA] >= 20
-    assert {name for (name,) in rows(database_url, "select tablename from pg_tables where schemaname = 'dagster'")} >= {
-        "runs",
-        "event_logs",
-        "asset_keys",
-        "job_ticks",
-        "bulk_actions",
-        "alembic_version",
-    }
+    assert found[SCHEMA] >= {"runs", "event_logs", "asset_keys", "job_ticks", "bulk_actions", "alembic_version"}
 
 
 def test_connections_are_kept_and_one_that_the_server_dropped_is_replaced_unnoticed(database_url, instance):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -12,6 +13,7 @@ from backfill_assets.domain.timeframes import DAY_1
 from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.domain.universe_file import parse_universe
 from backfill_assets.partitions import DATE, SYMBOL, cells, market_partitions, partition_key, session_days
+from backfill_assets.pipelines.orders import market_calendar
 
 NEW_YORK = ZoneInfo("America/New_York")
 SPAN = DayRange(date(2024, 1, 1), date(2026, 12, 31))
@@ -72,6 +74,54 @@ def test_a_day_on_which_stocks_do_not_trade_is_a_partition_for_crypto_only(close
     now = datetime(2027, 1, 1, tzinfo=NEW_YORK)
     assert closed not in keys(STOCKS, now)
     assert closed in keys(CRYPTO, now)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_markets_calendar_leaves_its_own_closures_out(kind):
+    market = replace(MARKETS[kind], closures=(date(2024, 3, 6), date(2026, 12, 30)))
+    every, fewer = (market_calendar(m, date(2025, 6, 2)) for m in (MARKETS[kind], market))
+    assert set(every.sessions) - set(fewer.sessions) == set(market.closures)
+    assert every.span == fewer.span == SPAN
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_an_extra_closure_is_no_partition_in_either_kind_of_market(kind):
+    extra = (date(2024, 3, 6), date(2025, 12, 24), date(2026, 11, 2))
+    market = replace(MARKETS[kind], closures=extra)
+    trading = market_calendar(market, date(2025, 6, 2))
+    now = datetime(2027, 1, 1, tzinfo=trading.hours.zone)
+    found = session_days(market, trading).get_partition_keys(current_time=now)
+    assert found == [s.isoformat() for s in trading.sessions]
+    assert set(keys(MARKETS[kind], now)) - set(found) == {d.isoformat() for d in extra}
+
+
+def test_a_coin_may_be_closed_on_a_weekend_and_a_stock_is_anyway():
+    saturday = date(2024, 3, 9)
+    for kind, sunday_is_there in ((Kind.STOCKS, False), (Kind.CRYPTO, True)):
+        market = replace(MARKETS[kind], closures=(saturday,))
+        trading = calendar(kind, SPAN, frozenset(market.closures))
+        found = session_days(market, trading).get_partition_keys(current_time=datetime(2024, 4, 1, tzinfo=UTC))
+        assert saturday.isoformat() not in found
+        assert ("2024-03-10" in found) is sunday_is_there
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_market_that_starts_on_an_extra_closure_begins_with_its_next_session(kind):
+    market = replace(MARKETS[kind], start=date(2025, 6, 2), closures=(date(2025, 6, 2),))
+    definition = session_days(market, market_calendar(market, market.start))
+    assert definition.get_partition_keys(current_time=datetime(2025, 6, 2, 12, tzinfo=UTC)) == []
+    assert definition.get_first_partition_key() == "2025-06-03"
+
+
+def test_weekends_are_no_partitions_where_the_calendar_has_no_holiday():
+    span = DayRange(date(2024, 3, 4), date(2024, 3, 8))
+    definition = session_days(replace(STOCKS, start=span.start), calendar(Kind.STOCKS, span))
+    found = definition.get_partition_keys(current_time=datetime(2024, 3, 12, tzinfo=UTC))
+    assert found == [s.isoformat() for s in DayRange(span.start, date(2024, 3, 11)) if s.weekday() < 5]
+
+
+def test_a_market_without_closed_days_has_every_day_as_a_partition():
+    assert session_days(CRYPTO, CALENDARS[Kind.CRYPTO]).exclusions is None
 
 
 @pytest.mark.parametrize("start", [date(2024, 3, 9), date(2024, 7, 4), date(2025, 1, 9)])

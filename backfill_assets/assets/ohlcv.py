@@ -5,18 +5,30 @@ What lives here: the factory. What does not: the flow (`pipelines.ohlcv`), the c
 Dagster reads the annotations of the bodies as objects: no `from __future__ import annotations` here.
 """
 
+import asyncio
+import os
+from datetime import datetime
+
 import dagster as dg
 from pydantic import Field
 
-from backfill_assets.assets.ohlcv_catalog import ohlcv_key, ohlcv_spec
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.asset_keys import ohlcv_key
+from backfill_assets.assets.ohlcv_catalog import ohlcv_spec
 from backfill_assets.assets.ohlcv_events import report
+from backfill_assets.checks.ohlcv import ohlcv_check_results, ohlcv_check_specs
+from backfill_assets.domain.retries import Retries, Retry
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market
 from backfill_assets.interrupts import interruptible
 from backfill_assets.partitions import cells, market_partitions
-from backfill_assets.pipelines.ohlcv import fill, raise_failures
+from backfill_assets.pipelines.gaps import Watched
+from backfill_assets.pipelines.health import examine
+from backfill_assets.pipelines.listings import known_listings
 from backfill_assets.pipelines.orders import Order, Refresh
+from backfill_assets.pipelines.runs import recorded_fill
 from backfill_assets.resources import Clock, MarketStore, PolygonApi, Watcher
+from backfill_assets.run_starts import run_start
 
 
 class OhlcvConfig(dg.Config):
@@ -29,6 +41,11 @@ class OhlcvConfig(dg.Config):
         description="What is asked for again although it is stored: nothing, restatements (minutes, and the oldest day), "
         "or everything. Only changed rows are written.",
     )
+    retry: Retry = Field(
+        default=Retry.DUE,
+        description="What is asked for again of the sessions that came back empty or with too little: what is due, "
+        "all of them now, or also those that are explained.",
+    )
 
 
 def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
@@ -40,6 +57,7 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         partitions_def=market_partitions(market, calendar),
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=True,
+        check_specs=ohlcv_check_specs(market),
     )
     async def ohlcv(  # type: ignore[no-untyped-def]  # noqa: ANN202  # Dagster takes an annotation for the outputs' types
         context: dg.AssetExecutionContext,
@@ -49,24 +67,51 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         store: MarketStore,
         polygon: PolygonApi,
     ):
-        order = _order(context, config, clock)
+        checked = context.selected_asset_check_keys
+        filled, health = None, None
         with interruptible(context), store.bars(config.max_concurrent) as bars:
-            async with polygon.client(store.url()) as vendor:
-                series = await fill(order, bars, vendor, at_once=config.max_concurrent, progress=watcher.progress())
-            context.log.info("%d requests, %d of them retries.", vendor.traffic.requests, vendor.traffic.retries)
-        for result in report(context, order, series):
-            yield result
-        raise_failures(series)
-
-    def _order(context: dg.AssetExecutionContext, config: OhlcvConfig, clock: Clock) -> Order:
-        newest = calendar.last_finished(clock.now())
-        wanted = {
-            symbol: tuple(d for d in days if newest and d <= newest and d in calendar)
-            for symbol, days in cells(context.partition_keys, market).items()
-            if not config.symbols or symbol.name in config.symbols
-        }
-        selected = context.selected_asset_keys
-        timeframes = tuple(t for t in market.timeframes if ohlcv_key(market, t) in selected)
-        return Order(market, calendar, wanted, timeframes, newest, refresh=config.refresh)
+            if context.selected_asset_keys:  # none where the checks run alone
+                order = _order(context, config, market, calendar, clock.now()).within(known_listings(bars, market))
+                async with polygon.client(store.url()) as vendor:
+                    run = run_start(context, "ohlcv", market, clock.now())
+                    filled = await recorded_fill(
+                        run, order, bars, vendor, clock.now, config.max_concurrent, watcher.progress()
+                    )
+            if checked:
+                watched = Watched(market, calendar, known_listings(bars, market), retries())
+                days = filled.order.days if filled else None
+                health = await asyncio.to_thread(examine, bars, watched, clock.now(), days)
+        if filled:
+            for sentence in filled.said:
+                context.log.info(sentence)
+            for materialized in report(context, filled.order, filled.series):
+                yield materialized
+        if health:
+            for result in ohlcv_check_results(market, checked, health):
+                yield result
+        if filled and filled.failure:
+            raise filled.failure
 
     return ohlcv
+
+
+def _order(
+    context: dg.AssetExecutionContext, config: OhlcvConfig, market: Market, calendar: Calendar, now: datetime
+) -> Order:
+    """What the run's partitions and config ask for, as of `now`."""
+    newest = calendar.last_finished(now)
+    wanted = {
+        symbol: tuple(d for d in days if newest and d <= newest and d in calendar)
+        for symbol, days in cells(context.partition_keys, market).items()
+        if not config.symbols or symbol.name in config.symbols
+    }
+    selected = context.selected_asset_keys
+    timeframes = tuple(t for t in market.timeframes if ohlcv_key(market, t) in selected)
+    return Order(
+        market, calendar, wanted, timeframes, now, refresh=config.refresh, retry=config.retry, retries=retries()
+    )
+
+
+def retries() -> Retries:
+    """The pauses between attempts, as the environment says."""
+    return Settings.read(os.environ).retries

@@ -1,12 +1,13 @@
 """What the catalog says of the OHLCV assets.
 
-What lives here: keys, descriptions, columns, owners, kinds, tags. What does not: computing them.
+What lives here: descriptions, columns, owners, kinds, tags. What does not: computing them.
 """
 
 from __future__ import annotations
 
 import dagster as dg
 
+from backfill_assets.asset_keys import ohlcv_key
 from backfill_assets.domain.sessions import Calendar, Kind
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, Timeframe
 from backfill_assets.domain.universe import Market
@@ -39,11 +40,6 @@ _HOURS = {
     (Kind.CRYPTO, MINUTE_1): "Around the clock; no trade, no bar.",
     (Kind.CRYPTO, DAY_1): "Days from 00:00 to 24:00 UTC.",
 }
-
-
-def ohlcv_key(market: Market, timeframe: Timeframe) -> dg.AssetKey:
-    """`stocks/ohlcv/1m` and the like."""
-    return dg.AssetKey([market.name, "ohlcv", timeframe.name])
 
 
 def ohlcv_spec(market: Market, calendar: Calendar, timeframe: Timeframe) -> dg.AssetSpec:

@@ -22,6 +22,10 @@ app = typer.Typer(
 )
 db = typer.Typer(help="The database: its URL, the embedded server, the market tables' revision.", no_args_is_help=True)
 app.add_typer(db, name="db")
+alerts = typer.Typer(
+    help="List the alerts that are open, and what could not be delivered. Exits 3 while there are any, or nobody looks."
+)
+app.add_typer(alerts, name="alerts")
 
 INTERRUPTED = 130
 """What a shell calls a program that Ctrl-C ended: 128 + SIGINT."""
@@ -33,18 +37,22 @@ Timeframes = Annotated[str | None, typer.Option(metavar="A,B", help="Only these 
 Days = Annotated[str | None, typer.Option(metavar="N", help="The last N calendar days, up to the last finished one.")]
 Start = Annotated[str | None, typer.Option(metavar="DAY", help="First day, 2025-01-31; by default the market's first.")]
 End = Annotated[str | None, typer.Option(metavar="DAY", help="Last day, included; by default the last finished one.")]
+MaxConcurrent = Annotated[str, typer.Option(metavar="N", help="Symbols that are fetched at a time.")]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output, and nothing else.")]
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913, PLR0917  # one parameter an option
     symbols: Symbols = None,
     markets: Markets = None,
     timeframes: Timeframes = None,
     days: Days = None,
     start: Start = None,
     end: End = None,
-    max_concurrent: Annotated[str, typer.Option(metavar="N", help="Symbols that are fetched at a time.")] = "3",
+    max_concurrent: MaxConcurrent = "3",
+    features: Annotated[
+        bool, typer.Option("--features", help="Compute the features of the same range after it.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Fetch what is missing, as a Dagster run. Exits 0 complete, 1 failed, 2 wrong usage, 3 days are missing."""
@@ -60,7 +68,7 @@ def run(
         end=end,
         max_concurrent=max_concurrent,
     )
-    raise typer.Exit(run_command(options, as_json=json))
+    raise typer.Exit(run_command(options, features=features, as_json=json))
 
 
 @app.command()
@@ -82,6 +90,106 @@ def plan(
 
 
 @app.command()
+def features(  # noqa: PLR0913, PLR0917  # one parameter an option
+    symbols: Symbols = None,
+    markets: Markets = None,
+    timeframes: Timeframes = None,
+    days: Days = None,
+    start: Start = None,
+    end: End = None,
+    full: Annotated[bool, typer.Option("--full", help="Compute again what is up to date too.")] = False,
+    max_concurrent: Annotated[str, typer.Option(metavar="N", help="Symbols that are worked on at a time.")] = "5",
+    json: Json = False,
+) -> None:
+    """Compute the features that are missing or out of date, as a Dagster run; no request is sent.
+
+    Exits 0 complete, 1 failed, 2 wrong usage, 3 where bars are missing that features are computed from.
+    """
+    from backfill_assets.cli.features import features_command  # noqa: PLC0415  # `backfill --help` need not load Dagster
+    from backfill_assets.cli.selection import Options  # noqa: PLC0415  # the same
+
+    options = Options.parse(
+        symbols=symbols,
+        markets=markets,
+        timeframes=timeframes,
+        days=days,
+        start=start,
+        end=end,
+        max_concurrent=max_concurrent,
+    )
+    raise typer.Exit(features_command(options, full=full, as_json=json))
+
+
+@app.command()
+def status(
+    symbols: Symbols = None,
+    markets: Markets = None,
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="Also as one HTML page, into this file.")] = None,
+    json: Json = False,
+) -> None:
+    """Show how complete each symbol is. Exits 3 while something is missing unexplained."""
+    from backfill_assets.cli.selection import Options  # noqa: PLC0415  # `backfill --help` need not load drivers
+    from backfill_assets.cli.status import status_command  # noqa: PLC0415  # the same
+
+    raise typer.Exit(status_command(Options.parse(symbols=symbols, markets=markets), as_json=json, html=html))
+
+
+@app.command()
+def gaps(symbols: Symbols = None, markets: Markets = None, timeframes: Timeframes = None, json: Json = False) -> None:
+    """List what is missing, why, and when it is asked for again. Exits 3 while something is missing unexplained."""
+    from backfill_assets.cli.gaps import gaps_command  # noqa: PLC0415  # `backfill --help` need not load drivers
+    from backfill_assets.cli.selection import Options  # noqa: PLC0415  # the same
+
+    options = Options.parse(symbols=symbols, markets=markets, timeframes=timeframes)
+    raise typer.Exit(gaps_command(options, as_json=json))
+
+
+@app.command()
+def repair(
+    symbols: Symbols = None,
+    markets: Markets = None,
+    max_concurrent: MaxConcurrent = "3",
+    explained: Annotated[
+        bool, typer.Option("--explained", help="Also what was confirmed empty or is not in the vendor's plan.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be asked for.")] = False,
+    json: Json = False,
+) -> None:
+    """Ask at once for everything that is missing. Exits 3 while something is missing unexplained."""
+    from backfill_assets.cli.repair import repair_command  # noqa: PLC0415  # `backfill --help` need not load Dagster
+    from backfill_assets.cli.selection import Options  # noqa: PLC0415  # the same
+
+    options = Options.parse(symbols=symbols, markets=markets, max_concurrent=max_concurrent)
+    raise typer.Exit(repair_command(options, explained=explained, dry_run=dry_run, as_json=json))
+
+
+@app.command()
+def events(symbols: Symbols = None, markets: Markets = None, json: Json = False) -> None:
+    """Ask for splits and dividends of the stocks, as a Dagster run, and list them. Exits 0 done, 1 failed, 2 wrong usage."""
+    from backfill_assets.cli.events import events_command  # noqa: PLC0415  # `backfill --help` need not load Dagster
+    from backfill_assets.cli.selection import Options  # noqa: PLC0415  # the same
+
+    raise typer.Exit(events_command(Options.parse(symbols=symbols, markets=markets), as_json=json))
+
+
+@app.command()
+def report(
+    run: Annotated[str | None, typer.Option(metavar="ID", help="This run.")] = None,
+    last: Annotated[bool, typer.Option("--last", help="The last run of each market, as without options.")] = False,
+    since: Annotated[str | None, typer.Option(metavar="DAY", help="All runs since this day, UTC.")] = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Into this file, instead of standard output.")
+    ] = None,
+) -> None:
+    """Tell what runs did, as JSON: symbols, gaps, what became of them, totals."""
+    from backfill_assets.cli.report import report_command  # noqa: PLC0415  # `backfill --help` need not load drivers
+
+    if last and (run or since):
+        raise UsageMistake("--last, --run and --since exclude each other: give one of them.")
+    raise typer.Exit(report_command(run, since, output))
+
+
+@app.command()
 def up(
     port: Annotated[str, typer.Option(metavar="N", help="Where Dagit listens, on 127.0.0.1.")] = "3000",
     demo: Annotated[bool, typer.Option("--demo", help="Over the demo's data and the simulator.")] = False,
@@ -98,6 +206,23 @@ def demo() -> None:
     from backfill_assets.cli.demo import demo_command  # noqa: PLC0415  # `backfill --help` need not load Dagster
 
     raise typer.Exit(demo_command())
+
+
+@alerts.callback(invoke_without_command=True)
+def alerts_open(context: typer.Context, json: Json = False) -> None:
+    """List what is open where no other command of the group is named."""
+    from backfill_assets.cli.alerts import alerts_command  # noqa: PLC0415  # `backfill --help` need not load Dagster
+
+    if context.invoked_subcommand is None:
+        raise typer.Exit(alerts_command(as_json=json))
+
+
+@alerts.command("test")
+def alerts_test() -> None:
+    """Send a test message to every channel of ALERT_URLS. Exits 1 where one does not accept it."""
+    from backfill_assets.cli.alerts import alerts_test_command  # noqa: PLC0415  # loads apprise
+
+    raise typer.Exit(alerts_test_command())
 
 
 @db.command("url")
@@ -130,6 +255,16 @@ def db_upgrade() -> None:
     from backfill_assets.cli.db import upgrade_command  # noqa: PLC0415  # loads drivers
 
     upgrade_command()
+
+
+@db.command("purge")
+def db_purge(
+    older_than: Annotated[str, typer.Option(metavar="DAYS", help="What is older than so many days: 90d.")] = "90d",
+) -> None:
+    """Take old entries out of Dagster's event log; what Dagit shows of assets and checks stays."""
+    from backfill_assets.cli.db import purge_command  # noqa: PLC0415  # loads drivers
+
+    purge_command(older_than)
 
 
 def main(arguments: list[str] | None = None) -> None:

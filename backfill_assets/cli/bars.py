@@ -1,4 +1,4 @@
-"""The progress bar of a run: one line for the whole, one for each symbol being fetched.
+"""The progress bar of a run: one line for the whole, and where bars are fetched one for each symbol.
 
 What lives here: drawing. What does not: what is done. Where nobody watches (a pipe, a log file)
 each series is one plain line.
@@ -18,8 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from backfill_assets.adapters.store.bars import Written
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.request_plan import Request, cells
-from backfill_assets.domain.universe import Market
+from backfill_assets.domain.timeframes import Timeframe
+from backfill_assets.domain.universe import Market, Symbol
+from backfill_assets.pipelines.orders import Order
+from backfill_assets.pipelines.progress import FeatureProgress as FeatureListener
 from backfill_assets.pipelines.progress import Progress as Listener
+from backfill_assets.pipelines.progress import Silent
 from backfill_assets.resources import Watcher
 
 
@@ -29,17 +33,7 @@ class ProgressBars:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._drawn = console.is_terminal
-        self._bars = Progress(
-            TextColumn("{task.description}", justify="left"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("sessions"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not self._drawn,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._bars = _progress(console, "sessions")
         self._whole: TaskID | None = None
         self._tasks: dict[str, TaskID] = {}
         self._left: dict[str, int] = {}
@@ -83,23 +77,76 @@ class ProgressBars:
             self._bars.remove_task(self._tasks.pop(name))
 
 
+class FeatureBars:
+    """The same for a run over features: one line, a step for each series. A context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._drawn = console.is_terminal
+        self._bars = _progress(console, "series")
+        self._whole: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def planned(self, order: Order) -> None:
+        """A market's work begins."""
+        self._whole = self._bars.add_task(order.market.name, total=len(order.wanted) * len(order.timeframes))
+
+    def computed(self, symbol: Symbol, timeframe: Timeframe, rows: int) -> None:
+        """A series is up to date."""
+        if self._whole is not None:
+            self._bars.advance(self._whole)
+        if rows and not self._drawn:
+            self._console.print(f"{symbol} {timeframe}: {rows:,} rows", markup=False, soft_wrap=True)
+
+
+def _progress(console: Console, things: str) -> Progress:
+    """Nothing is drawn where nobody watches."""
+    return Progress(
+        TextColumn("{task.description}", justify="left"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(things),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
 class WatchedBy(Watcher):
-    """The resource that makes a run of this process tell a listener of ours."""
+    """The resource that makes a run of this process tell listeners of ours."""
 
     _listener: Listener = PrivateAttr()
+    _features: FeatureListener = PrivateAttr()
 
     @classmethod
-    def of(cls, listener: Listener) -> WatchedBy:
-        """A watcher for one listener."""
+    def of(cls, listener: Listener, features: FeatureListener) -> WatchedBy:
+        """A watcher for two listeners."""
         watcher = cls()
-        watcher._listener = listener
+        watcher._listener, watcher._features = listener, features
         return watcher
 
     def progress(self) -> Listener:
-        """The listener."""
+        """The listener to a run over bars."""
         return self._listener
 
+    def feature_progress(self) -> FeatureListener:
+        """The listener to a run over features."""
+        return self._features
 
-def watched(listener: Listener) -> dict[str, dg.ResourceDefinition]:
-    """Resource overrides for `build_definitions` by which `listener` is told."""
-    return {"watcher": dg.ResourceDefinition.hardcoded_resource(WatchedBy.of(listener))}
+
+def watched(
+    listener: Listener | None = None, *, features: FeatureListener | None = None
+) -> dict[str, dg.ResourceDefinition]:
+    """Resource overrides for `build_definitions` by which the listeners are told."""
+    watcher = WatchedBy.of(listener or Silent(), features or Silent())
+    return {"watcher": dg.ResourceDefinition.hardcoded_resource(watcher)}

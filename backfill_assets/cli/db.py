@@ -6,13 +6,18 @@ What lives here: what these commands say. What does not: the server, the migrati
 from __future__ import annotations
 
 import os
+import re
 import sys
+from datetime import UTC, datetime, timedelta
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.postgres import without_password
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store import schema
 from backfill_assets.domain.errors import UsageMistake
+from backfill_assets.event_purge import purge_events
+
+_AGE = re.compile(r"([1-9]\d{0,2}|[12]\d{3}|3[0-5]\d{2}|36[0-4]\d|3650)d")
 
 
 def url_command() -> None:
@@ -36,6 +41,19 @@ def upgrade_command() -> None:
     """Bring the tables up to date."""
     revision = schema.upgrade(database.locate(Settings.read(os.environ)))
     sys.stdout.write(f"The market tables are at revision {revision}.\n")
+
+
+def purge_command(older_than: str) -> None:
+    """Take old entries out of Dagster's event log."""
+    match = _AGE.fullmatch(older_than)
+    if match is None:
+        raise UsageMistake(f"--older-than {older_than!r} is not a number of days like 90d, from 1d to 3650d.")
+    days = int(match[1])
+    gone = purge_events(database.locate(Settings.read(os.environ)), datetime.now(UTC) - timedelta(days=days))
+    sys.stdout.write(
+        f"Gone are, older than {days} days: {gone.events:,} log entries of ended runs, {gone.materializations:,} "
+        f"materializations and {gone.checks:,} check results that newer ones repeat. What Dagit shows stays.\n"
+    )
 
 
 def _embedded_settings() -> Settings:

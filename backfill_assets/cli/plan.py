@@ -17,9 +17,10 @@ from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.cli.console import output_console
-from backfill_assets.cli.result import spelled
+from backfill_assets.cli.result import counted, spelled
 from backfill_assets.cli.selection import Options, orders
 from backfill_assets.domain.request_plan import Request, floor_seconds, pages_of
+from backfill_assets.pipelines.listings import expected
 from backfill_assets.pipelines.orders import plan, recorded
 
 
@@ -27,9 +28,16 @@ def plan_command(options: Options, *, as_json: bool) -> int:
     """Carry out `backfill plan`; the exit code."""
     now = datetime.now(UTC)
     settings = Settings.read(os.environ)
-    wanted = orders(options, settings.universe(now.date()), now)
+    wanted = orders(options, settings.universe(now.date()), now, settings.retries)
     with BarStore(database.ready(settings)) as store:
+        wanted = [expected(store, order) for order in wanted]
         plans = {order.market.name: plan(order, recorded(store, order)) for order in wanted}
+    show_plans(plans, settings, as_json=as_json)
+    return 0
+
+
+def show_plans(plans: Mapping[str, Sequence[Request]], settings: Settings, *, as_json: bool) -> None:
+    """Requests by market, and how long they take at the least, on standard output."""
     requests = sum(map(pages_of, plans.values()))
     floor = floor_seconds(requests, settings.requests_per_second)
     if as_json:
@@ -39,9 +47,8 @@ def plan_command(options: Options, *, as_json: bool) -> int:
     else:
         _show(plans)
         sys.stdout.write(
-            f"{requests} requests at {settings.requests_per_second:g} a second: {spelled(floor)} at the least.\n"
+            f"{counted(requests, 'request')} at {settings.requests_per_second:g} a second: {spelled(floor)} at the least.\n"
         )
-    return 0
 
 
 def _json(market: str, request: Request) -> dict[str, object]:

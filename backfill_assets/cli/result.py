@@ -5,23 +5,27 @@ What lives here: both forms of one result. What does not: getting it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
+from typing import Protocol
 
 from rich.console import Console
 from rich.table import Table
 
 from backfill_assets.adapters.store.bars import SeriesAnswers
-from backfill_assets.domain.answers import Answers, unanswered, without_bars
-from backfill_assets.domain.days import runs_of
+from backfill_assets.domain.answers import Answers, without_bars
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
-from backfill_assets.domain.universe import Symbol
+from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.launch import Outcome
-from backfill_assets.pipelines.orders import Order
+from backfill_assets.pipelines.orders import Order, gaps_of
 
 COMPLETE, FAILED, DAYS_MISSING = 0, 1, 3
 _SHOWN = 4
+SHOWN_CAUSES = 12
 
 
 @dataclass(slots=True)
@@ -32,23 +36,47 @@ class MarketResult:
     requests: int
     outcome: Outcome | None = None
     answers: SeriesAnswers = field(default_factory=dict)
+    gaps: list[Gap] = field(default_factory=list)
 
     def of(self, symbol: str, timeframe: str) -> Answers:
         """What stands recorded of a series."""
         return self.answers.get((symbol, timeframe), {})
 
+    def standing(self, order: Order, answers: SeriesAnswers) -> None:
+        """Note how things stand now, and what of the order is not whole."""
+        self.order, self.answers = order, answers
+        self.gaps = gaps_of(order, answers)
+
+
+class Ran(Protocol):
+    """What came of an order's run."""
+
+    @property
+    def order(self) -> Order:
+        """What was asked for."""
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """None: nothing had to run."""
+
+
+def tell_errors(results: Iterable[Ran]) -> None:
+    """One line for each run that failed, on standard error."""
+    for result in results:
+        if result.outcome and result.outcome.error:
+            sys.stderr.write(f"backfill: {result.order.market.name}: {result.outcome.error}\n")
+
+
+def worst(*codes: int) -> int:
+    """The exit code of several pieces of work: a failure counts most, then what is missing."""
+    return min(codes, key=(FAILED, DAYS_MISSING, COMPLETE).index)
+
 
 def exit_code(results: Sequence[MarketResult]) -> int:
-    """0 complete, 1 a run failed, 3 sessions are missing that were not confirmed empty."""
+    """0 complete, 1 a run failed, 3 sessions are missing for no reason that is known."""
     if any(r.outcome and not r.outcome.succeeded for r in results):
         return FAILED
-    still_open = any(
-        unanswered(sessions, r.of(symbol.name, timeframe.name))
-        for r in results
-        for symbol, sessions in r.order.wanted.items()
-        for timeframe in r.order.timeframes
-    )
-    return DAYS_MISSING if still_open else COMPLETE
+    return DAYS_MISSING if any(unexplained(r.gaps) for r in results) else COMPLETE
 
 
 def spelled(seconds: float) -> str:
@@ -65,8 +93,15 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
+def instant(at: datetime) -> str:
+    """An aware instant for a person: 2025-01-31 02:00:00 UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def show(console: Console, results: Sequence[MarketResult]) -> None:
-    """The completeness matrix (bars a symbol and timeframe, days complete of those expected), then what is missing."""
+    """The completeness matrix (bars a symbol and timeframe, days complete of those expected), then what is missing, and when
+    it is asked for again.
+    """
     shown = [t for t in TIMEFRAMES.values() if any(t in r.order.timeframes for r in results)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("symbol")
@@ -74,17 +109,18 @@ def show(console: Console, results: Sequence[MarketResult]) -> None:
     for timeframe in shown:
         table.add_column(timeframe.name, justify="right")
     for result in results:
+        still_open = {gap.symbol for gap in unexplained(result.gaps)}
         for symbol, sessions in result.order.wanted.items():
             series = [(t, result.of(symbol.name, t.name)) for t in shown if t in result.order.timeframes]
             complete = min((len(sessions) - len(without_bars(sessions, answers)) for _, answers in series), default=0)
-            still_open = any(unanswered(sessions, answers) for _, answers in series)
-            colour = "green" if complete == len(sessions) else "red" if still_open else "yellow"
+            colour = "red" if symbol.name in still_open else "green" if complete == len(sessions) else "yellow"
             bars = {t: f"{bars_of(t, sessions, answers):,}" for t, answers in series}
             days = f"[{colour}]{complete}/{len(sessions)}[/]"
             table.add_row(symbol.name, days, *(bars.get(t, "") for t in shown))
     console.print(table)
     for result in results:
         _show_missing(console, result)
+    _show_next_attempt(console, [gap for result in results for gap in unexplained(result.gaps)])
 
 
 def bars_of(timeframe: Timeframe, sessions: Iterable[date], answers: Answers) -> int:
@@ -93,22 +129,47 @@ def bars_of(timeframe: Timeframe, sessions: Iterable[date], answers: Answers) ->
     return len({a.first for a in found if a.bars}) if timeframe == WEEK_1 else sum(a.bars for a in found)
 
 
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Sessions that series miss for one reason; `series` by symbol name the timeframes."""
+
+    days: DayRange
+    sessions: int
+    reason: str
+    explained: bool
+    series: dict[str, list[str]]
+
+    @property
+    def told(self) -> str:
+        """Days and series for a person: 2024-03-06 (1 session) of AAPL 1m 5m, and no more than a few of these."""
+        series = ", ".join([" ".join([s, *t]) for s, t in list(self.series.items())[:_SHOWN]]) + _rest(len(self.series))
+        return f"{self.days} ({counted(self.sessions, 'session')}) of {series}"
+
+
+def causes(gaps: Iterable[Gap]) -> list[Cause]:
+    """Gaps as one cause for all series that miss the same sessions for the same reason."""
+    alike: dict[tuple[DayRange, int, str, bool], dict[str, list[str]]] = {}
+    for gap in gaps:
+        what = (gap.days, gap.sessions, gap.reason.value, gap.explained)
+        alike.setdefault(what, {}).setdefault(gap.symbol, []).append(gap.timeframe)
+    return [Cause(*what, series) for what, series in alike.items()]
+
+
 def _show_missing(console: Console, result: MarketResult) -> None:
-    """One line for all series that miss the same sessions."""
-    alike: dict[tuple[tuple[date, ...], int], dict[str, list[str]]] = {}
-    for symbol, sessions in result.order.wanted.items():
-        for timeframe in result.order.timeframes:
-            answers = result.of(symbol.name, timeframe.name)
-            gone = without_bars(sessions, answers)
-            settled = len(gone) - len(unanswered(sessions, answers))
-            if gone:
-                alike.setdefault((tuple(gone), settled), {}).setdefault(symbol.name, []).append(timeframe.name)
-    for (sessions_gone, settled), names in alike.items():
-        ranges = runs_of(sessions_gone, result.order.calendar.sessions)
-        told = ", ".join(map(str, ranges[:_SHOWN])) + _rest(len(ranges))
-        note = f" (confirmed empty: {settled})" if settled else ""
-        series = ", ".join([" ".join([s, *t]) for s, t in list(names.items())[:_SHOWN]]) + _rest(len(names))
-        console.print(f"[yellow]No bars for {counted(len(sessions_gone), 'session')}[/] of {series}: {told}{note}")
+    found = causes(result.gaps)
+    for cause in found[:SHOWN_CAUSES]:
+        colour = "yellow" if cause.explained else "red"
+        console.print(f"[{colour}]{cause.reason}[/]: {cause.told}")
+    if len(found) > SHOWN_CAUSES:
+        console.print(f"… and {len(found) - SHOWN_CAUSES} more: see `backfill gaps`.")
+
+
+def _show_next_attempt(console: Console, still_open: Sequence[Gap]) -> None:
+    if not still_open:
+        return
+    at = min((gap.next_attempt_at for gap in still_open if gap.next_attempt_at), default=None)
+    told = f"The next attempt is due at {instant(at)}" if at else "No further attempt falls due"
+    console.print(f"{told}; `backfill repair` asks at once.")
 
 
 def _rest(count: int) -> str:
@@ -120,16 +181,7 @@ def as_json(results: Sequence[MarketResult]) -> dict[str, object]:
     return {
         "exit_code": exit_code(results),
         "planned_requests": sum(r.requests for r in results),
-        "runs": [
-            {
-                "market": r.order.market.name,
-                "run_id": r.outcome.run_id,
-                "succeeded": r.outcome.succeeded,
-                "error": r.outcome.error,
-            }
-            for r in results
-            if r.outcome
-        ],
+        "runs": [run_json(r.order.market, r.outcome) for r in results if r.outcome],
         "series": [
             _series_json(r, symbol, timeframe, sessions)
             for r in results
@@ -139,11 +191,23 @@ def as_json(results: Sequence[MarketResult]) -> dict[str, object]:
     }
 
 
+def run_json(market: Market, outcome: Outcome) -> dict[str, object]:
+    """A run of a market for a program."""
+    return {
+        "market": market.name,
+        "run_id": outcome.run_id,
+        "succeeded": outcome.succeeded,
+        "error": outcome.error,
+    }
+
+
 def _series_json(
     result: MarketResult, symbol: Symbol, timeframe: Timeframe, sessions: Sequence[date]
 ) -> dict[str, object]:
     answers = result.of(symbol.name, timeframe.name)
     missing = without_bars(sessions, answers)
+    gaps = [g for g in result.gaps if (g.symbol, g.timeframe) == (symbol.name, timeframe.name)]
+    explained = [g.days for g in gaps if g.explained]
     return {
         "market": result.order.market.name,
         "symbol": symbol.name,
@@ -152,5 +216,5 @@ def _series_json(
         "complete_sessions": len(sessions) - len(missing),
         "bars": bars_of(timeframe, sessions, answers),
         "missing": [s.isoformat() for s in missing],
-        "confirmed_empty": [s.isoformat() for s in missing if s in answers and answers[s].settled],
+        "explained": [s.isoformat() for s in missing if any(s in days for days in explained)],
     }

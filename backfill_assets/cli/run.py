@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
@@ -18,41 +18,92 @@ from rich.console import Console
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
+from backfill_assets.cli import feature_result
 from backfill_assets.cli import result as results_of
 from backfill_assets.cli.bars import ProgressBars, watched
 from backfill_assets.cli.console import output_console, progress_console
-from backfill_assets.cli.result import MarketResult, counted, exit_code, show, spelled
+from backfill_assets.cli.features import AT_ONCE, compute, tell
+from backfill_assets.cli.result import MarketResult, counted, exit_code, show, spelled, tell_errors, worst
 from backfill_assets.cli.selection import Options, orders
 from backfill_assets.domain.errors import KeyRefused
 from backfill_assets.domain.request_plan import floor_seconds, pages_of
 from backfill_assets.domain.universe import Universe
-from backfill_assets.launch import all_shown, carry_out, end_dead_runs, open_instance, require_project
+from backfill_assets.launch import all_shown, carry_out, open_instance, require_project
+from backfill_assets.pipelines.listings import expected
 from backfill_assets.pipelines.orders import Order, plan, recorded, underived
 from backfill_assets.pipelines.progress import Silent
+from backfill_assets.run_processes import end_dead_runs
 from backfill_assets.wiring import build_definitions
 
 
-def run_command(options: Options, *, as_json: bool = False) -> int:
-    """Carry out `backfill run`; the exit code."""
+def run_command(options: Options, *, features: bool = False, as_json: bool = False) -> int:
+    """Carry out `backfill run`; the exit code. `features`: those of the same range afterwards, if the run went through."""
     now = datetime.now(UTC)
     settings = Settings.read(os.environ)
     require_project(settings)
     universe = settings.universe(now.date())
-    wanted = orders(options, universe, now)
+    wanted = orders(options, universe, now, settings.retries)
+    results = _ran(
+        settings,
+        universe,
+        lambda store: [expected(store, order) for order in wanted],
+        max_concurrent=options.max_concurrent,
+        quiet=as_json,
+    )
+    if not features or _ended_early(results):
+        _tell(results, as_json=as_json)
+        return exit_code(results)
+    if not as_json:
+        _tell(results)
+    computed = compute(settings, universe, wanted, AT_ONCE, quiet=as_json)
+    code = worst(exit_code(results), feature_result.exit_code(computed))
+    if as_json:
+        both = results_of.as_json(results) | {"exit_code": code, "features": feature_result.as_json(computed)}
+        sys.stdout.write(json.dumps(both, indent=2) + "\n")
+        tell_errors(results)
+        tell_errors(computed)
+    else:
+        sys.stdout.write("\n")
+        tell(computed)
+    return code
+
+
+def run_orders(
+    settings: Settings,
+    universe: Universe,
+    wanted: Callable[[BarStore], Sequence[Order]],
+    *,
+    max_concurrent: int,
+    as_json: bool,
+) -> int:
+    """Carry out one order a market, and say how things then stand; the exit code. The project's folder was looked at."""
+    results = _ran(settings, universe, wanted, max_concurrent=max_concurrent, quiet=as_json)
+    _tell(results, as_json=as_json)
+    return exit_code(results)
+
+
+def _ran(
+    settings: Settings,
+    universe: Universe,
+    wanted: Callable[[BarStore], Sequence[Order]],
+    *,
+    max_concurrent: int,
+    quiet: bool,
+) -> list[MarketResult]:
     with ExitStack() as stack:
-        console = Console(quiet=True) if as_json else stack.enter_context(progress_console())
+        console = Console(quiet=True) if quiet else stack.enter_context(progress_console())
         for warning in universe.warnings():
             console.print(f"[yellow]{warning}[/]")
         store = stack.enter_context(BarStore(database.ready(settings)))
         instance = stack.enter_context(open_instance(settings))
         end_dead_runs(instance)
-        results = [_planned(store, order) for order in wanted]
+        results = [_planned(store, order) for order in wanted(store)]
         _announce(console, settings, results)
-        _carry_out(stack, console, settings, universe, instance, results, options.max_concurrent)
+        _carry_out(stack, console, settings, universe, instance, results, max_concurrent)
         for result in results:
-            result.answers = recorded(store, result.order)
-    _tell(results, as_json=as_json)
-    return exit_code(results)
+            order = expected(store, result.order)  # the run may have looked up listings
+            result.standing(order, recorded(store, order))
+    return results
 
 
 def _planned(store: BarStore, order: Order) -> MarketResult:
@@ -63,7 +114,10 @@ def _planned(store: BarStore, order: Order) -> MarketResult:
 def _announce(console: Console, settings: Settings, results: Sequence[MarketResult]) -> None:
     for result in results:
         order, days = result.order, result.order.days
-        sessions = len(next(iter(order.wanted.values()), ()))
+        if not order.wanted:  # a repair, with nothing to repair
+            console.print(f"{order.market.name}: nothing to ask for")
+            continue
+        sessions = max(map(len, order.wanted.values()), default=0)
         span = f"{days} ({counted(sessions, 'session')})" if days else "no finished session in this range"
         frames = ", ".join(t.name for t in order.timeframes)
         symbols, asked = counted(len(order.wanted), "symbol"), counted(result.requests, "request")
@@ -106,11 +160,15 @@ def _has_more_to_do(instance: dg.DagsterInstance, result: MarketResult) -> bool:
     return bool(underived(order, answers)) or not all_shown(instance, order, answers)
 
 
-def _tell(results: Sequence[MarketResult], *, as_json: bool) -> None:
+def _tell(results: Sequence[MarketResult], *, as_json: bool = False) -> None:
     if as_json:
         sys.stdout.write(json.dumps(results_of.as_json(results), indent=2) + "\n")
-    elif not any(r.outcome and r.outcome.ended_early for r in results):
+    elif not any(r.order.wanted for r in results):
+        sys.stdout.write("Nothing is missing without an explanation.\n")
+    elif not _ended_early(results):
         show(output_console(), results)
-    for result in results:
-        if result.outcome and result.outcome.error:
-            sys.stderr.write(f"backfill: {result.order.market.name}: {result.outcome.error}\n")
+    tell_errors(results)
+
+
+def _ended_early(results: Sequence[MarketResult]) -> bool:
+    return any(r.outcome and r.outcome.ended_early for r in results)

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
+from backfill_assets.domain.retries import USUAL, Retries
 from backfill_assets.domain.sessions import HOURS
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Market, Universe
@@ -46,7 +47,7 @@ class Options:
         max_concurrent: str = "3",
     ) -> Options:
         """From what was typed. Raises UsageMistake."""
-        first, last = _day("--start", start), _day("--end", end)
+        first, last = day("--start", start), day("--end", end)
         if days is not None and first is not None:
             raise UsageMistake("--days and --start exclude each other: give one of them.")
         if first and last and last < first:
@@ -62,7 +63,7 @@ class Options:
         )
 
 
-def orders(options: Options, universe: Universe, now: datetime) -> list[Order]:
+def orders(options: Options, universe: Universe, now: datetime, retries: Retries = USUAL) -> list[Order]:
     """One order a market that is meant, over its finished sessions; orders may have no sessions.
 
     Raises UsageMistake where a name is not in the universe or the days lie in the future.
@@ -80,14 +81,14 @@ def orders(options: Options, universe: Universe, now: datetime) -> list[Order]:
             raise UsageMistake(f"Timeframe {name} is left out of {', '.join(m.name for m in chosen)} in the universe.")
     if options.start and all(options.start > _today(m, now) for m in chosen):
         raise UsageMistake(f"--start {options.start} lies in the future.")
-    return [o for o in (_order(market, options, now) for market in chosen) if o.timeframes]
+    return [o for o in (_order(market, options, now, retries) for market in chosen) if o.timeframes]
 
 
 def _today(market: Market, now: datetime) -> date:
     return now.astimezone(HOURS[market.kind].zone).date()
 
 
-def _order(market: Market, options: Options, now: datetime) -> Order:
+def _order(market: Market, options: Options, now: datetime, retries: Retries) -> Order:
     trading = market_calendar(market, now.date())
     newest, today = trading.last_finished(now), _today(market, now)
     end = min(options.end or today, newest or today)
@@ -99,7 +100,7 @@ def _order(market: Market, options: Options, now: datetime) -> Order:
         sessions = trading.within(DayRange(max(start, market.start), end))
     symbols = [s for s in market.symbols if not options.symbols or s.name in options.symbols]
     timeframes = tuple(t for t in market.timeframes if not options.timeframes or t.name in options.timeframes)
-    return Order(market, trading, dict.fromkeys(symbols, sessions), timeframes, newest)
+    return Order(market, trading, dict.fromkeys(symbols, sessions), timeframes, now, retries=retries)
 
 
 def _check_all(what: str, names: Iterable[str], known: list[str], place: str) -> None:
@@ -123,7 +124,8 @@ def _names(option: str, text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _day(option: str, text: str | None) -> date | None:
+def day(option: str, text: str | None) -> date | None:
+    """A day as it was typed; None where nothing was. Raises UsageMistake that names the option."""
     if text is None:
         return None
     try:

@@ -17,7 +17,8 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.profile import demo_profile
 from backfill_assets.cli.services import Services
 from backfill_assets.domain.errors import UsageMistake
-from backfill_assets.launch import end_dead_runs, open_instance, require_project
+from backfill_assets.launch import open_instance, require_project
+from backfill_assets.run_processes import end_dead_runs
 
 _HIGHEST_PORT = 65_535
 

@@ -1,14 +1,14 @@
 """What the vendor has answered, session by session, and what is therefore still missing.
 
-What lives here: the value objects of an answer, cutting pages into whole sessions, and when an empty session is settled.
-What does not: asking, storing.
+What lives here: the value objects of an answer, and cutting pages into whole sessions. What does not: asking, storing,
+when to ask again (`retries`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -17,40 +17,46 @@ from backfill_assets.domain.bars import Bars, clip, in_order
 from backfill_assets.domain.days import ONE_DAY
 from backfill_assets.domain.sessions import SessionBars, count_by_session, day_starts, session_rows
 
-EMPTY_ANSWERS_THAT_SETTLE = 3
-"""So often must a finished session be answered with no bars until it is not asked for again. Days appear late at the
-vendor, so once is too few; halts, and days before a listing, stay empty for ever, so it must end."""
-
-EMPTY_ANSWERS_APART = timedelta(hours=1)
-"""An empty answer counts only so long after the last one that did: three in one outage say no more than one."""
-
 
 @dataclass(frozen=True, slots=True)
 class SessionAnswer:
-    """What stands recorded of one finished session of one series: its bars, or how often it was answered with none."""
+    """What stands recorded of one finished session of one series that was asked for.
+
+    bars         how many are stored; 0 where none were answered
+    first, last  start of the first and the last bar, UTC; None where there are none
+    answers      how often the vendor gave this same number of bars, at growing intervals; 0 where it never answered
+    failures     how often it could not be asked successfully since
+    refused      whether the vendor's plan does not include it
+    partial      whether its bars are far fewer than the symbol has in other sessions
+    asked_at     the last attempt that counts, UTC
+    """
 
     session: date
     bars: int
     first: datetime | None
     last: datetime | None
-    empty_answers: int
+    answers: int
+    failures: int
+    refused: bool
+    partial: bool
+    asked_at: datetime
 
     @property
-    def settled(self) -> bool:
-        """Whether there is nothing left to ask: it has bars, or was empty often enough."""
-        return self.bars > 0 or self.empty_answers >= EMPTY_ANSWERS_THAT_SETTLE
+    def whole(self) -> bool:
+        """Whether there is nothing left to wish for."""
+        return self.bars > 0 and not self.partial
+
+    @property
+    def attempts(self) -> int:
+        """How often it was asked for, as far as it counts."""
+        return self.answers + self.failures
 
 
 type Answers = Mapping[date, SessionAnswer]
 
 
-def unanswered(sessions: Iterable[date], answers: Answers) -> list[date]:
-    """The sessions to ask for: never answered, or empty and not settled. Ascending if `sessions` is."""
-    return [s for s in sessions if s not in answers or not answers[s].settled]
-
-
 def without_bars(sessions: Iterable[date], answers: Answers) -> list[date]:
-    """The sessions that no bars are stored for, settled or not."""
+    """The sessions that no bars are stored for. Ascending if `sessions` is."""
     return [s for s in sessions if s not in answers or answers[s].bars == 0]
 
 

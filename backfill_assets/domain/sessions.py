@@ -1,4 +1,4 @@
-"""Which days a market trades, when a day has finished, and which instants belong to it.
+"""Which days a market trades, for how long, when a day has finished, and which instants belong to it.
 
 What lives here: the calendars of the two kinds of market, by exchange_calendars. What does not: partitions, the clock
 (every function that needs the present takes it), and what was stored.
@@ -38,6 +38,7 @@ class Hours:
     closes: time | None  # None: at the end of the day
     settling: timedelta  # what the vendor needs after the close until the last bars are there
     minutes: int  # the most minute bars that one session can have
+    weekends: bool  # whether Saturdays and Sundays may be sessions
 
     def finished_at(self, session: date) -> datetime:
         """The instant, UTC, from which the session's bars are final enough to be recorded as complete."""
@@ -51,12 +52,12 @@ class Hours:
 HOURS: dict[Kind, Hours] = {
     # Polygon's knowledge base: intraday stock bars cover 04:00 to 20:00 New York. Half days are held to the same hour:
     # late prints arrive there too. A quarter of an hour is the delay of the delayed plans.
-    Kind.STOCKS: Hours(ZoneInfo("America/New_York"), time(4), time(20), timedelta(minutes=15), 16 * 60),
+    Kind.STOCKS: Hours(ZoneInfo("America/New_York"), time(4), time(20), timedelta(minutes=15), 16 * 60, weekends=False),
     # Polygon's documentation: crypto days are UTC days, around the clock.
-    Kind.CRYPTO: Hours(ZoneInfo("UTC"), time(0), None, timedelta(0), 24 * 60),
+    Kind.CRYPTO: Hours(ZoneInfo("UTC"), time(0), None, timedelta(0), 24 * 60, weekends=True),
 }
 
-_EXCHANGE = {Kind.STOCKS: "XNYS", Kind.CRYPTO: "24/7"}
+_EXCHANGE = "XNYS"  # the New York Stock Exchange, as exchange_calendars calls it (ISO 10383)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +68,10 @@ class Calendar:
     span: DayRange
     sessions: tuple[date, ...] = field(repr=False)
     """Every trading day of the span, ascending."""
+    half_days: tuple[date, ...] = field(repr=False)
+    """The sessions on which the exchange planned to close early, ascending."""
+    minutes: tuple[int, ...] = field(repr=False)
+    """The minutes of regular trading of each session, in the order of `sessions`."""
 
     @property
     def hours(self) -> Hours:
@@ -74,17 +79,31 @@ class Calendar:
         return HOURS[self.kind]
 
     def __contains__(self, day: date) -> bool:
+        return self._at(day) is not None
+
+    def _at(self, day: date) -> int | None:
         i = bisect_left(self.sessions, day)
-        return i < len(self.sessions) and self.sessions[i] == day
+        return i if i < len(self.sessions) and self.sessions[i] == day else None
 
     def within(self, days: DayRange) -> tuple[date, ...]:
         """The sessions among the days, ascending."""
         return self.sessions[bisect_left(self.sessions, days.start) : bisect_right(self.sessions, days.end)]
 
-    def closed_weekdays(self) -> tuple[date, ...]:
-        """Mondays to Fridays of the span on which the market is shut: holidays and ad-hoc closures."""
+    def regular_minutes(self, session: date) -> int:
+        """How many minutes the exchange's regular trading was planned to have: 390 for stocks, 210 where they close at
+        13:00; 1440 for crypto. Bars outside it (04:00 to 20:00 New York, half days too) are not counted.
+
+        KeyError where the day is no session.
+        """
+        i = self._at(session)
+        if i is None:
+            raise KeyError(session)
+        return self.minutes[i]
+
+    def closed_days(self) -> tuple[date, ...]:
+        """Days of the span on which the market is shut, ascending, but for weekends where they never trade."""
         trading = set(self.sessions)
-        return tuple(d for d in self.span if d.weekday() < 5 and d not in trading)
+        return tuple(d for d in self.span if (self.hours.weekends or d.weekday() < 5) and d not in trading)
 
     def last_finished(self, now: datetime) -> date | None:
         """The newest session that has finished at `now` (aware), or None where none has."""
@@ -101,17 +120,21 @@ def horizon(today: date) -> date:
 
 
 @lru_cache(maxsize=32)
-def calendar(kind: Kind, span: DayRange) -> Calendar:
+def calendar(kind: Kind, span: DayRange, closures: frozenset[date] = frozenset()) -> Calendar:
     """The calendar of a kind of market over a span of days.
 
-    Stocks follow the New York Stock Exchange as exchange_calendars knows it (holidays, ad-hoc closures); crypto trades
-    every day. Days that the library's release does not know yet are no sessions.
+    Stocks follow the New York Stock Exchange as exchange_calendars knows it (holidays, early closes, ad-hoc closures); crypto
+    trades every day. `closures` are further closed days, which the library's release may not know yet; those that it knows,
+    and those outside the span, change nothing.
     """
     if kind is Kind.CRYPTO:
-        return Calendar(kind, span, tuple(span))
-    known = exchange_calendars.get_calendar(_EXCHANGE[kind], start=str(span.start), end=str(span.end + 7 * ONE_DAY))
-    days = tuple(d for d in (s.date() for s in known.sessions) if d in span)
-    return Calendar(kind, span, days)
+        days = tuple(d for d in span if d not in closures)
+        return Calendar(kind, span, days, (), (HOURS[kind].minutes,) * len(days))
+    known = exchange_calendars.get_calendar(_EXCHANGE, start=str(span.start), end=str(span.end + 7 * ONE_DAY))
+    open_for = (known.closes - known.opens).dt.total_seconds() // 60
+    minutes = {s.date(): int(m) for s, m in open_for.items() if s.date() in span and s.date() not in closures}
+    half_days = tuple(d for d in (s.date() for s in known.early_closes) if d in minutes)
+    return Calendar(kind, span, tuple(minutes), half_days, tuple(minutes.values()))
 
 
 def day_starts(sessions: Sequence[date], zone: ZoneInfo) -> Int:

@@ -36,6 +36,8 @@ class Market:
     start: date
     symbols: tuple[Symbol, ...]
     timeframes: tuple[Timeframe, ...]
+    closures: tuple[date, ...] = ()
+    """Days on which it does not trade, ascending, beside those that its kind's calendar knows."""
 
     def symbol(self, name: str) -> Symbol:
         """The symbol of that name; KeyError where the market has none."""

@@ -19,11 +19,11 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from backfill_assets.domain.errors import UniverseMistake
-from backfill_assets.domain.sessions import Kind
+from backfill_assets.domain.sessions import HOURS, Kind
 from backfill_assets.domain.timeframes import TIMEFRAMES, Timeframe
 from backfill_assets.domain.universe import Market, Symbol, Universe, default_ticker
 
-_MARKET_KEYS = ("kind", "start", "symbols", "timeframes")
+_MARKET_KEYS = ("kind", "start", "symbols", "timeframes", "extra_closures")
 _SYMBOL_KEYS = ("symbol", "ticker")
 # Letters, digits and the marks of share classes (BRK.B, BF-B); a partition key is split at "|", lists at ",",
 # and Dagster takes "..." for a range.
@@ -86,7 +86,10 @@ class _Reader:
             if key not in fields:
                 self.fail(node, f"market {name.value} has no `{key}`.")
         symbols = tuple(self.symbol(n, kind, name.value, seen) for n in self.items(fields["symbols"], "symbols"))
-        return Market(name.value, kind, self.day(fields["start"]), symbols, self.timeframes(fields.get("timeframes")))
+        start = self.start(fields["start"])
+        timeframes = self.timeframes(fields.get("timeframes"))
+        closures = self.closures(fields.get("extra_closures"), kind, start)
+        return Market(name.value, kind, start, symbols, timeframes, closures)
 
     def kind(self, name: ScalarNode, node: Node | None) -> Kind:
         kinds = ", ".join(Kind)
@@ -141,18 +144,37 @@ class _Reader:
                 self.fail(item, f"timeframe {item.value} is made from {source}: add {source}.")
         return tuple(t for t in TIMEFRAMES.values() if t.name in names)
 
-    def day(self, node: Node) -> date:
-        text = self.scalar(node, "start")
+    def start(self, node: Node) -> date:
+        day = self.day(node, "start")
+        if day < _EARLIEST:
+            self.fail(node, f"start {day} lies before {_EARLIEST}.")
+        if day > self.today:
+            self.fail(node, f"start {day} lies in the future.")
+        return day
+
+    def closures(self, node: Node | None, kind: Kind, start: date) -> tuple[date, ...]:
+        if node is None:
+            return ()
+        days: set[date] = set()
+        for item in self.items(node, "extra_closures", "[2025-01-09]"):
+            day = self.day(item, "extra closure")
+            if day < start:
+                self.fail(item, f"extra closure {day} lies before the market's start {start}.")
+            if day.weekday() > 4 and not HOURS[kind].weekends:
+                self.fail(item, f"extra closure {day} is a {day:%A}, on which {kind} do not trade anyway.")
+            if day in days:
+                self.fail(item, f"extra closure {day} stands twice.")
+            days.add(day)
+        return tuple(sorted(days))
+
+    def day(self, node: Node, what: str) -> date:
+        text = self.scalar(node, what)
         try:
             day = date.fromisoformat(text)
         except ValueError:
             day = None
         if day is None or day.isoformat() != text:  # weeks and other spellings of ISO 8601 are no dates here
-            self.fail(node, f"start {text!r} is not a date like 2024-01-02.")
-        if day < _EARLIEST:
-            self.fail(node, f"start {text} lies before {_EARLIEST}.")
-        if day > self.today:
-            self.fail(node, f"start {text} lies in the future.")
+            self.fail(node, f"{what} {text!r} is not a date like 2024-01-02.")
         return day
 
     def mapping(self, node: Node, what: str, allowed: tuple[str, ...]) -> dict[str, Node]:
@@ -177,9 +199,9 @@ class _Reader:
             seen.add(key.value)
             yield key, value
 
-    def items(self, node: Node, what: str) -> list[Node]:
+    def items(self, node: Node, what: str, like: str = "[A, B]") -> list[Node]:
         if not isinstance(node, SequenceNode):
-            self.fail(node, f"`{what}` is not a list like [A, B].")
+            self.fail(node, f"`{what}` is not a list like {like}.")
         if not node.value:
             self.fail(node, f"`{what}` is empty.")
         return list(node.value)

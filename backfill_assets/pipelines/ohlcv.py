@@ -7,15 +7,15 @@ made (the domain), how rows are written (the store).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from typing import Literal, Protocol
 
 from backfill_assets.adapters.polygon import GroupedDay, Page
-from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers, Written
-from backfill_assets.domain.answers import Answers, PageCutter, WholeSessions, unanswered, without_bars
+from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers, Terms, Written
+from backfill_assets.domain.answers import Answers, PageCutter, WholeSessions, without_bars
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorError
 from backfill_assets.domain.request_plan import GroupedRequest, RangeRequest, Request
@@ -24,9 +24,6 @@ from backfill_assets.domain.timeframes import Timeframe, made_from, sources
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.pipelines.orders import Order, plan, recorded, underived
 from backfill_assets.pipelines.progress import Progress, Silent
-
-SOURCE = "polygon"
-"""What the column `source` says of bars that the vendor gave."""
 
 
 class Vendor(Protocol):
@@ -48,6 +45,8 @@ class Series:
     wanted: tuple[date, ...]
     answers: Answers
     written: Written = field(default_factory=Written)
+    before: Answers = field(default_factory=dict)
+    """What stood recorded before the work."""
     dropped: int = 0
     error: VendorError | None = None
 
@@ -56,33 +55,43 @@ class Series:
         """Wanted sessions that have no bars."""
         return without_bars(self.wanted, self.answers)
 
-    @property
-    def open(self) -> list[date]:
-        """Missing sessions that are not settled as empty."""
-        return unanswered(self.wanted, self.answers)
+
+def _terms(order: Order, symbol: Symbol, timeframe: Timeframe, sessions: Sequence[date], asked_at: datetime) -> Terms:
+    return Terms(
+        zone=order.calendar.hours.zone,
+        asked_at=asked_at,
+        derived=made_from(timeframe, order.market.timeframes),
+        finished=order.finished(symbol, sessions),
+        first_pause=order.retries.first_pause,
+    )
 
 
 def _derive_what_lacks(store: BarStore, order: Order, answers: SeriesAnswers) -> None:
-    zone = order.calendar.hours.zone
     for symbol, source, sessions in underived(order, answers):
-        derived = made_from(source, order.timeframes)
-        store.derive(symbol.name, source, sessions, zone, derived, order.finished(sessions))
+        store.derive(symbol.name, source, sessions, _terms(order, symbol, source, sessions, order.now))
 
 
 async def fill(
-    order: Order, store: BarStore, vendor: Vendor, *, at_once: int = 3, progress: Progress | None = None
+    order: Order,
+    store: BarStore,
+    vendor: Vendor,
+    *,
+    clock: Callable[[], datetime],
+    at_once: int = 3,
+    progress: Progress | None = None,
 ) -> list[Series]:
     """Fetch what the order still needs, `at_once` symbols at a time, and say how each series then stands.
 
-    A series that fails is told of in its `error`; the others go on. A refused key, a database that stays away, or a missing
-    entitlement before anything was answered ends everything at once and is raised.
+    A series that fails is told of in its `error`, its sessions count as tried; the others go on. Sessions before the
+    reach of the vendor's plan are noted as refused, and are no failure. A refused key, a database that stays away, or a
+    plan that has never given anything of the symbols ends everything at once and is raised. `clock` tells the present, aware.
     """
     watcher = progress or Silent()
     answers = await asyncio.to_thread(recorded, store, order)
     await asyncio.to_thread(_derive_what_lacks, store, order, answers)
     requests = plan(order, answers)
     watcher.planned(order.market, requests)
-    work = _Work(order, store, vendor, watcher)
+    work = _Work(order, store, vendor, clock, watcher)
     gate = asyncio.Semaphore(at_once)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -90,21 +99,22 @@ async def fill(
                 tasks.create_task(work.through(gate, group))
     except BaseExceptionGroup as group_of_errors:
         raise _first(group_of_errors) from None
-    return work.series(await asyncio.to_thread(recorded, store, order))
+    return work.series(answers, await asyncio.to_thread(recorded, store, order))
 
 
 class SeriesFailed(VendorError):
     """Some series failed after all retries; the others are whole, and what was answered is stored."""
 
 
-def raise_failures(series: Sequence[Series]) -> None:
-    """Raise SeriesFailed, naming the first five, where series have an error."""
+def failure_of(series: Sequence[Series]) -> SeriesFailed | None:
+    """What to raise where series have an error, naming the first five; None where none has."""
     asked = [s for s in series if s.timeframe.source == s.timeframe]
     failed = [s for s in asked if s.error]
-    if failed:
-        told = "; ".join(f"{s.symbol} {s.timeframe}: {s.error}" for s in failed[:5])
-        more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-        raise SeriesFailed(f"{len(failed)} of {len(asked)} series could not be fetched whole: {told}{more}")
+    if not failed:
+        return None
+    told = "; ".join(f"{s.symbol} {s.timeframe}: {s.error}" for s in failed[:5])
+    more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
+    return SeriesFailed(f"{len(failed)} of {len(asked)} series could not be fetched whole: {told}{more}")
 
 
 def _together(requests: Sequence[Request]) -> list[list[Request]]:
@@ -127,21 +137,23 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 class _Work:
     """One order being worked on."""
 
-    def __init__(self, order: Order, store: BarStore, vendor: Vendor, progress: Progress) -> None:
+    def __init__(
+        self, order: Order, store: BarStore, vendor: Vendor, clock: Callable[[], datetime], progress: Progress
+    ) -> None:
         self._order = order
         self._store = store
         self._vendor = vendor
+        self._clock = clock
         self._progress = progress
-        self._answered = False
         self._series = {
             (symbol.name, timeframe.name): Series(symbol, timeframe, sessions, {})
             for symbol, sessions in order.wanted.items()
             for timeframe in (*sources(order.timeframes), *order.timeframes)
         }
 
-    def series(self, answers: SeriesAnswers) -> list[Series]:
+    def series(self, before: SeriesAnswers, answers: SeriesAnswers) -> list[Series]:
         for key, series in self._series.items():
-            series.answers = answers.get(key, {})
+            series.before, series.answers = before.get(key, {}), answers.get(key, {})
             source = self._series[series.symbol.name, series.timeframe.source.name]
             series.error = source.error
         return list(self._series.values())
@@ -150,33 +162,60 @@ class _Work:
         """One request after the other; the failure of one is noted in its series."""
         async with gate:
             for request in requests:
-                error: VendorError | None = None
-                try:
-                    if isinstance(request, GroupedRequest):
-                        await self._grouped(request)
-                    else:
-                        await self._range(request)
-                except KeyRefused:
-                    raise
-                except VendorError as failure:
-                    if isinstance(failure, NotEntitled) and not self._answered:
-                        raise  # whatever else is asked for would be refused too
-                    error = failure
-                    for symbol in request.symbols:
-                        self._of(symbol, request).error = failure
+                error = await self._tried(request)
+                for symbol in request.symbols if error else ():
+                    self._of(symbol, request).error = error
                 self._progress.ended(request, error)
 
-    async def _range(self, request: RangeRequest) -> None:
+    async def _tried(self, request: Request) -> VendorError | None:
+        """Carry a request out, and note what of it failed; the error that its series has to tell of."""
+        left = {symbol: set(request.sessions) for symbol in request.symbols}
+        try:
+            if isinstance(request, GroupedRequest):
+                await self._grouped(request, left)
+            else:
+                await self._range(request, left)
+        except KeyRefused:
+            raise
+        except NotEntitled as refusal:
+            return await self._refused(request, refusal, left)
+        except VendorError as failure:
+            await self._note_failures(request, left, refused=False)
+            return failure
+        return None
+
+    async def _refused(
+        self, request: Request, refusal: NotEntitled, left: Mapping[Symbol, set[date]]
+    ) -> VendorError | None:
+        """What a refusal means: the plan ends before today, does not reach back so far, or does not have the symbol."""
+        newest = request.end == self._order.newest
+        if newest and isinstance(request, RangeRequest) and len(request.sessions) > 1:
+            # Some plans refuse the day that is not over everywhere: what is before it may be given.
+            error = await self._tried(replace(request, sessions=request.sessions[:-1]))
+            await self._note_failures(request, {symbol: {request.end} for symbol in left}, refused=False)
+            return error
+        if not await asyncio.to_thread(self._store.any_filled, [s.name for s in self._order.wanted]):
+            raise refusal  # whatever else is asked for would be refused too
+        await self._note_failures(request, left, refused=not newest)
+        if newest:
+            return None
+        given = await asyncio.to_thread(
+            self._store.any_filled, [s.name for s in request.symbols], request.timeframe.name
+        )
+        return None if given else refusal
+
+    async def _range(self, request: RangeRequest, left: Mapping[Symbol, set[date]]) -> None:
         cutter = PageCutter(request.sessions, self._order.calendar.hours.zone)
         pages = self._vendor.pages(request.symbol.ticker, request.timeframe, request.start, request.end)
         async with aclosing(pages):  # type: ignore[type-var]  # an async generator, told as the iterator it is used as
             async for page in pages:
                 answer = cutter.feed(page.bars, more=page.more)
                 written = await self._store_answer(request.symbol, request, answer)
+                left[request.symbol].difference_update(answer.sessions)
                 self._of(request.symbol, request).dropped = cutter.dropped
                 self._progress.answered(request, len(answer.sessions), written)
 
-    async def _grouped(self, request: GroupedRequest) -> None:
+    async def _grouped(self, request: GroupedRequest, left: Mapping[Symbol, set[date]]) -> None:
         zone = self._order.calendar.hours.zone
         day = await self._vendor.grouped_daily(self._order.market.kind.value, request.session)
         row_of = {ticker: row for row, ticker in enumerate(day.tickers)}
@@ -187,23 +226,22 @@ class _Work:
             bars = replace(bars, timestamp=day_starts([request.session] * len(bars), zone))
             answer = PageCutter(request.sessions, zone).feed(bars, more=False)
             written = await self._store_answer(symbol, request, answer)
+            left[symbol].clear()
             self._progress.answered(request, 1, written)
 
     async def _store_answer(self, symbol: Symbol, request: Request, answer: WholeSessions) -> Written:
-        zone, derived = self._order.calendar.hours.zone, made_from(request.timeframe, self._order.market.timeframes)
-        written = await asyncio.to_thread(
-            self._store.write,
-            symbol.name,
-            request.timeframe,
-            answer,
-            zone,
-            SOURCE,
-            derived,
-            self._order.finished(answer.sessions),
-        )
-        self._answered = True
+        terms = _terms(self._order, symbol, request.timeframe, answer.sessions, self._clock())
+        written = await asyncio.to_thread(self._store.write, symbol.name, request.timeframe, answer, terms)
         self._of(symbol, request).written += written
         return written
+
+    async def _note_failures(self, request: Request, left: Mapping[Symbol, set[date]], *, refused: bool) -> None:
+        at = self._clock()
+        for symbol, sessions in left.items():
+            terms = _terms(self._order, symbol, request.timeframe, (), at)
+            await asyncio.to_thread(
+                self._store.write_failures, symbol.name, request.timeframe, sorted(sessions), terms, refused=refused
+            )
 
     def _of(self, symbol: Symbol, request: Request) -> Series:
         return self._series[symbol.name, request.timeframe.name]

@@ -1,21 +1,24 @@
 """What shall be complete, and the requests that it still needs.
 
-What lives here: orders, and their plan from what stands recorded. What does not: carrying them out (`ohlcv`), and how a plan
-gets by with the fewest requests (the domain).
+What lives here: orders, their plan and their gaps from what stands recorded. What does not: carrying them out (`ohlcv`),
+and how a plan gets by with the fewest requests (the domain).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 from enum import Enum
 
 from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers
-from backfill_assets.domain.answers import unanswered
+from backfill_assets.domain.answers import Answers, without_bars
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_end, week_start
+from backfill_assets.domain.gaps import Gap, GapFinder
+from backfill_assets.domain.listings import UNKNOWN, Listing
 from backfill_assets.domain.request_plan import Request, plan_days, plan_series
+from backfill_assets.domain.retries import USUAL, Retries, Retry
 from backfill_assets.domain.sessions import Calendar, calendar, horizon
 from backfill_assets.domain.timeframes import WEEK_1, Base, Timeframe, made_from, sources
 from backfill_assets.domain.universe import Market, Symbol
@@ -33,17 +36,26 @@ class Refresh(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What shall be complete: finished sessions of symbols, in timeframes.
+    """What shall be complete: finished sessions of symbols, in timeframes, as of the instant `now` (UTC).
 
-    `newest` is the last finished session of the market: nothing after it is asked for, whatever else would profit.
+    `refresh` says what is asked for again although it is whole, `retry` what of that which is not, and was asked for before.
     """
 
     market: Market
     calendar: Calendar
     wanted: Mapping[Symbol, tuple[date, ...]]
     timeframes: tuple[Timeframe, ...]
-    newest: date | None
+    now: datetime
     refresh: Refresh = Refresh.NOTHING
+    retry: Retry = Retry.DUE
+    retries: Retries = USUAL
+    listings: Mapping[str, Listing] = field(default_factory=dict)
+    """By symbol name, where known: nothing is asked for outside."""
+
+    @property
+    def newest(self) -> date | None:
+        """The last finished session of the market: nothing after it is asked for, whatever else would profit."""
+        return self.calendar.last_finished(self.now)
 
     @property
     def days(self) -> DayRange | None:
@@ -51,11 +63,22 @@ class Order:
         spans = [s for s in self.wanted.values() if s]
         return DayRange(min(s[0] for s in spans), max(s[-1] for s in spans)) if spans else None
 
-    def finished(self, sessions: Sequence[date]) -> tuple[date, ...]:
-        """The finished sessions of the weeks that the sessions (ascending) lie in."""
-        if not sessions or self.newest is None or self.newest < sessions[0]:
+    def finished(self, symbol: Symbol, sessions: Sequence[date]) -> tuple[date, ...]:
+        """The symbol's finished sessions in the weeks that the sessions (ascending) lie in."""
+        newest = self.newest
+        if not sessions or newest is None or newest < sessions[0]:
             return ()
-        return self.calendar.within(DayRange(week_start(sessions[0]), min(week_end(sessions[-1]), self.newest)))
+        weeks = self.calendar.within(DayRange(week_start(sessions[0]), min(week_end(sessions[-1]), newest)))
+        listing = self.listings.get(symbol.name, UNKNOWN)
+        return tuple(s for s in weeks if listing.expects(s))
+
+    def within(self, listings: Mapping[str, Listing]) -> Order:
+        """The same without the sessions before a symbol's listing and after its end; by symbol name."""
+        wanted = {
+            symbol: tuple(s for s in sessions if listings.get(symbol.name, UNKNOWN).expects(s))
+            for symbol, sessions in self.wanted.items()
+        }
+        return replace(self, wanted=wanted, listings=listings)
 
 
 def recorded(store: BarStore, order: Order) -> SeriesAnswers:
@@ -84,16 +107,34 @@ def _to_ask(
 ) -> Sequence[date]:
     """The sessions that a source is asked for; days in whole weeks where weeks are made from them."""
     known = answers.get((symbol.name, source.name), {})
-    asked = {*unanswered(sessions, known), *_again(order.refresh, source, sessions)}
+    asked = {*_open(order, sessions, known), *_again(order.refresh, source, sessions)}
     if WEEK_1 in order.timeframes and source == WEEK_1.source:
-        asked |= {*unanswered(order.finished(sessions), known)}
+        asked |= {*_open(order, order.finished(symbol, sessions), known)}
     return sorted(asked)
+
+
+def _open(order: Order, sessions: Sequence[date], known: Answers) -> list[date]:
+    return order.retries.to_ask(sessions, known, order.now, order.retry)
 
 
 def _again(refresh: Refresh, source: Timeframe, sessions: Sequence[date]) -> Sequence[date]:
     if refresh is Refresh.NOTHING:
         return ()
     return sessions[:1] if refresh is Refresh.RESTATEMENTS and source.base is Base.DAY else sessions
+
+
+def gaps_of(order: Order, answers: SeriesAnswers) -> list[Gap]:
+    """What of the order is not whole, by symbol and timeframe, with its reasons."""
+    finder = GapFinder(order.calendar, order.retries)
+    found: list[Gap] = []
+    for symbol, sessions in order.wanted.items():
+        wanted = set(sessions)
+        for timeframe in order.timeframes:
+            lacking = without_bars(sessions, answers.get((symbol.name, timeframe.name), {}))
+            of_source = answers.get((symbol.name, timeframe.source.name), {})
+            unwhole = {d: a for d, a in of_source.items() if not a.whole and (d in wanted or timeframe == WEEK_1)}
+            found += finder.gaps(symbol.name, timeframe, [DayRange(d, d) for d in lacking], unwhole)
+    return found
 
 
 def underived(order: Order, answers: SeriesAnswers) -> list[tuple[Symbol, Timeframe, list[date]]]:
@@ -110,5 +151,5 @@ def underived(order: Order, answers: SeriesAnswers) -> list[tuple[Symbol, Timefr
 
 
 def market_calendar(market: Market, today: date) -> Calendar:
-    """The market's calendar from its first day to the end of next year."""
-    return calendar(market.kind, DayRange(market.start, horizon(today)))
+    """The market's calendar from its first day to the end of next year, without its extra closures."""
+    return calendar(market.kind, DayRange(market.start, horizon(today)), frozenset(market.closures))

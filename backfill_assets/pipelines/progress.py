@@ -10,7 +10,8 @@ from typing import Protocol
 
 from backfill_assets.adapters.store.bars import Written
 from backfill_assets.domain.request_plan import Request
-from backfill_assets.domain.universe import Market
+from backfill_assets.domain.timeframes import Timeframe
+from backfill_assets.domain.universe import Market, Symbol
 
 
 class Progress(Protocol):
@@ -26,6 +27,13 @@ class Progress(Protocol):
         """No more pages of this request; `error` says why, where it failed."""
 
 
+class FeatureProgress(Protocol):
+    """Told by the event loop's thread; it must not block."""
+
+    def computed(self, symbol: Symbol, timeframe: Timeframe, rows: int) -> None:
+        """A series is up to date; so many rows were written."""
+
+
 class Silent:
     """Nobody is told."""
 
@@ -36,4 +44,7 @@ class Silent:
         """Nothing."""
 
     def ended(self, request: Request, error: Exception | None) -> None:
+        """Nothing."""
+
+    def computed(self, symbol: Symbol, timeframe: Timeframe, rows: int) -> None:
         """Nothing."""

@@ -132,6 +132,9 @@ class Scenario(_Plain, frozen=True, kw_only=True):
     forbidden      tickers or markets (`stocks`, `crypto`) that the plan does not include
     delayed        answers say DELAYED where they would say OK
     listed, delisted   first and last day of trading by ticker, over the built-in ones
+    formerly       by ticker, last days of trading of companies that had it before; only the list of tickers knows them
+    delisted_details   what the page of a delisted ticker says: that it is inactive, the day too, or 404
+    reference_page the most rows that a page of the reference lists has, whatever `limit` asks for
     corporate_actions_v1  whether `/stocks/v1/…` exists; off, only the older paths do
     next_url_base  scheme and host that `next_url` names; by default those of the request
     """
@@ -148,6 +151,9 @@ class Scenario(_Plain, frozen=True, kw_only=True):
     restatements: tuple[Restatement, ...] = ()
     listed: dict[str, date] = {}
     delisted: dict[str, date] = {}
+    formerly: dict[str, tuple[date, ...]] = {}
+    delisted_details: Literal["inactive", "dated", "missing"] = "inactive"
+    reference_page: int | None = None
     # the vendor's own record: NVDA, ten for one, nvidianews.nvidia.com of 2024-05-22
     splits: tuple[Split, ...] = (Split(ticker="NVDA", execution_date=date(2024, 6, 10), split_to=10),)
     dividends: tuple[Dividend, ...] = ()

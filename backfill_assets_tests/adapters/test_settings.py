@@ -1,6 +1,6 @@
 import re
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from backfill_assets.adapters import settings
 from backfill_assets.adapters.settings import POLYGON, REQUESTS_PER_SECOND, Settings
 from backfill_assets.domain.errors import SettingMistake, UniverseMistake
+from backfill_assets.domain.retries import Retries
 
 SECRET = "S3cr3tW0rd"  # noqa: S105  # nobody's
 PACKAGE = Path(settings.__file__).resolve().parents[1]
@@ -36,6 +37,10 @@ def test_where_nothing_is_set_the_defaults_hold(home, tmp_path):
         api_key=None,
         base_url="https://api.polygon.io",
         requests_per_second=2.5,
+        retries=Retries(timedelta(minutes=2), 5),
+        alert_urls=(),
+        alert_repeat=timedelta(hours=24),
+        dagit_url="http://127.0.0.1:3000",
         database_url=None,
     )
     assert (POLYGON, REQUESTS_PER_SECOND) == ("https://api.polygon.io", 2.5)
@@ -61,7 +66,7 @@ def test_the_variables_that_are_read_are_the_documented_ones():
 
     Settings.read(Listening())
     assert asked == set(DOCUMENTED)
-    assert len(DOCUMENTED) == len(set(DOCUMENTED)) == 7
+    assert len(DOCUMENTED) == len(set(DOCUMENTED)) == 12
 
 
 def test_everything_that_is_set_is_taken(tmp_path):
@@ -73,6 +78,11 @@ def test_everything_that_is_set_is_taken(tmp_path):
             "POLYGON_API_KEY": "abc_DEF-123",
             "POLYGON_BASE_URL": "http://127.0.0.1:8300/",
             "POLYGON_REQUESTS_PER_SECOND": "0.0833",
+            "BACKFILL_RETRY_FIRST_PAUSE": "1.5",
+            "BACKFILL_RETRY_ATTEMPTS": "7",
+            "ALERT_URLS": "json://127.0.0.1:1/, mailto://me:secret@example.org",
+            "ALERT_REPEAT_HOURS": "0.5",
+            "DAGIT_URL": "https://market.example.org/",
             "DATABASE_URL": "postgresql://u:p@db.example:5432/market?sslmode=require",
             "PATH": "/bin",
         }
@@ -84,6 +94,10 @@ def test_everything_that_is_set_is_taken(tmp_path):
         api_key="abc_DEF-123",
         base_url="http://127.0.0.1:8300",
         requests_per_second=0.0833,
+        retries=Retries(timedelta(seconds=1.5), 7),
+        alert_urls=("json://127.0.0.1:1/", "mailto://me:secret@example.org"),
+        alert_repeat=timedelta(minutes=30),
+        dagit_url="https://market.example.org",
         database_url="postgresql://u:p@db.example:5432/market?sslmode=require",
     )
 
@@ -328,3 +342,18 @@ def test_a_universe_that_is_a_folder_or_no_text_cannot_be_read(home, tmp_path):
     for path in (tmp_path, file):
         with pytest.raises(UniverseMistake, match=re.escape(f"{path} cannot be read: ")):
             Settings.read(home | {"BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
+
+
+# --- Retries
+
+
+@pytest.mark.parametrize("pause", ["0", "0.5", "-1", "86401", "nan", "inf", "two", "1e9"])
+def test_a_pause_that_is_none_is_told(home, pause):
+    with pytest.raises(SettingMistake, match=r"BACKFILL_RETRY_FIRST_PAUSE .* is no number of seconds from 1 to 86400"):
+        Settings.read(home | {"BACKFILL_RETRY_FIRST_PAUSE": pause})
+
+
+@pytest.mark.parametrize("attempts", ["0", "1", "21", "-2", "2.5", "many", "99999", "٣"])
+def test_a_number_of_attempts_that_is_none_is_told(home, attempts):
+    with pytest.raises(SettingMistake, match=r"BACKFILL_RETRY_ATTEMPTS .* is no whole number from 2 to 20"):
+        Settings.read(home | {"BACKFILL_RETRY_ATTEMPTS": attempts})

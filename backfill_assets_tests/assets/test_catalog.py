@@ -9,8 +9,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from backfill_assets_tests.assets.conftest import UNIVERSE, Platform
-from backfill_assets_tests.surroundings import MOMENT
+from backfill_assets_tests.assets.conftest import UNIVERSE
+from backfill_assets_tests.in_dagster import definitions
 
 SNAPSHOT = Path(__file__).parent / "catalog.json"
 KIND = "dagster/kind/"
@@ -22,46 +22,71 @@ def plain(value):
     return value
 
 
+def partitions(definition):
+    """The dimensions of an asset; none where it has no partitions."""
+    if definition is None:
+        return {}
+    return {
+        dimension.name: {
+            "first": dimension.partitions_def.get_first_partition_key(),
+            "kind": type(dimension.partitions_def).__name__,
+            "zone": getattr(dimension.partitions_def, "timezone", None),
+        }
+        for dimension in definition.partitions_defs
+    }
+
+
+def asset(node, checks):
+    return {
+        "group": node.group_name,
+        "kinds": sorted(t.removeprefix(KIND) for t in node.tags if t.startswith(KIND)),
+        "owners": list(node.owners),
+        "tags": {name: value for name, value in sorted(node.tags.items()) if not name.startswith(KIND)},
+        "description": node.description,
+        "deps": sorted(parent.to_user_string() for parent in node.parent_keys),
+        "partitions": partitions(node.partitions_def),
+        "backfill_policy": node.backfill_policy.policy_type.value if node.backfill_policy else None,
+        "metadata": {
+            name: plain(getattr(value, "value", value))
+            for name, value in node.metadata.items()
+            if name != "dagster/code"
+        },
+        "checks": {spec.name: spec.description for spec in checks},
+    }
+
+
 def catalog(defs):
     graph = defs.resolve_asset_graph()
-    entries = {}
-    for key in sorted(graph.get_all_asset_keys()):
-        node = graph.get(key)
-        entries[key.to_user_string()] = {
-            "group": node.group_name,
-            "kinds": sorted(t.removeprefix(KIND) for t in node.tags if t.startswith(KIND)),
-            "owners": list(node.owners),
-            "tags": {name: value for name, value in sorted(node.tags.items()) if not name.startswith(KIND)},
-            "description": node.description,
-            "deps": sorted(parent.to_user_string() for parent in node.parent_keys),
-            "partitions": {
-                dimension.name: {
-                    "first": dimension.partitions_def.get_first_partition_key(),
-                    "kind": type(dimension.partitions_def).__name__,
-                    "zone": getattr(dimension.partitions_def, "timezone", None),
-                }
-                for dimension in node.partitions_def.partitions_defs
-            },
-            "backfill_policy": node.backfill_policy.policy_type.value,
-            "metadata": {
-                name: plain(getattr(value, "value", value))
-                for name, value in node.metadata.items()
-                if name != "dagster/code"
-            },
-        }
-    jobs = {job.name: job.description for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
-    return {"assets": entries, "jobs": jobs}
+    repository = defs.get_repository_def()
+    checks = [graph.get_check_spec(key) for key in sorted(graph.asset_check_keys)]
+    return {
+        "assets": {
+            key.to_user_string(): asset(graph.get(key), [c for c in checks if c.asset_key == key])
+            for key in sorted(graph.get_all_asset_keys())
+        },
+        "jobs": {job.name: job.description for job in defs.resolve_all_job_defs() if not job.name.startswith("__")},
+        "schedules": {
+            s.name: {"cron": s.cron_schedule, "zone": s.execution_timezone, "description": s.description}
+            | {"default": s.default_status.value}
+            for s in repository.schedule_defs
+        },
+        "sensors": {
+            s.name: {"seconds": s.minimum_interval_seconds, "description": s.description}
+            | {"default": s.default_status.value}
+            for s in repository.sensor_defs
+        },
+    }
 
 
 def test_the_catalog_is_the_reviewed_one():
-    found = json.dumps(catalog(Platform.definitions(MOMENT)), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    found = json.dumps(catalog(definitions(UNIVERSE)), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     if os.environ.get("UPDATE_SNAPSHOT"):
         SNAPSHOT.write_text(found, encoding="utf-8")
     assert json.loads(found) == json.loads(SNAPSHOT.read_text(encoding="utf-8"))
 
 
 def test_there_is_an_asset_for_each_timeframe_of_each_market():
-    graph = Platform.definitions(MOMENT).resolve_asset_graph()
+    graph = definitions(UNIVERSE).resolve_asset_graph()
     assert {k.to_user_string() for k in graph.get_all_asset_keys()} >= {
         f"{market.name}/ohlcv/{timeframe}" for market in UNIVERSE.markets for timeframe in market.timeframes
     }

@@ -1,29 +1,23 @@
 """The OHLCV assets, run by Dagster: what a run asks for, stores, and tells Dagster of."""
 
 import itertools
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
 
 from backfill_assets.assets.ohlcv import OhlcvConfig
+from backfill_assets.domain.retries import FIRST_PAUSE, Retry
 from backfill_assets.pipelines.orders import Refresh
 from backfill_assets.simulator import Fault, Hole, Restatement
-from backfill_assets_tests.surroundings import KEY
+from backfill_assets_tests.in_dagster import failure
+from backfill_assets_tests.surroundings import KEY, MOMENT
 
 WEEK = ("2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08")
 
 
 def cells(days=WEEK, symbols=("AAPL", "MSFT")):
     return {f"{day}|{symbol}" for day, symbol in itertools.product(days, symbols)}
-
-
-def failure(result):
-    (event,) = [e for e in result.all_events if e.is_step_failure]
-    error = event.step_failure_data.error
-    while error.cause is not None:
-        error = error.cause
-    return error
 
 
 def asked(vendor):
@@ -67,10 +61,26 @@ def test_a_hole_stays_missing_while_the_run_succeeds(platform):
     assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
     assert platform.materialized("1m") == cells() - {"2024-03-06|AAPL"}
     assert platform.materialized("1d") == cells()
+    assert len(platform.vendor.requests) == 4
     platform.vendor.change(holes=())
-    assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
+
+    too_early = MOMENT + FIRST_PAUSE - timedelta(seconds=1)
+    assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT", now=too_early).success
+    assert "2024-03-06|AAPL" not in platform.materialized("1m")
+    assert len(platform.vendor.requests) == 4
+
+    assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT", now=MOMENT + FIRST_PAUSE).success
     assert platform.materialized("1m") == cells()
     assert len(platform.vendor.requests) == 5
+
+
+def test_a_hole_is_asked_for_without_its_pause_where_the_run_is_told_so(platform):
+    hole = date(2024, 3, 6)
+    platform.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="minute"),))
+    assert platform.run("2024-03-04|AAPL", "2024-03-08|AAPL").success
+    platform.vendor.change(holes=())
+    assert platform.run("2024-03-04|AAPL", "2024-03-08|AAPL", retry="NOW").success
+    assert platform.materialized("1m") == cells(symbols=("AAPL",))
 
 
 def test_a_run_of_which_nothing_is_there_succeeds_and_materializes_nothing(platform):
@@ -203,4 +213,9 @@ def test_materializations_of_a_run_with_holes_are_told_with_the_step_they_came_f
 def test_the_config_says_what_it_takes():
     with pytest.raises(ValueError, match="max_concurrent"):
         OhlcvConfig(max_concurrent=0)
-    assert OhlcvConfig().model_dump() == {"max_concurrent": 3, "symbols": [], "refresh": Refresh.NOTHING}
+    assert OhlcvConfig().model_dump() == {
+        "max_concurrent": 3,
+        "symbols": [],
+        "refresh": Refresh.NOTHING,
+        "retry": Retry.DUE,
+    }

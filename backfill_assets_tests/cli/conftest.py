@@ -5,13 +5,16 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.app import _exit_code
-from backfill_assets.instance import EVENT_SETTINGS
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.sessions import horizon
+from backfill_assets.instance import COMPILED, EVENT_SETTINGS
 from backfill_assets.launch import open_instance
 from backfill_assets_tests.surroundings import KEY, rows, vendor, vendor_server
 
@@ -85,6 +88,8 @@ def surroundings(monkeypatch, tmp_path, vendor):
     ) in EVENT_SETTINGS:  # the instance sets them in the environment: unset here, so that they are again afterwards
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
+    # Compiled once for all tests, and for the programs that they start.
+    monkeypatch.setenv(COMPILED, str(PROJECT / ".pytest_cache" / "numba"))
     universe = tmp_path / "universe.yaml"
     universe.write_text(UNIVERSE, encoding="utf-8")
     monkeypatch.setenv("DAGSTER_HOME", str(PROJECT))
@@ -108,3 +113,24 @@ def shell(surroundings, capfd, vendor, database_url, monkeypatch):
     """A shell with everything there."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     return Shell(capfd, vendor, database_url, surroundings)
+
+
+@pytest.fixture
+def closed_markets(shell, monkeypatch, tmp_path):
+    """A shell over two markets that close for good on 10 March 2024: whatever day it is, what is expected stays the same."""
+    after = list(DayRange(date(2024, 3, 11), horizon(datetime.now(UTC).date())))
+    closures = {
+        "stocks": ", ".join(f"{day}" for day in after if day.weekday() < 5),
+        "crypto": ", ".join(f"{day}" for day in after),
+    }
+    path = tmp_path / "closed.yaml"
+    path.write_text(
+        f"""
+markets:
+  stocks: {{start: 2024-03-04, symbols: [AAPL, MSFT], extra_closures: [{closures["stocks"]}]}}
+  crypto: {{start: 2024-03-04, symbols: [BTC], extra_closures: [{closures["crypto"]}]}}
+""",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("BACKFILL_UNIVERSE", str(path))
+    return shell

@@ -15,7 +15,8 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from backfill_assets.domain.timeframes import TIMEFRAMES
-from backfill_assets.launch import HOST_TAG, PROCESS_TAG, TRIGGER_TAG, end_dead_runs
+from backfill_assets.run_processes import end_dead_runs
+from backfill_assets.run_tags import HOST_TAG, PROCESS_TAG, TRIGGER_TAG
 from backfill_assets.simulator import Fault, Hole
 from backfill_assets_tests.surroundings import KEY, let_time_pass
 
@@ -57,22 +58,24 @@ def test_a_run_fetches_what_is_missing_and_the_next_one_has_nothing_to_do(shell)
         assert instance.get_runs_count() == 2
 
 
-def test_a_hole_is_told_of_until_it_is_confirmed_empty(shell):
+def test_a_hole_is_told_of_until_it_is_confirmed_empty(shell, monkeypatch):
+    monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "3")
     hole = date(2024, 3, 6)
     shell.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="minute"),))
     said = []
-    for _ in range(3):
+    for _ in range(4):
         said.append(shell(*STOCKS))
-        let_time_pass(os.environ["DATABASE_URL"])
-    assert [s.code for s in said] == [3, 3, 0]
-    assert "No bars for 1 session of AAPL 1m 5m 15m 30m 1h 4h: 2024-03-06" in said[0].out
-    assert "(confirmed empty: 1)" not in said[1].out
-    assert "(confirmed empty: 1)" in said[2].out
-    assert len(shell.vendor.requests) == 6
+        let_time_pass(shell.database_url)
+    assert [s.code for s in said] == [3, 3, 0, 0]
+    series = "2024-03-06 (1 session) of AAPL 1m 5m 15m 30m 1h 4h"
+    assert [f"\nmissing: {series}\n" in s.out for s in said] == [True] * 2 + [False] * 2
+    assert [f"\nvendor_empty: {series}\n" in s.out for s in said] == [False] * 2 + [True] * 2
+    assert "No request is needed." in said[-1].err
+    assert len(shell.vendor.requests) == 4 + 2
     found = json.loads(shell(*STOCKS, "--json").out)
     lacking = [s for s in found["series"] if s["missing"]]
     assert [(s["symbol"], s["timeframe"]) for s in lacking] == [("AAPL", t) for t in list(TIMEFRAMES)[:6]]
-    assert all(s["missing"] == s["confirmed_empty"] == ["2024-03-06"] for s in lacking)
+    assert all(s["missing"] == s["explained"] == ["2024-03-06"] for s in lacking)
 
 
 def test_a_refused_key_costs_one_request_and_gives_one_sentence(shell):
@@ -95,7 +98,7 @@ def test_a_series_that_fails_is_named_beside_what_was_fetched(shell):
     last = said.err.splitlines()[-1]
     assert last.startswith("backfill: stocks: 1 of 4 series could not be fetched whole: MSFT 1d: Polygon does not know")
     assert "Traceback" not in said.out + said.err
-    assert "No bars for 5 sessions of MSFT 1d 1w: 2024-03-04 to 2024-03-08" in said.out
+    assert "missing: 2024-03-04 to 2024-03-08 (5 sessions) of MSFT 1d 1w" in said.out
     assert re.search(r"AAPL +5/5 +[\d,]+", said.out)
 
 
@@ -219,7 +222,8 @@ def test_a_database_url_with_an_unknown_parameter_is_one_line(lonely, monkeypatc
 
 def test_tables_that_are_behind_are_brought_up_to_date_by_the_command_that_is_named(shell):
     with psycopg.connect(shell.database_url) as connection:
-        connection.execute("drop table market_data, session_answers, coverage, rate_limit, backfill_schema_version")
+        connection.execute("drop schema public cascade")
+        connection.execute("create schema public")
     said = shell("run", *WEEK)
     assert said.code == 1
     assert "run `backfill db upgrade`" in said.sentence

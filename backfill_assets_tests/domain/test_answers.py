@@ -6,11 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill_assets.domain.answers import (
-    EMPTY_ANSWERS_THAT_SETTLE,
     PageCutter,
     SessionAnswer,
     WholeSessions,
-    unanswered,
     without_bars,
 )
 from backfill_assets.domain.bars import Bars
@@ -33,48 +31,28 @@ def cutter(*sessions):
     return PageCutter(sessions, NEW_YORK)
 
 
-def answer(session, bars, empty_answers=0):
+def answer(session, bars, *, partial=False):
     start = datetime(2025, 6, 2, 12, tzinfo=UTC) if bars else None
-    return SessionAnswer(session, bars, start, start, empty_answers)
+    return SessionAnswer(session, bars, start, start, 2, 1, False, partial, datetime(2025, 6, 3, tzinfo=UTC))
 
 
-# --- What is still to be asked for
+# --- What stands recorded
 
 
-@pytest.mark.parametrize(
-    ("bars", "empty_answers", "settled"),
-    [(1, 0, True), (1, 7, True), (0, 0, False), (0, 1, False), (0, 2, False), (0, 3, True), (0, 4, True)],
-)
-def test_a_session_is_settled_by_bars_or_by_its_third_empty_answer(bars, empty_answers, settled):
-    assert EMPTY_ANSWERS_THAT_SETTLE == 3
-    assert answer(MON, bars, empty_answers).settled is settled
+@pytest.mark.parametrize(("bars", "partial", "whole"), [(0, False, False), (1, False, True), (1, True, False)])
+def test_a_session_is_whole_with_bars_that_are_not_too_few(bars, partial, whole):
+    assert answer(MON, bars, partial=partial).whole is whole
 
 
-def test_asked_for_is_what_was_never_answered_and_what_is_empty_and_not_settled():
-    known = {MON: answer(MON, 390), TUE: answer(TUE, 0, 2), WED: answer(WED, 0, 3)}
-    assert unanswered(WEEK, known) == [TUE, THU, FRI]
+def test_attempts_are_answers_and_failures():
+    assert answer(MON, 0).attempts == 3
 
 
-def test_without_bars_is_also_what_is_settled_as_empty():
-    known = {MON: answer(MON, 390), TUE: answer(TUE, 0, 2), WED: answer(WED, 0, 3)}
-    assert without_bars(WEEK, known) == [TUE, WED, THU, FRI]
-
-
-def test_answers_of_other_sessions_count_for_nothing():
-    known = {MON: answer(MON, 390)}
-    assert unanswered([TUE], known) == without_bars([TUE], known) == [TUE]
-    assert unanswered([], known) == without_bars([], known) == []
-
-
-@given(st.dictionaries(st.sampled_from(WEEK), st.tuples(st.integers(0, 3), st.integers(0, 6))))
-def test_all_that_is_asked_for_has_no_bars_and_the_rest_of_it_is_settled(known):
-    answers = {s: answer(s, bars, empty) for s, (bars, empty) in known.items()}
-    ask, bare = unanswered(WEEK, answers), without_bars(WEEK, answers)
-    assert set(ask) <= set(bare)
-    assert all(answers[s].settled for s in bare if s not in ask)
-    assert all(answers[s].bars > 0 for s in WEEK if s not in bare)
-    assert ask == sorted(ask)
-    assert bare == sorted(bare)
+def test_without_bars_are_sessions_that_were_never_asked_for_or_came_back_empty():
+    known = {MON: answer(MON, 390), TUE: answer(TUE, 0), WED: answer(WED, 1, partial=True)}
+    assert without_bars(WEEK, known) == [TUE, THU, FRI]
+    assert without_bars([], known) == []
+    assert without_bars([TUE], {MON: answer(MON, 390)}) == [TUE]
 
 
 def test_sessions_without_a_count_were_answered_with_no_bars():

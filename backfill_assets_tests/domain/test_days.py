@@ -67,6 +67,18 @@ def test_an_intersection_holds_the_days_in_both(one, other):
     assert both == other.intersect(one)
 
 
+@given(RANGES, RANGES, RANGES)
+def test_intersections_may_be_taken_in_any_order(one, other, third):
+    left, right = one.intersect(other), other.intersect(third)
+    assert (left and left.intersect(third)) == (right and one.intersect(right))
+
+
+@given(RANGES, RANGES)
+def test_an_intersection_is_the_range_itself_where_it_lies_within_the_other(one, other):
+    within = other.start <= one.start and one.end <= other.end
+    assert (one.intersect(other) == one) is within
+
+
 @given(RANGES)
 def test_a_range_intersected_with_itself_is_itself(days):
     assert days.intersect(days) == days
@@ -81,6 +93,27 @@ def test_no_days_are_no_ranges():
 @given(SETS)
 def test_ranges_hold_exactly_the_days_given_in_ascending_order(days):
     assert days_in(ranges_of(days)) == sorted(set(days))
+
+
+@given(SETS, st.randoms())
+def test_neither_order_nor_doubles_nor_the_kind_of_iterable_change_ranges(days, random):
+    doubled = days + random.choices(days, k=10) if days else []
+    random.shuffle(doubled)
+    assert ranges_of(doubled) == ranges_of(set(days)) == ranges_of(iter(days)) == ranges_of(days)
+
+
+@given(SETS, SETS)
+def test_ranges_of_all_days_are_ranges_of_the_ranges_of_their_parts(some, others):
+    parts = days_in(ranges_of(some)) + days_in(ranges_of(others))
+    assert ranges_of(parts) == ranges_of(some + others)
+
+
+@given(SETS, SETS)
+def test_the_overlaps_of_two_sets_of_ranges_are_the_ranges_of_the_days_in_both(some, others):
+    pairs = [a.intersect(b) for a in ranges_of(some) for b in ranges_of(others)]
+    overlaps = [days for days in pairs if days]
+    assert sorted(days_in(overlaps)) == sorted(set(some) & set(others))
+    assert ranges_of(days_in(overlaps)) == sorted(overlaps)
 
 
 @given(SETS)
@@ -122,6 +155,36 @@ def test_runs_begin_and_end_with_a_wanted_session_and_are_as_few_as_can_be(days,
     assert all({run.start, run.end} <= set(days) & set(sessions) for run in runs)
     for one, other in pairwise(runs):
         assert any(one.end < s < other.start for s in sessions)
+
+
+@given(SETS, SETS, st.randoms())
+def test_neither_order_nor_doubles_nor_the_kind_of_iterable_change_runs(days, among, random):
+    shuffled = [days * 2, among * 2]
+    for each in shuffled:
+        random.shuffle(each)
+    assert runs_of(*shuffled) == runs_of(iter(days), iter(among)) == runs_of(set(days), set(among))
+    assert runs_of(*shuffled) == runs_of(days, among)
+
+
+@given(SETS, SETS)
+def test_runs_of_the_days_of_runs_are_stable(days, among):
+    once = runs_of(days, among)
+    assert runs_of(days_in(once), among) == once
+
+
+@given(SETS, SETS)
+def test_runs_are_ranges_that_were_joined_over_days_on_which_nothing_trades(days, among):
+    sessions = set(among)
+    runs = runs_of(days, among)
+    ranges = ranges_of(set(days) & sessions)
+    assert all(sum(r.intersect(run) == r for run in runs) == 1 for r in ranges)
+    bridged = set(days_in(runs)) - set(days_in(ranges))
+    assert not bridged & sessions
+
+
+@given(SETS)
+def test_among_themselves_days_are_one_run(days):
+    assert runs_of(days, days) == ([DayRange(min(days), max(days))] if days else [])
 
 
 @given(SETS)

@@ -47,7 +47,7 @@ def new_york(*moment):
 @pytest.mark.parametrize("year", HOLIDAYS)
 def test_stocks_are_shut_on_the_exchanges_holidays_and_on_no_other_weekday(year):
     published = [date.fromisoformat(f"{year}-{day}") for day in HOLIDAYS[year].split()]
-    assert [d for d in STOCKS.closed_weekdays() if d.year == year] == published
+    assert [d for d in STOCKS.closed_days() if d.year == year] == published
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_stocks_are_shut_on_the_exchanges_holidays_and_on_no_other_weekday(year)
 )
 def test_stocks_are_shut_on_closures_that_no_rule_foretells(day, why):
     assert day not in STOCKS, why
-    assert day in STOCKS.closed_weekdays()
+    assert day in STOCKS.closed_days()
     assert day - timedelta(days=7) in STOCKS
     assert day + timedelta(days=7) in STOCKS
 
@@ -83,7 +83,7 @@ def test_stocks_trade_on_no_weekend():
 
 def test_crypto_trades_every_day():
     assert CRYPTO.sessions == tuple(CRYPTO.span)
-    assert CRYPTO.closed_weekdays() == ()
+    assert CRYPTO.closed_days() == ()
     assert date(2024, 12, 25) in CRYPTO
     assert date(2024, 2, 29) in CRYPTO
 
@@ -110,7 +110,7 @@ def test_days_outside_the_span_are_no_sessions():
 )
 def test_a_span_without_a_session_is_a_calendar_without_sessions(span):
     shut = calendar(Kind.STOCKS, span)
-    assert shut.sessions == ()
+    assert shut.sessions == shut.half_days == ()
     assert shut.last_finished(utc(2030, 1, 1)) is None
     assert shut.within(span) == ()
 

@@ -26,6 +26,7 @@ markets:
       - {symbol: ETHER, ticker: X:ETHUSD}
     timeframes: [1d]
 """
+CLOSED = GOOD + "    extra_closures: [2025-01-09, 2026-12-24]\n"
 
 
 def parse(text):
@@ -44,6 +45,10 @@ def mistake(text):
 def stocks(symbols="[AAPL]", start="2024-01-02", *more):
     lines = ["markets:", "  stocks:", f"    start: {start}", f"    symbols: {symbols}", *(f"    {m}" for m in more)]
     return "\n".join(lines) + "\n"
+
+
+def closures(written):
+    return stocks("[A]", "2024-01-02", f"extra_closures: {written}")
 
 
 def names(text):
@@ -133,6 +138,27 @@ def test_a_symbol_mapping_without_a_ticker_is_a_symbol():
 )
 def test_timeframes_stand_finest_first_however_they_are_written(written, built):
     assert parse(stocks("[A]", "2024-01-02", f"timeframes: {written}")).markets[0].timeframes == built
+
+
+def test_extra_closures_are_read_in_ascending_order_and_may_lie_in_the_future():
+    written = "extra_closures: [2026-12-24, 2024-01-02, '2025-01-09', 9999-12-31]"
+    (market,) = parse(stocks("[A]", "2024-01-02", written)).markets
+    assert market.closures == (date(2024, 1, 2), date(2025, 1, 9), date(2026, 12, 24), date(9999, 12, 31))
+
+
+def test_a_closure_that_every_calendar_knows_may_be_written_all_the_same():
+    assert parse(stocks("[A]", "2024-01-02", "extra_closures: [2024-12-25]")).markets[0].closures == (
+        date(2024, 12, 25),
+    )
+
+
+def test_crypto_may_be_closed_on_a_weekend():
+    text = "markets: {crypto: {start: 2024-01-01, symbols: [A], extra_closures: [2024-03-09, 2024-03-10]}}"
+    assert parse(text).markets[0].closures == (date(2024, 3, 9), date(2024, 3, 10))
+
+
+def test_without_extra_closures_a_market_has_none():
+    assert [m.closures for m in parse(GOOD).markets] == [(), ()]
 
 
 def test_a_market_may_start_today_and_as_early_as_1970():
@@ -369,6 +395,27 @@ FLOW = "markets:\n  stocks: {start: 2024-01-02, symbols: [A]}\n"
         (stocks("[A]", "2024-01-02", "timeframes:", "  - 1m", "  - 7m"), 7, "timeframe '7m' is unknown: one of "),
         (stocks("[A]", "2024-01-02", "timeframes:", "  - 1m", "  - 1m"), 7, "timeframe 1m stands twice."),
         (stocks("[A]", "2024-01-02", "timeframes: [[1m]]"), 5, "a timeframe is no plain word."),
+        # extra closures
+        (closures(""), 5, "`extra_closures` is not a list like [2025-01-09]."),
+        (closures("2025-01-09"), 5, "`extra_closures` is not a list like [2025-01-09]."),
+        (closures("{2025-01-09: mourning}"), 5, "`extra_closures` is not a list like [2025-01-09]."),
+        (closures("[]"), 5, "`extra_closures` is empty."),
+        (closures("\n      - 2025-01-09\n      -\n"), 7, "extra closure is no plain word."),
+        (closures("\n      - 2025-01-09\n      - [2025-01-10]\n"), 7, "extra closure is no plain word."),
+        (closures("\n      - 2025-01-09\n      - soon\n"), 7, "extra closure 'soon' is not a date like 2024-01-02."),
+        (closures("[2025-02-29]"), 5, "extra closure '2025-02-29' is not a date like 2024-01-02."),
+        (closures("[20250109]"), 5, "extra closure '20250109' is not a date like 2024-01-02."),
+        (closures("[2025-01-09 00:00]"), 5, "extra closure '2025-01-09 00:00' is not a date like 2024-01-02."),
+        (closures("\n      - 2025-01-09\n      - 2025-01-09\n"), 7, "extra closure 2025-01-09 stands twice."),
+        (closures("[2024-01-01]"), 5, "extra closure 2024-01-01 lies before the market's start 2024-01-02."),
+        (closures("[1969-12-31]"), 5, "extra closure 1969-12-31 lies before the market's start 2024-01-02."),
+        (closures("[2025-01-11]"), 5, "extra closure 2025-01-11 is a Saturday, on which stocks do not trade anyway."),
+        (closures("[2027-01-10]"), 5, "extra closure 2027-01-10 is a Sunday, on which stocks do not trade anyway."),
+        (
+            stocks("[A]", "2024-01-02", "extra_closure: [2025-01-09]"),
+            5,
+            "market stocks has an unknown key `extra_closure`; did you mean `extra_closures`?",
+        ),
     ],
 )
 def test_every_mistake_is_one_sentence_with_its_line(text, line, sentence):
@@ -402,6 +449,8 @@ def check(text):
         assert market.symbols
         assert market.timeframes
         assert date(1970, 1, 1) <= market.start <= TODAY
+        assert market.closures == tuple(sorted(set(market.closures)))
+        assert all(day >= market.start for day in market.closures)
         assert all(s.ticker.startswith("X:") == (market.kind is Kind.CRYPTO) for s in market.symbols)
         assert not any(re.search(r"[|,\[\]\s]", s.name) for s in market.symbols)
 
@@ -415,6 +464,7 @@ def test_any_text_is_a_universe_or_a_mistake(text):
 TOKENS = st.sampled_from(
     [
         *("markets", "stocks", "crypto", "kind", "start", "symbols", "timeframes", "symbol", "ticker", "<<"),
+        *("extra_closures", "2025-01-09", "2025-01-11"),
         *("A", "BTC", "X:BTCUSD", "2024-01-02", "1m", "1d", "ON", "null", "~", "''", "1E5"),
         *(
             ": ",
@@ -446,10 +496,10 @@ def test_any_row_of_yaml_tokens_is_a_universe_or_a_mistake(text):
     check(text)
 
 
-@given(st.integers(0, len(GOOD)), st.integers(0, 20), TOKENS | st.text(max_size=3))
+@given(st.integers(0, len(CLOSED)), st.integers(0, 20), TOKENS | st.text(max_size=3))
 @settings(deadline=None)
 def test_a_good_file_with_a_piece_exchanged_is_a_universe_or_a_mistake(at, cut, piece):
-    check(GOOD[:at] + piece + GOOD[at + cut :])
+    check(CLOSED[:at] + piece + CLOSED[at + cut :])
 
 
 @pytest.mark.parametrize("derived", ["5m", "1h", "4h"])

@@ -51,7 +51,7 @@ def until[T](question: Callable[[], T | None]) -> T:
     raise TimeoutError(question.__name__)
 
 
-def environment(simulator: Simulator, data: Path, database_url: str, universe: str) -> dict[str, str]:
+def environment(simulator: Simulator, data: Path, database_url: str, universe: str, **settings: str) -> dict[str, str]:
     """What a user would have exported."""
     data.mkdir(parents=True, exist_ok=True)
     (data / "universe.yaml").write_text(universe, encoding="utf-8")
@@ -63,13 +63,14 @@ def environment(simulator: Simulator, data: Path, database_url: str, universe: s
         "POLYGON_BASE_URL": simulator.url,
         "POLYGON_API_KEY": "a-key-for-tests",
         "POLYGON_REQUESTS_PER_SECOND": "100",
+        **settings,
     }
 
 
 @contextmanager
-def platform(simulator: Simulator, data: Path, database_url: str, universe: str) -> Iterator[Platform]:
+def platform(simulator: Simulator, data: Path, database_url: str, universe: str, **settings: str) -> Iterator[Platform]:
     """`backfill up`, until the context ends; then Ctrl-C, and both services must be gone."""
-    variables = environment(simulator, data, database_url, universe)
+    variables = environment(simulator, data, database_url, universe, **settings)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

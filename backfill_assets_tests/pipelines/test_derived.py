@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 
 import httpx
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backfill_assets.adapters.store.bars import BarStore
+from backfill_assets.adapters.store.bars import BarStore, Terms
 from backfill_assets.domain.answers import WholeSessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import DayRange
@@ -21,7 +21,7 @@ from backfill_assets.domain.timeframes import DAY_1, TIMEFRAMES, WEEK_1
 from backfill_assets.pipelines.orders import Refresh, plan
 from backfill_assets.simulator import Restatement
 from backfill_assets_tests.pipelines.test_ohlcv import filled, order
-from backfill_assets_tests.surroundings import rows, stored, trading
+from backfill_assets_tests.surroundings import MOMENT, rows, stored, trading
 
 ALL = " ".join(TIMEFRAMES)
 FIELDS = ("open", "high", "low", "close", "volume")
@@ -49,7 +49,7 @@ async def test_every_derived_bar_is_the_vendors_own(database_url, vendor, kind, 
     what = order(kind, names, start, end, timeframes=ALL)
     series = await filled(database_url, vendor, what)
     assert len(vendor.requests) == 2 * len(what.wanted)
-    assert not any(s.open for s in series)
+    assert not any(s.missing for s in series)
     for symbol in what.wanted:
         for timeframe in TIMEFRAMES.values():
             expected = own_bars(vendor, symbol, timeframe, start, end)
@@ -128,11 +128,11 @@ async def test_one_day_of_many_symbols_is_one_grouped_request(database_url, vend
 async def test_a_night_takes_a_request_a_symbol_and_two_for_the_days(database_url, vendor):
     names = "AAPL MSFT NVDA SPY AMZN"
     before = order("stocks", names, "2024-03-04", "2024-03-12", timeframes=ALL)
-    await filled(database_url, vendor, replace(before, newest=date(2024, 3, 12)))
+    await filled(database_url, vendor, replace(before, now=datetime(2024, 3, 13, 2, tzinfo=UTC)))
     vendor.change(restatements=(Restatement(ticker="SPY", day=date(2024, 3, 11), factor=1.01),))
     sent = len(vendor.requests)
     night = order("stocks", names, "2024-03-11", "2024-03-13", timeframes=ALL, refresh=Refresh.RESTATEMENTS)
-    series = await filled(database_url, vendor, replace(night, newest=date(2024, 3, 13)))
+    series = await filled(database_url, vendor, replace(night, now=datetime(2024, 3, 14, 2, tzinfo=UTC)))
     assert not any(s.missing for s in series)
     assert len(vendor.requests) - sent == len(names.split()) + 2
     changed = {(s.symbol.name, s.timeframe.name) for s in series if s.written.changed}
@@ -160,7 +160,7 @@ def test_weeks_are_the_same_whatever_order_their_days_come_in(database_url, shuf
         for chunk in filter(None, chunks):
             some = bars.take(np.isin(bars.timestamp, day_starts(chunk, zone)))
             answer = WholeSessions(tuple(chunk), tuple(count_by_session(some, chunk, zone)), some)
-            store.write("AAPL", DAY_1, answer, zone, "polygon", [WEEK_1], days)
+            store.write("AAPL", DAY_1, answer, Terms(zone, MOMENT, derived=(WEEK_1,), finished=days))
     weeks = stored(database_url, "AAPL", "1w")
     sundays = sorted({week_start(d) for d in days})
     assert weeks.timestamp.tolist() == day_starts(sundays, zone).tolist()
@@ -177,8 +177,8 @@ def test_a_week_that_lacks_an_answered_day_has_no_bar(database_url):
     bars = Bars(day_starts(some, zone), *[np.ones(4)] * 6, np.ones(4, np.int64))
     with BarStore(database_url) as store:
         answer = WholeSessions(tuple(some), tuple(count_by_session(bars, some, zone)), bars)
-        store.write("AAPL", DAY_1, answer, zone, "polygon", [WEEK_1], week)
+        store.write("AAPL", DAY_1, answer, Terms(zone, MOMENT, derived=(WEEK_1,), finished=week))
         assert len(stored(database_url, "AAPL", "1w")) == 0
         empty = WholeSessions((week[0],), (), Bars.empty())
-        store.write("AAPL", DAY_1, empty, zone, "polygon", [WEEK_1], week)
+        store.write("AAPL", DAY_1, empty, Terms(zone, MOMENT, derived=(WEEK_1,), finished=week))
     assert stored(database_url, "AAPL", "1w").volume.tolist() == [4.0], "a day without bars is answered all the same"

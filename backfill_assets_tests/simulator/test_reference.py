@@ -37,16 +37,55 @@ def test_tickers_by_pages(client, vendor):
     assert httpx.get(vendor.url + "/v3/reference/tickers?limit=7").status_code == 401
 
 
-def test_a_delisted_ticker(client, vendor):
-    vendor.change(delisted={"PYPL": date(2024, 5, 3)}, listed={"PYPL": date(2015, 7, 7)})
-    details = client.get("/v3/reference/tickers/PYPL").json()["results"]
-    assert (details["active"], details["delisted_utc"][:10], details["list_date"]) == (
-        False,
-        "2024-05-03",
-        "2015-07-07",
-    )
+@pytest.mark.parametrize("details", ["inactive", "dated", "missing"])
+def test_the_list_of_tickers_has_the_last_day_of_a_delisted_one(client, vendor, details):
+    vendor.change(delisted={"PYPL": date(2024, 5, 3)}, delisted_details=details)
     assert "PYPL" not in {r["ticker"] for r in follow(client, "/v3/reference/tickers?limit=1000")}
-    assert [r["ticker"] for r in follow(client, "/v3/reference/tickers?active=false")] == ["PYPL"]
+    for query in ("active=false", "active=false&ticker=PYPL"):
+        rows = follow(client, f"/v3/reference/tickers?{query}")
+        assert [(r["ticker"], r["active"], r["delisted_utc"]) for r in rows] == [
+            ("PYPL", False, "2024-05-03T00:00:00Z")
+        ]
+
+
+def test_the_page_of_a_delisted_ticker_says_what_the_scenario_lets_it_say(client, vendor):
+    gone = {"delisted": {"PYPL": date(2024, 5, 3)}, "listed": {"PYPL": date(2015, 7, 7)}}
+    vendor.change(**gone)
+    row = client.get("/v3/reference/tickers/PYPL").json()["results"]
+    assert (row["active"], row["list_date"], "delisted_utc" in row) == (False, "2015-07-07", False)
+    vendor.change(**gone, delisted_details="dated")
+    row = client.get("/v3/reference/tickers/PYPL").json()["results"]
+    assert (row["active"], row["list_date"], row["delisted_utc"]) == (False, "2015-07-07", "2024-05-03T00:00:00Z")
+    vendor.change(**gone, delisted_details="missing")
+    answer = client.get("/v3/reference/tickers/PYPL")
+    assert (answer.status_code, answer.json()["status"]) == (404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("details", ["inactive", "missing"])
+def test_on_its_last_day_a_ticker_is_still_active(client, vendor, details):
+    vendor.change(delisted={"PYPL": date(2024, 5, 3)}, delisted_details=details)
+    row = client.get("/v3/reference/tickers/PYPL?date=2024-05-03").json()["results"]
+    assert (row["active"], row["list_date"]) == (True, "2015-07-06")
+    after = client.get("/v3/reference/tickers/PYPL?date=2024-05-04")
+    assert after.status_code == (404 if details == "missing" else 200)
+    assert client.get("/v3/reference/tickers/PYPL?date=soon").status_code == 400
+
+
+def test_a_reused_ticker_is_listed_once_for_each_company(client, vendor):
+    vendor.change(formerly={"PYPL": (date(2003, 5, 2), date(2009, 1, 5))})
+    assert [r["active"] for r in follow(client, "/v3/reference/tickers?ticker=PYPL")] == [True]
+    rows = follow(client, "/v3/reference/tickers?ticker=PYPL&active=false&limit=1")
+    assert [r["delisted_utc"][:10] for r in rows] == ["2003-05-02", "2009-01-05"]
+    details = client.get("/v3/reference/tickers/PYPL").json()["results"]
+    assert (details["active"], "delisted_utc" in details) == (True, False)
+
+
+def test_pages_can_be_smaller_than_asked_for(client, vendor):
+    vendor.change(splits=SPLITS, reference_page=2)
+    first = client.get("/stocks/v1/splits?limit=5000").json()
+    assert (len(first["results"]), "next_url" in first) == (2, True)
+    assert len(follow(client, "/stocks/v1/splits?limit=5000")) == 3
+    assert client.get("/stocks/v1/splits?limit=5001").status_code == 400
 
 
 SPLITS = (

@@ -1,16 +1,20 @@
 """Polygon.io (also Massive), the market-data vendor.
 
-What lives here: asking for bars and reading the answers. What does not: dagster, the store, or which bars are wanted.
+What lives here: asking for bars and reference data, and reading the answers. What does not: dagster, the store, or which
+bars are wanted.
 
-`failures` knows what refusals mean, `wire` what answers look like, `transport` how to get one, `client` what to ask for.
+`failures` knows what refusals mean, `envelope`, `wire` and `wire_reference` what answers look like, `addresses` where pages
+lead, `transport` how to get an answer, `client` and `reference` what to ask for.
 """
 
 from backfill_assets.adapters.polygon.client import BASE_URL, Polygon
 from backfill_assets.adapters.polygon.transport import Limiter, RetryPolicy, Traffic
 from backfill_assets.adapters.polygon.wire import GroupedDay, Page, decode_grouped, decode_page
+from backfill_assets.adapters.polygon.wire_reference import Events
 
 __all__ = [
     "BASE_URL",
+    "Events",
     "GroupedDay",
     "Limiter",
     "Page",

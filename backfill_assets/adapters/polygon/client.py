@@ -1,7 +1,8 @@
-"""What is asked of the vendor: bars of a ticker in a range, and every ticker's bar of a date.
+"""What is asked of the vendor: bars of a ticker in a range, every ticker's bar of a date, and reference data.
 
-What lives here: paths, parameters, paging. What does not: retries and keys (`transport`), shapes of answers (`wire`), which
-ranges are worth asking for, and what becomes of the bars.
+What lives here: paths, parameters and paging of bars, and the one door to the rest. What does not: retries and keys
+(`transport`), shapes of answers (`wire`), reference endpoints (`reference`), which ranges are worth asking for, and what
+becomes of the bars.
 
 The contract is https://polygon.io/docs/rest/stocks/aggregates; the vendor also answers as api.massive.com.
 """
@@ -9,11 +10,13 @@ The contract is https://polygon.io/docs/rest/stocks/aggregates; the vendor also 
 from __future__ import annotations
 
 import asyncio
+import math
 import random as _random
 from typing import TYPE_CHECKING, Literal, Self
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import backfill_assets
+from backfill_assets.adapters.polygon.addresses import Trail, following, segment
+from backfill_assets.adapters.polygon.reference import DIVIDENDS, SPLITS, Reference
 from backfill_assets.adapters.polygon.transport import Limiter, RetryPolicy, Traffic, Transport
 from backfill_assets.adapters.polygon.wire import GroupedDay, Page, decode_grouped, decode_page
 from backfill_assets.domain.errors import BadRequest, MalformedAnswer
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from datetime import date
     from types import TracebackType
 
+    from backfill_assets.adapters.polygon.wire_reference import Events
+    from backfill_assets.domain.corporate_events import Dividend, Split
+    from backfill_assets.domain.listings import Listing
     from backfill_assets.domain.timeframes import Timeframe
 
 BASE_URL = "https://api.polygon.io"
@@ -35,11 +41,10 @@ _GROUPED_PATHS = {
     "stocks": "/v2/aggs/grouped/locale/us/market/stocks",
     "crypto": "/v2/aggs/grouped/locale/global/market/crypto",
 }
-_PAGES_WITHOUT_BARS = 10  # in a row; a vendor that only ever promises more would keep us for ever
 
 
 class Polygon:
-    """The vendor's bars, unadjusted. An async context manager; the limiter stays the caller's to close.
+    """The vendor's bars, unadjusted, and reference data. An async context manager; the limiter stays the caller's to close.
 
     `api_key` None or empty: every call raises KeyRefused and sends nothing. `base_url` may have a path prefix. `sleep` takes
     seconds, `random` gives a number in [0, 1). SettingMistake when `base_url` is no http(s) address. Every method raises the
@@ -66,6 +71,7 @@ class Polygon:
             random=random,
             user_agent=user_agent,
         )
+        self._reference = Reference(self._transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,17 +101,20 @@ class Polygon:
             raise BadRequest(
                 f"Bars of {ticker} were asked for from {start} to {end}: the start must not follow the end"
             )
-        series = f"/v2/aggs/ticker/{_segment(ticker)}/range/{timeframe.multiplier}/{timeframe.timespan}/"
+        series = f"/v2/aggs/ticker/{segment(ticker)}/range/{timeframe.multiplier}/{timeframe.timespan}/"
         here = (f"{series}{start}/{end}", _EVERY_PAGE)
-        progress = _Progress(here)
+        trail, latest = Trail(here), -math.inf
         while True:
             page = await self._transport.fetch(*here, decode_page)
             _refuse_adjusted(ticker, adjusted=page.adjusted)
             if page.next_url is None:
                 yield page
                 return
-            here = self._next(page.next_url, series)
-            progress.check(page, here)
+            base_url = self._transport.base_url
+            here = following(page.next_url, base_url=base_url, within=series, sent_again=_EVERY_PAGE)
+            reached = int(page.bars.timestamp.max()) if len(page.bars) else None
+            trail.step(here, news=None if reached is None else reached > latest)
+            latest = latest if reached is None else reached
             yield page
 
     async def grouped_daily(self, kind: Literal["stocks", "crypto"], day: date) -> GroupedDay:
@@ -115,52 +124,17 @@ class Polygon:
             _refuse_adjusted(f"the grouped day {day}", adjusted=grouped.adjusted)
         return grouped
 
-    def _next(self, next_url: str, series: str) -> tuple[str, dict[str, str]]:
-        """Path and parameters of the next page. Host and key of `next_url` are dropped: the key goes to `base_url` only."""
-        try:
-            url = urlsplit(next_url)
-            own = urlsplit(self._transport.base_url).path
-        except ValueError as error:
-            raise MalformedAnswer(f"Polygon's next page has an address that cannot be read: {error}") from error
-        path = url.path.removeprefix(own) if own and url.path.startswith(own + "/") else url.path
-        if not unquote(path).startswith(unquote(series)) or ".." in path:
-            raise MalformedAnswer(f"Polygon's next page belongs to other bars than {unquote(series)}: {path}")
-        query = {name: value for name, value in parse_qsl(url.query) if name.lower() != "apikey"}
-        return quote(path, safe="/:%"), query | _EVERY_PAGE
+    async def listing(self, ticker: str) -> Listing:
+        """First and last day of trading of `ticker`, as far as the vendor knows them; see `reference.Reference.listing`."""
+        return await self._reference.listing(ticker)
 
+    async def splits(self, since: date, until: date | None = None) -> Events[Split]:
+        """The whole market's splits in these days, both included; see `reference.Reference.events`."""
+        return await self._reference.events(SPLITS, since, until)
 
-class _Progress:
-    """Watches that pages lead forward: no address twice, and later bars on each page."""
-
-    def __init__(self, first: tuple[str, dict[str, str]]) -> None:
-        self._seen = {self._mark(first)}
-        self._latest: int | None = None
-        self._without_bars = 0
-
-    @staticmethod
-    def _mark(address: tuple[str, dict[str, str]]) -> tuple[str, tuple[tuple[str, str], ...]]:
-        path, params = address
-        return unquote(path), tuple(sorted(params.items()))
-
-    def check(self, page: Page, following: tuple[str, dict[str, str]]) -> None:
-        """MalformedAnswer when `page` or what it calls the next one does not advance."""
-        latest = int(page.bars.timestamp.max()) if len(page.bars) else None
-        self._without_bars = self._without_bars + 1 if latest is None else 0
-        stuck = self._mark(following) in self._seen or self._without_bars > _PAGES_WITHOUT_BARS
-        if latest is not None:
-            stuck = stuck or (self._latest is not None and latest <= self._latest)
-            self._latest = latest
-        if stuck:
-            raise MalformedAnswer(
-                f"Polygon's pages do not lead forward: stopped before asking for {following[0]} again"
-            )
-        self._seen.add(self._mark(following))
-
-
-def _segment(ticker: str) -> str:
-    if ticker in {"", ".", ".."}:
-        raise BadRequest(f"{ticker!r} is not a ticker")
-    return quote(ticker, safe=":")
+    async def dividends(self, since: date, until: date | None = None) -> Events[Dividend]:
+        """The whole market's cash dividends in these days, both included; see `reference.Reference.events`."""
+        return await self._reference.events(DIVIDENDS, since, until)
 
 
 def _refuse_adjusted(what: str, *, adjusted: bool | None) -> None:

@@ -180,9 +180,10 @@ class Transport:
         self._stop_if_refused()
         self.traffic.requests += 1
         self.traffic.retries += again
+        query = f"?{urlencode(params)}" if params else ""
         try:
             async with asyncio.timeout(_WHOLE_ANSWER):
-                answer = await self._http.get(f"{self.base_url}{path}?{urlencode(params)}")
+                answer = await self._http.get(f"{self.base_url}{path}{query}")
         except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
             reason = f"{type(error).__name__} {error}".strip()
             raise _AnotherTryError(self._restated(VendorUnavailable(reason), f"GET {path}")) from error

@@ -1,7 +1,7 @@
-"""The vendor's JSON, read into the bar frame.
+"""The vendor's bars in JSON, read into the bar frame.
 
-What lives here: the shapes of answers, as the vendor spells them, and their translation. What does not: requests, and
-what makes bars storable (order, range, doubles): bars are handed on as they came, for the domain to judge.
+What lives here: the shapes of answers with bars, as the vendor spells them, and their translation. What does not: requests,
+and what makes bars storable (order, range, doubles): bars are handed on as they came, for the domain to judge.
 
 Field names are those of https://polygon.io/docs/rest/stocks/aggregates/custom-bars: t is milliseconds since the epoch, UTC.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from backfill_assets.adapters.polygon import failures
+from backfill_assets.adapters.polygon.envelope import opened
 from backfill_assets.domain.bars import NO_TRADES, Bars
 from backfill_assets.domain.errors import MalformedAnswer
 
@@ -117,8 +117,7 @@ _PATIENT_GROUPED = msgspec.json.Decoder(_Answer[_PatientTickerBar]).decode
 def decode_page(body: bytes) -> Page:
     """A page of /v2/aggs/ticker/….
 
-    MalformedAnswer for anything but such a page. A failure inside the body, whatever the HTTP status was, is KeyRefused,
-    NotEntitled, NotFound, RateLimited or else VendorUnavailable.
+    MalformedAnswer for anything but such a page; a failure inside the body as in `envelope.opened`.
     """
     answer = _read(body, _PAGE, _PATIENT_PAGE)
     return Page(_bars(answer.results or []), answer.next_url or None, answer.status, answer.adjusted)
@@ -132,17 +131,7 @@ def decode_grouped(body: bytes) -> GroupedDay:
 
 
 def _read(body: bytes, quick: Callable[[bytes], Any], patient: Callable[[bytes], Any]) -> _Answer[Any]:
-    try:
-        answer: _Answer[Any] = quick(body)
-    except failures.UNREADABLE:
-        if (said := failures.read(body)).failed:
-            raise failures.in_success(said) from None
-        try:
-            answer = patient(body)
-        except failures.UNREADABLE as error:
-            raise MalformedAnswer(str(error)) from error
-    if answer.status.upper() not in failures.SUCCESS:
-        raise failures.in_success(failures.read(body))
+    answer: _Answer[Any] = opened(body, quick, patient)
     if answer.results_count and not answer.results:
         raise MalformedAnswer(f"it counts {answer.results_count:g} results and holds none")
     return answer

@@ -7,93 +7,88 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
-from types import TracebackType
-from typing import Any, Self
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import psycopg
 
-from backfill_assets.adapters.postgres import open_pool, with_reconnection
+from backfill_assets.adapters.postgres import Row
+from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.derived import write_derived
 from backfill_assets.adapters.store.rows import SQL, Rows, Written
 from backfill_assets.domain.answers import Answers, SessionAnswer, WholeSessions
 from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.retries import FIRST_PAUSE
 from backfill_assets.domain.timeframes import Timeframe
 
-__all__ = ["BarStore", "SeriesAnswers", "Written"]
+__all__ = ["BarStore", "SeriesAnswers", "Terms", "Written"]
 
 type SeriesAnswers = Mapping[tuple[str, str], Answers]
 """By symbol and timeframe name, then by session."""
 
 
-class BarStore:
-    """The bars of every series, over a pool of connections that threads share. Use it as a context manager.
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an answer is stored with.
 
-    Methods raise DatabaseUnavailable where the server stays away.
+    zone         the market's, for the bounds of a session
+    asked_at     the instant of the attempt, UTC
+    source       what the column of that name says
+    derived      the timeframes that are made from the answer's
+    finished     the market's finished sessions, at least those of the weeks that are touched: a week is made once all
+    are answered first_pause  after which a second attempt counts
     """
 
-    def __init__(self, url: str, *, connections: int = 4) -> None:
-        self._url = url
-        self._pool = open_pool(url, connections)
+    zone: ZoneInfo
+    asked_at: datetime
+    source: str = "polygon"
+    derived: tuple[Timeframe, ...] = ()
+    finished: tuple[date, ...] = ()
+    first_pause: timedelta = FIRST_PAUSE
 
-    def __enter__(self) -> Self:
-        return self
+    def rows(self, connection: psycopg.Connection[Row], symbol: str, timeframe: Timeframe) -> Rows:
+        """A series in a transaction that is open already."""
+        return Rows(connection, symbol, timeframe.name, self.zone, self.asked_at, self.first_pause)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
-    def close(self) -> None:
-        """Give the connections back to the server."""
-        self._pool.close()
+class BarStore(Store):
+    """The bars of every series."""
 
-    def write(  # each is one thing that a row or its session needs
-        self,
-        symbol: str,
-        timeframe: Timeframe,
-        answer: WholeSessions,
-        zone: ZoneInfo,
-        source: str,
-        derived: Sequence[Timeframe] = (),
-        finished: Sequence[date] = (),
-    ) -> Written:
+    def write(self, symbol: str, timeframe: Timeframe, answer: WholeSessions, terms: Terms) -> Written:
         """Store an answer: bars, what is derived from them, the sessions they answer and the coverage, in one transaction.
 
-        Writing the same answer again changes nothing. `zone` is the market's, for the bounds of a session; `finished` its
-        finished sessions, for which weeks are whole. What is told is of the answer's own bars, not of the derived ones.
+        Writing the same answer again changes nothing. What is told is of the answer's own bars, not of the derived ones.
         """
 
-        def transaction() -> Written:
-            with self._pool.connection() as connection, connection.transaction():
-                return _write(
-                    _locked(Rows(connection, symbol, timeframe.name, zone)), answer, source, derived, finished
-                )
+        def work(connection: psycopg.Connection[Row]) -> Written:
+            return _write(_locked(terms.rows(connection, symbol, timeframe)), answer, terms)
 
         try:
-            return with_reconnection(self._url, transaction)
+            return self._transaction(work)
         except psycopg.errors.UniqueViolation:
             # Somebody who takes no turn filled the same empty stretch meanwhile: seen the second time, it is merged into.
-            return with_reconnection(self._url, transaction)
+            return self._transaction(work)
 
-    def derive(
-        self,
-        symbol: str,
-        timeframe: Timeframe,
-        sessions: Sequence[date],
-        zone: ZoneInfo,
-        derived: Sequence[Timeframe],
-        finished: Sequence[date],
+    def write_failures(
+        self, symbol: str, timeframe: Timeframe, sessions: Sequence[date], terms: Terms, *, refused: bool
     ) -> None:
+        """Note that sessions could not be asked for; `refused`: because the vendor's plan does not include them."""
+
+        def work(connection: psycopg.Connection[Row]) -> None:
+            _locked(terms.rows(connection, symbol, timeframe)).record_failures(sessions, refused=refused)
+
+        self._transaction(work)
+
+    def derive(self, symbol: str, timeframe: Timeframe, sessions: Sequence[date], terms: Terms) -> None:
         """Make derived bars from what is stored of `timeframe`, for sessions (ascending) that have it and lack them."""
 
-        def transaction() -> None:
-            with self._pool.connection() as connection, connection.transaction():
-                rows = _locked(Rows(connection, symbol, timeframe.name, zone))
-                write_derived(rows, derived, sessions, None, finished)
+        def work(connection: psycopg.Connection[Row]) -> None:
+            rows = _locked(terms.rows(connection, symbol, timeframe))
+            write_derived(rows, terms.derived, sessions, None, terms.finished)
 
-        with_reconnection(self._url, transaction)
+        self._transaction(work)
 
     def answers(self, symbols: Iterable[str], timeframes: Iterable[Timeframe], days: DayRange) -> SeriesAnswers:
         """What stands recorded of each series within the days; series of which nothing does are absent."""
@@ -104,14 +99,17 @@ class BarStore:
             "end": days.end,
         }
 
-        def query() -> list[Any]:
-            with self._pool.connection() as connection:
-                return connection.execute(SQL["answers"], asked).fetchall()
-
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["answers"], asked).fetchall())
         found: dict[tuple[str, str], dict[date, SessionAnswer]] = defaultdict(dict)
-        for symbol, timeframe, session, bars, first, last, empty in with_reconnection(self._url, query):
-            found[symbol, timeframe][session] = SessionAnswer(session, bars, first, last, empty)
+        for symbol, timeframe, *answer in rows:
+            found[symbol, timeframe][answer[0]] = SessionAnswer(*answer)
         return dict(found)
+
+    def any_filled(self, symbols: Iterable[str], timeframe: str | None = None) -> bool:
+        """Whether bars of any of the symbols are stored, of the timeframe of that name or of any."""
+        values = {"symbols": list(symbols), "timeframe": timeframe}
+        row: Any = self._transaction(lambda c: c.execute(SQL["any_filled"], values).fetchone())
+        return bool(row[0])
 
 
 def _locked(rows: Rows) -> Rows:
@@ -119,14 +117,12 @@ def _locked(rows: Rows) -> Rows:
     return rows
 
 
-def _write(
-    rows: Rows, answer: WholeSessions, source: str, derived: Sequence[Timeframe], finished: Sequence[date]
-) -> Written:
-    written = rows.merge(answer.bars, source)
+def _write(rows: Rows, answer: WholeSessions, terms: Terms) -> Written:
+    written = rows.merge(answer.bars, terms.source)
     if not answer.sessions:
         return written
     seen_before = rows.record(answer.sessions, answer.counts)
     if seen_before:
         rows.recount(answer.sessions)
-    write_derived(rows, derived, answer.sessions, None if seen_before else answer.bars, finished)
+    write_derived(rows, terms.derived, answer.sessions, None if seen_before else answer.bars, terms.finished)
     return written

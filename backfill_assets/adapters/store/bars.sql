@@ -21,6 +21,7 @@ truncate stage
 copy stage from stdin (format binary)
 
 -- name: merge
+-- Tells by day (UTC) the first and last row written, how many were added and changed, and the first and last changed.
 -- Rows that stand already are neither locked nor written; the order gives concurrent writers one lock order.
 with written as (
   insert into market_data as m
@@ -37,14 +38,18 @@ with written as (
     open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
     volume = excluded.volume, vwap = excluded.vwap, trades = excluded.trades,
     source = excluded.source, ingested_at = now()
-  returning (xmax = 0) as is_new
+  returning (xmax = 0) as is_new, "timestamp" as t
 )
-select count(*) filter (where is_new), count(*) filter (where not is_new) from written
+select min(t), max(t), count(*) filter (where is_new), count(*) filter (where not is_new),
+  min(t) filter (where not is_new), max(t) filter (where not is_new)
+from written group by date_trunc('day', t) order by 1
 
 -- name: record_sessions
--- An empty answer never takes back bars that were answered before. One that comes too soon after another is not counted.
-insert into session_answers as a (symbol, timeframe, session, bars, first_bar, last_bar, empty_answers)
-select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, (s.bars = 0)::int
+-- An empty answer never takes back bars that were answered before. One that comes before its pause is over does not count; one
+-- that counts ends the failures before it, so that after an outage a session is asked for until an answer is confirmed.
+insert into session_answers as a
+  (symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at)
+select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 1, 0, false, false, %(asked_at)s
 from unnest(%(sessions)s::date[], %(bars)s::int[], %(first)s::timestamptz[], %(last)s::timestamptz[])
   as s (session, bars, first_bar, last_bar)
 order by s.session
@@ -52,14 +57,41 @@ on conflict (symbol, timeframe, session) do update set
   bars = greatest(a.bars, excluded.bars),
   first_bar = least(a.first_bar, excluded.first_bar),
   last_bar = greatest(a.last_bar, excluded.last_bar),
-  empty_answers = case
-    when a.bars > 0 or excluded.bars > 0 then a.empty_answers
-    when now() - a.answered_at >= %(apart)s then a.empty_answers + 1
-    else a.empty_answers end,
+  answers = case
+    when excluded.bars > a.bars or a.answers = 0 then 1
+    when excluded.answered_at >= a.answered_at + %(first_pause)s * power(2, a.answers + a.failures - 1) then a.answers + 1
+    else a.answers end,
+  failures = case
+    when excluded.bars > a.bars or a.answers = 0
+      or excluded.answered_at >= a.answered_at + %(first_pause)s * power(2, a.answers + a.failures - 1)
+      then 0
+    else a.failures end,
+  refused = false,
+  partial = a.partial and excluded.bars <= a.bars,
   answered_at = case
-    when excluded.bars = 0 and a.bars = 0 and now() - a.answered_at < %(apart)s then a.answered_at
-    else now() end
+    when excluded.bars > a.bars or a.answers = 0
+      or excluded.answered_at >= a.answered_at + %(first_pause)s * power(2, a.answers + a.failures - 1)
+      then excluded.answered_at
+    else a.answered_at end
 returning session, (xmax <> 0 and bars > 0) as seen_before
+
+-- name: record_failures
+-- Sessions that are whole are left alone. A failure that comes before its pause is over does not count.
+insert into session_answers as a
+  (symbol, timeframe, session, bars, answers, failures, refused, partial, answered_at)
+select %(symbol)s, %(timeframe)s, s.session, 0, 0, 1, %(refused)s, false, %(asked_at)s
+from unnest(%(sessions)s::date[]) as s (session)
+order by s.session
+on conflict (symbol, timeframe, session) do update set
+  refused = a.bars = 0 and excluded.refused,
+  failures = case
+    when excluded.answered_at >= a.answered_at + %(first_pause)s * power(2, a.answers + a.failures - 1) then a.failures + 1
+    else a.failures end,
+  answered_at = case
+    when excluded.answered_at >= a.answered_at + %(first_pause)s * power(2, a.answers + a.failures - 1)
+      then excluded.answered_at
+    else a.answered_at end
+where a.bars = 0 or a.partial
 
 -- name: recount_sessions
 -- A session answered again may have gained bars that only one of its answers held: count what the table holds.
@@ -82,9 +114,14 @@ on conflict (symbol, timeframe) do update set filled = v.filled + excluded.fille
 where not v.filled @> excluded.filled
 
 -- name: answers
-select symbol, timeframe, session, bars, first_bar, last_bar, empty_answers
+select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at
 from session_answers
 where symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s) and session between %(start)s and %(end)s
+
+-- name: unwhole_answers
+select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at
+from session_answers
+where (bars = 0 or partial) and symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s)
 
 -- name: bars_between
 select (extract(epoch from "timestamp") * 1000)::bigint, open, high, low, close, volume, vwap, trades
@@ -98,4 +135,9 @@ select pg_advisory_xact_lock(hashtextextended(%(symbol)s || ' ' || %(timeframe)s
 
 -- name: answered_sessions
 select session from session_answers
-where symbol = %(symbol)s and timeframe = %(timeframe)s and session = any(%(sessions)s::date[])
+where symbol = %(symbol)s and timeframe = %(timeframe)s and session = any(%(sessions)s::date[]) and (answers > 0 or refused)
+
+-- name: any_filled
+select exists (
+  select from coverage
+  where symbol = any(%(symbols)s) and (timeframe = %(timeframe)s or %(timeframe)s::text is null) and not isempty(filled))

@@ -13,10 +13,10 @@ from backfill_assets.domain.bars import NO_TRADES, Bars
 
 # PostgreSQL documentation, COPY, "Binary Format": signature, flags and extension length; -1 ends the block, and as a field's
 # length it stands for NULL, which has no bytes.
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER = b"\xff\xff"
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER = b"\xff\xff"
 # timestamptz travels as microseconds since 2000-01-01 UTC.
-_POSTGRES_EPOCH_MS = 946_684_800_000
+POSTGRES_EPOCH_MS = 946_684_800_000
 _FLOATS = ("open", "high", "low", "close", "volume", "vwap")
 
 
@@ -37,10 +37,10 @@ def copy_block(bars: Bars, texts: Sequence[str] = ()) -> bytes:
         rows[f"text{number}_length"], rows[f"text{number}"] = len(text), text
     for name in ("timestamp", *_FLOATS, "trades"):
         rows[f"{name}_length"] = 8
-    rows["timestamp"] = (bars.timestamp - _POSTGRES_EPOCH_MS) * 1000
+    rows["timestamp"] = (bars.timestamp - POSTGRES_EPOCH_MS) * 1000
     for name in (*_FLOATS, "trades"):
         rows[name] = getattr(bars, name)
-    return _HEADER + rows.tobytes() + _TRAILER
+    return HEADER + rows.tobytes() + TRAILER
 
 
 def without_nulls(bars: Bars) -> bool:

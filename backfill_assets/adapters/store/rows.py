@@ -7,8 +7,8 @@ which a transaction uses them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,12 +18,21 @@ import psycopg
 from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.copy_format import copy_block, without_nulls
-from backfill_assets.domain.answers import EMPTY_ANSWERS_APART
+from backfill_assets.adapters.store.feature_marks import mark_rows
 from backfill_assets.domain.bars import NO_TRADES, Bars
 from backfill_assets.domain.days import ONE_DAY, ranges_of
 from backfill_assets.domain.sessions import SessionBars, day_starts
 
 SQL = statements("backfill_assets.adapters.store", "bars.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Restated:
+    """Bars of one day (UTC) whose values a later answer changed: start of the first and of the last of them, and how many."""
+
+    first: datetime
+    last: datetime
+    bars: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +42,30 @@ class Written:
     inserted: int = 0
     changed: int = 0
     unchanged: int = 0
+    restated: tuple[Restated, ...] = field(default=(), compare=False)
+    """The changed ones, by day."""
 
     def __add__(self, other: Written) -> Written:
-        return Written(self.inserted + other.inserted, self.changed + other.changed, self.unchanged + other.unchanged)
+        return Written(
+            self.inserted + other.inserted,
+            self.changed + other.changed,
+            self.unchanged + other.unchanged,
+            self.restated + other.restated,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """One series on one connection, with the zone that bounds its sessions."""
+    """One series on one connection, with the zone that bounds its sessions, and the attempt that brought the rows: its
+    instant, and the pause after which a second attempt counts (see `domain.retries`).
+    """
 
     connection: psycopg.Connection[Row]
     symbol: str
     timeframe: str
     zone: ZoneInfo
+    asked_at: datetime
+    first_pause: timedelta
 
     def merge(self, bars: Bars, source: str) -> Written:
         """Add ordered bars, change those whose values differ, leave the others untouched."""
@@ -54,13 +74,18 @@ class Rows:
         if without_nulls(bars) and not self._any_between(bars):
             with self.connection.cursor() as cursor, cursor.copy(SQL["copy_bars"]) as copy:
                 copy.write(copy_block(bars, (self.symbol, self.timeframe, source)))
+            self._mark([instant(bars.timestamp[0])], [instant(bars.timestamp[-1])])
             return Written(inserted=len(bars))
         self.connection.execute(SQL["make_stage"])
         self.connection.execute(SQL["clear_stage"])
         with self.connection.cursor() as cursor, cursor.copy(SQL["copy_stage"]) as copy:
             copy.write(copy_block(bars))
-        row: Any = self._one("merge", source=source)
-        return Written(row[0], row[1], len(bars) - row[0] - row[1])
+        days: list[Any] = self._all("merge", source=source)
+        if days:
+            self._mark([day[0] for day in days], [day[1] for day in days])
+        inserted, changed = sum(day[2] for day in days), sum(day[3] for day in days)
+        restated = tuple(Restated(day[4], day[5], day[3]) for day in days if day[3])
+        return Written(inserted, changed, len(bars) - inserted - changed, restated)
 
     def record(self, sessions: Sequence[date], counts: Sequence[SessionBars]) -> bool:
         """Note that finished sessions were answered, those of `counts` with bars; whether some had been with bars before."""
@@ -68,7 +93,8 @@ class Rows:
         rows = [by_day.get(s) for s in sessions]
         recorded: list[Any] = self._all(
             "record_sessions",
-            apart=EMPTY_ANSWERS_APART,
+            asked_at=self.asked_at,
+            first_pause=self.first_pause,
             sessions=list(sessions),
             bars=[r.bars if r else 0 for r in rows],
             first=[r.first if r else None for r in rows],
@@ -80,6 +106,16 @@ class Rows:
             self.connection.execute(SQL["cover"], self._series | bounds)
         return any(seen_before for _, seen_before in recorded)
 
+    def record_failures(self, sessions: Sequence[date], *, refused: bool) -> None:
+        """Note that finished sessions could not be asked for, or are not in the vendor's plan."""
+        self._all(
+            "record_failures",
+            sessions=list(sessions),
+            refused=refused,
+            asked_at=self.asked_at,
+            first_pause=self.first_pause,
+        )
+
     def recount(self, sessions: Sequence[date]) -> None:
         """Set the counts of sessions to what the table holds: several answers may each have held bars of its own."""
         starts, ends = day_starts(sessions, self.zone), day_starts([s + ONE_DAY for s in sessions], self.zone)
@@ -87,7 +123,7 @@ class Rows:
         self.connection.execute(SQL["recount_sessions"], self._series | {"sessions": list(sessions)} | bounds)
 
     def answered(self, sessions: Sequence[date]) -> set[date]:
-        """Those of the sessions that were answered, with bars or without."""
+        """Those of the sessions that were answered, with bars or without, or refused."""
         return {row[0] for row in self._all("answered_sessions", sessions=list(sessions))}  # type: ignore[misc]  # a date
 
     def read(self, first: date, last: date) -> Bars:
@@ -102,6 +138,10 @@ class Rows:
         columns: list[Any] = [np.array(stamp, np.int64), *floats, known]
         return Bars(*columns)
 
+    def _mark(self, first: Sequence[datetime], last: Sequence[datetime]) -> None:
+        """What depends on bars written between each first and last is to be computed again."""
+        mark_rows(self.connection, self.symbol, self.timeframe, first, last)
+
     @property
     def _series(self) -> dict[str, Any]:
         return {"symbol": self.symbol, "timeframe": self.timeframe}
@@ -114,7 +154,8 @@ class Rows:
         return self.connection.execute(SQL[statement], self._series | values).fetchone()
 
     def _all(self, statement: str, **values: object) -> list[Row]:
-        return self.connection.execute(SQL[statement], self._series | values).fetchall()
+        done = self.connection.execute(SQL[statement], self._series | values)
+        return done.fetchall() if done.description else []
 
 
 def instant(ms: int | np.int64) -> datetime:

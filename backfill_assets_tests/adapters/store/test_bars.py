@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backfill_assets.adapters import postgres
-from backfill_assets.adapters.store.bars import BarStore, Written
+from backfill_assets.adapters.store.bars import BarStore, Terms, Written
 from backfill_assets.domain.answers import WholeSessions
 from backfill_assets.domain.bars import NO_TRADES, Bars
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import DatabaseUnavailable
 from backfill_assets.domain.sessions import HOURS, Kind, count_by_session, day_starts
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1
-from backfill_assets_tests.surroundings import let_time_pass, rows, same_bars, stored
+from backfill_assets_tests.surroundings import MOMENT, rows, same_bars, stored
 
 NEW_YORK = HOURS[Kind.STOCKS].zone
 MON, TUE, WED, THU, FRI = (date(2024, 3, d) for d in range(4, 9))
@@ -26,7 +26,7 @@ OPENING = 570  # minutes after midnight
 
 CONTENTS = {
     "market_data": "timestamp, open, high, low, close, volume, vwap, trades, source",
-    "session_answers": "session, bars, first_bar, last_bar, empty_answers",
+    "session_answers": "session, bars, first_bar, last_bar, answers, failures, refused, partial",
     "coverage": "filled::text",
 }
 
@@ -46,6 +46,9 @@ def empty(*sessions):
     return answer(Bars.empty(), *sessions)
 
 
+TERMS = Terms(NEW_YORK, MOMENT)
+
+
 @pytest.fixture
 def store(database_url):
     with BarStore(database_url) as opened:
@@ -54,8 +57,8 @@ def store(database_url):
 
 @pytest.fixture
 def write(store):
-    def write(what, symbol="AAPL", timeframe=MINUTE_1, source="polygon"):
-        return store.write(symbol, timeframe, what, NEW_YORK, source)
+    def write(what, symbol="AAPL", timeframe=MINUTE_1, source="polygon", asked_at=MOMENT):
+        return store.write(symbol, timeframe, what, Terms(NEW_YORK, asked_at, source))
 
     return write
 
@@ -80,8 +83,8 @@ def test_bars_sessions_and_coverage_are_stored(database_url, write):
     assert write(answer(found, MON, TUE)) == Written(inserted=10)
     same_bars(stored(database_url, "AAPL", "1m"), found)
     assert table(database_url, "session_answers") == [
-        ("1m", MON, 5, at(MON, OPENING), at(MON, OPENING + 4), 0),
-        ("1m", TUE, 5, at(TUE, OPENING), at(TUE, OPENING + 4), 0),
+        ("1m", MON, 5, at(MON, OPENING), at(MON, OPENING + 4), 1, 0, False, False),
+        ("1m", TUE, 5, at(TUE, OPENING), at(TUE, OPENING + 4), 1, 0, False, False),
     ]
     assert table(database_url, "coverage") == [("1m", "{[2024-03-04,2024-03-06)}")]
     assert rows(database_url, "select distinct symbol, source from market_data") == [("AAPL", "polygon")]
@@ -161,27 +164,35 @@ def test_series_do_not_touch_each_other(database_url, write):
 
 def test_empty_answers_are_counted_and_cover_nothing(database_url, write):
     for times in (1, 2, 3):
-        assert write(empty(MON, TUE)) == Written()
+        assert write(empty(MON, TUE), asked_at=MOMENT + times * timedelta(hours=1)) == Written()
         assert table(database_url, "session_answers") == [
-            ("1m", MON, 0, None, None, times),
-            ("1m", TUE, 0, None, None, times),
+            ("1m", MON, 0, None, None, times, 0, False, False),
+            ("1m", TUE, 0, None, None, times, 0, False, False),
         ]
-        let_time_pass(database_url)
     assert table(database_url, "coverage") == []
 
 
 def test_empty_answers_in_one_outage_count_once(database_url, write):
-    for _ in range(5):
-        write(empty(MON))
+    for second in range(5):
+        write(empty(MON), asked_at=MOMENT + timedelta(seconds=second))
     assert [row[5] for row in table(database_url, "session_answers")] == [1]
 
 
-def test_bars_that_come_after_empty_answers_count(database_url, write):
+def test_each_further_answer_counts_only_after_a_pause_twice_as_long(database_url, write):
+    at, counted = MOMENT, []
+    for minutes in (0, 1, 1, 3, 1, 8):  # due after 2, 4, 8 from the last that counted
+        at += timedelta(minutes=minutes)
+        write(empty(MON), asked_at=at)
+        counted.append(table(database_url, "session_answers")[0][5])
+    assert counted == [1, 1, 2, 2, 3, 4]
+
+
+def test_bars_that_come_after_empty_answers_count_anew(database_url, write):
     write(empty(MON, TUE))
-    let_time_pass(database_url)
-    write(answer(bars(TUE), MON, TUE))
+    write(empty(MON, TUE), asked_at=MOMENT + timedelta(hours=1))
+    write(answer(bars(TUE), MON, TUE), asked_at=MOMENT + timedelta(hours=2))
     found = [(row[1], row[2], row[5]) for row in table(database_url, "session_answers")]
-    assert found == [(MON, 0, 2), (TUE, 5, 1)]
+    assert found == [(MON, 0, 3), (TUE, 5, 1)]
     assert table(database_url, "coverage") == [("1m", "{[2024-03-05,2024-03-06)}")]
 
 
@@ -198,7 +209,7 @@ def test_answers_that_hold_different_bars_add_up(database_url, write, order):
     halves = [bars(MON, minutes=range(570, 575)), bars(MON, minutes=range(573, 578))][::order]
     for half in halves:
         write(answer(half, MON))
-    assert table(database_url, "session_answers") == [("1m", MON, 8, at(MON, 570), at(MON, 577), 0)]
+    assert table(database_url, "session_answers") == [("1m", MON, 8, at(MON, 570), at(MON, 577), 1, 0, False, False)]
     assert len(stored(database_url, "AAPL", "1m")) == 8
 
 
@@ -292,7 +303,7 @@ def test_two_writers_of_overlapping_ranges_end_in_the_right_table(database_url, 
             for window in windows[::-1] if backwards else windows:
                 # each writer's values differ, so that every row of an overlap is written by both
                 found = bars(*window, minutes=minutes, price=200.0 if backwards else 100.0)
-                written += store.write("AAPL", MINUTE_1, answer(found, *window), NEW_YORK, "polygon")
+                written += store.write("AAPL", MINUTE_1, answer(found, *window), TERMS)
             return written
 
     with ThreadPoolExecutor(2) as pool:
@@ -308,7 +319,7 @@ def test_two_writers_of_overlapping_ranges_end_in_the_right_table(database_url, 
 def test_writers_of_the_same_answer_at_once_insert_each_row_once(database_url):
     with BarStore(database_url, connections=4) as store, ThreadPoolExecutor(4) as pool:
         what = answer(bars(MON, TUE, minutes=range(240, 1200)), MON, TUE)
-        done = list(pool.map(lambda _: store.write("AAPL", MINUTE_1, what, NEW_YORK, "polygon"), range(4)))
+        done = list(pool.map(lambda _: store.write("AAPL", MINUTE_1, what, TERMS), range(4)))
     assert sum(w.inserted for w in done) == 1920
     assert [row[2] for row in table(database_url, "session_answers")] == [960, 960]
     same_bars(stored(database_url, "AAPL", "1m"), what.bars)
@@ -340,7 +351,9 @@ def test_a_transaction_that_breaks_is_run_again_whole(database_url, write, monke
     break_connections(database_url, 2)
     assert write(answer(bars(MON), MON)) == Written(inserted=5)
     assert rows(database_url, "select last_value from attempts") == [(3,)]
-    assert table(database_url, "session_answers") == [("1m", MON, 5, at(MON, OPENING), at(MON, OPENING + 4), 0)]
+    assert table(database_url, "session_answers") == [
+        ("1m", MON, 5, at(MON, OPENING), at(MON, OPENING + 4), 1, 0, False, False)
+    ]
 
 
 def test_a_database_that_stays_away_is_told_of_and_nothing_is_half_stored(database_url, write, monkeypatch):
@@ -359,7 +372,7 @@ def test_what_is_recorded_is_read_back_by_series_and_days(store, write):
     assert set(found) == {("AAPL", "1m")}
     tuesday, wednesday = found["AAPL", "1m"][TUE], found["AAPL", "1m"][WED]
     assert (tuesday.bars, tuesday.first, tuesday.last) == (5, at(TUE, OPENING), at(TUE, OPENING + 4))
-    assert (wednesday.bars, wednesday.first, wednesday.empty_answers) == (0, None, 1)
+    assert (wednesday.bars, wednesday.first, wednesday.answers) == (0, None, 1)
     assert store.answers([], [], DayRange(MON, FRI)) == {}
 
 
@@ -390,15 +403,15 @@ def whole(indices):
 @given(partitions(), st.data())
 def test_any_order_and_any_split_of_the_sessions_gives_the_same_tables(database_url, store, parts, data):
     one_go, in_parts, doubled = next(fresh), next(fresh), next(fresh)
-    store.write(one_go, MINUTE_1, whole(range(len(SESSIONS))), NEW_YORK, "polygon")
+    store.write(one_go, MINUTE_1, whole(range(len(SESSIONS))), TERMS)
     expected = everything(database_url, one_go)
     for part in parts:
-        store.write(in_parts, MINUTE_1, whole(part), NEW_YORK, "polygon")
+        store.write(in_parts, MINUTE_1, whole(part), TERMS)
     assert everything(database_url, in_parts) == expected
     # and once more, with some answers given twice: only the count of empty answers may tell
     again = [*parts, *data.draw(st.lists(st.sampled_from(parts), max_size=3))]
     for part in again:
-        store.write(doubled, MINUTE_1, whole(part), NEW_YORK, "polygon")
+        store.write(doubled, MINUTE_1, whole(part), TERMS)
     found = everything(database_url, doubled)
     assert (found["market_data"], found["coverage"]) == (expected["market_data"], expected["coverage"])
     assert [row[:-1] for row in found["session_answers"]] == [row[:-1] for row in expected["session_answers"]]

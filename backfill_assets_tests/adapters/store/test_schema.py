@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -12,7 +13,27 @@ from backfill_assets.adapters.store import schema
 from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable, SchemaBehind
 from backfill_assets_tests.surroundings import rows
 
-TABLES = {"market_data", "session_answers", "coverage", "rate_limit", schema.VERSION_TABLE}
+TABLES = {
+    "alert_deliveries",
+    "alerts",
+    "backfill_gaps",
+    "backfill_run_gaps",
+    "backfill_run_restatements",
+    "backfill_run_series",
+    "backfill_runs",
+    "corporate_event_lookups",
+    "corporate_events",
+    "coverage",
+    "feature_marks",
+    "listings",
+    "market_data",
+    "market_data_adjusted",
+    "market_data_v2",
+    "market_features",
+    "rate_limit",
+    "session_answers",
+    schema.VERSION_TABLE,
+}
 UPGRADE = "import sys; from backfill_assets.adapters.store import schema; print(schema.upgrade(sys.argv[1]))"
 
 
@@ -35,11 +56,16 @@ def columns(url):
 
 
 def downgrade(url):
+    migrate(url, command.downgrade, "base")
+
+
+def migrate(url, move, revision):
+    """To a revision, by Alembic's upgrade or downgrade."""
     config = schema._config()
     engine = sqlalchemy.create_engine(sqlalchemy_url(url), poolclass=sqlalchemy.NullPool)
     with engine.connect() as connection:
         config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        move(config, revision)
         connection.commit()
 
 
@@ -136,3 +162,98 @@ def test_nobody_there(ask):
     with pytest.raises(DatabaseUnavailable, match=r"127\.0\.0\.1:1/x cannot be used \(nobody answers there\)") as told:
         ask("postgresql://me:sekrit@127.0.0.1:1/x")
     assert "sekrit" not in str(told.value)
+
+
+# --- 0002: gaps, and answers that also tell of failures
+
+DAY = "2024-03-0"
+AT = datetime(2024, 3, 9, 2, tzinfo=UTC)
+ANSWERED = (
+    "select symbol, timeframe, session, bars, first_bar, last_bar, answered_at from session_answers order by 1, 2, 3"
+)
+COUNTED = "select session::text, bars, answers, failures, refused, partial from session_answers order by 1"
+
+
+@pytest.fixture
+def first_tables(empty_database):
+    """A database at 0001 with bars, and with answers that have bars, have none, and have some after none."""
+    migrate(empty_database, command.upgrade, "0001")
+    with psycopg.connect(empty_database) as connection:
+        for day, bars, empty in ((4, 390, 0), (5, 12, 2), (6, 0, 1), (7, 0, 3)):
+            stamp = AT if bars else None
+            connection.execute(
+                """insert into session_answers
+                   (symbol, timeframe, session, bars, first_bar, last_bar, empty_answers, answered_at)
+                   values ('AAPL', '1m', %s, %s, %s, %s, %s, %s)""",
+                [f"{DAY}{day}", bars, stamp, stamp, empty, AT],
+            )
+        connection.execute("insert into coverage values ('AAPL', '1m', '{[2024-03-04,2024-03-06)}')")
+        connection.execute(
+            """insert into market_data (symbol, timeframe, "timestamp", open, high, low, close, volume, source)
+               values ('AAPL', '1m', %s, 1, 1, 1, 1, 1, 'polygon')""",
+            [AT],
+        )
+    return empty_database
+
+
+def kept(url):
+    """What no migration may change."""
+    return [rows(url, "select * from market_data"), rows(url, "select symbol, timeframe, filled::text from coverage")]
+
+
+def test_what_was_answered_once_with_bars_counts_as_one_answer_and_empty_answers_as_so_many(first_tables):
+    answered, before = rows(first_tables, ANSWERED), kept(first_tables)
+    migrate(first_tables, command.upgrade, "0002")
+    assert rows(first_tables, COUNTED) == [
+        (f"{DAY}4", 390, 1, 0, False, False),
+        (f"{DAY}5", 12, 1, 0, False, False),
+        (f"{DAY}6", 0, 1, 0, False, False),
+        (f"{DAY}7", 0, 3, 0, False, False),
+    ]
+    assert rows(first_tables, ANSWERED) == answered
+    assert kept(first_tables) == before
+    assert rows(first_tables, "select from backfill_gaps") == rows(first_tables, "select from listings") == []
+
+
+def test_back_at_the_first_tables_empty_answers_are_counted_and_attempts_that_were_never_answered_are_gone(
+    first_tables,
+):
+    form, answered, before = columns(first_tables), rows(first_tables, ANSWERED), kept(first_tables)
+    migrate(first_tables, command.upgrade, "0002")
+    with psycopg.connect(first_tables) as connection:
+        connection.execute(
+            """insert into session_answers (symbol, timeframe, session, bars, answers, failures, refused)
+               values ('AAPL', '1m', '2024-03-08', 0, 0, 2, false), ('AAPL', '1m', '2024-03-11', 0, 0, 1, true)"""
+        )
+        connection.execute("update session_answers set answers = 4, failures = 2, partial = true where bars = 12")
+        connection.execute("insert into listings values ('AAPL', '1980-12-12', null, now())")
+        connection.execute(
+            """insert into backfill_gaps
+               (symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, first_seen)
+               values ('AAPL', '1m', '2024-03-06', '2024-03-07', 2, 'missing', false, 3, now())"""
+        )
+    migrate(first_tables, command.downgrade, "0001")
+    assert sorted(columns(first_tables)) == sorted(form)
+    assert rows(first_tables, ANSWERED) == answered
+    assert kept(first_tables) == before
+    query = "select session::text, empty_answers from session_answers order by 1"
+    assert rows(first_tables, query) == [(f"{DAY}4", 0), (f"{DAY}5", 0), (f"{DAY}6", 1), (f"{DAY}7", 3)]
+
+
+def test_up_down_and_up_again_gives_the_same_answers_and_tables(first_tables):
+    migrate(first_tables, command.upgrade, "0002")
+    form, counted = columns(first_tables), rows(first_tables, COUNTED)
+    indexes = "select indexname, indexdef from pg_indexes where schemaname = 'public' order by 1"
+    indexed = rows(first_tables, indexes)
+    migrate(first_tables, command.downgrade, "0001")
+    migrate(first_tables, command.upgrade, "0002")
+    assert sorted(columns(first_tables)) == sorted(form)
+    assert rows(first_tables, COUNTED) == counted
+    assert rows(first_tables, indexes) == indexed
+
+
+def test_from_the_first_tables_the_newest_are_reached_with_every_row(first_tables):
+    answered, before = rows(first_tables, ANSWERED), kept(first_tables)
+    schema.upgrade(first_tables)
+    schema.require_current(first_tables)
+    assert (rows(first_tables, ANSWERED), kept(first_tables)) == (answered, before)

@@ -1,0 +1,123 @@
+"""What is asked of the vendor besides bars: between which days a ticker is traded, splits, dividends.
+
+What lives here: paths, parameters and paging of the reference endpoints, and what their answers say together. What does not:
+retries and keys (`transport`), shapes of answers (`wire_reference`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backfill_assets.adapters.polygon.addresses import Address, Trail, following, segment
+from backfill_assets.adapters.polygon.wire_reference import (
+    EventPage,
+    Events,
+    decode_delistings,
+    decode_details,
+    decode_dividends,
+    decode_splits,
+)
+from backfill_assets.domain.corporate_events import Dividend, Split
+from backfill_assets.domain.errors import BadRequest, NotFound
+from backfill_assets.domain.listings import UNKNOWN, Listing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import date
+
+    from backfill_assets.adapters.polygon.transport import Transport
+
+_TICKERS = "/v3/reference/tickers"
+_MOST_TICKERS = "1000"  # the endpoint's maximum; a ticker that was reused has a row for each company
+
+
+@dataclass(frozen=True, slots=True)
+class Feed[E: (Split, Dividend)]:
+    """One kind of events: where the vendor lists them now, where it did before, and the field that holds their day."""
+
+    path: str
+    old_path: str
+    day: str
+    decode: Callable[[bytes], EventPage[E]]
+
+
+SPLITS = Feed("/stocks/v1/splits", "/v3/reference/splits", "execution_date", decode_splits)
+DIVIDENDS = Feed("/stocks/v1/dividends", "/v3/reference/dividends", "ex_dividend_date", decode_dividends)
+
+# the endpoints' maxima; massive.com/docs/rest/stocks/corporate-actions
+_LIMIT = {"limit": "5000"}
+_OLD_LIMIT = {"limit": "1000"}
+
+
+class Reference:
+    """The reference endpoints over one transport. Every method raises what `Transport.fetch` raises."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._missing: set[str] = set()  # paths that this vendor does not have
+
+    async def listing(self, ticker: str) -> Listing:
+        """First and last day of trading of `ticker` (the vendor's spelling), in the market's zone; at most two requests.
+
+        A ticker that is traded now has no last day, whatever companies had it before. One that is not has the latest that
+        the vendor names. UNKNOWN where the vendor knows nothing, or names a last day before the first.
+
+        The vendor's dates are not exact: a last day may lie some days after the last trade, and a first day be that of an
+        earlier company or of a move to another exchange, before or after the first bar.
+        """
+        path = f"{_TICKERS}/{segment(ticker)}"
+        try:
+            details = await self._transport.fetch(path, {}, decode_details)
+        except NotFound:
+            details = None
+        listed = details.listed if details else None
+        if details and details.active:
+            return Listing(listed, None)
+        delisted = details.delisted if details else None
+        if delisted is None:
+            wanted = {"ticker": ticker, "active": "false", "limit": _MOST_TICKERS}
+            rows = await self._transport.fetch(_TICKERS, wanted, decode_delistings)
+            delisted = max((day for name, day in rows if name == ticker), default=None)
+        if listed and delisted and delisted < listed:
+            return UNKNOWN
+        return Listing(listed, delisted)
+
+    async def events[E: (Split, Dividend)](self, feed: Feed[E], since: date, until: date | None) -> Events[E]:
+        """Every event of the market from `since` to `until`, both included, or to the last announced one.
+
+        The days are New York's. Rows that cannot be used are left out and named in `Events.dropped`. A vendor without the
+        new path is asked at the deprecated one, from then on. BadRequest where `until` lies before `since`; MalformedAnswer
+        where the pages do not lead forward.
+        """
+        if until is not None and until < since:
+            raise BadRequest(f"Events were asked for from {since} to {until}: the start must not follow the end")
+        here, limit, page = await self._first_page(feed, since, until)
+        path, trail = here[0], Trail(here)
+        found, dropped = dict.fromkeys(page.rows), list(page.dropped)
+        news: bool | None = bool(found) or None
+        while page.next_url is not None:
+            # the cursor carries filters and order; whether it carries the limit is not documented
+            base_url = self._transport.base_url
+            here = following(page.next_url, base_url=base_url, within=path, sent_again=limit)
+            trail.step(here, news=news)
+            page = await self._transport.fetch(*here, feed.decode)
+            before = len(found)
+            found |= dict.fromkeys(page.rows)
+            news = len(found) > before if page.rows else None
+            dropped += page.dropped
+        rows = [event for event in found if since <= event.ex_date and (until is None or event.ex_date <= until)]
+        return Events(sorted(rows, key=lambda event: (event.ex_date, event.ticker)), tuple(dropped))
+
+    async def _first_page[E: (Split, Dividend)](
+        self, feed: Feed[E], since: date, until: date | None
+    ) -> tuple[Address, dict[str, str], EventPage[E]]:
+        days = {f"{feed.day}.gte": f"{since}"} | ({} if until is None else {f"{feed.day}.lte": f"{until}"})
+        if feed.path not in self._missing:
+            here = (feed.path, days | {"sort": f"{feed.day}.asc"} | _LIMIT)
+            try:
+                return here, _LIMIT, await self._transport.fetch(*here, feed.decode)
+            except NotFound:
+                self._missing.add(feed.path)
+        here = (feed.old_path, days | {"sort": feed.day, "order": "asc"} | _OLD_LIMIT)
+        return here, _OLD_LIMIT, await self._transport.fetch(*here, feed.decode)

@@ -1,0 +1,199 @@
+"""The vendor's reference data in JSON: listing dates, splits, dividends.
+
+What lives here: the shapes of these answers, as the vendor spells them, and which rows of them can be used. What does not:
+requests, and what several answers say together.
+
+Field names are those of massive.com/docs/rest/stocks/tickers and …/corporate-actions. The new paths (`/stocks/v1/…`) and the
+deprecated ones (`/v3/reference/…`) share the fields that are read here; the deprecated ones may lack `id` and `currency`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from backfill_assets.adapters.polygon import failures
+from backfill_assets.adapters.polygon.envelope import opened
+from backfill_assets.domain.corporate_events import Dividend, Split
+from backfill_assets.domain.errors import MalformedAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ALL_BAD = 10  # rows; so many in one page of which none can be used are no bad rows but another format
+
+
+@dataclass(frozen=True, slots=True)
+class Events[E: (Split, Dividend)]:
+    """Events of the whole market, and the rows that cannot be used.
+
+    rows     ascending by `ex_date`, then by ticker; equal ones once
+    dropped  a ticker for each row that lacks its ticker, day, ratio or amount, or has one that none can be (a ratio of zero);
+             "" where not even the ticker can be read. One bad row of some ticker must not cost the market's others
+    """
+
+    rows: list[E]
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage[E: (Split, Dividend)]:
+    """One page, as it was sent: order, range and doubles are not looked at. `dropped` as in `Events`."""
+
+    rows: list[E]
+    dropped: tuple[str, ...]
+    next_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TickerDetails:
+    """What a ticker's own page says: first and last day of trading, each None where it is not given or cannot be read."""
+
+    listed: date | None
+    delisted: date | None
+    active: bool
+
+
+class _Facts(msgspec.Struct):
+    ticker: str | None = None
+    list_date: str | None = None
+    delisted_utc: str | None = None
+    active: bool | None = None
+
+
+class _Details(msgspec.Struct):
+    status: str
+    results: _Facts
+
+
+class _Tickers(msgspec.Struct):
+    status: str
+    results: list[_Facts] | None = None  # absent when there are none
+
+
+class _EventList(msgspec.Struct):
+    status: str
+    results: list[msgspec.Raw] | None = None  # absent when there are none; rows are read one by one
+    next_url: str | None = None
+
+
+type _Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _SplitRow(msgspec.Struct):
+    ticker: _Name
+    execution_date: date
+    split_from: float
+    split_to: float
+    id: str | None = None
+
+    def event(self) -> Split:
+        return Split(self.ticker, self.execution_date, self.split_from, self.split_to, self.id)
+
+
+class _DividendRow(msgspec.Struct):
+    ticker: _Name
+    ex_dividend_date: date
+    cash_amount: float
+    currency: str | None = None
+    declaration_date: str | None = None
+    record_date: str | None = None
+    pay_date: str | None = None
+    frequency: float | None = None
+    id: str | None = None
+
+    def event(self) -> Dividend:
+        return Dividend(
+            self.ticker,
+            self.ex_dividend_date,
+            self.cash_amount,
+            currency=self.currency,
+            declared=_day(self.declaration_date),
+            record_date=_day(self.record_date),
+            pay_date=_day(self.pay_date),
+            frequency=int(self.frequency) if self.frequency is not None and self.frequency.is_integer() else None,
+            vendor_id=self.id,
+        )
+
+
+class _Named(msgspec.Struct):
+    ticker: Any = None
+
+
+_DETAILS = msgspec.json.Decoder(_Details).decode
+_TICKERS = msgspec.json.Decoder(_Tickers).decode
+_EVENTS = msgspec.json.Decoder(_EventList).decode
+_SPLIT = msgspec.json.Decoder(_SplitRow).decode
+_DIVIDEND = msgspec.json.Decoder(_DividendRow).decode
+_NAMED = msgspec.json.Decoder(_Named).decode
+
+
+def decode_details(body: bytes) -> TickerDetails:
+    """/v3/reference/tickers/{ticker}. Errors as in `envelope.opened`; an answer without `results` is malformed."""
+    facts = opened(body, _DETAILS).results
+    delisted = _utc_day(facts.delisted_utc)
+    return TickerDetails(_day(facts.list_date), delisted, delisted is None if facts.active is None else facts.active)
+
+
+def decode_delistings(body: bytes) -> list[tuple[str | None, date]]:
+    """/v3/reference/tickers with `active=false`: tickers and last days of trading. Errors as in `envelope.opened`."""
+    days = ((facts.ticker, _utc_day(facts.delisted_utc)) for facts in opened(body, _TICKERS).results or [])
+    return [(ticker, day) for ticker, day in days if day is not None]
+
+
+def decode_splits(body: bytes) -> EventPage[Split]:
+    """A page of splits. Errors as in `envelope.opened`; ten rows or more of which none can be used are malformed."""
+    return _page(body, lambda row: _SPLIT(row).event())
+
+
+def decode_dividends(body: bytes) -> EventPage[Dividend]:
+    """A page of dividends; errors as in `decode_splits`. A day beside the ex-date that cannot be read counts as not given."""
+    return _page(body, lambda row: _DIVIDEND(row).event())
+
+
+def _page[E: (Split, Dividend)](body: bytes, read: Callable[[msgspec.Raw], E]) -> EventPage[E]:
+    answer = opened(body, _EVENTS)
+    rows, dropped = list[E](), list[str]()
+    reason = ""
+    for raw in answer.results or []:
+        try:
+            rows.append(read(raw))
+        except (
+            *failures.UNREADABLE,
+            ValueError,
+        ) as error:  # ValueError: the domain's own, of values that none can have
+            dropped.append(_ticker(raw))
+            reason = str(error)
+    if not rows and len(dropped) >= _ALL_BAD:
+        raise MalformedAnswer(f"none of its {len(dropped)} rows can be used, the last for: {reason}")
+    return EventPage(rows, tuple(dropped), answer.next_url or None)
+
+
+def _ticker(raw: msgspec.Raw) -> str:
+    try:
+        ticker = _NAMED(raw).ticker
+    except failures.UNREADABLE:
+        return ""
+    return ticker if isinstance(ticker, str) else ""
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return date.fromisoformat(text or "")
+    except ValueError:
+        return None
+
+
+def _utc_day(text: str | None) -> date | None:
+    """The day that `delisted_utc` names: midnight in UTC, in older records midnight in New York (04:00Z or 05:00Z).
+
+    The UTC day is that day in both; New York's would be the day before in the first.
+    """
+    try:
+        moment = datetime.fromisoformat(text or "")
+        return (moment.astimezone(UTC) if moment.tzinfo else moment).date()
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,42 @@
+"""Telling Dagster which partitions of an asset are there, and no more than these.
+
+What lives here: what all families of partitioned assets share. What does not: what is there, and what is said of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from backfill_assets.dagster_internals import log_materializations
+
+type Cell = dict[str, dg.MetadataValue[Any]]
+"""The metadata of one partition."""
+
+
+def mark_materialized(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, cells: Mapping[dg.MultiPartitionKey, Cell]
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Mark materialized exactly these partitions of the run, by their keys.
+
+    Where that is every partition of the run, the asset's output is yielded, which marks them all. Else single partitions are
+    logged and the output is skipped: what is missing stays missing.
+    """
+    if len(cells) == len(context.partition_keys):
+        for partition, metadata in cells.items():
+            context.add_asset_metadata(metadata, asset_key=key, partition_key=partition)
+        yield dg.MaterializeResult(asset_key=key)
+    else:
+        log_materializations(context, (dg.AssetMaterialization(key, partition=p, metadata=m) for p, m in cells.items()))
+
+
+def bars_cell(bars: int, first: datetime | None, last: datetime | None) -> Cell:
+    """What is told of a partition: its number of bars, start of the first and the last (aware)."""
+    metadata: Cell = {"bars": dg.MetadataValue.int(bars)}
+    if first and last:
+        metadata["first_bar"] = dg.MetadataValue.timestamp(first)
+        metadata["last_bar"] = dg.MetadataValue.timestamp(last)
+    return metadata

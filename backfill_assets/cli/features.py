@@ -1,0 +1,129 @@
+"""`backfill features`: compute what is missing or out of date through Dagster, say how things stand.
+
+What lives here: the order of these steps. What does not: each of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+import dagster as dg
+from rich.console import Console
+
+from backfill_assets.adapters import database
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.adapters.store.bars import BarStore
+from backfill_assets.adapters.store.feature_quality import FeatureQuality, FeatureSession
+from backfill_assets.adapters.store.features import FeatureStore
+from backfill_assets.cli import feature_result
+from backfill_assets.cli.bars import FeatureBars, watched
+from backfill_assets.cli.console import output_console, progress_console
+from backfill_assets.cli.feature_result import FeatureResult, exit_code, show
+from backfill_assets.cli.result import counted, tell_errors
+from backfill_assets.cli.selection import Options, orders
+from backfill_assets.domain.universe import Universe
+from backfill_assets.launch import Outcome, all_features_shown, carry_out_features, open_instance, require_project
+from backfill_assets.pipelines.feature_health import stale_sessions
+from backfill_assets.pipelines.listings import expected
+from backfill_assets.pipelines.orders import Order, gaps_of, recorded
+from backfill_assets.pipelines.progress import Silent
+from backfill_assets.run_processes import end_dead_runs
+from backfill_assets.wiring import build_definitions
+
+AT_ONCE = 5
+"""Symbols that are worked on at a time, where nobody says how many."""
+
+
+def features_command(options: Options, *, full: bool, as_json: bool) -> int:
+    """Carry out `backfill features`; the exit code."""
+    now = datetime.now(UTC)
+    settings = Settings.read(os.environ)
+    require_project(settings)
+    universe = settings.universe(now.date())
+    wanted = orders(options, universe, now, settings.retries)
+    results = compute(settings, universe, wanted, options.max_concurrent, full=full, quiet=as_json)
+    tell(results, as_json=as_json)
+    return exit_code(results)
+
+
+def compute(
+    settings: Settings,
+    universe: Universe,
+    wanted: Sequence[Order],
+    max_concurrent: int,
+    *,
+    full: bool = False,
+    quiet: bool = False,
+) -> list[FeatureResult]:
+    """One run a market over the features of each order, where there is something to do. The project's folder was looked at.
+
+    A market whose run fails does not stop the next, unless that would end like it.
+    """
+    outcomes: dict[str, Outcome] = {}
+    with ExitStack() as stack:
+        console = Console(quiet=True) if quiet else stack.enter_context(progress_console())
+        store = stack.enter_context(BarStore(database.ready(settings)))
+        instance = stack.enter_context(open_instance(settings))
+        end_dead_runs(instance)
+        found = [expected(store, order) for order in wanted]
+        due = [order for order in found if order.days and (full or _has_to_do(instance, store, order))]
+        _announce(console, found, due)
+        if due:
+            listener = Silent() if quiet else stack.enter_context(FeatureBars(console))
+            defs = build_definitions(universe=universe, resources=watched(features=listener))
+            for order in due:
+                if isinstance(listener, FeatureBars):
+                    listener.planned(order)
+                outcome = carry_out_features(instance, defs, settings, order, max_concurrent, full=full)
+                outcomes[order.market.name] = outcome
+                if outcome.concerns_every_market:
+                    break
+        return [
+            FeatureResult(
+                order,
+                outcomes.get(order.market.name),
+                _sessions(store, order),
+                gaps_of(order, recorded(store, order)),
+            )
+            for order in found
+        ]
+
+
+def _has_to_do(instance: dg.DagsterInstance, store: BarStore, order: Order) -> bool:
+    """Whether something of an order is out of date, or is there and Dagster has not been told."""
+    stale = stale_sessions(FeatureStore.beside(store), order.market, order.calendar, order.now)
+    names, timeframes, days = {s.name for s in order.wanted}, {t.name for t in order.timeframes}, order.days
+    return any(
+        series.symbol in names and series.timeframe in timeframes and days and span.intersect(days)
+        for series, span in stale
+    ) or not all_features_shown(instance, order, _sessions(store, order))
+
+
+def _sessions(store: BarStore, order: Order) -> list[FeatureSession]:
+    if order.days is None:
+        return []
+    return FeatureQuality.beside(store).sessions([s.name for s in order.wanted], order.timeframes, order.days)
+
+
+def _announce(console: Console, found: Sequence[Order], due: Sequence[Order]) -> None:
+    for order in found:
+        sessions = max(map(len, order.wanted.values()), default=0)
+        span = f"{order.days} ({counted(sessions, 'session')})" if order.days else "no finished session in this range"
+        frames = ", ".join(t.name for t in order.timeframes)
+        told = "" if order in due or not order.days else ": nothing is out of date"
+        symbols = counted(len(order.wanted), "symbol")
+        console.print(f"{order.market.name} features: {symbols}, {frames}, {span}{told}")
+
+
+def tell(results: Sequence[FeatureResult], *, as_json: bool = False) -> None:
+    """The results on standard output, what failed on standard error."""
+    if as_json:
+        sys.stdout.write(json.dumps(feature_result.as_json(results), indent=2) + "\n")
+    elif not any(r.outcome and r.outcome.ended_early for r in results):
+        show(output_console(), results)
+    tell_errors(results)

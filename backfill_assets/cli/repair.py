@@ -1,0 +1,60 @@
+"""`backfill repair`: everything that is missing, asked for at once.
+
+What lives here: orders from gaps. What does not: finding them, carrying orders out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+from backfill_assets.adapters import database
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.adapters.store.bars import BarStore
+from backfill_assets.adapters.store.base import Store
+from backfill_assets.cli.gaps import gaps_meant
+from backfill_assets.cli.plan import show_plans
+from backfill_assets.cli.result import COMPLETE, DAYS_MISSING
+from backfill_assets.cli.run import run_orders
+from backfill_assets.cli.selection import Options, orders
+from backfill_assets.domain.gaps import Gap, unexplained
+from backfill_assets.domain.retries import Retry
+from backfill_assets.domain.universe import Symbol
+from backfill_assets.launch import require_project
+from backfill_assets.pipelines.orders import Order, gaps_of, plan, recorded
+
+
+def repair_command(options: Options, *, explained: bool, dry_run: bool, as_json: bool) -> int:
+    """Carry out `backfill repair`; the exit code."""
+    now = datetime.now(UTC)
+    settings = Settings.read(os.environ)
+    require_project(settings)
+    universe = settings.universe(now.date())
+    retry = Retry.EXPLAINED if explained else Retry.NOW
+    chosen = [replace(order, retry=retry) for order in orders(options, universe, now, settings.retries)]
+
+    def repairs(store: Store) -> list[Order]:
+        return [_over(order, gaps_meant(store, order), explained=explained) for order in chosen]
+
+    if not dry_run:
+        return run_orders(settings, universe, repairs, max_concurrent=options.max_concurrent, as_json=as_json)
+    with BarStore(database.ready(settings)) as store:
+        due = repairs(store)
+        answers = [recorded(store, order) for order in due]
+    plans = {order.market.name: plan(order, known) for order, known in zip(due, answers, strict=True)}
+    show_plans(plans, settings, as_json=as_json)
+    still_open = any(unexplained(gaps_of(order, known)) for order, known in zip(due, answers, strict=True))
+    return DAYS_MISSING if still_open else COMPLETE
+
+
+def _over(order: Order, gaps: Sequence[Gap], *, explained: bool) -> Order:
+    """The order over the sessions of gaps; all of them, or those without an explanation."""
+    meant = list(gaps) if explained else unexplained(gaps)
+    wanted: dict[Symbol, tuple[date, ...]] = {}
+    for symbol in order.wanted:
+        days = {day for gap in meant if gap.symbol == symbol.name for day in order.calendar.within(gap.days)}
+        if days:
+            wanted[symbol] = tuple(sorted(days))
+    return replace(order, wanted=wanted)

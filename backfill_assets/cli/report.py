@@ -1,0 +1,111 @@
+"""`backfill report`: what runs did, as JSON.
+
+What lives here: which runs, and the report's form (docs/report.schema.json). What does not: the record itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from backfill_assets.adapters import database
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.adapters.store.runs import Record, RecordedRun, RunStore
+from backfill_assets.cli.selection import day
+from backfill_assets.domain.errors import UsageMistake
+
+_MOST_LOOKED_THROUGH = 200
+"""Runs among which the last of each market are looked for."""
+
+
+def report_command(run_id: str | None, since: str | None, output: str | None) -> int:
+    """Carry out `backfill report`; the exit code. Without a run and a day: the last run of each market."""
+    if run_id is not None and since is not None:
+        raise UsageMistake("--run and --since exclude each other: give one of them.")
+    first = day("--since", since)
+    settings = Settings.read(os.environ)
+    with RunStore(database.ready(settings)) as store:
+        if run_id is not None:
+            runs = store.read(run_id=run_id)
+        elif first is not None:
+            runs = store.read(since=datetime(first.year, first.month, first.day, tzinfo=UTC))
+        else:
+            runs = _last_of_each(store.read(most=_MOST_LOOKED_THROUGH))
+    if run_id is not None and not runs:
+        raise UsageMistake(
+            f"No run {run_id!r} is on record; `backfill report --since 2025-01-31` lists those since a day."
+        )
+    text = json.dumps(as_json(runs, datetime.now(UTC)), indent=2, default=_spelled) + "\n"
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        _write(Path(output), text)
+    return 0
+
+
+def as_json(runs: Sequence[RecordedRun], now: datetime) -> dict[str, Any]:
+    """The report on runs: instants ISO 8601 in UTC, days ISO dates."""
+    gaps = [gap for run in runs for gap in run.gaps]
+    series = [row for run in runs for row in run.series]
+    restatements = [row for run in runs for row in run.restatements]
+    return {
+        "timestamp": now,
+        "symbols_processed": sorted({row["symbol"] for row in series}),
+        "gaps_detected": [_without(gap, "outcome", "sessions_left") for gap in gaps],
+        "retry_results": [_without(gap, "sessions", "reason", "attempts") for gap in gaps],
+        "summary": _summary(runs, gaps, restatements),
+        "runs": [run.run for run in runs],
+        "series": series,
+        "restatements": restatements,
+    }
+
+
+def _summary(runs: Sequence[RecordedRun], gaps: Sequence[Record], restatements: Sequence[Record]) -> dict[str, int]:
+    told = ("requests", "retried", "rate_limited", "bars_written", "bars_changed", "bars_unchanged")
+    counted = ("gaps_before", "gaps_after")
+    return {
+        "runs": len(runs),
+        **{
+            status: sum(r.run["status"] == status for r in runs)
+            for status in ("succeeded", "failed", "canceled", "started")
+        },
+        **{name: sum(r.run[name] for r in runs) for name in (*told, *counted)},
+        "gaps_filled": sum(gap["outcome"] == "filled" for gap in gaps),
+        "sessions_left": sum(gap["sessions_left"] for gap in gaps),
+        "bars_restated": sum(row["bars"] for row in restatements),
+    }
+
+
+def _last_of_each(runs: Iterable[RecordedRun]) -> list[RecordedRun]:
+    found: dict[tuple[str, str], RecordedRun] = {}
+    for run in runs:
+        found.setdefault((run.run["market"], run.run["kind"]), run)
+    return list(found.values())
+
+
+def _without(row: Record, *names: str) -> Record:
+    return {name: value for name, value in row.items() if name not in names}
+
+
+def _spelled(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(type(value))
+
+
+def _write(path: Path, text: str) -> None:
+    """The file whole, or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UsageMistake(f"--output {str(path)!r} cannot be written ({error.strerror}).") from None

@@ -1,0 +1,180 @@
+"""`backfill status`: how complete the markets are, symbol by symbol.
+
+What lives here: looking, and showing it in a terminal, to a program, or as a page. What does not: counting, the page.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from backfill_assets.adapters import database
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.adapters.store.gaps import GapStore
+from backfill_assets.cli.console import output_console
+from backfill_assets.cli.files import write_whole
+from backfill_assets.cli.gaps import gap_json
+from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, counted
+from backfill_assets.cli.selection import Options, orders
+from backfill_assets.domain.completeness import Completeness, Counts, Row, Standing
+from backfill_assets.domain.gaps import unexplained
+from backfill_assets.domain.timeframes import TIMEFRAMES
+from backfill_assets.pipelines.completeness import measure
+from backfill_assets.pipelines.gaps import Watched, series_of
+from backfill_assets.pipelines.listings import known_listings
+from backfill_assets.presentation.page import page
+from backfill_assets.presentation.words import GLYPHS, instant, percent, repair_command, span, tally
+
+_COLOURS = {
+    Standing.COMPLETE: "green",
+    Standing.EXPLAINED: "yellow",
+    Standing.PARTIAL: "red",
+    Standing.MISSING: "red",
+    Standing.NOT_EXPECTED: "dim",
+}
+
+
+def status_command(options: Options, *, as_json: bool, html: str | None) -> int:
+    """Carry out `backfill status`; the exit code."""
+    now = datetime.now(UTC)
+    settings = Settings.read(os.environ)
+    universe = settings.universe(now.date())
+    chosen = orders(options, universe, now, settings.retries)
+    found = []
+    with GapStore(database.ready(settings)) as store:
+        store.forget_others(series_of(universe))
+        for order in chosen:
+            market = replace(order.market, symbols=tuple(order.wanted))
+            watched = Watched(market, order.calendar, known_listings(store, market), order.retries)
+            found.append(measure(store, watched, now))
+    if html is not None:
+        write_whole(Path(html), page(found), "--html")
+    if as_json:
+        sys.stdout.write(json.dumps(status_json(found), indent=2) + "\n")
+    else:
+        show_status(output_console(), found, now)
+    return exit_code(found)
+
+
+def exit_code(found: Sequence[Completeness]) -> int:
+    """0 where nothing is open, 3 where gaps are left that nothing explains."""
+    return DAYS_MISSING if any(unexplained(f.gaps) for f in found) else COMPLETE
+
+
+def show_status(console: Console, found: Sequence[Completeness], now: datetime) -> None:
+    """A line a market, a table of all symbols, and what can be done; 80 columns wide where symbols have up to 8 letters."""
+    for market in found:
+        console.print(f"{market.market}, {span(market)}: {tally(market.counts)}", soft_wrap=True)
+    shown = [name for name in TIMEFRAMES if any(name in market.timeframes for market in found)]
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("symbol", overflow="fold")
+    for name in shown:
+        table.add_column(name, no_wrap=True)
+    table.add_column("gaps", justify="right", no_wrap=True)
+    table.add_column("last bar (UTC)", no_wrap=True)
+    table.add_column("next try", no_wrap=True)
+    for market in found:
+        for row in market.rows:
+            table.add_row(*_cells(row, shown, now))
+    console.print(table)
+    told = (Standing.COMPLETE, Standing.EXPLAINED)
+    legend = [f"{_marked(GLYPHS[s], s)} {s.word}" for s in told] + [f"{_marked('✗', Standing.MISSING)} open gaps"]
+    console.print(", ".join(legend))
+    gaps = [gap for market in found for gap in market.gaps]
+    if command := repair_command(gaps):
+        still_open = counted(len(unexplained(gaps)), "gap")
+        console.print(f"{still_open} unexplained; this asks for them at once:\n  {command}", soft_wrap=True)
+
+
+def _cells(row: Row, shown: Sequence[str], now: datetime) -> list[str]:
+    of = {series.timeframe: _share(series.counts) for series in row.series}
+    gaps = len(row.open_gaps)
+    told = [str(gaps), instant(row.last_bar) or "none", _until(row, now)]
+    return [row.symbol, *(of.get(name, "") for name in shown), *told]
+
+
+def _share(counts: Counts) -> str:
+    glyph = _marked(GLYPHS[counts.standing], counts.standing)
+    return glyph if counts.complete == counts.expected else f"{glyph}{percent(counts, tenths=False):>3}"
+
+
+def _marked(text: str, standing: Standing) -> str:
+    return f"[{_COLOURS[standing]}]{text}[/]"
+
+
+def _until(row: Row, now: datetime) -> str:
+    """How long until the first open gap falls due, in the largest unit, rounded up: 9 characters at the most."""
+    due = row.next_attempt_at
+    if due is None:
+        return "none" if row.open_gaps else ""
+    seconds = (due - now).total_seconds()
+    if seconds <= 0:
+        return "now"
+    unit, length = next((u for u in (("d", 86_400), ("h", 3600), ("min", 60)) if seconds >= u[1]), ("s", 1))
+    return f"in {-int(-seconds // length)} {unit}"
+
+
+def status_json(found: Sequence[Completeness]) -> dict[str, object]:
+    """The same for a program: days are ISO dates, instants ISO 8601 in UTC, shares from 0 to 1."""
+    return {
+        "exit_code": exit_code(found),
+        "as_of": _iso(max((market.at for market in found), default=None)),
+        "markets": [
+            {
+                "market": market.market,
+                "start": market.sessions[0].isoformat() if market.sessions else None,
+                "end": market.sessions[-1].isoformat() if market.sessions else None,
+                **_counts(market.counts),
+            }
+            for market in found
+        ],
+        "symbols": [
+            {
+                "market": market.market,
+                "symbol": row.symbol,
+                **_counts(row.counts),
+                "open_gaps": len(row.open_gaps),
+                "last_bar": _iso(row.last_bar),
+                "next_attempt_at": _iso(row.next_attempt_at),
+            }
+            for market in found
+            for row in market.rows
+        ],
+        "series": [
+            {
+                "market": market.market,
+                "symbol": series.symbol,
+                "timeframe": series.timeframe,
+                **_counts(series.counts),
+                "open_gaps": len(series.open_gaps),
+                "last_bar": _iso(series.last_bar),
+            }
+            for market in found
+            for row in market.rows
+            for series in row.series
+        ],
+        "gaps": [gap_json(gap) for market in found for gap in market.gaps],
+    }
+
+
+def _counts(counts: Counts) -> dict[str, float]:
+    return {
+        "share_complete": counts.share,
+        "expected_sessions": counts.expected,
+        "complete_sessions": counts.complete,
+        "explained_sessions": counts.explained,
+        "partial_sessions": counts.partial,
+        "missing_sessions": counts.missing,
+    }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.astimezone(UTC).isoformat() if at else None

@@ -1,0 +1,114 @@
+"""What a run did, for the record.
+
+What lives here: the value objects, and what became of each gap. What does not: the tables, and the report's form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from backfill_assets.domain.gaps import Gap
+
+
+class Status(StrEnum):
+    """How a run stands."""
+
+    STARTED = "started"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class Fate(StrEnum):
+    """What a run made of a gap."""
+
+    FILLED = "filled"
+    PARTLY_FILLED = "partly filled"
+    EXPLAINED = "explained"
+    STILL_OPEN = "still open"
+
+
+@dataclass(frozen=True, slots=True)
+class RunStart:
+    """A run that begins. `kind`: ohlcv, features or events; `trigger` is for a person."""
+
+    run_id: str
+    kind: str
+    market: str
+    trigger: str
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRecord:
+    """What a run did for one series: wanted sessions, those of them missing before and after, bars that the vendor gave."""
+
+    symbol: str
+    timeframe: str
+    sessions: int
+    missing_before: int
+    missing_after: int
+    bars_written: int
+    bars_changed: int
+    bars_unchanged: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GapRecord:
+    """A gap as it stood before a run, and what became of it."""
+
+    gap: Gap
+    fate: Fate
+    sessions_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restatement:
+    """Bars of one series and UTC day whose stored values the vendor changed."""
+
+    symbol: str
+    timeframe: str
+    first_bar: datetime
+    last_bar: datetime
+    bars: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """A run that ended, with everything that is told of it."""
+
+    run_id: str
+    finished_at: datetime
+    status: Status
+    error: str | None
+    requests: int
+    retried: int
+    rate_limited: int
+    gaps_before: int
+    gaps_after: int
+    series: tuple[SeriesRecord, ...]
+    gaps: tuple[GapRecord, ...]
+    restatements: tuple[Restatement, ...]
+
+
+def fates(before: Sequence[Gap], after: Sequence[Gap]) -> tuple[GapRecord, ...]:
+    """What became of each gap, from all gaps of the same series and days before and after."""
+    by_series: dict[tuple[str, str], list[Gap]] = {}
+    for gap in after:
+        by_series.setdefault((gap.symbol, gap.timeframe), []).append(gap)
+    return tuple(_fate(gap, by_series.get((gap.symbol, gap.timeframe), [])) for gap in before)
+
+
+def _fate(gap: Gap, after: Sequence[Gap]) -> GapRecord:
+    # What is left of it is whatever overlaps it. A gap found after reaches beyond it only where both were left as they were.
+    left = [other for other in after if other.days.intersect(gap.days)]
+    sessions = min(sum(other.sessions for other in left), gap.sessions)
+    if not left:
+        return GapRecord(gap, Fate.FILLED, 0)
+    if sessions < gap.sessions:
+        return GapRecord(gap, Fate.PARTLY_FILLED, sessions)
+    return GapRecord(gap, Fate.EXPLAINED if all(o.explained for o in left) else Fate.STILL_OPEN, sessions)

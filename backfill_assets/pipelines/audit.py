@@ -1,0 +1,112 @@
+"""The record that a run leaves, written while it goes on and however it ends.
+
+What lives here: gathering what is told of a run. What does not: the tables, the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Protocol
+
+from backfill_assets.adapters.store.base import Store
+from backfill_assets.adapters.store.runs import RunStore
+from backfill_assets.domain.errors import BackfillError
+from backfill_assets.domain.gaps import Gap
+from backfill_assets.domain.run_record import Restatement, RunEnd, RunStart, SeriesRecord, Status, fates
+from backfill_assets.pipelines.ohlcv import Series
+from backfill_assets.pipelines.orders import Order, gaps_of
+
+
+class Counted(Protocol):
+    """How much was asked of the vendor."""
+
+    requests: int
+    retries: int
+    rate_limited: int
+
+
+class Notes:
+    """What a run has to tell so far; nothing of it is needed."""
+
+    def __init__(self) -> None:
+        self.traffic: Counted | None = None
+        self.error: str | None = None
+        self._order: Order | None = None
+        self._series: Sequence[Series] = ()
+
+    def filled(self, order: Order, series: Sequence[Series]) -> None:
+        """What a fill was asked for, and how its series stand."""
+        self._order, self._series = order, series
+
+    def end(self, run_id: str, at: datetime, status: Status, error: str | None) -> RunEnd:
+        """Everything, as of the run's end."""
+        before, after = self._gaps()
+        counted = self.traffic
+        return RunEnd(
+            run_id=run_id,
+            finished_at=at,
+            status=status,
+            error=error,
+            requests=counted.requests if counted else 0,
+            retried=counted.retries if counted else 0,
+            rate_limited=counted.rate_limited if counted else 0,
+            gaps_before=len(before),
+            gaps_after=len(after),
+            series=tuple(_record(s) for s in self._series),
+            gaps=fates(before, after),
+            restatements=tuple(
+                Restatement(s.symbol.name, s.timeframe.name, r.first, r.last, r.bars)
+                for s in self._series
+                for r in s.written.restated
+            ),
+        )
+
+    def _gaps(self) -> tuple[list[Gap], list[Gap]]:
+        if self._order is None:
+            return [], []
+        keyed = [((s.symbol.name, s.timeframe.name), s) for s in self._series]
+        before = gaps_of(self._order, {key: s.before for key, s in keyed})
+        return before, gaps_of(self._order, {key: s.answers for key, s in keyed})
+
+
+@contextmanager
+def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -> Iterator[Notes]:
+    """Have a run recorded: that it began, and however the context is left, what it has to tell.
+
+    An error of the platform's own is told by its sentence, any other by its type; an interruption is a cancellation.
+    """
+    runs, notes = RunStore.beside(store), Notes()
+    runs.start(start)
+    status, error = Status.SUCCEEDED, None
+    try:
+        yield notes
+    except BackfillError as failure:
+        status, error = Status.FAILED, str(failure)
+        raise
+    except Exception as failure:
+        status, error = Status.FAILED, type(failure).__name__
+        raise
+    except BaseException:
+        status = Status.CANCELED
+        raise
+    finally:
+        if notes.error:
+            status, error = Status.FAILED, notes.error
+        runs.finish(notes.end(start.run_id, clock(), status, error))
+
+
+def _record(series: Series) -> SeriesRecord:
+    missing_before = [s for s in series.wanted if s not in series.before or not series.before[s].bars]
+    return SeriesRecord(
+        symbol=series.symbol.name,
+        timeframe=series.timeframe.name,
+        sessions=len(series.wanted),
+        missing_before=len(missing_before),
+        missing_after=len(series.missing),
+        bars_written=series.written.inserted,
+        bars_changed=series.written.changed,
+        bars_unchanged=series.written.unchanged,
+        error=str(series.error) if series.error else None,
+    )

@@ -1,0 +1,96 @@
+"""How a market's features stand: bars without them, rows that wait, values that cannot be.
+
+What lives here: looking, and which sessions a run has to cover for what is stale. What does not: computing, how bad it is and
+who is told (the asset checks).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from backfill_assets.adapters.store.base import Store
+from backfill_assets.adapters.store.feature_quality import FeatureQuality, OutOfRange
+from backfill_assets.adapters.store.features import Covered, FeatureStore, StaleSeries
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.sessions import Calendar
+from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1
+from backfill_assets.domain.universe import Market
+from backfill_assets.pipelines.features import bounds
+from backfill_assets.pipelines.health import recent_days
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureHealth:
+    """What was found of a market at the instant `now`.
+
+    days     those whose bars were looked at
+    covered  series with bars there, and how many of these have no row
+    stale    series with rows to be computed, of any day that can be run
+    outside  values outside their columns' bounds
+    """
+
+    now: datetime
+    days: DayRange
+    covered: tuple[Covered, ...]
+    stale: tuple[StaleSeries, ...]
+    outside: tuple[OutOfRange, ...]
+
+    def waiting(self, symbol: str, timeframe: str) -> bool:
+        """Whether a series is known to have something to be computed."""
+        return any((s.symbol, s.timeframe) == (symbol, timeframe) for s in self.stale)
+
+
+def examine_features(
+    store: Store, market: Market, calendar: Calendar, now: datetime, days: DayRange | None = None
+) -> FeatureHealth:
+    """Look at a market's features: at all that is stale, at the rows of `days` or of the last 35 days."""
+    days = days or recent_days(market, calendar, now)
+    symbols, zone = [s.name for s in market.symbols], calendar.hours.zone
+    features, quality = FeatureStore.beside(store), FeatureQuality.beside(store)
+    covered: list[Covered] = []
+    outside: list[OutOfRange] = []
+    for timeframe in market.timeframes:
+        start, end = bounds(days, timeframe, zone)
+        covered += features.covered(symbols, [timeframe], start, end)
+        outside += quality.out_of_range(symbols, timeframe, start, end)
+    return FeatureHealth(
+        now=now,
+        days=days,
+        covered=tuple(covered),
+        stale=tuple(s for s, _ in stale_sessions(features, market, calendar, now)),
+        outside=tuple(outside),
+    )
+
+
+def stale_sessions(
+    store: FeatureStore, market: Market, calendar: Calendar, now: datetime
+) -> list[tuple[StaleSeries, DayRange]]:
+    """The stale series of a market, each with the finished sessions, first to last, that a run has to cover for it.
+
+    Series are left out whose stale bars all lie before the market's first day: no partition stands for them.
+    """
+    newest = calendar.last_finished(now)
+    if newest is None:
+        return []
+    sessions = calendar.within(DayRange(calendar.span.start, newest))
+    found = store.stale([s.name for s in market.symbols], market.timeframes)
+    hulls = ((s, _hull(s, sessions, calendar)) for s in found)
+    return [(series, hull) for series, hull in hulls if hull]
+
+
+def _hull(stale: StaleSeries, sessions: Sequence[date], calendar: Calendar) -> DayRange | None:
+    """The sessions of the stale bars' days. Where such a day is none (a closure learnt of later), the next around."""
+    first, last = (at.astimezone(calendar.hours.zone).date() for at in (stale.first, stale.last))
+    week = timedelta(days=6 if TIMEFRAMES[stale.timeframe] == WEEK_1 else 0)
+    if last + week < sessions[0]:
+        return None
+    begin = bisect_left(sessions, first)
+    if begin == len(sessions) or sessions[begin] > first + week:
+        begin = max(begin - 1, 0)
+    end = bisect_right(sessions, last + week) - 1
+    if sessions[end] < last:
+        end = min(end + 1, len(sessions) - 1)
+    return DayRange(sessions[begin], sessions[end])

@@ -1,0 +1,135 @@
+"""Computing features: what is stale of some series, piece by piece.
+
+What lives here: which series, in which range, several symbols at a time. What does not: the transaction of a piece, the
+arithmetic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from threading import Event
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from backfill_assets.adapters.store.features import FeatureStore, Series, UnusableBars, Window
+from backfill_assets.adapters.store.rows import instant
+from backfill_assets.domain.adjustments import SplitLike, weekly_bars
+from backfill_assets.domain.bars import Bars, Float
+from backfill_assets.domain.days import ONE_DAY, DayRange
+from backfill_assets.domain.derive import week_start
+from backfill_assets.domain.features import compute_range
+from backfill_assets.domain.sessions import HOURS, day_starts
+from backfill_assets.domain.timeframes import WEEK_1, Timeframe
+from backfill_assets.domain.universe import Market, Symbol
+from backfill_assets.pipelines.progress import FeatureProgress, Silent
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureOrder:
+    """Whose features shall be up to date, over which days (of the market's zone); `full`: computed again though they are."""
+
+    market: Market
+    symbols: tuple[Symbol, ...]
+    timeframes: tuple[Timeframe, ...]
+    days: DayRange
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What was done for one series."""
+
+    symbol: Symbol
+    timeframe: Timeframe
+    rows: int
+
+
+SILENT = Silent()
+
+
+async def fill_features(
+    order: FeatureOrder, store: FeatureStore, *, at_once: int = 5, progress: FeatureProgress = SILENT
+) -> list[Computed]:
+    """Bring the features of an order up to date, `at_once` symbols at a time.
+
+    Raises StoreError: at once where the database fails; UnusableBars at the end where series could not be computed for their
+    bars, when all others are.
+    """
+    gate, stop = asyncio.Semaphore(at_once), Event()
+    failed: list[UnusableBars] = []
+
+    async def of(symbol: Symbol) -> list[Computed]:
+        done = []
+        async with gate:
+            for timeframe in order.timeframes:
+                try:
+                    rows = await asyncio.to_thread(_fill, order, store, symbol, timeframe, stop)
+                except UnusableBars as error:
+                    failed.append(error)
+                    continue
+                done.append(Computed(symbol, timeframe, rows))
+                progress.computed(symbol, timeframe, rows)
+        return done
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(of(symbol)) for symbol in order.symbols]
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+    finally:
+        stop.set()  # a thread cannot be cancelled: it ends after its piece
+    if failed:
+        more = f"; and {len(failed) - 5} more series" if len(failed) > 5 else ""
+        raise UnusableBars("; ".join(map(str, failed[:5])) + more)
+    return [computed for task in running for computed in task.result()]
+
+
+def _fill(order: FeatureOrder, store: FeatureStore, symbol: Symbol, timeframe: Timeframe, stop: Event) -> int:
+    series = Series(symbol.name, timeframe, HOURS[order.market.kind].zone)
+    start, end = bounds(order.days, timeframe, series.zone)
+    if order.full:
+        store.mark(series, start, end)
+    work = worker(series)
+    written = 0
+    while not stop.is_set() and (rows := store.compute_some(series, start, end, work)) is not None:
+        written += rows
+    return written
+
+
+def bounds(days: DayRange, timeframe: Timeframe, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """The instants between which bars of the days (of the zone) begin, the end excluded; a week begins on its Sunday."""
+    first: date = week_start(days.start) if timeframe == WEEK_1 else days.start
+    start, end = day_starts([first, days.end + ONE_DAY], zone)
+    return instant(start), instant(end)
+
+
+def worker(series: Series) -> Callable[[Window], Float]:
+    """How the features of a window of the series are computed."""
+
+    def work(window: Window) -> Float:
+        bars = window.bars
+        if series.timeframe == WEEK_1 and window.splits:
+            bars = _weeks(bars, window.daily(), window.splits, series)
+        return compute_range(bars, series.timeframe, series.zone, window.splits, window.first)
+
+    return work
+
+
+def _weeks(stored: Bars, daily: Bars, splits: Sequence[SplitLike], series: Series) -> Bars:
+    """The stored weeks, each in the units of its last day. A week whose days are not stored stays as it is."""
+    made = weekly_bars(daily, splits, series.zone)
+    both, at, of = np.intersect1d(stored.timestamp, made.timestamp, assume_unique=True, return_indices=True)
+    if not len(both):
+        return stored
+    order = np.arange(len(stored))
+    order[at] = len(stored) + of
+    return Bars.concat(stored, made).take(order)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,0 +1,80 @@
+"""How a market's bars stand: gaps, thin sessions, bars that cannot be right, and whether the newest session is there.
+
+What lives here: looking, in the order in which one look needs the other. What does not: how bad it is and who is told (the
+asset checks).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from backfill_assets.adapters.store.base import Store
+from backfill_assets.adapters.store.gaps import GapStore
+from backfill_assets.adapters.store.minutes import MinuteStore
+from backfill_assets.adapters.store.quality import Examined, QualityStore
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.gaps import NIGHT_FIRST, Gap
+from backfill_assets.domain.listings import UNKNOWN
+from backfill_assets.domain.sessions import Calendar
+from backfill_assets.domain.timeframes import MINUTE_1
+from backfill_assets.domain.universe import Market
+from backfill_assets.pipelines.gaps import Watched, find_gaps
+from backfill_assets.pipelines.minutes import ThinSession, judge_minutes
+
+RECENT = timedelta(days=35)
+"""So far back bars are examined where no days are named: what a run wrote was examined by that run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What was found of a market.
+
+    gaps      all of them, explained ones too
+    thin      sessions with far too few minutes
+    examined  the bars that were looked at
+    newest    the last session that the nightly run has had time for, None where there is none yet
+    awaited   the symbols that are expected to have it
+    """
+
+    gaps: tuple[Gap, ...]
+    thin: tuple[ThinSession, ...]
+    examined: Examined
+    newest: date | None
+    awaited: tuple[str, ...]
+
+    def lacking_newest(self, timeframe: str) -> list[str]:
+        """The symbols whose newest session is missing, for no reason that is known."""
+        return [
+            g.symbol
+            for g in self.gaps
+            if g.timeframe == timeframe and not g.explained and self.newest is not None and self.newest in g.days
+        ]
+
+
+def recent_days(market: Market, calendar: Calendar, now: datetime) -> DayRange:
+    """The last RECENT up to today, as far as the market is kept."""
+    today = now.astimezone(calendar.hours.zone).date()
+    return DayRange(max(market.start, today - RECENT), today)
+
+
+def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None = None) -> Health:
+    """Look at a market at `now`: at all its gaps and minutes, at the bars of `days` or of the last RECENT.
+
+    Marks of partial sessions and the table of gaps are brought up to date on the way.
+    """
+    market, calendar = watched.market, watched.calendar
+    symbols = [s.name for s in market.symbols]
+    thin: list[ThinSession] = []
+    if MINUTE_1 in market.timeframes:
+        thin = judge_minutes(MinuteStore.beside(store), symbols, calendar)
+    gaps = find_gaps(GapStore.beside(store), watched, now)
+    newest = calendar.last_finished(now - NIGHT_FIRST)
+    days = days or recent_days(market, calendar, now)
+    return Health(
+        gaps=tuple(gaps),
+        thin=tuple(thin),
+        examined=QualityStore.beside(store).examine(symbols, market.timeframes, calendar, days),
+        newest=newest,
+        awaited=tuple(s for s in symbols if newest and watched.listings.get(s, UNKNOWN).expects(newest)),
+    )

@@ -1,0 +1,45 @@
+"""Judging the minutes of sessions, and marking those that are partial.
+
+What lives here: which sessions are judged, and writing the marks that changed. What does not: the judgement (the domain).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from backfill_assets.adapters.store.minutes import MinuteStore
+from backfill_assets.domain.minutes import likely_minutes, partial
+from backfill_assets.domain.sessions import Calendar
+
+
+@dataclass(frozen=True, slots=True)
+class ThinSession:
+    """A session with far fewer minute bars than its symbol's others let expect."""
+
+    symbol: str
+    session: date
+    bars: int
+    likely: int
+
+
+def judge_minutes(store: MinuteStore, symbols: Sequence[str], calendar: Calendar) -> list[ThinSession]:
+    """Judge every stored session of the symbols by the present counts, mark what changed; the partial ones, ascending."""
+    found: list[ThinSession] = []
+    marks: dict[tuple[str, date], bool] = {}
+    for symbol, counts in sorted(store.counts(symbols, calendar.span).items()):
+        judged = [c for c in counts if c.session in calendar]
+        bars = np.array([c.bars for c in judged], np.int64)
+        regular = np.array([calendar.regular_minutes(c.session) for c in judged], np.int64)
+        likely, _ = likely_minutes(bars, regular)
+        thin = partial(bars, regular)
+        for i, count in enumerate(judged):
+            if thin[i]:
+                found.append(ThinSession(symbol, count.session, count.bars, round(float(likely[i]))))
+            if bool(thin[i]) != count.partial:
+                marks[symbol, count.session] = bool(thin[i])
+    store.mark(marks)
+    return found

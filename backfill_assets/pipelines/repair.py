@@ -1,0 +1,104 @@
+"""Which gaps are repaired now, and which wait.
+
+What lives here: the choice, and the memory of launches that changed nothing. What does not: finding gaps, launching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.gaps import Gap, hulls, unexplained
+from backfill_assets.domain.retries import Retries
+
+MOST_SYMBOLS = 25
+"""In one backfill: each becomes a run, and three run at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A symbol's last launches: the state of its gaps before them, how often that was launched for, and when last (UTC).
+
+    A run that asks for a session is counted by that session. One that ends before it asks (a refused key, a crash) is counted
+    nowhere but here.
+    """
+
+    state: str
+    times: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to repair now, by symbol from the first due session to the last, and why the rest waits."""
+
+    repairs: Mapping[str, DayRange]
+    tried: Mapping[str, Tried]
+    """The memory to keep once the repairs are launched."""
+    waiting: tuple[str, ...]
+    """Sentences for a person."""
+
+
+def choose(
+    gaps: Sequence[Gap],
+    now: datetime,
+    busy: Mapping[str, Sequence[DayRange]],
+    tried: Mapping[str, Tried],
+    retries: Retries,
+) -> Choice:
+    """From all gaps of a market: the symbols to repair at `now`.
+
+    `busy` are the days that runs and backfills under way cover, by symbol: a symbol whose hull touches them waits.
+    """
+    open_gaps = unexplained(gaps)
+    due = hulls(g for g in open_gaps if g.due(now))
+    repairs: dict[str, DayRange] = {}
+    memory: dict[str, Tried] = {}
+    in_flight: list[str] = []
+    paused: list[datetime] = []
+    given_up: list[str] = [s for s in hulls(open_gaps) if _exhausted(open_gaps, s)]
+    for symbol, days in due.items():
+        state = _state(open_gaps, symbol, days)
+        before = tried.get(symbol)
+        times = before.times if before and before.state == state else 0
+        again_at = before.at + retries.pause(times) if before and times else now
+        if times >= retries.attempts:
+            given_up.append(symbol)
+        elif any(days.intersect(other) for other in busy.get(symbol, ())):
+            in_flight.append(symbol)
+        elif again_at > now:
+            paused.append(again_at)
+        elif len(repairs) < MOST_SYMBOLS:
+            repairs[symbol] = days
+            memory[symbol] = Tried(state, times + 1, now)
+            continue
+        if before:
+            memory[symbol] = before
+    later = [g.next_attempt_at for g in open_gaps if g.next_attempt_at is not None and not g.due(now)]
+    return Choice(repairs, memory, tuple(_waiting(in_flight, sorted([*paused, *later]), given_up)))
+
+
+def _state(gaps: Sequence[Gap], symbol: str, days: DayRange) -> str:
+    own = [g for g in gaps if g.symbol == symbol]
+    return f"{days}: {sum(g.sessions for g in own)} sessions, {sum(g.attempts for g in own)} attempts"
+
+
+def _exhausted(gaps: Sequence[Gap], symbol: str) -> bool:
+    return all(g.next_attempt_at is None for g in gaps if g.symbol == symbol)
+
+
+def _waiting(in_flight: Sequence[str], later: Sequence[datetime], given_up: Sequence[str]) -> list[str]:
+    told = []
+    if in_flight:
+        told.append(f"{_some(in_flight)}: a run over these days is under way")
+    if later:
+        told.append(f"next attempt at {later[0].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    if given_up:
+        told.append(f"{_some(given_up)}: asked for often enough, left to the checks; `backfill repair` asks again")
+    return told
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,113 @@
+"""Completeness as one page of HTML that asks nobody for anything.
+
+What lives here: the page's parts, every text escaped. What does not: the frame (`page.html`), the file it is written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from backfill_assets.domain.completeness import Completeness, Row, Series
+from backfill_assets.domain.gaps import Gap
+from backfill_assets.presentation.calendar import css, drawing
+from backfill_assets.presentation.grid import grid_of
+from backfill_assets.presentation.words import GLYPHS, instant, percent, repair_command, span, tally
+
+MOST_GAPS = 500
+"""So many rows a market; a page is for a person, and `backfill gaps` lists them all."""
+
+
+def page(found: Sequence[Completeness]) -> str:
+    """The page of some markets, measured at one instant."""
+    frame = files("backfill_assets.presentation").joinpath("page.html").read_text(encoding="utf-8")
+    return Template(frame).substitute(
+        title=escape(", ".join(f.market for f in found)),
+        css=css(),
+        at=max((instant(f.at) for f in found), default=""),
+        markets="\n".join(_market(f) for f in found),
+    )
+
+
+def alike(gaps: Iterable[Gap]) -> dict[Gap, list[str]]:
+    """Gaps without their timeframe, and the timeframes that have each; the unexplained first."""
+    found: dict[Gap, list[str]] = {}
+    for gap in sorted(gaps, key=lambda g: (g.explained, g.symbol, g.days)):
+        found.setdefault(replace(gap, timeframe=""), []).append(gap.timeframe)
+    return found
+
+
+def _market(found: Completeness) -> str:
+    label = f"{span(found)}: {tally(found.counts)}"
+    parts = [
+        f"<section>\n<h2>{escape(found.market)}</h2>",
+        f"<p>{escape(label)}.</p>",
+        f'<div class="wide">{drawing(grid_of(found), label)}</div>',
+        _matrix(found),
+        _gaps(found.gaps),
+    ]
+    return "\n".join([*parts, "</section>"])
+
+
+def _matrix(found: Completeness) -> str:
+    head = ["symbol", *found.timeframes]
+    numbers = ["open gaps", "explained", "partial", "missing"]
+    titles = "".join(f"<th>{escape(n)}</th>" for n in head) + "".join(f'<th class="number">{n}</th>' for n in numbers)
+    rows = "\n".join(_symbol(row) for row in found.rows)
+    return _table(f"{titles}<th>last bar (UTC)</th><th>next attempt (UTC)</th>", rows)
+
+
+def _symbol(row: Row) -> str:
+    counts = row.counts
+    numbers = (len(row.open_gaps), counts.explained, counts.partial, counts.missing)
+    cells = [_cell(row.symbol), *(f"<td>{_share(s)}</td>" for s in row.series)]
+    cells += [f'<td class="number">{n:,}</td>' for n in numbers]
+    due = instant(row.next_attempt_at) or ("none" if row.open_gaps else "")
+    return f"<tr>{''.join(cells)}{_cell(instant(row.last_bar) or 'none')}{_cell(due)}</tr>"
+
+
+def _share(series: Series) -> str:
+    counts = series.counts
+    kind = counts.standing.word
+    share = "" if counts.complete == counts.expected else percent(counts)
+    glyph = f'<b class="{kind.replace(" ", "-")}">{GLYPHS[counts.standing]}</b>'
+    return f'<span title="{counts.complete:,} of {counts.expected:,} sessions complete">{glyph}{share}</span>'
+
+
+def _gaps(gaps: Sequence[Gap]) -> str:
+    if not gaps:
+        return '<p class="faint">Nothing is missing.</p>'
+    told = alike(gaps)
+    titles = "".join(f"<th>{t}</th>" for t in ("symbol", "timeframes", "from", "to"))
+    titles += (
+        '<th class="number">sessions</th><th>reason</th><th class="number">attempts</th><th>next attempt (UTC)</th>'
+    )
+    rows = "\n".join(_gap(gap, timeframes) for gap, timeframes in list(told.items())[:MOST_GAPS])
+    parts = ["<h3>Gaps</h3>"]
+    if command := repair_command(gaps):
+        parts.append(f"<p>Ask at once for what is open: <code>{escape(command)}</code></p>")
+    parts.append(_table(titles, rows))
+    if len(told) > MOST_GAPS:
+        parts.append(f'<p class="faint">… and {len(told) - MOST_GAPS:,} more: see <code>backfill gaps</code>.</p>')
+    return "\n".join(parts)
+
+
+def _gap(gap: Gap, timeframes: Iterable[str]) -> str:
+    kind, glyph = ("explained", "~") if gap.explained else ("missing", "✗")
+    due = "explained" if gap.explained else instant(gap.next_attempt_at) or "none"
+    cells = [_cell(text) for text in (gap.symbol, " ".join(timeframes), f"{gap.days.start}", f"{gap.days.end}")]
+    cells.append(f'<td class="number">{gap.sessions:,}</td>')
+    cells.append(f'<td><b class="{kind}">{glyph}</b>{escape(gap.reason.value)}</td>')
+    cells.append(f'<td class="number">{gap.attempts}</td>{_cell(due)}')
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _cell(text: str) -> str:
+    return f"<td>{escape(text)}</td>"
+
+
+def _table(head: str, rows: str) -> str:
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'

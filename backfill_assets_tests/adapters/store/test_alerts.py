@@ -1,0 +1,231 @@
+"""The tables of alerts on a real server: one transaction for a change and its messages, and an outbox that loses nothing."""
+
+import threading
+from datetime import UTC, date, datetime, timedelta
+
+import psycopg
+import pytest
+
+from backfill_assets.adapters.store.alerts import AlertStore
+from backfill_assets.domain.alert_history import Incident, News, Told, Turn
+from backfill_assets.domain.alert_messages import Message
+from backfill_assets.domain.alerts import Finding, Place, Severity
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.gaps import Gap, Reason
+from backfill_assets_tests.surroundings import rows
+
+NOW = datetime(2025, 7, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+FOUND = Finding(
+    "gap:stocks",
+    Severity.WARNING,
+    "stocks: 100 % are missing, Ünicode too.",
+    (("symbol", "sessions"), ("AAPL", "2")),
+    "backfill repair",
+    Place(asset="stocks/ohlcv/1m", check="no_missing_sessions"),
+)
+WORSE = Finding("gap:stocks", Severity.CRITICAL, "stocks: more.", reminds=False)
+MESSAGE = Message("WARNING: gap:stocks", "text", Severity.WARNING)
+
+
+@pytest.fixture
+def store(database_url):
+    with AlertStore(database_url) as opened:
+        yield opened
+
+
+def opens(_):
+    return [(Turn(None, FOUND, News.OPENED), MESSAGE)]
+
+
+def put_out(store, channels=("mailto", "json"), number=1, now=NOW):
+    """So many messages of one incident: its opening, and reminders."""
+    store.settle(opens, channels, now)
+    for later in range(1, number):
+        store.settle(lambda known: [(Turn(known[0], FOUND, News.REMINDED), MESSAGE)], channels, now + later * MINUTE)
+
+
+def test_an_incident_is_kept_as_it_was_found(store):
+    put_out(store)
+    (known,) = store.open()
+    assert known == Incident(known.id, FOUND, NOW, Told(Severity.WARNING, NOW))
+
+
+def test_an_incident_goes_through_its_turns_and_leaves_its_history(store, database_url):
+    put_out(store)
+    later, end = NOW + MINUTE, NOW + 2 * MINUTE
+    store.settle(lambda known: [(Turn(known[0], WORSE, News.WORSENED), MESSAGE)], ["json"], later)
+    (known,) = store.open()
+    assert (known.finding, known.opened_at, known.told) == (WORSE, NOW, Told(Severity.CRITICAL, later))
+    store.settle(lambda known: [(Turn(known[0], FOUND, None), None)], ["json"], later)
+    (known,) = store.open()
+    assert (known.finding, known.told) == (FOUND, Told(Severity.CRITICAL, later))
+    over = Message("RECOVERED: gap:stocks", "text", None)
+    store.settle(lambda known: [(Turn(known[0], None, News.RECOVERED), over)], ["json"], end)
+    assert store.open() == []
+    assert rows(database_url, "select incident, opened_at, recovered_at from alerts") == [("gap:stocks", NOW, end)]
+    assert [(d.channel, d.message) for d in store.waiting()] == [
+        ("json", MESSAGE),
+        ("json", MESSAGE),
+        ("json", over),
+        ("mailto", MESSAGE),
+    ]
+    put_out(store, now=end)  # the same incident, anew
+    assert len(rows(database_url, "select from alerts")) == 2
+
+
+def test_what_has_no_channel_is_kept_and_not_called_told(store):
+    store.settle(lambda _: [(Turn(None, FOUND, News.OPENED), MESSAGE)], [], NOW)
+    assert [i.told for i in store.open()] == [None]
+    assert store.waiting() == []
+
+
+def test_a_change_and_its_messages_are_one_transaction(store, database_url):
+    with psycopg.connect(database_url) as connection:
+        connection.execute("alter table alert_deliveries add constraint no check (channel <> 'json')")
+    with pytest.raises(psycopg.errors.CheckViolation):
+        put_out(store)
+    assert store.open() == []
+    assert store.waiting() == []
+
+
+def test_two_processes_that_find_the_same_at_once_open_it_once(store, database_url):
+    """The second is shown what the first has written."""
+    shown, both = [], threading.Barrier(2)
+
+    def judge(known):
+        shown.append(len(known))
+        return [] if known else [(Turn(None, FOUND, News.OPENED), MESSAGE)]
+
+    def look():
+        with AlertStore(database_url, connections=1) as mine:
+            both.wait(20)
+            mine.settle(judge, ["json"], NOW)
+
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(shown) == [0, 1]
+    assert len(store.waiting()) == 1
+
+
+# --- The outbox
+
+
+def claim(store, channel="json", now=NOW):
+    return store.claim(channel, now, now + 2 * MINUTE)
+
+
+def test_a_message_is_given_to_one_and_is_gone_when_it_has_arrived(store):
+    put_out(store)
+    mine = claim(store)
+    assert (mine.channel, mine.message, mine.attempts) == ("json", MESSAGE, 1)
+    assert claim(store) is None
+    assert claim(store, "mailto") is not None
+    store.delivered(mine, NOW)
+    assert claim(store) is None
+    assert {d.channel for d in store.waiting()} == {"mailto"}
+
+
+def test_what_failed_waits_for_its_time_with_its_error(store):
+    put_out(store, ["json"])
+    store.failed(claim(store), "it answered 500.", NOW + 5 * MINUTE)
+    (waiting,) = store.waiting()
+    assert (waiting.error, waiting.attempts, waiting.next_attempt_at) == ("it answered 500.", 1, NOW + 5 * MINUTE)
+    assert claim(store, now=NOW + 4 * MINUTE) is None
+    again = claim(store, now=NOW + 5 * MINUTE)
+    assert again.attempts == 2
+    store.delivered(again, NOW + 5 * MINUTE)
+    assert store.waiting() == []
+
+
+def test_what_somebody_began_to_send_and_never_told_of_is_given_again_after_a_while(store):
+    put_out(store, ["json"])
+    assert claim(store)
+    assert claim(store, now=NOW + MINUTE) is None
+    assert claim(store, now=NOW + 2 * MINUTE).attempts == 2
+
+
+def test_of_one_incident_the_earlier_message_goes_before_the_later(store):
+    put_out(store, ["json"], number=3)
+    now = NOW + 10 * MINUTE
+    first = claim(store, now=now)
+    assert first.created_at == NOW
+    store.failed(first, "no", now + MINUTE)
+    assert claim(store, now=now) is None
+    again = claim(store, now=now + MINUTE)
+    assert again.id == first.id
+    store.delivered(again, now + MINUTE)
+    assert [claim(store, now=now + MINUTE).created_at] == [NOW + MINUTE]
+
+
+def test_a_failed_message_of_one_incident_keeps_no_other_incident_back(store):
+    put_out(store, ["json"])
+    other = Finding("gap:crypto", Severity.CRITICAL, "crypto.")
+    store.settle(lambda _: [(Turn(None, other, News.OPENED), MESSAGE)], ["json"], NOW)
+    stuck = claim(store)
+    store.failed(stuck, "no", NOW + 9 * MINUTE)
+    free = claim(store)
+    assert free.id != stuck.id
+    store.delivered(free, NOW)  # the channel answers: what waits for it does not wait longer
+    assert claim(store).id == stuck.id
+
+
+def test_two_processes_never_send_to_one_channel_at_once(store, database_url):
+    put_out(store, ["json"], number=1)
+    other = Finding("gap:crypto", Severity.CRITICAL, "crypto.")
+    store.settle(lambda _: [(Turn(None, other, News.OPENED), MESSAGE)], ["json"], NOW)
+    got, both = [], threading.Barrier(2)
+
+    def serve():
+        with AlertStore(database_url, connections=1) as mine:
+            both.wait(20)
+            got.append(claim(mine))
+
+    threads = [threading.Thread(target=serve) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sum(found is not None for found in got) == 1
+
+
+def test_what_waits_for_a_channel_that_is_no_more_goes_to_the_first_one(store):
+    put_out(store, ["slack"])
+    store.failed(claim(store, "slack"), "no", NOW + 9 * MINUTE)
+    store.hand_over(["mailto", "json"], NOW)
+    (waiting,) = store.waiting()
+    assert (waiting.channel, waiting.attempts, waiting.error, waiting.next_attempt_at) == ("mailto", 0, "", NOW)
+
+
+def test_what_another_channel_was_given_too_is_not_handed_over(store):
+    put_out(store, ["slack", "json"])
+    store.delivered(claim(store, "json"), NOW)
+    store.hand_over(["json"], NOW)
+    assert store.waiting() == []
+
+
+def test_of_two_channels_that_are_no_more_one_hands_over(store):
+    put_out(store, ["slack", "tgram"])
+    store.hand_over(["json"], NOW)
+    assert [d.channel for d in store.waiting()] == ["json"]
+    store.hand_over(["json"], NOW)
+    assert [d.channel for d in store.waiting()] == ["json"]
+
+
+def test_the_open_gaps_of_symbols_are_read_from_the_table_of_gaps(store, database_url):
+    with psycopg.connect(database_url) as connection:
+        for symbol, filled in (("AAPL", False), ("AAPL", True), ("MSFT", False)):
+            connection.execute(
+                """insert into backfill_gaps (symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts,
+                     first_seen, filled, filled_at)
+                   values (%s, '1m', '2025-06-02', '2025-06-03', 2, 'missing', false, 1, now(), %s,
+                     case when %s then now() end)""",
+                [symbol, filled, filled],
+            )
+    days = DayRange(date(2025, 6, 2), date(2025, 6, 3))
+    assert store.open_gaps(["AAPL"]) == [
+        Gap("AAPL", "1m", days, 2, Reason.MISSING, explained=False, attempts=1, next_attempt_at=None)
+    ]

@@ -1,0 +1,157 @@
+"""`backfill gaps`: what is listed, how it reads, and the exit code."""
+
+import json
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from backfill_assets.domain.timeframes import TIMEFRAMES
+from backfill_assets.simulator import Hole
+from backfill_assets_tests.surroundings import let_time_pass
+
+ALL = list(TIMEFRAMES)
+INTRADAY = ALL[:6]
+WIDTH = 120
+
+LOST = Hole(ticker="AAPL", first=date(2024, 3, 6), last=date(2024, 3, 7))
+THIN = Hole(ticker="X:BTCUSD", first=date(2024, 3, 9), last=date(2024, 3, 9), base="minute", start="08:00", end="24:00")
+
+
+def lines(said):
+    """The words of each line, columns apart from one another by two blanks or more."""
+    assert max(map(len, said.out.splitlines()), default=0) <= WIDTH
+    return [[word for word in (w.strip() for w in line.split("  ")) if word] for line in said.out.splitlines()]
+
+
+def due(shell, symbol, timeframe):
+    """Two minutes after the one attempt."""
+    found = shell.rows(
+        "select min(answered_at) from session_answers where symbol = %s and timeframe = %s and (bars = 0 or partial)",
+        symbol,
+        timeframe,
+    )
+    return found[0][0].astimezone(UTC) + timedelta(minutes=2)
+
+
+def test_before_anything_was_asked_for_everything_is_missing_and_due(closed_markets, monkeypatch):
+    monkeypatch.delenv("POLYGON_API_KEY")
+    said = closed_markets("gaps")
+    frames = " ".join(ALL)
+    assert (said.code, said.err) == (3, "")
+    assert lines(said) == [
+        ["symbol", "timeframes", "missing", "sessions", "reason", "attempts", "next attempt"],
+        ["AAPL", frames, "2024-03-04 to 2024-03-08", "5", "missing", "0", "now"],
+        ["BTC", frames, "2024-03-04 to 2024-03-10", "7", "missing", "0", "now"],
+        ["MSFT", frames, "2024-03-04 to 2024-03-08", "5", "missing", "0", "now"],
+        ["24 gaps unexplained; `backfill repair` asks for them at once."],
+    ]
+    assert closed_markets.vendor.requests == []
+
+
+def test_what_came_back_empty_or_thin_is_listed_until_it_is_explained(closed_markets, monkeypatch):
+    monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
+    shell = closed_markets
+    shell.vendor.change(holes=(LOST, THIN))
+    ran = shell("run")
+    assert ran.code == 3
+    assert max(map(len, ran.out.splitlines())) <= WIDTH
+    assert "missing: 2024-03-06 to 2024-03-07 (2 sessions) of AAPL 1m 5m 15m 30m 1h 4h 1d\n" in ran.out
+    assert "partial: 2024-03-09 (1 session) of BTC 1m 5m 15m 30m 1h 4h\n" in ran.out
+    of_minutes, of_thin = due(shell, "AAPL", "1m"), due(shell, "BTC", "1m")
+    first = min(of_minutes, due(shell, "AAPL", "1d"))
+    said = f"The next attempt is due at {first:%Y-%m-%d %H:%M:%S} UTC; `backfill repair` asks at once."
+    assert ran.out.splitlines()[-1] == said
+
+    listed = shell("gaps")
+    assert listed.code == 3
+    when = f"{first:%Y-%m-%d %H:%M:%S} UTC"
+    assert lines(listed)[1:] == [
+        ["AAPL", " ".join([*INTRADAY, "1d"]), "2024-03-06 to 2024-03-07", "2", "missing", "1", when],
+        ["BTC", " ".join(INTRADAY), "2024-03-09", "1", "partial", "1", f"{of_thin:%Y-%m-%d %H:%M:%S} UTC"],
+        ["13 gaps unexplained; `backfill repair` asks for them at once."],
+    ]
+    told = shell("gaps", "--json")
+    assert (told.code, told.err) == (3, "")
+    gaps = json.loads(told.out)
+    assert len(gaps) == 13
+    assert gaps[0] == {
+        "symbol": "AAPL",
+        "timeframe": "1m",
+        "start": "2024-03-06",
+        "end": "2024-03-07",
+        "sessions": 2,
+        "reason": "missing",
+        "explained": False,
+        "attempts": 1,
+        "next_attempt_at": of_minutes.isoformat(),
+    }
+    assert datetime.fromisoformat(gaps[0]["next_attempt_at"]).utcoffset() == timedelta(0)
+
+    let_time_pass(shell.database_url)
+    assert shell("run").code == 0
+    explained = shell("gaps")
+    assert explained.code == 0
+    assert lines(explained)[1:] == [
+        ["AAPL", " ".join([*INTRADAY, "1d"]), "2024-03-06 to 2024-03-07", "2", "vendor_empty", "2", "none"],
+        ["BTC", " ".join(INTRADAY), "2024-03-09", "1", "partial", "2", "none"],
+    ]
+    assert {(g["explained"], g["next_attempt_at"]) for g in json.loads(shell("gaps", "--json").out)} == {(True, None)}
+    calm = shell("run")
+    assert calm.code == 0
+    assert "backfill repair" not in calm.out
+
+
+def test_where_nothing_is_missing_it_says_so(closed_markets):
+    assert closed_markets("run").code == 0
+    said = closed_markets("gaps")
+    assert (said.code, said.out, said.err) == (0, "Nothing is missing.\n", "")
+    assert json.loads(closed_markets("gaps", "--json").out) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--symbols", "MSFT"], {("MSFT", t) for t in ALL}),
+        (["--markets", "crypto"], {("BTC", t) for t in ALL}),
+        (["--timeframes", "1m,1w"], {(s, t) for s in ("AAPL", "MSFT", "BTC") for t in ("1m", "1w")}),
+        (["--symbols", "AAPL,BTC", "--timeframes", "1d"], {("AAPL", "1d"), ("BTC", "1d")}),
+    ],
+)
+def test_options_narrow_what_is_listed_and_not_what_is_kept(closed_markets, options, expected):
+    said = closed_markets("gaps", *options, "--json")
+    assert {(g["symbol"], g["timeframe"]) for g in json.loads(said.out)} == expected
+    markets = {"--symbols": {"MSFT": 16, "AAPL,BTC": 24}, "--markets": {"crypto": 8}, "--timeframes": {"1m,1w": 24}}
+    assert closed_markets.rows("select count(*) from backfill_gaps") == [(markets[options[0]][options[1]],)]
+
+
+def test_what_has_left_the_universe_is_no_gap_any_more(closed_markets, monkeypatch, tmp_path):
+    assert closed_markets("gaps").code == 3
+    text = (tmp_path / "closed.yaml").read_text(encoding="utf-8")
+    smaller = tmp_path / "smaller.yaml"
+    smaller.write_text(text.replace("symbols: [AAPL, MSFT]", "symbols: [AAPL], timeframes: [1d]"), encoding="utf-8")
+    monkeypatch.setenv("BACKFILL_UNIVERSE", str(smaller))
+    closed_markets("gaps")
+    found = closed_markets.rows("select symbol, count(*), bool_or(filled) from backfill_gaps group by 1 order by 1")
+    assert found == [("AAPL", 1, False), ("BTC", 8, False)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--symbols", "APPL"], "Symbol 'APPL' is not in the universe; did you mean AAPL?"),
+        (["--markets", "bonds"], "Market 'bonds' is not in the universe; there are stocks, crypto."),
+        (["--timeframes", "7m"], "Timeframe '7m' is unknown"),
+        (["--days", "3"], "No such option: --days"),
+        (["superfluous"], "superfluous"),
+    ],
+)
+def test_wrong_usage_is_one_line(lonely, arguments, sentence):
+    said = lonely("gaps", *arguments)
+    assert (said.code, said.out) == (2, "")
+    assert sentence in said.sentence
+
+
+def test_a_database_that_nobody_serves_is_one_line(lonely):
+    said = lonely("gaps")
+    assert (said.code, said.out) == (1, "")
+    assert "PostgreSQL at 127.0.0.1:1/market cannot be used" in said.sentence

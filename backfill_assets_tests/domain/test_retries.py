@@ -1,0 +1,176 @@
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backfill_assets.domain.answers import SessionAnswer
+from backfill_assets.domain.retries import CONFIRMED_BY, USUAL, Retries, Retry
+
+DAY = date(2025, 6, 3)
+NOON = datetime(2025, 6, 4, 12, tzinfo=UTC)
+TWO_MINUTES = timedelta(minutes=2)
+LATER = st.lists(st.integers(1, 40_000).map(lambda s: timedelta(seconds=s)), min_size=1, max_size=60)
+RETRIES = st.builds(Retries, st.integers(1, 600).map(lambda s: timedelta(seconds=s)), st.integers(CONFIRMED_BY, 7))
+
+
+def standing(session=DAY, *, bars=0, answers=1, failures=0, refused=False, asked_at=NOON):
+    """What stands recorded of a session; one with bars is marked as partial."""
+    stamp = asked_at if bars else None
+    return SessionAnswer(session, bars, stamp, stamp, answers, failures, refused, bars > 0, asked_at)
+
+
+def whole(session=DAY):
+    return replace(standing(session, bars=390), partial=False)
+
+
+def asked_again(known, at, retries, *, answered):
+    """What is recorded after an attempt at `at` that brought no bar: it counts once the pause of the last one is over; an
+    answer that counts ends the failures before it.
+    """
+    if known is None:
+        return standing(answers=int(answered), failures=int(not answered), asked_at=at)
+    first_answer = answered and known.answers == 0
+    if not first_answer and at < known.asked_at + retries.pause(known.attempts):
+        return known
+    return standing(answers=known.answers + answered, failures=0 if answered else known.failures + 1, asked_at=at)
+
+
+# --- By example
+
+
+def test_the_pauses_are_two_four_eight_minutes_and_on():
+    minutes = [USUAL.pause(n) / timedelta(minutes=1) for n in range(1, 6)]
+    assert minutes == [2, 4, 8, 16, 32]
+
+
+def test_nothing_is_paused_for_before_the_first_attempt_longer_than_after_it():
+    assert USUAL.pause(0) == USUAL.pause(1) == TWO_MINUTES
+
+
+def test_what_was_never_asked_for_is_asked_for_at_once():
+    assert all(USUAL.asks(None, NOON, retry) for retry in Retry)
+
+
+def test_what_is_whole_is_never_asked_for_again():
+    assert not any(USUAL.asks(whole(), NOON + timedelta(days=9), retry) for retry in Retry)
+
+
+@pytest.mark.parametrize("bars", [0, 12], ids=["empty", "partial"])
+def test_an_answer_that_is_not_whole_is_asked_for_again_when_its_pause_is_over(bars):
+    known = standing(bars=bars)
+    assert USUAL.next_attempt(known) == NOON + TWO_MINUTES
+    assert not USUAL.asks(known, NOON + TWO_MINUTES - timedelta(microseconds=1))
+    assert USUAL.asks(known, NOON + TWO_MINUTES)
+
+
+@pytest.mark.parametrize("retry", [Retry.NOW, Retry.EXPLAINED])
+def test_a_person_who_asks_does_not_wait_for_the_pause(retry):
+    assert USUAL.asks(standing(), NOON, retry)
+    assert USUAL.asks(standing(bars=12), NOON, retry)
+
+
+def test_what_failed_and_was_never_answered_is_asked_for_by_every_run():
+    for failures in range(1, 12):
+        known = standing(answers=0, failures=failures)
+        assert not USUAL.explained(known)
+        assert all(USUAL.asks(known, NOON, retry) for retry in Retry)
+
+
+def test_failures_count_among_the_attempts_and_lengthen_the_pause():
+    assert USUAL.next_attempt(standing(answers=1, failures=2)) == NOON + 4 * TWO_MINUTES
+    assert USUAL.next_attempt(standing(answers=2, failures=2)) == NOON + 8 * TWO_MINUTES
+    assert USUAL.next_attempt(standing(answers=2, failures=3)) is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "failures", "explained"), [(4, 0, False), (5, 0, True), (2, 3, True), (1, 4, False)]
+)
+def test_it_is_explained_once_asked_for_often_enough_and_answered_twice(answers, failures, explained):
+    assert USUAL.explained(standing(answers=answers, failures=failures)) is explained
+    assert USUAL.explained(standing(answers=answers, failures=failures, bars=12)) is explained
+
+
+def test_one_answer_among_failures_confirms_nothing_and_only_a_person_has_it_asked_for_again():
+    known = standing(answers=1, failures=4)
+    asks = {retry: USUAL.asks(known, NOON + timedelta(days=9), retry) for retry in Retry}
+    assert asks == {Retry.DUE: False, Retry.NOW: True, Retry.EXPLAINED: True}
+
+
+@pytest.mark.parametrize(
+    "known", [standing(answers=5), standing(answers=5, bars=12), standing(answers=0, failures=1, refused=True)]
+)
+def test_what_is_explained_is_asked_for_only_by_name(known):
+    asks = {retry: USUAL.asks(known, NOON + timedelta(days=9), retry) for retry in Retry}
+    assert asks == {Retry.DUE: False, Retry.NOW: False, Retry.EXPLAINED: True}
+
+
+def test_what_is_refused_is_explained_and_has_no_next_attempt():
+    known = standing(answers=0, failures=1, refused=True)
+    assert USUAL.explained(known)
+    assert USUAL.next_attempt(known) is None
+
+
+def test_to_ask_keeps_the_order_and_leaves_out_what_is_whole_or_not_due():
+    days = [DAY + timedelta(days=n) for n in range(4)]
+    known = {days[0]: whole(days[0]), days[1]: standing(days[1]), days[3]: standing(days[3], answers=0, failures=1)}
+    assert USUAL.to_ask(days, known, NOON) == [days[2], days[3]]
+    assert USUAL.to_ask(days, known, NOON + TWO_MINUTES) == days[1:]
+    assert USUAL.to_ask(days, known, NOON, Retry.NOW) == days[1:]
+    assert USUAL.to_ask([], known, NOON) == []
+
+
+# --- For all sequences of instants
+
+
+def history(retries, steps, outcomes=()):
+    """Instants at which a session without bars is asked for, looked at after each step; and what then stands recorded."""
+    at, known, asked = NOON, None, []
+    for number, step in enumerate(steps):
+        at += step
+        if retries.asks(known, at):
+            asked.append((at, known))
+            answered = outcomes[number % len(outcomes)] if outcomes else True
+            known = asked_again(known, at, retries, answered=answered)
+    return asked, known
+
+
+@given(RETRIES, LATER)
+def test_a_session_that_stays_empty_is_asked_for_so_often_at_most_after_pauses_that_double(retries, steps):
+    asked, known = history(retries, steps)
+    assert len(asked) == known.attempts <= retries.attempts
+    instants = [at for at, _ in asked]
+    for number, (one, next_one) in enumerate(pairwise(instants)):
+        assert next_one - one >= retries.first_pause * 2**number
+
+
+@given(RETRIES)
+def test_a_session_that_stays_empty_is_asked_for_just_so_often_and_then_explained(retries):
+    asked, known = history(retries, [retries.first_pause * 2**retries.attempts] * (retries.attempts + 5))
+    assert len(asked) == retries.attempts
+    assert retries.explained(known)
+    assert retries.next_attempt(known) is None
+
+
+@given(RETRIES, LATER, st.lists(st.booleans(), min_size=1, max_size=9))
+def test_what_was_once_answered_is_asked_for_a_bounded_number_of_times_whatever_fails_in_between(
+    retries, steps, outcomes
+):
+    asked, known = history(retries, steps, outcomes)
+    # After the nth answer so many attempts are left; all but the last of them may fail.
+    since = [before for _, before in asked if before is not None and before.answers]
+    assert len(since) <= sum(range(1, retries.attempts))
+    assert known.attempts <= retries.attempts or not known.answers
+    assert retries.explained(known) <= (known.answers >= CONFIRMED_BY)
+
+
+@given(RETRIES, st.integers(0, 8), st.integers(0, 8), st.booleans(), st.booleans(), st.integers(-3600, 36_000))
+def test_each_way_of_asking_asks_for_what_the_one_before_asks_for(retries, answers, failures, refused, thin, seconds):
+    known = standing(bars=9 * thin, answers=answers, failures=failures, refused=refused and not thin)
+    now = NOON + timedelta(seconds=seconds)
+    due, sooner, all_of_it = (retries.asks(known, now, retry) for retry in Retry)
+    assert due <= sooner <= all_of_it
+    assert all_of_it
+    assert sooner is not retries.explained(known)
