@@ -6,7 +6,7 @@ Run it with `.venv/bin/python benchmarks/ingest.py`. It starts an embedded Postg
 import statistics
 import tempfile
 import time
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import httpx
@@ -15,7 +15,7 @@ import psycopg
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
 from backfill_assets.adapters.polygon import decode_page
 from backfill_assets.adapters.store import schema
-from backfill_assets.adapters.store.bars import BarStore
+from backfill_assets.adapters.store.bars import BarStore, Terms
 from backfill_assets.adapters.store.copy_format import copy_block
 from backfill_assets.domain.answers import PageCutter
 from backfill_assets.domain.days import DayRange
@@ -55,7 +55,7 @@ def main() -> None:
                     for times, symbol in ((ours, f"S{number}"), (again, f"S{number}")):
                         begun = time.perf_counter()
                         answer = PageCutter(trading.sessions, zone).feed(decode_page(body).bars, more=False)
-                        store.write(symbol, MINUTE_1, answer, zone, "polygon")
+                        store.write(symbol, MINUTE_1, answer, Terms(zone, datetime.now(UTC)))
                         times.append(time.perf_counter() - begun)
                     connection.execute("truncate raw_bars")
                     begun = time.perf_counter()

@@ -72,7 +72,7 @@ def exit_code(found: Sequence[Completeness]) -> int:
 def show_status(console: Console, found: Sequence[Completeness], now: datetime) -> None:
     """A line a market, a table of all symbols, and what can be done; 80 columns wide where symbols have up to 8 letters."""
     for market in found:
-        console.print(f"{market.market}, {span(market)}: {tally(market.counts)}", soft_wrap=True)
+        console.print(f"{market.market}, {span(market)}: {tally(market.counts)}")
     shown = [name for name in TIMEFRAMES if any(name in market.timeframes for market in found)]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("symbol", overflow="fold")

@@ -88,10 +88,17 @@ def page(place: Place) -> str:
 def table(rows: Rows, most: int = MOST_ROWS) -> list[str]:
     """Lines of columns that stand under each other, the first line their names; rows past `most` are counted only."""
     shown = rows[: most + 1]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
+    columns = [_aligned(column) for column in zip(*shown, strict=True)]
+    lines = ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
     left = len(rows) - len(shown)
     return [*lines, f"… and {left} more."] if left else lines
+
+
+def _aligned(column: Sequence[str]) -> list[str]:
+    """Cells of one width: numbers to the right, with their heading."""
+    width = max(map(len, column))
+    numbers = all(cell.replace(",", "").isdecimal() for cell in column[1:])
+    return [cell.rjust(width) if numbers else cell.ljust(width) for cell in column]
 
 
 def lasting(time: timedelta) -> str:

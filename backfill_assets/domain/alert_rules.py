@@ -13,6 +13,7 @@ from typing import Protocol
 
 from backfill_assets.domain.alerts import Finding, Measure, Place, Rows, severity
 from backfill_assets.domain.gaps import Gap, lacking_most, unexplained
+from backfill_assets.domain.timeframes import TIMEFRAMES
 
 GAP_CHECK = "no_missing_sessions"
 """The check that the rule for gaps stands for: it speaks of a market where the check speaks of a timeframe."""
@@ -55,7 +56,9 @@ class GapsSeen:
             return None
         symbols = list(dict.fromkeys(gap.symbol for gap in sorted(gaps)))
         few = len(symbols) <= _MOST_NAMED
-        series = max({(g.symbol, g.timeframe) for g in gaps}, key=lambda s: (_lacks(gaps, *s), s))
+        order = list(TIMEFRAMES)
+        named = sorted({(g.symbol, g.timeframe) for g in gaps}, key=lambda s: (s[0], order.index(s[1])))
+        series = max(named, key=lambda s: _lacks(gaps, *s))
         return Finding(
             self.incident,
             level,

@@ -19,8 +19,8 @@ AROUND = 20
 
 FEWEST_TO_JUDGE_BY = 5
 LEAST_SHARE = 0.7
-"""Of what is likely: a session with at least so much of it is not called partial. A liquid stock without its regular session from
-10:00 on keeps about 0.6 of its minutes, those of the extended hours."""
+"""Of what is likely: a session with at least so much of it is not called partial. A liquid stock that lacks its regular
+session from 10:00 on keeps about 0.6 of its minutes, those of the extended hours."""
 
 SPREADS = 6.0
 """Median absolute deviations below the median: of a normal distribution, one in 20,000 lies so far out by chance."""

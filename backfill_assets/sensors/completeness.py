@@ -21,7 +21,7 @@ from backfill_assets.run_tags import TRIGGER_TAG
 
 EVERY_SECONDS = 30
 MOST_RUNS = 500
-"""So many ended runs a tick are looked at; more are left to the next one."""
+"""So many ended runs a tick are looked at; where there are as many, every market is taken to have changed."""
 
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _UNDER_WAY = [
@@ -86,17 +86,15 @@ _JOB = "_ohlcv_job"
 
 
 def _ended_since(instance: dg.DagsterInstance, memory: Memory, known: Iterable[str]) -> Memory:
-    """With what ended since the last look. The first look has every market measured, whatever was before."""
+    """With what ended since the last look. At the first look, and after very many runs, every market is to be measured."""
+    most = MOST_RUNS if memory.seen else 1
     ended = dg.RunsFilter(statuses=_ENDED, updated_after=memory.seen)
-    if memory.seen is None:
-        newest = instance.get_run_records(ended, limit=1, order_by="update_timestamp")
-        seen = newest[0].update_timestamp if newest else datetime.fromtimestamp(0, UTC)
-        return Memory(seen, frozenset(known))
-    records = instance.get_run_records(ended, limit=MOST_RUNS, order_by="update_timestamp", ascending=True)
-    if not records:
-        return memory
+    records = instance.get_run_records(ended, limit=most, order_by="update_timestamp")
+    newest = records[0].update_timestamp if records else memory.seen or datetime.fromtimestamp(0, UTC)
+    if memory.seen is None or len(records) == most:
+        return Memory(newest, frozenset(known))
     changed = filled_by(record.dagster_run for record in records) & {*known}
-    return Memory(records[-1].update_timestamp, memory.waiting | changed)
+    return Memory(newest, memory.waiting | changed)
 
 
 def _reason(waiting: Iterable[str]) -> str:

@@ -98,7 +98,7 @@ def test_a_run_that_failed_is_told_with_its_sentence(shell):
     assert run["finished_at"] is not None
 
 
-def test_a_refused_key_is_told_and_never_shown(shell, monkeypatch):
+def test_a_refused_key_is_told_and_never_shown(shell):
     shell.vendor.change(api_keys=("another",))
     assert shell("run", *WEEK).code == 1
     said = shell("report")

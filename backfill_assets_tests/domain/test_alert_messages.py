@@ -32,8 +32,8 @@ def test_a_new_alert_says_what_how_bad_since_when_how_to_mend_it_and_where_to_lo
         "Dagit:    http://127.0.0.1:3000/assets/stocks/ohlcv/1m?view=checks&checkDetail=no_missing_sessions",
         "",
         "symbol  missing                   sessions",
-        "AAPL    2025-06-02 to 2025-06-12  9",
-        "BRK.B   2025-06-02                1",
+        "AAPL    2025-06-02 to 2025-06-12         9",
+        "BRK.B   2025-06-02                       1",
     ]
 
 

@@ -107,7 +107,7 @@ def test_a_market_is_one_incident_whose_table_names_symbols_and_joins_timeframes
         ("MSFT", "1m", "2025-06-02 to 2025-06-03", "2", "missing", "2", "none"),
     )
     assert finding.cure == "backfill repair --symbols AAPL,MSFT"
-    assert finding.place == Place(asset="stocks/ohlcv/5m", check="no_missing_sessions")
+    assert finding.place == Place(asset="stocks/ohlcv/1m", check="no_missing_sessions")
 
 
 def test_a_gap_of_many_symbols_is_mended_by_the_market():

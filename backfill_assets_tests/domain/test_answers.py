@@ -33,7 +33,8 @@ def cutter(*sessions):
 
 def answer(session, bars, *, partial=False):
     start = datetime(2025, 6, 2, 12, tzinfo=UTC) if bars else None
-    return SessionAnswer(session, bars, start, start, 2, 1, False, partial, datetime(2025, 6, 3, tzinfo=UTC))
+    asked_at = datetime(2025, 6, 3, tzinfo=UTC)
+    return SessionAnswer(session, bars, start, start, 2, 1, refused=False, partial=partial, asked_at=asked_at)
 
 
 # --- What stands recorded

@@ -105,6 +105,7 @@ class Ticks:
                 status=status or (TickStatus.FAILURE if error else TickStatus.SKIPPED),
                 timestamp=at.timestamp(),
                 selector_id=state.selector_id,
+                run_ids=[] if status is TickStatus.SUCCESS else None,
                 error=SerializableErrorInfo(
                     "SensorExecutionError: …\n", [], "S", SerializableErrorInfo(f"M: {error}\n", [], "M")
                 )
