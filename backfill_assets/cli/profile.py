@@ -23,6 +23,9 @@ _REPLACED = (
     "POLYGON_API_KEY",
     "BACKFILL_UNIVERSE",
     "BACKFILL_DATA_DIR",
+    "ALERT_URLS",
+    "ALERT_REPEAT_HOURS",
+    "DAGIT_URL",
 )
 """Unset first: what they hold is for real use, and may be wrong."""
 

@@ -29,7 +29,8 @@ from backfill_assets.domain.timeframes import DAY_1, WEEK_1, Timeframe
 SQL = statements("backfill_assets.adapters.store", "features.sql")
 
 MOST_ROWS = 20_000
-"""Rows that one transaction computes: their window and their features take some 20 MB, however much is to be done."""
+"""Rows that one transaction computes: with their window and their features it holds 11 MB, however much is to be done. Half as
+many are slower, twice as many not faster."""
 
 _COPY_ROWS = (
     'copy market_features (symbol, timeframe, "timestamp", '
@@ -100,7 +101,7 @@ class FeatureStore(Store):
         """Compute the first stale rows between two instants (end excluded), MOST_ROWS at the most, in one transaction.
 
         `work` gives float64 (rows, len(COLUMNS)) for the rows from `first` on. How many rows were written; None where
-        nothing is stale there. Whoever else computes the series waits for the end.
+        nothing is stale there. Whoever else computes the series waits for the end. Raises UnusableBars.
         """
 
         def transaction(connection: psycopg.Connection[Row]) -> int | None:
