@@ -15,8 +15,17 @@ from backfill_assets.pipelines.alerts import Terms, settle
 from backfill_assets_tests.receivers import PASSWORD, TOKEN, mail_server, unused_port, webhook
 from backfill_assets_tests.sensors.alerting import Ticks
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-OLD = NOW - timedelta(hours=3)
+NOW = OLD = datetime.min.replace(tzinfo=UTC)  # each test has its own
+
+
+@pytest.fixture(autouse=True)
+def _present(monkeypatch):
+    """A daemon that was seen when the tests were collected would be too long ago when they run."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    monkeypatch.setitem(globals(), "NOW", now)
+    monkeypatch.setitem(globals(), "OLD", now - timedelta(hours=3))
+
+
 DAYS = DayRange(datetime(2025, 6, 2, tzinfo=UTC).date(), datetime(2025, 6, 11, tzinfo=UTC).date())
 GAPS = GapsSeen(
     "stocks", (Gap("AAPL", "1m", DAYS, 8, Reason.MISSING, explained=False, attempts=2, next_attempt_at=None),)

@@ -29,8 +29,8 @@ from backfill_assets.domain.timeframes import DAY_1, WEEK_1, Timeframe
 SQL = statements("backfill_assets.adapters.store", "features.sql")
 
 MOST_ROWS = 20_000
-"""Rows that one transaction computes: with their window and their features it holds 11 MB, however much is to be done. Half as
-many are slower, twice as many not faster."""
+"""Rows that one transaction computes: with their window and their features it holds 11 MB, however much is to be done.
+Half as many are slower, twice as many not faster."""
 
 _COPY_ROWS = (
     'copy market_features (symbol, timeframe, "timestamp", '
