@@ -7,6 +7,7 @@
     ├── StoreError                  PostgreSQL
     │   ├── DatabaseUnavailable     nobody answers, or the login is refused
     │   ├── SchemaBehind            the tables are older (or newer) than the code
+    │   ├── UnusableBars            stored bars that no feature can be computed from
     │   └── EmbeddedServerError     the bundled server could not be set up, started or stopped
     └── VendorError                 Polygon
         ├── KeyRefused              401, or no key at all: ends the run, never retried

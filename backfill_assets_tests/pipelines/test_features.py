@@ -305,18 +305,11 @@ def world(database_url):
 
 
 EARLY, LATE = 5 * 60, 15 * 60  # minutes after midnight: in a session of 960, before and after the look-back's end
-BY_ZONE = pytest.mark.xfail(
-    strict=True, reason="rows.merge does not tell mark_rows the zone: a session is taken to go on for 25 hours"
-)
 
 
 @pytest.mark.parametrize(
     ("timeframe", "minute"),
-    [
-        pytest.param(t, minute, marks=BY_ZONE if (t, minute) == ("1m", EARLY) else ())
-        for t in TIMEFRAMES
-        for minute in (EARLY, LATE)
-    ],
+    [(t, minute) for t in TIMEFRAMES for minute in (EARLY, LATE)],
 )
 def test_a_changed_bar_rewrites_what_it_can_reach_and_nothing_else(world, timeframe, minute):
     before = world.versions()

@@ -140,7 +140,7 @@ class Rows:
 
     def _mark(self, first: Sequence[datetime], last: Sequence[datetime]) -> None:
         """What depends on bars written between each first and last is to be computed again."""
-        mark_rows(self.connection, self.symbol, self.timeframe, first, last)
+        mark_rows(self.connection, self.symbol, self.timeframe, first, last, self.zone)
 
     @property
     def _series(self) -> dict[str, Any]:
