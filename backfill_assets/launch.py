@@ -24,6 +24,7 @@ from backfill_assets.dagster_internals import create_local_run, execute_local_ru
 from backfill_assets.domain.errors import DatabaseUnavailable, NotEntitled, SettingMistake
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
+from backfill_assets.instance import DataFolderComputeLogs
 from backfill_assets.partitions import partition_key
 from backfill_assets.pipelines.ohlcv import SeriesFailed
 from backfill_assets.pipelines.orders import Order
@@ -68,8 +69,11 @@ def require_project(settings: Settings) -> None:
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
-    """The instance of the project's dagster.yaml."""
-    return dg.DagsterInstance.from_config(str(settings.project))
+    """The instance of the project's dagster.yaml, for a command: what its runs print goes into their logs only."""
+    instance = dg.DagsterInstance.from_config(str(settings.project))
+    if isinstance(instance.compute_log_manager, DataFolderComputeLogs):
+        instance.compute_log_manager.mirrored = False
+    return instance
 
 
 def carry_out(

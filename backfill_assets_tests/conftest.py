@@ -1,5 +1,13 @@
 """What several test folders share. What does not live here: fixtures that one folder uses."""
 
+import signal
+
 from backfill_assets_tests.postgres import database_url, postgres_server, postgres_template
 
 __all__ = ["database_url", "postgres_server", "postgres_template"]
+
+
+def pytest_configure() -> None:
+    """Let interrupts through: a shell starts a background job with them ignored, and programs inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -20,6 +20,7 @@ from typing import Self
 import httpx
 
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.cli.orphans import note
 from backfill_assets.domain.errors import BackfillError, SettingMistake
 
 HOST = "127.0.0.1"
@@ -40,6 +41,7 @@ class Service:
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    noted: Path
 
     def stop(self) -> None:
         """Ask it to end, and wait; end it where it does not."""
@@ -50,6 +52,7 @@ class Service:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        self.noted.unlink(missing_ok=True)
 
 
 class Services:
@@ -58,6 +61,7 @@ class Services:
     def __init__(self, settings: Settings, port: int) -> None:
         self._project = settings.project
         self._logs = settings.data / "logs"
+        self._notes = notes(settings)
         self._port = port
         self._running: list[Service] = []
         self._stack = ExitStack()
@@ -125,9 +129,14 @@ class Services:
             stderr=output,
             start_new_session=True,
         )
-        service = Service(name, process, log)
+        service = Service(name, process, log, note(self._notes, process.pid))
         stack.callback(service.stop)
         self._running.append(service)
+
+
+def notes(settings: Settings) -> Path:
+    """The folder of the notes on running services, for `orphans`."""
+    return settings.data / "services"
 
 
 def require_free(port: int) -> None:

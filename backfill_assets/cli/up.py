@@ -14,8 +14,9 @@ from types import FrameType
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.cli.orphans import end_orphans
 from backfill_assets.cli.profile import demo_profile
-from backfill_assets.cli.services import Services
+from backfill_assets.cli.services import Services, notes
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.launch import open_instance, require_project
 from backfill_assets.run_processes import end_dead_runs
@@ -37,6 +38,8 @@ def up_command(port: str, *, demo: bool) -> int:
         universe = settings.universe(datetime.now(UTC).date())
         for warning in universe.warnings():
             _say(warning)
+        if end_orphans(notes(settings)):
+            _say("Ended the services that a killed `backfill up` had left behind.")
         database.ready(settings)
         # Dagster's tables are made here, by one process, before two start to use them.
         with open_instance(settings) as instance:

@@ -16,6 +16,7 @@
         ├── BadRequest              any other 4xx
         ├── RateLimited             429 after the last attempt
         ├── VendorUnavailable       5xx, network, cut answers, ERROR in a 200, after the last attempt
+        │   └── VendorUnreachable   not one attempt was answered; ends the run where several series in a row meet it
         └── MalformedAnswer         an answer that cannot be read, after the last attempt
 
 What lives here: types, with the exit code that the command line gives them. What does not: formatting, logging. A message
@@ -92,6 +93,10 @@ class RateLimited(VendorError):
 
 class VendorUnavailable(VendorError):
     """Still no usable answer after the last attempt: network, 5xx, cut body, or ERROR in a 200."""
+
+
+class VendorUnreachable(VendorUnavailable):
+    """No attempt was answered at all: the network, a proxy, or the host itself. The sentence names the host."""
 
 
 class MalformedAnswer(VendorError):

@@ -5,9 +5,12 @@ What lives here: the comparison, pure. What does not: finding gaps (`gaps`), and
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from itertools import accumulate
 
 from backfill_assets.domain.days import DayRange, runs_of
 from backfill_assets.domain.gaps import Gap, Reason
@@ -62,39 +65,63 @@ def reconcile(
     """
     still = set(found)
     before = {k.gap for k in known}
-    by_series: dict[tuple[str, str], list[KnownGap]] = {}
-    for k in known:
-        by_series.setdefault((k.gap.symbol, k.gap.timeframe), []).append(k)
-    open_now: dict[tuple[str, str], list[DayRange]] = {}
-    for gap in found:
-        open_now.setdefault((gap.symbol, gap.timeframe), []).append(gap.days)
+    known_days = _laid_out((_series(k.gap), k.gap.days, k.first_seen) for k in known)
+    found_days = _laid_out((_series(gap), gap.days, gap.days) for gap in found)
     gone = [k for k in known if k.gap not in still]
     return Change(
         gone=tuple(k.id for k in gone),
         closed=tuple(
             part
             for k in gone
-            for part in _closed(k, open_now.get((k.gap.symbol, k.gap.timeframe), []), calendar, listings)
+            for part in _closed(k, found_days[_series(k.gap)].touching(k.gap.days), calendar, listings)
         ),
         opened=tuple(
-            OpenGap(gap, _first_seen(gap, by_series.get((gap.symbol, gap.timeframe), []), now))
-            for gap in found
-            if gap not in before
+            OpenGap(gap, min([now, *known_days[_series(gap)].touching(gap.days)])) for gap in found if gap not in before
         ),
     )
 
 
+class _Laid[T]:
+    """What belongs to ranges of days, found by days without looking at those that do not touch them.
+
+    Comparing each with each would be quadratic in the gaps of a series: a stuttering vendor leaves one every other day.
+    """
+
+    def __init__(self, rows: Iterable[tuple[DayRange, T]] = ()) -> None:
+        self._rows = sorted(rows, key=lambda row: row[0])
+        self._starts = [days.start for days, _ in self._rows]
+        self._reached = list(accumulate((days.end for days, _ in self._rows), max))
+
+    def touching(self, days: DayRange) -> list[T]:
+        """What belongs to ranges that share a day with these, by the ranges' starts."""
+        near = self._rows[bisect_left(self._reached, days.start) : bisect_right(self._starts, days.end)]
+        return [item for own, item in near if own.end >= days.start]
+
+
+def _laid_out[T](rows: Iterable[tuple[tuple[str, str], DayRange, T]]) -> Mapping[tuple[str, str], _Laid[T]]:
+    by_series: dict[tuple[str, str], list[tuple[DayRange, T]]] = {}
+    for series, days, item in rows:
+        by_series.setdefault(series, []).append((days, item))
+    return defaultdict(_Laid[T], {series: _Laid(of_it) for series, of_it in by_series.items()})
+
+
+def _series(gap: Gap) -> tuple[str, str]:
+    return gap.symbol, gap.timeframe
+
+
 def _closed(
-    known: KnownGap, still_open: Iterable[DayRange], calendar: Calendar, listings: Mapping[str, Listing]
+    known: KnownGap, still_open: Sequence[DayRange], calendar: Calendar, listings: Mapping[str, Listing]
 ) -> Iterable[OpenGap]:
-    overlapping = [days for days in still_open if days.intersect(known.gap.days)]
     listing = listings.get(known.gap.symbol, UNKNOWN)
     by_reason: dict[Reason, list[date]] = {}
-    for day in calendar.within(known.gap.days):
-        if not any(day in days for days in overlapping):
+    expected = calendar.within(known.gap.days)
+    shared = (days.intersect(known.gap.days) for days in still_open)
+    lacking = {day for days in shared if days for day in calendar.within(days)}
+    for day in expected:
+        if day not in lacking:
             by_reason.setdefault(_reason(day, listing, known.gap.reason), []).append(day)
     for reason, days in by_reason.items():
-        for run in runs_of(days, calendar.within(known.gap.days)):
+        for run in runs_of(days, expected):
             sessions = len(calendar.within(run))
             yield OpenGap(
                 replace(known.gap, days=run, sessions=sessions, reason=reason, next_attempt_at=None), known.first_seen
@@ -107,7 +134,3 @@ def _reason(day: date, listing: Listing, reason: Reason) -> Reason:
     if listing.delisted and day > listing.delisted:
         return Reason.DELISTED
     return reason
-
-
-def _first_seen(gap: Gap, known: Iterable[KnownGap], now: datetime) -> datetime:
-    return min([now, *(k.first_seen for k in known if k.gap.days.intersect(gap.days))])

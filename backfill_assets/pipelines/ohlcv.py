@@ -17,13 +17,16 @@ from backfill_assets.adapters.polygon import GroupedDay, Page
 from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers, Terms, Written
 from backfill_assets.domain.answers import Answers, PageCutter, WholeSessions, without_bars
 from backfill_assets.domain.bars import Bars
-from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorError
+from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorError, VendorUnreachable
 from backfill_assets.domain.request_plan import GroupedRequest, RangeRequest, Request
 from backfill_assets.domain.sessions import day_starts
 from backfill_assets.domain.timeframes import Timeframe, made_from, sources
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.pipelines.orders import Order, plan, recorded, underived
 from backfill_assets.pipelines.progress import Progress, Silent
+
+_SILENT_ENOUGH = 3
+"""Requests in a row that nobody answers, each tried as often as the client tries: the next ones would fare no better."""
 
 
 class Vendor(Protocol):
@@ -83,20 +86,22 @@ async def fill(
     """Fetch what the order still needs, `at_once` symbols at a time, and say how each series then stands.
 
     A series that fails is told of in its `error`, its sessions count as tried; the others go on. Sessions before the
-    reach of the vendor's plan are noted as refused, and are no failure. A refused key, a database that stays away, or a
-    plan that has never given anything of the symbols ends everything at once and is raised. `clock` tells the present, aware.
+    reach of the vendor's plan are noted as refused, and are no failure. A refused key, a database that stays away, a
+    plan that has never given anything of the symbols, or a vendor that cannot be reached ends everything at once and is
+    raised; in the last case the sessions count as never asked for. `clock` tells the present, aware.
     """
     watcher = progress or Silent()
     answers = await asyncio.to_thread(recorded, store, order)
     await asyncio.to_thread(_derive_what_lacks, store, order, answers)
     requests = plan(order, answers)
     watcher.planned(order.market, requests)
-    work = _Work(order, store, vendor, clock, watcher)
+    work = _Work(order, store, vendor, clock, watcher, min(_SILENT_ENOUGH, len(requests)))
     gate = asyncio.Semaphore(at_once)
     try:
         async with asyncio.TaskGroup() as tasks:
             for group in _together(requests):
                 tasks.create_task(work.through(gate, group))
+        await work.heard()
     except BaseExceptionGroup as group_of_errors:
         raise _first(group_of_errors) from None
     return work.series(answers, await asyncio.to_thread(recorded, store, order))
@@ -137,14 +142,22 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 class _Work:
     """One order being worked on."""
 
-    def __init__(
-        self, order: Order, store: BarStore, vendor: Vendor, clock: Callable[[], datetime], progress: Progress
+    def __init__(  # what `fill` was given, and after how many requests in a row without any answer it ends
+        self,
+        order: Order,
+        store: BarStore,
+        vendor: Vendor,
+        clock: Callable[[], datetime],
+        progress: Progress,
+        silent_enough: int,
     ) -> None:
         self._order = order
         self._store = store
         self._vendor = vendor
         self._clock = clock
         self._progress = progress
+        self._silent_enough = silent_enough
+        self._unheard: list[tuple[Request, Mapping[Symbol, set[date]]]] = []
         self._series = {
             (symbol.name, timeframe.name): Series(symbol, timeframe, sessions, {})
             for symbol, sessions in order.wanted.items()
@@ -177,12 +190,25 @@ class _Work:
                 await self._range(request, left)
         except KeyRefused:
             raise
+        except VendorUnreachable as silence:
+            self._unheard.append((request, left))
+            if len(self._unheard) >= self._silent_enough:
+                raise
+            return silence
         except NotEntitled as refusal:
+            await self.heard()
             return await self._refused(request, refusal, left)
         except VendorError as failure:
+            await self.heard()
             await self._note_failures(request, left, refused=False)
             return failure
         return None
+
+    async def heard(self) -> None:
+        """Note as failed the requests that nobody answered: somebody is there, or there are no more to judge by."""
+        unheard, self._unheard = self._unheard, []
+        for request, left in unheard:
+            await self._note_failures(request, left, refused=False)
 
     async def _refused(
         self, request: Request, refusal: NotEntitled, left: Mapping[Symbol, set[date]]
@@ -230,6 +256,7 @@ class _Work:
             self._progress.answered(request, 1, written)
 
     async def _store_answer(self, symbol: Symbol, request: Request, answer: WholeSessions) -> Written:
+        await self.heard()
         terms = _terms(self._order, symbol, request.timeframe, answer.sessions, self._clock())
         written = await asyncio.to_thread(self._store.write, symbol.name, request.timeframe, answer, terms)
         self._of(symbol, request).written += written

@@ -20,6 +20,7 @@ from backfill_assets.domain.errors import (
     RateLimited,
     SettingMistake,
     VendorUnavailable,
+    VendorUnreachable,
 )
 from backfill_assets_tests.adapters.scripted_vendor import (
     KEY,
@@ -137,7 +138,7 @@ async def test_a_refusal_names_the_request_and_never_the_key(connect):
     [
         *((Answer(b"oops", status), VendorUnavailable) for status in (500, 502, 503, 504, 520, 408, 425)),
         (Answer(b"{}", cut=True), VendorUnavailable),
-        (Answer(silent=True), VendorUnavailable),
+        (Answer(silent=True), VendorUnreachable),
         (Answer(b"plain", headers={"Content-Encoding": "gzip"}), VendorUnavailable),
         (
             Answer(gzip.compress(json.dumps(good(bar(1)).body).encode())[:-30], headers={"Content-Encoding": "gzip"}),
@@ -215,9 +216,18 @@ async def test_too_fast_to_the_last_outlasts_the_vendors_minute(connect, limiter
 async def test_nobody_listens(connect, limiter, sleep):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with pytest.raises(VendorUnavailable, match="ConnectError"):
+    with pytest.raises(VendorUnreachable, match="ConnectError") as caught:
         await fetch(connect(f"http://127.0.0.1:{port}"))
+    assert str(caught.value).startswith(f"127.0.0.1:{port} cannot be reached (")
     assert (limiter.permits, len(sleep.slept)) == (6, 5)
+
+
+async def test_whoever_said_anything_in_one_of_the_attempts_can_be_reached(connect):
+    for script in ((Answer(b"", 503), Answer(silent=True)), (Answer(silent=True), Answer(b"{}", cut=True))):
+        async with ScriptedVendor(*script) as vendor:
+            with pytest.raises(VendorUnavailable) as caught:
+                await fetch(connect(vendor.url, retry=RetryPolicy(attempts=2)))
+        assert type(caught.value) is VendorUnavailable
 
 
 async def test_an_answer_that_does_not_come_is_tried_again(connect, monkeypatch):

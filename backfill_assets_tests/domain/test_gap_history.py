@@ -1,8 +1,10 @@
+import sys
 from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
 from itertools import count
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -120,6 +122,64 @@ def test_days_that_are_no_sessions_any_more_are_forgotten():
     assert changed([gap], [], trading=shut) == Change(gone=(1,), closed=(closed(gap, sessions=2),))
     none = replace(TRADING, sessions=())
     assert changed([gap], [], trading=none) == Change(gone=(1,))
+
+
+def test_gaps_that_reach_into_each_other_are_all_looked_at():
+    rows = [KnownGap(1, missing(MON, FRI), NOON - HOUR), KnownGap(2, missing(TUE, TUE), NOON - 9 * HOUR)]
+    change = reconcile(rows, [last := missing(FRI, FRI), first := missing(TUE, WED)], TRADING, {}, NOON)
+    assert change.opened == (OpenGap(last, NOON - HOUR), OpenGap(first, NOON - 9 * HOUR))
+    assert [c.gap.days for c in change.closed] == [DayRange(MON, MON), DayRange(THU, THU)]
+
+
+# --- What it costs
+
+
+def steps(work):
+    """How many lines and branches of Python it takes: the same on every machine, however busy."""
+    tool, taken = sys.monitoring.PROFILER_ID, 0
+
+    def count_one(*_):
+        nonlocal taken
+        taken += 1
+
+    sys.monitoring.use_tool_id(tool, "steps")
+    try:
+        sys.monitoring.register_callback(tool, sys.monitoring.events.LINE, count_one)
+        sys.monitoring.register_callback(tool, sys.monitoring.events.JUMP, count_one)
+        sys.monitoring.set_events(tool, sys.monitoring.events.LINE | sys.monitoring.events.JUMP)
+        work()
+    finally:
+        sys.monitoring.free_tool_id(tool)
+    return taken
+
+
+LONG = calendar(Kind.CRYPTO, DayRange(date(2020, 1, 1), date(2025, 12, 31)))
+
+
+def every_third(number, *, days):
+    """So many gaps of one series, each of `days` days, every third day."""
+    starts = (LONG.span.start + 3 * n * ONE_DAY for n in range(number))
+    return [replace(missing(TUE, TUE), days=DayRange(d, d + (days - 1) * ONE_DAY), sessions=days) for d in starts]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        lambda number: every_third(number, days=1),  # each has shrunk
+        lambda _: [],  # each was filled
+        lambda number: [
+            replace(missing(TUE, TUE), days=DayRange(LONG.span.start, LONG.span.start + 3 * number * ONE_DAY))
+        ],
+    ],
+    ids=["shrunk", "filled", "grown together"],
+)
+def test_the_cost_grows_as_the_number_of_changed_gaps_of_a_series(found):
+    def cost(number):
+        rows = [KnownGap(n, gap, NOON - HOUR) for n, gap in enumerate(every_third(number, days=2))]
+        now_found = found(number)
+        return steps(lambda: reconcile(rows, now_found, LONG, {}, NOON))
+
+    assert cost(640) < 4.4 * cost(160)
 
 
 # --- For all histories

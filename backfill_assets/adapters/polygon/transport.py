@@ -19,7 +19,14 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 
 from backfill_assets.adapters.polygon import failures
-from backfill_assets.domain.errors import KeyRefused, RateLimited, SettingMistake, VendorError, VendorUnavailable
+from backfill_assets.domain.errors import (
+    KeyRefused,
+    RateLimited,
+    SettingMistake,
+    VendorError,
+    VendorUnavailable,
+    VendorUnreachable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping
@@ -86,11 +93,11 @@ class _Bearer(httpx.Auth):
 
 
 class _AnotherTryError(Exception):
-    """A failure that may pass; `wait` is what the vendor asked for, in seconds."""
+    """A failure that may pass; `wait` is what the vendor asked for, in seconds, `heard` whether it said anything at all."""
 
-    def __init__(self, error: VendorError, wait: float | None = None) -> None:
+    def __init__(self, error: VendorError, wait: float | None = None, *, heard: bool = True) -> None:
         super().__init__(str(error))
-        self.error, self.wait = error, wait
+        self.error, self.wait, self.heard = error, wait, heard
 
 
 class Transport:
@@ -139,14 +146,17 @@ class Transport:
         """What `decode` makes of the body, in a thread. `path` is quoted already and starts with a slash.
 
         Raises what the vendor's refusal means (KeyRefused, NotEntitled, NotFound, BadRequest) at once; RateLimited,
-        VendorUnavailable and MalformedAnswer after the last attempt, the last two also when `decode` raised them. Once the
-        key was refused, every call raises KeyRefused and sends nothing.
+        VendorUnavailable and MalformedAnswer after the last attempt, the last two also when `decode` raised them;
+        VendorUnreachable where no attempt was answered at all. Once the key was refused, every call raises KeyRefused and
+        sends nothing.
         """
+        heard = False
         for attempt in range(1, self._retry.attempts + 1):
             try:
                 return await self._attempt(path, params, decode, again=attempt > 1)
             except _AnotherTryError as failure:
                 last = failure
+            heard |= last.heard
             pause = await self._agree_on_pause(last, attempt)
             if attempt < self._retry.attempts:
                 _LOG.warning(
@@ -154,7 +164,7 @@ class Transport:
                 )
                 if not isinstance(last.error, RateLimited):  # the limiter makes everybody wait already
                     await self._sleep(pause)
-        raise last.error from last.__cause__
+        raise (last.error if heard else self._unreachable(last)) from last.__cause__
 
     async def _agree_on_pause(self, failure: _AnotherTryError, attempt: int) -> float:
         pause = self._retry.pause(attempt)
@@ -181,12 +191,17 @@ class Transport:
         self.traffic.requests += 1
         self.traffic.retries += again
         query = f"?{urlencode(params)}" if params else ""
+        heard = False
         try:
-            async with asyncio.timeout(_WHOLE_ANSWER):
-                answer = await self._http.get(f"{self.base_url}{path}{query}")
+            async with (
+                asyncio.timeout(_WHOLE_ANSWER),
+                self._http.stream("GET", f"{self.base_url}{path}{query}") as answer,
+            ):
+                heard = True
+                await answer.aread()
         except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
-            reason = f"{type(error).__name__} {error}".strip()
-            raise _AnotherTryError(self._restated(VendorUnavailable(reason), f"GET {path}")) from error
+            restated = self._restated(VendorUnavailable(_reason(error)), f"GET {path}")
+            raise _AnotherTryError(restated, heard=heard) from error
         try:
             if answer.status_code != HTTPStatus.OK:
                 raise failures.of_status(answer.status_code, failures.read(answer.content))
@@ -215,12 +230,23 @@ class Transport:
         request_id = error.request_id or answer.headers.get("x-request-id")
         return type(error)(text, status=answer.status_code, request_id=request_id)
 
+    def _unreachable(self, failure: _AnotherTryError) -> VendorUnreachable:
+        host = urlsplit(self.base_url).netloc
+        reason = self._masked(_reason(failure.__cause__))
+        return VendorUnreachable(
+            f"{host} cannot be reached ({reason}): check the network, its proxy and POLYGON_BASE_URL, then try again"
+        )
+
     def _masked(self, text: str) -> str:
         return text.replace(self._key, "***") if len(self._key) >= _SHORTEST_KEY else text
 
     def _stop_if_refused(self) -> None:
         if error := self._refused:  # a fresh one each time: tasks must not share a traceback
             raise KeyRefused(str(error), status=error.status, request_id=error.request_id)
+
+
+def _reason(error: BaseException | None) -> str:
+    return " ".join(f"{type(error).__name__} {error or ''}".split())
 
 
 def _refused_unseen(key: str) -> KeyRefused | None:

@@ -1,0 +1,89 @@
+"""Services that a killed `backfill up` left behind: noted while it runs, ended by the next one.
+
+What lives here: the notes, and telling such a service from any other process. What does not: starting and stopping the
+services of a living one (`services`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import psutil
+
+_STOP_SECONDS = 20
+# A process's start time as the kernel tells it, to tell it from a later one with the same id.
+_SAME_START_SECONDS = 1.0
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """A process by what no other has: its id, its start (seconds since 1970 UTC) and its command."""
+
+    pid: int
+    started: float
+    command: list[str]
+
+    @classmethod
+    def of(cls, pid: int) -> _Known:
+        process = psutil.Process(pid)
+        return cls(pid, process.create_time(), process.cmdline())
+
+    def find(self) -> psutil.Process | None:
+        """The process, where it still runs."""
+        try:
+            process = psutil.Process(self.pid)
+            same_start = abs(process.create_time() - self.started) < _SAME_START_SECONDS
+            if same_start and process.cmdline() == self.command and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        except psutil.Error:
+            pass
+        return None
+
+
+class _Note(msgspec.Struct, frozen=True):
+    """A service and the process that started it."""
+
+    service: _Known
+    starter: _Known
+
+
+def note(folder: Path, pid: int) -> Path:
+    """Note a service that this process has started; the file to remove once it has ended."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = folder / f"{pid}.json"
+    try:
+        file.write_bytes(msgspec.json.encode(_Note(_Known.of(pid), _Known.of(os.getpid()))))
+    except psutil.Error:  # it has ended already, which whoever watches it will say
+        file.unlink(missing_ok=True)
+    return file
+
+
+def end_orphans(folder: Path) -> int:
+    """End the noted services whose starter is gone, in order first, then by force; how many there were."""
+    orphans = []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            noted = msgspec.json.decode(file.read_bytes(), type=_Note)
+        except (OSError, msgspec.MsgspecError):  # cut off with the process that was writing it
+            file.unlink(missing_ok=True)
+            continue
+        if noted.starter.find() is not None:
+            continue
+        if (service := noted.service.find()) is not None:
+            orphans.append(service)
+        file.unlink(missing_ok=True)
+    for service in orphans:
+        _quietly(service.terminate)
+    _, stubborn = psutil.wait_procs(orphans, timeout=_STOP_SECONDS)
+    for service in stubborn:
+        _quietly(service.kill)
+    psutil.wait_procs(stubborn, timeout=_STOP_SECONDS)
+    return len(orphans)
+
+
+def _quietly(signal: Callable[[], None]) -> None:
+    with suppress(psutil.Error):  # gone meanwhile
+        signal()
