@@ -28,6 +28,7 @@ from backfill_assets.instance import DataFolderComputeLogs
 from backfill_assets.partitions import partition_key
 from backfill_assets.pipelines.ohlcv import SeriesFailed
 from backfill_assets.pipelines.orders import Order
+from backfill_assets.run_failures import failure_of
 from backfill_assets.run_processes import this_process
 from backfill_assets.run_tags import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
 
@@ -166,28 +167,15 @@ def carry_out_job(
     ended = instance.get_run_by_id(run.run_id)
     if ended is not None and ended.status is dg.DagsterRunStatus.CANCELED:
         raise KeyboardInterrupt
-    return Outcome(run.run_id) if succeeded else _failure(instance, run.run_id)
+    if succeeded:
+        return Outcome(run.run_id)
+    failure = failure_of(instance, run.run_id)
+    return Outcome(run.run_id, failure.sentence, failure.kind)
 
 
 def _corners(order: Order, start: date, end: date) -> tuple[str, str]:
     symbols: Sequence[Symbol] = [s for s in order.market.symbols if s in order.wanted]
     return partition_key(start, symbols[0]), partition_key(end, symbols[-1])
-
-
-def _failure(instance: dg.DagsterInstance, run_id: str) -> Outcome:
-    """The innermost cause of the run's failure, without its stack."""
-    types = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
-    for entry in instance.all_logs(run_id, of_type=types):
-        event = entry.dagster_event
-        if event is None:
-            continue
-        error = event.step_failure_data.error if event.is_step_failure else event.job_failure_data.error
-        while error is not None and error.cause is not None:
-            error = error.cause
-        if error is not None:
-            sentence = " ".join(error.message.split(": ", 1)[-1].split())
-            return Outcome(run_id, sentence, error.cls_name or "")
-    return Outcome(run_id, "The run ended without a word; see its log in Dagit.")
 
 
 def all_shown(instance: dg.DagsterInstance, order: Order, answers: SeriesAnswers) -> bool:

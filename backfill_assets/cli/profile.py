@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.simulator import Simulator
+from backfill_assets.simulator import Dividend, Scenario, Simulator, Split
 
 FOLDER = ".demo"
 _REPLACED = (
@@ -52,7 +52,7 @@ def demo_profile() -> Iterator[None]:
     try:
         project = Settings.read(os.environ).project
         universe = _universe(project / FOLDER)
-        with Simulator() as simulator:
+        with Simulator(_scenario(datetime.now(UTC).date())) as simulator:
             os.environ.update(
                 DAGSTER_HOME=str(project),
                 BACKFILL_DATA_DIR=str(project / FOLDER),
@@ -64,6 +64,25 @@ def demo_profile() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _scenario(today: date) -> Scenario:
+    """Corporate events of the last year, so that their table has something to show: on days that stay where they are.
+
+    The split is of a symbol that the demo does not keep: the vendor lists those of the whole market.
+    """
+    days = [
+        _second_wednesday(today.year - (today.month <= back), (today.month - back - 1) % 12 + 1) for back in range(12)
+    ]
+    return Scenario(
+        splits=tuple(Split(ticker="KO", execution_date=day, split_to=2) for day in days),
+        dividends=tuple(Dividend(ticker="AAPL", ex_dividend_date=day, cash_amount=0.25, frequency=12) for day in days),
+    )
+
+
+def _second_wednesday(year: int, month: int) -> date:
+    eighth = date(year, month, 8)
+    return eighth + timedelta(days=(2 - eighth.weekday()) % 7)
 
 
 def _universe(folder: Path) -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.runs import Record, RecordedRun, RunStore
+from backfill_assets.cli.files import write_whole
 from backfill_assets.cli.selection import day
 from backfill_assets.domain.errors import UsageMistake
 
@@ -44,7 +45,7 @@ def report_command(run_id: str | None, since: str | None, output: str | None) ->
     if output is None:
         sys.stdout.write(text)
     else:
-        _write(Path(output), text)
+        write_whole(Path(output), text, "--output")
     return 0
 
 
@@ -98,14 +99,3 @@ def _spelled(value: object) -> str:
     if isinstance(value, date):
         return value.isoformat()
     raise TypeError(type(value))
-
-
-def _write(path: Path, text: str) -> None:
-    """The file whole, or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageMistake(f"--output {str(path)!r} cannot be written ({error.strerror}).") from None
