@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from backfill_assets.dagster_internals import log_materializations
+from backfill_assets.dagster_internals import add_partitions_metadata, log_materializations
 
 type Cell = dict[str, dg.MetadataValue[Any]]
 """The metadata of one partition."""
@@ -26,8 +26,7 @@ def mark_materialized(
     logged and the output is skipped: what is missing stays missing.
     """
     if len(cells) == len(context.partition_keys):
-        for partition, metadata in cells.items():
-            context.add_asset_metadata(metadata, asset_key=key, partition_key=partition)
+        add_partitions_metadata(context, key, cells)
         yield dg.MaterializeResult(asset_key=key)
     else:
         log_materializations(context, (dg.AssetMaterialization(key, partition=p, metadata=m) for p, m in cells.items()))
