@@ -1,5 +1,5 @@
 # The contributor's day. `make demo` and `make test` set up what they need.
-.PHONY: help setup demo test soak check format clean
+.PHONY: help setup demo test soak bench check format clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -11,6 +11,7 @@ help:
 	@echo "make demo    fill a small universe from the simulator: no key, no server"
 	@echo "make test    run all tests"
 	@echo "make soak    the long forms of the tests of faults"
+	@echo "make bench   the benchmarks, in their short forms"
 	@echo "make check   lint, types, architecture, and whether Dagster loads the definitions"
 	@echo "make setup   only install, into .venv"
 	@echo "make format  put the code into its form"
@@ -37,6 +38,10 @@ test: $(TOOLS)
 
 soak: $(TOOLS)
 	@BACKFILL_SOAK=1 $(BIN)/python -m pytest backfill_assets_tests/faults
+
+BENCHMARKS := $(filter-out benchmarks/common.py benchmarks/former_way.py,$(sort $(wildcard benchmarks/*.py)))
+bench: $(TOOLS)
+	@for each in $(BENCHMARKS); do $(BIN)/python $$each --short || exit 1; done
 
 check: $(TOOLS)
 	$(BIN)/ruff check .
