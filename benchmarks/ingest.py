@@ -1,22 +1,26 @@
 """From a vendor's page to committed rows, against a raw COPY of the same rows in the same run.
 
 Run it with `.venv/bin/python benchmarks/ingest.py`. It starts an embedded PostgreSQL of its own in a temporary folder.
+
+The raw COPY sends the same bytes into an empty table that is like market_data: columns, defaults, primary key and indexes.
+The narrow one, of fewer columns and with the series as defaults, is told beside it. CPU is our process's and the connection's
+server process's (counted in steps of 10 ms), without the server's background writers: bars a core are bars / their sum.
 """
 
 import statistics
-import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 import httpx
+import psutil
 import psycopg
+from common import heading, load, market_tables
 
-from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
 from backfill_assets.adapters.polygon import decode_page
-from backfill_assets.adapters.store import schema
 from backfill_assets.adapters.store.bars import BarStore, Terms
 from backfill_assets.adapters.store.copy_format import copy_block
+from backfill_assets.adapters.store.rows import SQL
 from backfill_assets.domain.answers import PageCutter
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Kind, calendar
@@ -25,8 +29,11 @@ from backfill_assets.simulator import Simulator
 
 FIRST, LAST = date(2026, 1, 5), date(2026, 3, 19)
 ROUNDS = 9
-RAW = """create table raw_bars (t timestamptz, o float8, h float8, l float8, c float8, v float8, vw float8, n int8,
+NARROW = """create table narrow_bars (t timestamptz, o float8, h float8, l float8, c float8, v float8, vw float8, n int8,
   symbol text default 'RAW', timeframe text default '1m', primary key (symbol, timeframe, t))"""
+NARROW_COPY = "copy narrow_bars (t, o, h, l, c, v, vw, n) from stdin (format binary)"
+SAME = "create table same_bars (like market_data including all)"
+SAME_COPY = SQL["copy_bars"].replace("copy market_data", "copy same_bars")
 
 
 def page() -> bytes:
@@ -37,42 +44,69 @@ def page() -> bytes:
         return httpx.get(url, params=query, headers={"Authorization": "Bearer k"}, timeout=60).content
 
 
-def main() -> None:
-    """Print the medians and their ratio."""
-    body = page()
+def measured(work: Callable[[], object], backend: psutil.Process) -> tuple[float, float, float]:
+    """Seconds that passed, that our process computed, and that the connection's server process computed."""
+    before, ours, begun = backend.cpu_times(), time.process_time(), time.perf_counter()
+    work()
+    passed, ours, after = time.perf_counter() - begun, time.process_time() - ours, backend.cpu_times()
+    return passed, ours, after.user + after.system - before.user - before.system
+
+
+def rates(body: bytes) -> None:
+    """Print the medians and their ratios."""
     trading = calendar(Kind.STOCKS, DayRange(FIRST, LAST))
     zone = trading.hours.zone
     bars = decode_page(body).bars
-    ours, again, raw = [], [], []
-    with tempfile.TemporaryDirectory() as folder:
-        server = EmbeddedPostgres(Path(folder))
-        url = server.url()
-        try:
-            schema.upgrade(url)
-            with BarStore(url) as store, psycopg.connect(url, autocommit=True) as connection:
-                connection.execute(RAW)
-                for number in range(ROUNDS):
-                    for times, symbol in ((ours, f"S{number}"), (again, f"S{number}")):
-                        begun = time.perf_counter()
-                        answer = PageCutter(trading.sessions, zone).feed(decode_page(body).bars, more=False)
-                        store.write(symbol, MINUTE_1, answer, Terms(zone, datetime.now(UTC)))
-                        times.append(time.perf_counter() - begun)
-                    connection.execute("truncate raw_bars")
-                    begun = time.perf_counter()
-                    with (
-                        connection.cursor() as cursor,
-                        cursor.copy("copy raw_bars (t, o, h, l, c, v, vw, n) from stdin (format binary)") as copy,
-                    ):
-                        copy.write(copy_block(bars))
-                    raw.append(time.perf_counter() - begun)
-        finally:
-            server.stop()
-    for name, times in (("new bars", ours), ("the same again", again), ("raw COPY", raw)):
-        middle = statistics.median(times)
-        print(f"{name:16} {middle * 1000:7.1f} ms  {len(bars) / middle:10,.0f} bars/s")
-    print(
-        f"new bars / raw COPY: {statistics.median(raw) / statistics.median(ours):.2f} of its rate, {len(bars):,} bars"
-    )
+    same, narrow = copy_block(bars, ("RAW", "1m", "polygon"), nulls=True), copy_block(bars)
+    times: dict[str, list[tuple[float, float, float]]] = {}
+    with market_tables() as url, BarStore(url, connections=1) as store, psycopg.connect(url, autocommit=True) as raw:
+        heading("ingest: a page of minute bars to committed rows", url)
+        raw.execute(NARROW)
+        raw.execute(SAME)
+        ours = backend_of(store)
+
+        def ingest(symbol: str) -> None:
+            answer = PageCutter(trading.sessions, zone).feed(decode_page(body).bars, more=False)
+            store.write(symbol, MINUTE_1, answer, Terms(zone, datetime.now(UTC)))
+
+        def copy(statement: str, block: bytes) -> None:
+            with raw.cursor() as cursor, cursor.copy(statement) as sent:
+                sent.write(block)
+
+        theirs = psutil.Process(raw.info.backend_pid)
+        for number in range(ROUNDS):
+            name = f"S{number}"
+            raw.execute("truncate narrow_bars, same_bars")
+            for told, work, process in (
+                ("new bars", lambda name=name: ingest(name), ours),
+                ("the same again", lambda name=name: ingest(name), ours),
+                ("raw COPY, same rows", lambda: copy(SAME_COPY, same), theirs),
+                ("raw COPY, narrow", lambda: copy(NARROW_COPY, narrow), theirs),
+            ):
+                times.setdefault(told, []).append(measured(work, process))
+    medians = {
+        told: [statistics.median(column) for column in zip(*found, strict=True)] for told, found in times.items()
+    }
+    for told, (passed, own, served) in medians.items():
+        print(
+            f"{told:20} {passed * 1000:7.1f} ms  {len(bars) / passed:9,.0f} bars/s  CPU {own * 1000:6.1f} + "
+            f"{served * 1000:6.1f} ms  {len(bars) / (own + served):9,.0f} bars/s a core"
+        )
+    new = medians["new bars"][0]
+    for told in ("raw COPY, same rows", "raw COPY, narrow"):
+        print(f"new bars / {told}: {medians[told][0] / new:.2f} of its rate")
+    print(f"{len(bars):,} bars a page, {ROUNDS} rounds; {load()}", flush=True)
+
+
+def backend_of(store: BarStore) -> psutil.Process:
+    """The server process of the store's only connection."""
+    row = store._transaction(lambda c: c.execute("select pg_backend_pid()").fetchone())  # noqa: SLF001 - no public way to it
+    return psutil.Process(row[0])
+
+
+def main() -> None:
+    """Fetch a page, and print how fast it is stored."""
+    rates(page())
 
 
 if __name__ == "__main__":

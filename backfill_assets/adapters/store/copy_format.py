@@ -6,6 +6,7 @@ What lives here: the byte layout. What does not: the table it goes to.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +18,14 @@ HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 # timestamptz travels as microseconds since 2000-01-01 UTC.
 POSTGRES_EPOCH_MS = 946_684_800_000
+_NULL = -1
 _FLOATS = ("open", "high", "low", "close", "volume", "vwap")
 
 
-def copy_block(bars: Bars, texts: Sequence[str] = ()) -> bytes:
+def copy_block(bars: Bars, texts: Sequence[str] = (), *, nulls: bool = False) -> bytes:
     """All rows as COPY BINARY data: the same texts in each, timestamptz, six float8, int8.
 
-    Rows are of one width, so nothing is NULL: absent vwap travels as NaN, absent trades as NO_TRADES.
+    With `nulls`, absent vwap and absent trades are NULL. Without, rows are of one width: NaN and NO_TRADES stand for them.
     """
     encoded = [text.encode() for text in texts]
     layout: list[tuple[str, str]] = [("fields", ">i2")]
@@ -40,9 +42,22 @@ def copy_block(bars: Bars, texts: Sequence[str] = ()) -> bytes:
     rows["timestamp"] = (bars.timestamp - POSTGRES_EPOCH_MS) * 1000
     for name in (*_FLOATS, "trades"):
         rows[name] = getattr(bars, name)
-    return HEADER + rows.tobytes() + TRAILER
+    return HEADER + (_with_nulls(rows, bars) if nulls else rows.tobytes()) + TRAILER
 
 
-def without_nulls(bars: Bars) -> bool:
-    """Whether every bar has a vwap and a trade count, so that its block says nothing that the table must not hold."""
-    return not (np.isnan(bars.vwap).any() or (bars.trades == NO_TRADES).any())
+def _with_nulls(rows: np.ndarray[Any, Any], bars: Bars) -> bytes:
+    """The rows' bytes, where absent values have the length of NULL and no bytes."""
+    absent = {"vwap": np.isnan(bars.vwap), "trades": bars.trades == NO_TRADES}
+    if not any(where.any() for where in absent.values()):
+        return rows.tobytes()
+    written = np.ones((len(rows), rows.itemsize), bool)
+    for name, where in absent.items():
+        rows[f"{name}_length"][where] = _NULL
+        start = _offset(rows, name)
+        written[where, start : start + 8] = False
+    return rows.view(np.uint8).reshape(written.shape)[written].tobytes()
+
+
+def _offset(rows: np.ndarray[Any, Any], name: str) -> int:
+    fields: Any = rows.dtype.fields
+    return int(fields[name][1])

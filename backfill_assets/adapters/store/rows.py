@@ -17,7 +17,7 @@ import psycopg
 
 from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
-from backfill_assets.adapters.store.copy_format import copy_block, without_nulls
+from backfill_assets.adapters.store.copy_format import copy_block
 from backfill_assets.adapters.store.feature_marks import mark_rows
 from backfill_assets.domain.bars import NO_TRADES, Bars
 from backfill_assets.domain.days import ONE_DAY, ranges_of
@@ -71,9 +71,9 @@ class Rows:
         """Add ordered bars, change those whose values differ, leave the others untouched."""
         if not len(bars):
             return Written()
-        if without_nulls(bars) and not self._any_between(bars):
+        if not self._any_between(bars):
             with self.connection.cursor() as cursor, cursor.copy(SQL["copy_bars"]) as copy:
-                copy.write(copy_block(bars, (self.symbol, self.timeframe, source)))
+                copy.write(copy_block(bars, (self.symbol, self.timeframe, source), nulls=True))
             self._mark([instant(bars.timestamp[0])], [instant(bars.timestamp[-1])])
             return Written(inserted=len(bars))
         self.connection.execute(SQL["make_stage"])

@@ -38,6 +38,13 @@ def bars(*days, minutes=range(OPENING, OPENING + 5), zone=NEW_YORK, price=100.0)
     return Bars(t, prices, prices + 1, prices - 1, prices + 0.5, 1000 + steps, prices + 0.25, np.arange(len(t)) + 7)
 
 
+def with_absent(found):
+    """The second bar without a vwap, the fourth without a trade count."""
+    vwap, trades = found.vwap.copy(), found.trades.copy()
+    vwap[1], trades[3] = np.nan, NO_TRADES
+    return replace(found, vwap=vwap, trades=trades)
+
+
 def answer(found, *sessions, zone=NEW_YORK):
     return WholeSessions(sessions, tuple(count_by_session(found, sessions, zone)), found)
 
@@ -90,10 +97,11 @@ def test_bars_sessions_and_coverage_are_stored(database_url, write):
     assert rows(database_url, "select distinct symbol, source from market_data") == [("AAPL", "polygon")]
 
 
-def test_the_same_answer_again_writes_no_row(database_url, write):
-    write(answer(bars(MON, TUE), MON, TUE))
+@pytest.mark.parametrize("found", [bars(MON, TUE), with_absent(bars(MON, TUE))], ids=["whole", "absent values"])
+def test_the_same_answer_again_writes_no_row(database_url, write, found):
+    write(answer(found, MON, TUE))
     before = everything(database_url, and_row_versions=True)
-    assert write(answer(bars(MON, TUE), MON, TUE)) == Written(unchanged=10)
+    assert write(answer(found, MON, TUE)) == Written(unchanged=10)
     after = everything(database_url, and_row_versions=True)
     assert after["market_data"] == before["market_data"]
     assert after["coverage"] == before["coverage"]
@@ -134,10 +142,7 @@ def test_added_changed_and_standing_rows_are_counted_apart(write):
 
 
 def test_what_the_vendor_left_out_is_null(database_url, write):
-    first = bars(MON)
-    vwap, trades = first.vwap.copy(), first.trades.copy()
-    vwap[1], trades[3] = np.nan, NO_TRADES
-    write(answer(replace(first, vwap=vwap, trades=trades), MON))
+    write(answer(with_absent(bars(MON)), MON))
     query = "select vwap is null, trades is null from market_data order by timestamp"
     assert rows(database_url, query) == [(i == 1, i == 3) for i in range(5)]
 
@@ -274,7 +279,8 @@ def waits_for_a_lock(connection):
         connection.execute("select pg_sleep(0.01)")
 
 
-def test_a_stretch_that_another_process_fills_meanwhile_is_merged_into(database_url, write):
+@pytest.mark.parametrize("found", [bars(MON), with_absent(bars(MON))], ids=["whole", "absent values"])
+def test_a_stretch_that_another_process_fills_meanwhile_is_merged_into(database_url, write, found):
     """Nothing is seen in the stretch, so that it is copied into; then the other's row is there after all."""
     with psycopg.connect(database_url) as other, psycopg.connect(database_url, autocommit=True) as observer:
         other.execute(
@@ -282,11 +288,11 @@ def test_a_stretch_that_another_process_fills_meanwhile_is_merged_into(database_
             [at(MON, 572)],
         )
         with ThreadPoolExecutor(1) as pool:
-            ours = pool.submit(write, answer(bars(MON), MON))
+            ours = pool.submit(write, answer(found, MON))
             waits_for_a_lock(observer)
             other.commit()
             assert ours.result(30) == Written(inserted=4, changed=1)
-    same_bars(stored(database_url, "AAPL", "1m"), bars(MON))
+    same_bars(stored(database_url, "AAPL", "1m"), found)
 
 
 def test_two_writers_of_overlapping_ranges_end_in_the_right_table(database_url, monkeypatch):

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backfill_assets.adapters.sql import statements
-from backfill_assets.adapters.store.copy_format import copy_block, without_nulls
+from backfill_assets.adapters.store.copy_format import copy_block
 from backfill_assets.domain.bars import Bars
 
 SQL = statements("backfill_assets.adapters.store", "bars.sql")
@@ -86,10 +86,23 @@ def test_texts_stand_in_every_row(connection):
     assert found == [("BRK.B", "naïve ¥", i, 1.0) for i in range(3)]
 
 
-@pytest.mark.parametrize(("vwap", "trades", "whole"), [(1.0, 0, True), (float("nan"), 0, False), (1.0, -1, False)])
-def test_what_may_be_copied_without_a_look_at_single_values(vwap, trades, whole):
-    good = (0, *[1.0] * 6, 5)
-    assert without_nulls(bars([good, (1, *[1.0] * 5, vwap, trades)])) is whole
+absent_or_not = st.tuples(st.floats(allow_nan=False) | st.just(float("nan")), st.just(-1) | st.integers(0, 2**63 - 1))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(absent_or_not, max_size=20))
+def test_absent_values_are_null_in_the_table_and_the_others_arrive(database_url, found):
+    written = bars([(i, *[i + 0.5] * 5, *values) for i, values in enumerate(found)])
+    with psycopg.connect(database_url) as opened:
+        with opened.cursor() as cursor, cursor.copy(SQL["copy_bars"]) as copy:
+            copy.write(copy_block(written, ("BRK.B", "1m", "naïve ¥"), nulls=True))
+        arrived = opened.execute(
+            """select (extract(epoch from "timestamp") * 1000)::int8, open, high, low, close, volume, vwap, trades
+               from market_data where (symbol, timeframe, source) = ('BRK.B', '1m', 'naïve ¥') order by 1"""
+        ).fetchall()
+        opened.rollback()
+    expected = [(None if np.isnan(vwap) else vwap, None if trades == -1 else trades) for vwap, trades in found]
+    assert arrived == [(i, *[i + 0.5] * 5, *values) for i, values in enumerate(expected)]
 
 
 def test_no_rows_are_a_block_too(connection):
