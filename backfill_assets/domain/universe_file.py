@@ -32,6 +32,7 @@ _TICKER = re.compile(r"(?:[XCIO]:)?[A-Za-z0-9][A-Za-z0-9.\-]{0,24}")
 # Dagster allows these in asset keys and group names.
 _MARKET = re.compile(r"[a-z][a-z0-9_]{0,29}")
 _EARLIEST = date(1970, 1, 1)
+_LONGEST_SENTENCE = 500  # characters; what was written is repeated, and may be as long as the file
 
 
 def parse_universe(text: str, source: str, today: date) -> Universe:
@@ -65,6 +66,8 @@ class _Reader:
     today: date
 
     def fail(self, node: Node, sentence: str) -> NoReturn:
+        if len(sentence) > _LONGEST_SENTENCE:
+            sentence = f"{sentence[: _LONGEST_SENTENCE // 2]} … {sentence[-_LONGEST_SENTENCE // 2 :]}"
         raise UniverseMistake(f"{self.source}, line {node.start_mark.line + 1}: {sentence}")
 
     def universe(self, root: Node) -> Universe:

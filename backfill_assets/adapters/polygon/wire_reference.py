@@ -81,6 +81,7 @@ class _EventList(msgspec.Struct):
 
 
 type _Name = Annotated[str, msgspec.Meta(min_length=1)]
+type _Text = Annotated[str, msgspec.Meta(pattern="^[^\x00]*$")]  # PostgreSQL's text holds no NUL
 
 
 class _SplitRow(msgspec.Struct):
@@ -88,7 +89,7 @@ class _SplitRow(msgspec.Struct):
     execution_date: date
     split_from: float
     split_to: float
-    id: str | None = None
+    id: _Text | None = None
 
     def event(self) -> Split:
         return Split(self.ticker, self.execution_date, self.split_from, self.split_to, self.id)
@@ -98,12 +99,12 @@ class _DividendRow(msgspec.Struct):
     ticker: _Name
     ex_dividend_date: date
     cash_amount: float
-    currency: str | None = None
+    currency: _Text | None = None
     declaration_date: str | None = None
     record_date: str | None = None
     pay_date: str | None = None
     frequency: float | None = None
-    id: str | None = None
+    id: _Text | None = None
 
     def event(self) -> Dividend:
         return Dividend(

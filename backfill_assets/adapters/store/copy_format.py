@@ -55,7 +55,8 @@ def _with_nulls(rows: np.ndarray[Any, Any], bars: Bars) -> bytes:
         rows[f"{name}_length"][where] = _NULL
         start = _offset(rows, name)
         written[where, start : start + 8] = False
-    return rows.view(np.uint8).reshape(written.shape)[written].tobytes()
+    cut: bytes = rows.view(np.uint8).reshape(written.shape)[written].tobytes()
+    return cut
 
 
 def _offset(rows: np.ndarray[Any, Any], name: str) -> int:
