@@ -12,7 +12,7 @@ import dagster as dg
 from backfill_assets.asset_keys import ohlcv_key
 from backfill_assets.checks.results import results_of
 from backfill_assets.checks.tables import gap_table, invalid_table, thin_table
-from backfill_assets.domain.gaps import ERROR_ABOVE, WARN_ABOVE, Reason, lacking_most, unexplained
+from backfill_assets.domain.gaps import ERROR_ABOVE, WARN_ABOVE, Reason, lacking_most, unexplained, without_bars
 from backfill_assets.domain.timeframes import MINUTE_1, Timeframe
 from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.health import Health
@@ -21,9 +21,10 @@ ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
 _DESCRIPTIONS = {
     "no_missing_sessions": "No symbol lacks a session without an explanation: more than "
-    f"{WARN_ABOVE} session is a warning, more than {ERROR_ABOVE} an error.",
+    f"{WARN_ABOVE} session is a warning, more than {ERROR_ABOVE} an error. "
+    "A partial session has bars: it is listed here, and judged by minutes_are_complete.",
     "bars_are_valid": "Prices are positive and within high and low, volume is not negative, timestamps are on the grid and "
-    "inside the session's hours.",
+    "inside the session's hours. Examined are the last 35 days, and the days of the run where a run is checked.",
     "minutes_are_complete": "No session has far fewer minutes than its symbol's other sessions let expect.",
     "latest_session_is_here": "Every symbol has the last session that finished six hours ago or more.",
 }
@@ -49,11 +50,12 @@ def ohlcv_check_results(
 def _no_missing_sessions(health: Health, timeframe: Timeframe) -> dg.AssetCheckResult:
     gaps = [g for g in health.gaps if g.timeframe == timeframe.name]
     open_gaps = unexplained(gaps)
-    worst = lacking_most(open_gaps)
+    missing = without_bars(gaps)
+    worst = lacking_most(missing)
     metadata: dict[str, dg.RawMetadataValue] = {
-        "missing_sessions": sum(g.sessions for g in open_gaps),
+        "missing_sessions": sum(g.sessions for g in missing),
         "explained_sessions": sum(g.sessions for g in gaps if g.explained),
-        "symbols_lacking": len({g.symbol for g in open_gaps}),
+        "symbols_lacking": len({g.symbol for g in missing}),
     }
     if gaps:
         metadata["gaps"] = gap_table(gaps)
@@ -62,7 +64,7 @@ def _no_missing_sessions(health: Health, timeframe: Timeframe) -> dg.AssetCheckR
     return dg.AssetCheckResult(
         passed=worst <= WARN_ABOVE,
         severity=ERROR if worst > ERROR_ABOVE else WARN,
-        description=_gap_sentence(len(open_gaps), worst),
+        description=_gap_sentence(len(missing), worst),
         metadata=metadata,
     )
 
@@ -82,8 +84,8 @@ def _bars_are_valid(health: Health, timeframe: Timeframe) -> dg.AssetCheckResult
     invalid = [i for i in examined.invalid if i.timeframe == timeframe.name]
     bars = examined.bars.get(timeframe.name, 0)
     metadata: dict[str, dg.RawMetadataValue] = {
-        "examined_bars": bars,
-        "examined_days": str(examined.days),
+        "examined_bars": f"{bars:,}",  # as text: over runs of all lengths a plot of it says nothing
+        "examined_days": ", ".join(map(str, examined.days)),
         "broken_rules": sum(i.bars for i in invalid),
     }
     if invalid:

@@ -12,7 +12,7 @@ from datetime import date, datetime
 from typing import Protocol
 
 from backfill_assets.domain.alerts import Finding, Measure, Place, Rows, severity
-from backfill_assets.domain.gaps import Gap, lacking_most, unexplained
+from backfill_assets.domain.gaps import Gap, lacking_most, without_bars
 from backfill_assets.domain.timeframes import TIMEFRAMES
 
 GAP_CHECK = "no_missing_sessions"
@@ -48,8 +48,8 @@ class GapsSeen:
         return f"gap:{self.market}"
 
     def finding(self) -> Finding | None:
-        """Bad by what the series lacks that lacks most."""
-        gaps = unexplained(self.gaps)
+        """Bad by what the series lacks that lacks most; of partial sessions the check of the minutes tells."""
+        gaps = without_bars(self.gaps)
         most = lacking_most(gaps)
         level = severity(Measure.MISSING_SESSIONS, most)
         if level is None:

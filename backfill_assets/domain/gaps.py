@@ -174,6 +174,11 @@ def unexplained(gaps: Iterable[Gap]) -> list[Gap]:
     return [gap for gap in gaps if not gap.explained]
 
 
+def without_bars(gaps: Iterable[Gap]) -> list[Gap]:
+    """The unexplained gaps that count as missing: a partial session has bars, and the check of the minutes warns of it."""
+    return [gap for gap in unexplained(gaps) if gap.reason is not Reason.PARTIAL]
+
+
 def hulls(gaps: Iterable[Gap]) -> dict[str, DayRange]:
     """For each symbol the days from the first of its gaps to the last."""
     found: dict[str, DayRange] = {}

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import reduce
 
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.gaps import GapStore
 from backfill_assets.adapters.store.minutes import MinuteStore
 from backfill_assets.adapters.store.quality import Examined, QualityStore
 from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.derive import week_start
 from backfill_assets.domain.gaps import NIGHT_FIRST, Gap
 from backfill_assets.domain.listings import UNKNOWN
 from backfill_assets.domain.sessions import Calendar
@@ -23,7 +25,7 @@ from backfill_assets.pipelines.gaps import Watched, find_gaps
 from backfill_assets.pipelines.minutes import ThinSession, judge_minutes
 
 RECENT = timedelta(days=35)
-"""So far back bars are examined where no days are named: what a run wrote was examined by that run."""
+"""So far back bars are always examined; what an older run wrote was examined by that run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,20 @@ def recent_days(market: Market, calendar: Calendar, now: datetime) -> DayRange:
     return DayRange(max(market.start, today - RECENT), today)
 
 
+def examined_days(market: Market, calendar: Calendar, now: datetime, days: DayRange | None) -> tuple[DayRange, ...]:
+    """The recent days, and `days` too: ascending, and so far apart that no week lies in two of them.
+
+    The recent ones are always among them: the verdict of a run over other days would hide what is wrong there.
+    """
+    recent = recent_days(market, calendar, now)
+    first, second = sorted((days or recent, recent))
+    if week_start(second.start) <= first.end:
+        return (DayRange(first.start, max(first.end, second.end)),)
+    return first, second
+
+
 def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None = None) -> Health:
-    """Look at a market at `now`: at all its gaps and minutes, at the bars of `days` or of the last RECENT.
+    """Look at a market at `now`: at all its gaps and minutes, at the bars of the last RECENT and of `days`.
 
     Marks of partial sessions and the table of gaps are brought up to date on the way.
     """
@@ -70,11 +84,14 @@ def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None
         thin = judge_minutes(MinuteStore.beside(store), symbols, calendar)
     gaps = find_gaps(GapStore.beside(store), watched, now)
     newest = calendar.last_finished(now - NIGHT_FIRST)
-    days = days or recent_days(market, calendar, now)
+    quality = QualityStore.beside(store)
+    parts = examined_days(market, calendar, now, days)
     return Health(
         gaps=tuple(gaps),
         thin=tuple(thin),
-        examined=QualityStore.beside(store).examine(symbols, market.timeframes, calendar, days),
+        examined=reduce(
+            Examined.with_, (quality.examine(symbols, market.timeframes, calendar, part) for part in parts)
+        ),
         newest=newest,
         awaited=tuple(s for s in symbols if newest and watched.listings.get(s, UNKNOWN).expects(newest)),
     )

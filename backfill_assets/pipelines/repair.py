@@ -58,6 +58,7 @@ def choose(
     memory: dict[str, Tried] = {}
     in_flight: list[str] = []
     paused: list[datetime] = []
+    beyond: list[str] = []
     given_up: list[str] = [s for s in hulls(open_gaps) if _exhausted(open_gaps, s)]
     for symbol, days in due.items():
         state = _state(open_gaps, symbol, days)
@@ -74,10 +75,12 @@ def choose(
             repairs[symbol] = days
             memory[symbol] = Tried(state, times + 1, now)
             continue
+        else:
+            beyond.append(symbol)
         if before:
             memory[symbol] = before
     later = [g.next_attempt_at for g in open_gaps if g.next_attempt_at is not None and not g.due(now)]
-    return Choice(repairs, memory, tuple(_waiting(in_flight, sorted([*paused, *later]), given_up)))
+    return Choice(repairs, memory, tuple(_waiting(in_flight, len(beyond), sorted([*paused, *later]), given_up)))
 
 
 def _state(gaps: Sequence[Gap], symbol: str, days: DayRange) -> str:
@@ -89,10 +92,12 @@ def _exhausted(gaps: Sequence[Gap], symbol: str) -> bool:
     return all(g.next_attempt_at is None for g in gaps if g.symbol == symbol)
 
 
-def _waiting(in_flight: Sequence[str], later: Sequence[datetime], given_up: Sequence[str]) -> list[str]:
+def _waiting(in_flight: Sequence[str], beyond: int, later: Sequence[datetime], given_up: Sequence[str]) -> list[str]:
     told = []
     if in_flight:
         told.append(f"{_some(in_flight)}: a run over these days is under way")
+    if beyond:
+        told.append(f"{beyond} more due symbol{'' if beyond == 1 else 's'} wait for the next turn")
     if later:
         told.append(f"next attempt at {later[0].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
     if given_up:

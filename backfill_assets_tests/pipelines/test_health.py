@@ -35,7 +35,7 @@ async def test_a_market_that_is_whole_has_nothing_to_tell(database_url):
             assert found.lacking_newest("1m") == []
             counted = dict(rows(database_url, "select timeframe, count(*) from market_data group by 1"))
             assert found.examined.bars == counted
-            assert found.examined.days == DayRange(date(2024, 11, 25), date(2024, 12, 7))
+            assert found.examined.days == (DayRange(date(2024, 11, 25), date(2024, 12, 7)),)
 
 
 async def test_gaps_thin_sessions_and_broken_bars_are_found_in_one_look(database_url):
@@ -99,7 +99,7 @@ async def test_before_the_first_session_there_is_nothing_to_await(database_url):
         async with desk(database_url, vendor, clock, kept("stocks", "AAPL", "2024-12-02")) as one:
             found = health(one)
             assert (found.gaps, found.newest, found.awaited) == ((), None, ())
-            assert found.examined.days == DayRange(date(2024, 12, 2), date(2024, 12, 2))
+            assert found.examined.days == (DayRange(date(2024, 12, 2), date(2024, 12, 2)),)
 
 
 async def test_without_minutes_nothing_is_called_thin(database_url):
@@ -109,23 +109,32 @@ async def test_without_minutes_nothing_is_called_thin(database_url):
             assert health(one).thin == ()
 
 
-async def test_bars_are_examined_over_the_days_that_are_named_or_the_last_five_weeks(database_url):
+async def test_bars_are_examined_over_the_last_five_weeks_and_the_days_that_are_named_none_twice(database_url):
     with ticking(SATURDAY) as (clock, vendor):
         async with desk(database_url, vendor, clock, kept("stocks", "AAPL", "2024-09-03", timeframes="1d")) as one:
             await one.fill()
-            assert health(one).examined.days == DayRange(date(2024, 12, 7) - RECENT, date(2024, 12, 7))
+            recent = DayRange(date(2024, 12, 7) - RECENT, date(2024, 12, 7))
+            alone = health(one).examined
+            assert alone.days == (recent,)
             named = DayRange(date(2024, 9, 3), date(2024, 9, 6))
             found = health(one, named).examined
-            assert (found.days, found.bars) == (named, {"1d": 4})
+            assert (found.days, found.bars) == ((named, recent), {"1d": alone.bars["1d"] + 4})
+            overlapping = health(one, DayRange(date(2024, 11, 1), FRIDAY)).examined
+            assert overlapping.days == (DayRange(date(2024, 11, 1), date(2024, 12, 7)),)
+            assert overlapping.bars == {"1d": alone.bars["1d"] + 1}, "the Friday before the recent days"
 
 
 async def test_the_weeks_of_the_named_days_are_examined_too(database_url):
     """A night names a few days of the week: its bar is stamped with the Sunday before them."""
     with ticking(SATURDAY) as (clock, vendor):
-        async with desk(database_url, vendor, clock, kept("stocks", "AAPL", "2024-11-25", timeframes="1d 1w")) as one:
+        async with desk(database_url, vendor, clock, kept("stocks", "AAPL", "2024-09-03", timeframes="1d 1w")) as one:
             await one.fill()
             with psycopg.connect(database_url) as connection:
-                connection.execute("update market_data set close = 2 * high where timeframe = '1w'")
-            found = health(one, DayRange(date(2024, 12, 4), FRIDAY)).examined
-            assert found.bars == {"1d": 3, "1w": 1}
+                connection.execute(
+                    "update market_data set close = 2 * high where timeframe = '1w' and timestamp < '2024-10-01'"
+                )
+            alone = health(one).examined
+            found = health(one, DayRange(date(2024, 9, 4), date(2024, 9, 6))).examined
+            assert found.bars == {"1d": alone.bars["1d"] + 3, "1w": alone.bars["1w"] + 1}
+            assert alone.invalid == ()
             assert [(i.timeframe, i.bars) for i in found.invalid] == [("1w", 1)]

@@ -73,6 +73,7 @@ def test_no_more_symbols_than_the_most_are_repaired_at_once_and_the_rest_keep_th
     names = [f"S{n:02}" for n in range(MOST_SYMBOLS + 3)]
     first = chosen(*map(gap, names))
     assert list(first.repairs) == names[:MOST_SYMBOLS]
+    assert first.waiting == ("3 more due symbols wait for the next turn",)
     left = [gap(name) for name in names[MOST_SYMBOLS:]]
     assert list(chosen(*left, tried=first.tried).repairs) == names[MOST_SYMBOLS:]
 

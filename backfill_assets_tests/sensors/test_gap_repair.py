@@ -286,7 +286,7 @@ def test_a_session_that_nobody_asked_for_is_the_nights_for_six_hours(platform):
 @pytest.mark.parametrize("universe_kept", [universe(market("stocks", *(f"S{n:02}" for n in range(MOST_SYMBOLS + 2))))])
 def test_many_symbols_are_repaired_in_turns(platform, universe_kept):
     names = [s.name for s in universe_kept.markets[0].symbols]
-    platform.tick()
+    assert "; 2 more due symbols wait for the next turn" in platform.tick()
     assert set(targets(platform)["stocks/ohlcv/1m"]) == set(names[:MOST_SYMBOLS])
     ended(platform.instance)
     platform.tick(MOMENT + timedelta(seconds=30))

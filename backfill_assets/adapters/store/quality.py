@@ -6,7 +6,7 @@ What lives here: the query, and the names of its rules. What does not: what is d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -45,11 +45,20 @@ class InvalidBars:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What was looked at: bars by timeframe name, and those that are invalid."""
+    """What was looked at, on which days (disjoint, ascending): bars by timeframe name, and those that are invalid."""
 
-    days: DayRange
+    days: tuple[DayRange, ...]
     bars: dict[str, int]
     invalid: tuple[InvalidBars, ...]
+
+    def with_(self, later: Examined) -> Examined:
+        """Both together, where no bar is in both and `later` looked at later days."""
+        bars = {t: self.bars.get(t, 0) + later.bars.get(t, 0) for t in {**self.bars, **later.bars}}
+        known: dict[tuple[str, str, str], InvalidBars] = {}
+        for found in (*self.invalid, *later.invalid):
+            key = (found.symbol, found.timeframe, found.rule)
+            known[key] = replace(known[key], bars=known[key].bars + found.bars) if key in known else found
+        return Examined((*self.days, *later.days), bars, tuple(known[key] for key in sorted(known)))
 
 
 class QualityStore(Store):
@@ -81,7 +90,7 @@ class QualityStore(Store):
             InvalidBars(symbol, timeframe, RULES[rule], bars, first.astimezone(UTC))
             for symbol, timeframe, rule, bars, first in rows
         )
-        return Examined(days, dict(counted), invalid)
+        return Examined((days,), dict(counted), invalid)
 
 
 def _since_midnight(at: time) -> timedelta:

@@ -237,7 +237,7 @@ def test_bars_are_counted_by_series_and_rule_with_the_start_of_the_first(store, 
         ("SPY", "1m", local("2024-03-05T10:01"), {}),
     )
     found = examine(store, "SPY", "AAPL")
-    assert found.days == YEAR
+    assert found.days == (YEAR,)
     assert found.bars == {"1m": 6, "5m": 1}
     assert found.invalid == (
         InvalidBars("AAPL", "1m", HIGH, 1, local("2024-03-05T03:59")),
