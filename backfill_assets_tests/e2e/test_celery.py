@@ -1,0 +1,140 @@
+"""Several machines: Celery workers with homes and data folders of their own, one PostgreSQL, one Redis, one rate."""
+
+import itertools
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from backfill_assets.adapters.store import schema
+from backfill_assets.simulator import Scenario, Simulator
+from backfill_assets_tests.e2e.celery_workers import Worker, home, redis, worker
+from backfill_assets_tests.e2e.platform import BACKFILL, PROJECT, Platform, environment, platform, until
+from backfill_assets_tests.e2e.test_dagit import LAUNCH, PAUSE
+
+pytest.importorskip("dagster_celery", reason="the extra `celery` is not installed")
+
+SYMBOLS = ("AAPL", "MSFT", "SPY", "AMZN")
+UNIVERSE = f"markets: {{stocks: {{start: 2026-09-01, symbols: [{', '.join(SYMBOLS)}]}}}}"
+FIRST, LAST = "2026-09-03", "2026-09-11"
+DAYS = ("2026-09-03", "2026-09-04", "2026-09-08", "2026-09-09", "2026-09-10", "2026-09-11")  # around Labor Day
+PER_SECOND = 2
+RUNS = "{ runsOrError { ... on Runs { results { runId status tags { key value } } } } }"
+BARS = """
+select symbol, timeframe, count(*),
+  md5(string_agg(concat_ws(' ', timestamp, open, high, low, close, volume), ',' order by timestamp))
+from market_data where (timestamp at time zone 'America/New_York')::date = any(%s::date[])
+group by 1, 2 order by 1, 2"""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Dagit and the daemon on one, a worker on each of two others."""
+
+    platform: Platform
+    workers: tuple[Worker, Worker]
+
+    def backfill(self) -> str:
+        """Launch DAYS of every symbol, as Dagit does it; the backfill's id."""
+        answer = self.platform.ask(
+            LAUNCH,
+            parameters={
+                "assetSelection": [{"path": ["stocks", "ohlcv", t]} for t in ("1m", "1d")],
+                "partitionNames": [f"{day}|{symbol}" for symbol in SYMBOLS for day in DAYS],
+                "fromFailure": False,
+            },
+        )["launchPartitionBackfill"]
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        return answer["backfillId"]
+
+    def runs(self, backfill: str) -> list[dict]:
+        """The backfill's runs, retries too, with their tags by name. The sensor that fills gaps has others."""
+        found = self.platform.ask(RUNS)["runsOrError"]["results"]
+        named = [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in found]
+        return [run for run in named if run["tags"].get("dagster/backfill") == backfill]
+
+    def ended(self, backfill: str) -> list[dict] | None:
+        """The runs, once every symbol has one that succeeded and none goes on."""
+        runs = self.runs(backfill)
+        good = [run for run in runs if run["status"] == "SUCCESS"]
+        over = all(run["status"] in {"SUCCESS", "FAILURE"} for run in runs)
+        return runs if over and len(good) == len(SYMBOLS) else None
+
+    def worker_of(self, run: dict) -> Worker | None:
+        """The worker whose log tells that it took the run's task."""
+        task = run["tags"].get("dagster-celery/task_id", "none yet").encode()
+        return next((one for one in self.workers if task in one.log.read_bytes()), None)
+
+
+@pytest.fixture
+def machines(tmp_path: Path, database_url: str) -> Iterator[Machines]:
+    with ExitStack() as stack:
+        broker = stack.enter_context(redis(tmp_path))
+        simulator = stack.enter_context(Simulator(Scenario()))
+        workers = []
+
+        def settings(name: str) -> dict[str, str]:
+            return PAUSE | {
+                "DAGSTER_HOME": str(home(tmp_path / name / "home", poll_seconds=2)),
+                "CELERY_BROKER_URL": broker,
+                "POLYGON_REQUESTS_PER_SECOND": str(PER_SECOND),
+            }
+
+        for name in ("one", "two"):
+            folder = tmp_path / name
+            variables = environment(simulator, folder / "data", database_url, UNIVERSE, **settings(name))
+            workers.append(stack.enter_context(worker(name, variables, folder)))
+        dagit = stack.enter_context(
+            platform(simulator, tmp_path / "dagit" / "data", database_url, UNIVERSE, **settings("dagit"))
+        )
+        yield Machines(dagit, (workers[0], workers[1]))
+
+
+@pytest.fixture
+def another_database_url(postgres_server: str, database_url: str) -> Iterator[str]:
+    """An empty store beside the test's own."""
+    name = f"{database_url.rpartition('/')[2]}_alone"
+    with psycopg.connect(postgres_server, autocommit=True) as server:
+        server.execute(f"create database {name}")
+        try:
+            schema.upgrade(f"{database_url}_alone")
+            yield f"{database_url}_alone"
+        finally:
+            server.execute(f"drop database {name} with (force)")
+
+
+def _bars(url: str) -> list[tuple[str, str, int, str]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(BARS, [list(DAYS)]).fetchall()
+
+
+def _same_on_one_machine(machines: Machines, folder: Path, url: str) -> list[tuple[str, str, int, str]]:
+    """What `backfill run` stores, by itself, of the same days in an empty store."""
+    variables = environment(machines.platform.simulator, folder, url, UNIVERSE, **PAUSE)
+    command = [BACKFILL, "run", "--start", FIRST, "--end", LAST]
+    done = subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return _bars(url)
+
+
+def test_two_workers_share_a_backfill_and_one_rate(machines, tmp_path, database_url, another_database_url) -> None:
+    backfill = machines.backfill()
+
+    def ended() -> list[dict] | None:
+        return machines.ended(backfill)
+
+    runs = until(ended)
+    assert len(runs) == len(SYMBOLS), "a run a symbol"
+    assert {machines.worker_of(run) for run in runs} == set(machines.workers)
+
+    arrivals = [r.monotonic for r in machines.platform.simulator.requests if "/range/" in r.path]
+    assert len(arrivals) >= 2 * len(SYMBOLS)
+    # Permits are an interval apart on the database's clock; the way from there to the vendor takes its own time.
+    for start, end in itertools.combinations(sorted(arrivals), 2):
+        within = sum(start <= at <= end for at in arrivals)
+        assert within <= (end - start) * PER_SECOND + 2
+    assert _bars(database_url) == _same_on_one_machine(machines, tmp_path / "alone", another_database_url)
