@@ -9,12 +9,12 @@ from datetime import datetime
 
 import dagster as dg
 
-from backfill_assets.domain.run_record import RunStart
+from backfill_assets.domain.run_record import RunKind, RunStart
 from backfill_assets.domain.universe import Market
 from backfill_assets.run_tags import BACKFILL_TAG, TRIGGER_TAG
 
 
-def run_start(context: dg.AssetExecutionContext, kind: str, market: Market, at: datetime) -> RunStart:
+def run_start(context: dg.AssetExecutionContext, kind: RunKind, market: Market, at: datetime) -> RunStart:
     """The run of the context, at the instant `at` (UTC)."""
     tags = context.run.tags
     backfill = tags.get(BACKFILL_TAG)

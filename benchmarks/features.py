@@ -76,7 +76,7 @@ class Bench:
         """What is stale of some sessions computed: by series, and the seconds that it took."""
         with FeatureStore(self.url, connections=8) as store:
             begun = time.perf_counter()
-            done = asyncio.run(fill_features(self.order(sessions), store, at_once=at_once or self.at_once))
+            done = asyncio.run(fill_features(self.order(sessions), store, at_once=at_once or self.at_once)).done
             return done, time.perf_counter() - begun
 
     def forget(self) -> None:

@@ -16,11 +16,14 @@ from backfill_assets.asset_keys import events_key
 from backfill_assets.assets.ohlcv_catalog import OWNERS
 from backfill_assets.checks.corporate_events import split_check_result, split_check_spec
 from backfill_assets.domain.event_history import EventKind
+from backfill_assets.domain.run_record import RunKind
 from backfill_assets.domain.sessions import HOURS
 from backfill_assets.domain.universe import Market
 from backfill_assets.interrupts import interruptible
+from backfill_assets.pipelines.audit import recorded_run
 from backfill_assets.pipelines.events import OVERLAP, Update, update_events
 from backfill_assets.resources import Clock, MarketStore, PolygonApi
+from backfill_assets.run_starts import run_start
 
 COLUMNS = dg.TableSchema(
     columns=[
@@ -82,11 +85,13 @@ def events_asset(market: Market) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with a check, Dagster knows the plain class only
         names, zone = [symbol.name for symbol in market.symbols], HOURS[market.kind].zone
         with interruptible(context), EventStore(store.url(), connections=1) as table:
+            overlap = timedelta(days=config.overlap_days)
             async with polygon.client(store.url()) as vendor:
-                overlap = timedelta(days=config.overlap_days)
-                update = await update_events(
-                    table, vendor, market, clock.now, overlap=overlap, everything=config.everything
-                )
+                with recorded_run(table, run_start(context, RunKind.EVENTS, market, clock.now()), clock.now) as notes:
+                    notes.traffic = vendor.traffic
+                    update = await update_events(
+                        table, vendor, market, clock.now, overlap=overlap, everything=config.everything
+                    )
             today = clock.now().astimezone(zone).date()
             stored = await asyncio.to_thread(table.read, names)
             jumps = await asyncio.to_thread(table.split_jumps, names, today, zone)

@@ -7,27 +7,25 @@ Dagster reads the annotations of the bodies as objects: no `from __future__ impo
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterator
 
 import dagster as dg
 from pydantic import Field
 
-from backfill_assets.adapters.store.feature_quality import FeatureQuality, FeatureSession
-from backfill_assets.adapters.store.features import FeatureStore, UnusableBars
+from backfill_assets.adapters.store.features import FeatureStore
 from backfill_assets.asset_keys import features_key
 from backfill_assets.assets.features_catalog import features_spec
 from backfill_assets.assets.materializations import bars_cell, mark_materialized
 from backfill_assets.checks.features import feature_check_results, feature_check_specs
-from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.run_record import RunKind
 from backfill_assets.domain.sessions import Calendar
-from backfill_assets.domain.universe import Market, Symbol
+from backfill_assets.domain.universe import Market
 from backfill_assets.interrupts import interruptible
 from backfill_assets.partitions import cells, market_partitions, partition_key
 from backfill_assets.pipelines.feature_health import examine_features
-from backfill_assets.pipelines.features import Computed, FeatureOrder, fill_features
+from backfill_assets.pipelines.feature_runs import FeatureRun, FilledFeatures, recorded_features
 from backfill_assets.resources import Clock, MarketStore, Watcher
+from backfill_assets.run_starts import run_start
 
 
 class FeaturesConfig(dg.Config):
@@ -36,17 +34,6 @@ class FeaturesConfig(dg.Config):
     max_concurrent: int = Field(default=5, ge=1, le=50, description="Symbols that are worked on at a time.")
     symbols: list[str] = Field(default=[], description="Only these of the run's symbols; all where it is empty.")
     full: bool = Field(default=False, description="Compute again what is up to date too.")
-
-
-@dataclass(frozen=True, slots=True)
-class _Filled:
-    """What a run was asked for, what it did, how the sessions stand that have bars, and what is to be raised at the end."""
-
-    wanted: dict[Symbol, tuple[date, ...]]
-    order: FeatureOrder
-    computed: Sequence[Computed]
-    sessions: Sequence[FeatureSession]
-    failure: UnusableBars | None
 
 
 def feature_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
@@ -64,64 +51,57 @@ def feature_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: FeaturesConfig, clock: Clock, watcher: Watcher, store: MarketStore
     ):
         checked = context.selected_asset_check_keys
-        filled, health = None, None
+        run, filled, health = None, None, None
         with interruptible(context), FeatureStore(store.url(), connections=config.max_concurrent) as table:
             if context.selected_asset_keys:  # none where the checks run alone
-                filled = await _fill(context, config, market, table, watcher)
+                run = _run(context, config, market)
+            if run:
+                start = run_start(context, RunKind.FEATURES, market, clock.now())
+                filled = await recorded_features(start, run, table, clock.now, watcher.feature_progress())
             if checked:
-                days = filled.order.days if filled else None
+                days = run.order.days if run else None
                 health = await asyncio.to_thread(examine_features, table, market, calendar, clock.now(), days)
-        if filled:
-            for materialized in _report(context, filled):
+        if run and filled:
+            for materialized in _report(context, run, filled):
                 yield materialized
         if health:
             for result in feature_check_results(market, checked, health):
                 yield result
-        if filled and filled.failure:
-            raise filled.failure
+        if filled and filled.computation.failure:
+            raise filled.computation.failure
 
     return features
 
 
-async def _fill(
-    context: dg.AssetExecutionContext, config: FeaturesConfig, market: Market, table: FeatureStore, watcher: Watcher
-) -> _Filled | None:
-    """Bring what the run's partitions and config name up to date; None where they name no symbol."""
+def _run(context: dg.AssetExecutionContext, config: FeaturesConfig, market: Market) -> FeatureRun | None:
+    """What the run's partitions and config name; None where they name no symbol."""
     wanted = {
-        symbol: days
+        symbol: tuple(days)
         for symbol, days in cells(context.partition_keys, market).items()
         if not config.symbols or symbol.name in config.symbols
     }
     if not wanted:
         return None
     timeframes = tuple(t for t in market.timeframes if features_key(market, t) in context.selected_asset_keys)
-    days = DayRange(min(d[0] for d in wanted.values()), max(d[-1] for d in wanted.values()))
-    order = FeatureOrder(market, tuple(wanted), timeframes, days, full=config.full)
-    computed, failure = list[Computed](), None
-    try:
-        computed = await fill_features(order, table, at_once=config.max_concurrent, progress=watcher.feature_progress())
-    except UnusableBars as error:  # of some series; the others are up to date
-        failure = error
-    quality = FeatureQuality.beside(table)
-    sessions = await asyncio.to_thread(quality.sessions, [s.name for s in wanted], timeframes, days)
-    return _Filled(wanted, order, computed, sessions, failure)
+    return FeatureRun(market, wanted, timeframes, full=config.full, at_once=config.max_concurrent)
 
 
-def _report(context: dg.AssetExecutionContext, filled: _Filled) -> Iterator[dg.MaterializeResult[None]]:
+def _report(
+    context: dg.AssetExecutionContext, run: FeatureRun, filled: FilledFeatures
+) -> Iterator[dg.MaterializeResult[None]]:
     """Mark materialized exactly the partitions whose session has bars, each with its row."""
-    order = filled.order
-    symbols = {s.name: (s, frozenset(days)) for s, days in filled.wanted.items()}
-    for timeframe in order.timeframes:
-        found = [s for s in filled.sessions if s.timeframe == timeframe.name and s.session in symbols[s.symbol][1]]
+    symbols = {symbol.name: symbol for symbol in run.wanted}
+    for timeframe in run.timeframes:
+        found = [s for s in filled.sessions if s.timeframe == timeframe.name]
         whole = {
-            partition_key(s.session, symbols[s.symbol][0]): bars_cell(s.bars, s.first, s.last) for s in found if s.whole
+            partition_key(s.session, symbols[s.symbol]): bars_cell(s.bars, s.first, s.last) for s in found if s.whole
         }
-        yield from mark_materialized(context, features_key(order.market, timeframe), whole)
+        yield from mark_materialized(context, features_key(run.market, timeframe), whole)
         context.log.info(
             "%s: %d rows written; %d partitions have their features, %d lack some, %d have no bars.",
             timeframe,
-            sum(c.rows for c in filled.computed if c.timeframe == timeframe),
+            sum(c.rows for c in filled.computation.done if c.timeframe == timeframe),
             len(whole),
             len(found) - len(whole),
-            sum(map(len, filled.wanted.values())) - len(found),
+            sum(map(len, run.wanted.values())) - len(found),
         )

@@ -18,6 +18,7 @@ from backfill_assets.assets.ohlcv_catalog import ohlcv_spec
 from backfill_assets.assets.ohlcv_events import report
 from backfill_assets.checks.ohlcv import ohlcv_check_results, ohlcv_check_specs
 from backfill_assets.domain.retries import Retries, Retry
+from backfill_assets.domain.run_record import RunKind
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market
 from backfill_assets.interrupts import interruptible
@@ -73,7 +74,7 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
             if context.selected_asset_keys:  # none where the checks run alone
                 order = _order(context, config, market, calendar, clock.now()).within(known_listings(bars, market))
                 async with polygon.client(store.url()) as vendor:
-                    run = run_start(context, "ohlcv", market, clock.now())
+                    run = run_start(context, RunKind.OHLCV, market, clock.now())
                     filled = await recorded_fill(
                         run, order, bars, vendor, clock.now, config.max_concurrent, watcher.progress()
                     )

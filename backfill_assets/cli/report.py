@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,9 @@ from backfill_assets.cli.files import write_whole
 from backfill_assets.cli.selection import day
 from backfill_assets.domain.errors import UsageMistake
 
-_MOST_LOOKED_THROUGH = 200
-"""Runs among which the last of each market are looked for."""
-
 
 def report_command(run_id: str | None, since: str | None, output: str | None) -> int:
-    """Carry out `backfill report`; the exit code. Without a run and a day: the last run of each market."""
+    """Carry out `backfill report`; the exit code. Without a run and a day: the last run of each market and kind of work."""
     if run_id is not None and since is not None:
         raise UsageMistake("--run and --since exclude each other: give one of them.")
     first = day("--since", since)
@@ -36,7 +33,7 @@ def report_command(run_id: str | None, since: str | None, output: str | None) ->
         elif first is not None:
             runs = store.read(since=datetime(first.year, first.month, first.day, tzinfo=UTC))
         else:
-            runs = _last_of_each(store.read(most=_MOST_LOOKED_THROUGH))
+            runs = store.last()
     if run_id is not None and not runs:
         raise UsageMistake(
             f"No run {run_id!r} is on record; `backfill report --since 2025-01-31` lists those since a day."
@@ -67,7 +64,7 @@ def as_json(runs: Sequence[RecordedRun], now: datetime) -> dict[str, Any]:
 
 
 def _summary(runs: Sequence[RecordedRun], gaps: Sequence[Record], restatements: Sequence[Record]) -> dict[str, int]:
-    told = ("requests", "retried", "rate_limited", "bars_written", "bars_changed", "bars_unchanged")
+    told = ("requests", "retried", "rate_limited", "bars_written", "bars_changed", "bars_unchanged", "features_written")
     counted = ("gaps_before", "gaps_after")
     return {
         "runs": len(runs),
@@ -80,13 +77,6 @@ def _summary(runs: Sequence[RecordedRun], gaps: Sequence[Record], restatements: 
         "sessions_left": sum(gap["sessions_left"] for gap in gaps),
         "bars_restated": sum(row["bars"] for row in restatements),
     }
-
-
-def _last_of_each(runs: Iterable[RecordedRun]) -> list[RecordedRun]:
-    found: dict[tuple[str, str], RecordedRun] = {}
-    for run in runs:
-        found.setdefault((run.run["market"], run.run["kind"]), run)
-    return list(found.values())
 
 
 def _without(row: Record, *names: str) -> Record:

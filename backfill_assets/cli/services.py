@@ -123,7 +123,12 @@ class Services:
             [sys.executable, "-m", module, *arguments],
             # Not the project's folder: Dagster loads a `.env` of its working folder over the environment.
             cwd=self._logs,
-            env=os.environ | {"DAGSTER_HOME": str(self._project)},
+            env=os.environ
+            | {
+                "DAGSTER_HOME": str(self._project),
+                # Where messages link to, unless a setting says what others reach Dagit by.
+                "DAGIT_URL": os.environ.get("DAGIT_URL") or self.url,
+            },
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -13,6 +13,14 @@ from enum import StrEnum
 from backfill_assets.domain.gaps import Gap
 
 
+class RunKind(StrEnum):
+    """What a run works on."""
+
+    OHLCV = "ohlcv"
+    FEATURES = "features"
+    EVENTS = "events"
+
+
 class Status(StrEnum):
     """How a run stands."""
 
@@ -33,10 +41,13 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunStart:
-    """A run that begins. `kind`: ohlcv, features or events; `trigger` is for a person."""
+    """A run that begins: Dagster's id with what it works on of which market, since one run may work on several.
+
+    `trigger` is for a person.
+    """
 
     run_id: str
-    kind: str
+    kind: RunKind
     market: str
     trigger: str
     started_at: datetime
@@ -44,7 +55,11 @@ class RunStart:
 
 @dataclass(frozen=True, slots=True)
 class SeriesRecord:
-    """What a run did for one series: wanted sessions, those of them missing before and after, bars that the vendor gave."""
+    """What a run did for one series: wanted sessions, those of them missing before and after, and what was written.
+
+    Of a run over bars, the bars that the vendor gave; of a run over features, `sessions` are those that have bars, missing is
+    one of which a row is missing, and only `features_written`, a count of rows, is not 0.
+    """
 
     symbol: str
     timeframe: str
@@ -55,6 +70,7 @@ class SeriesRecord:
     bars_changed: int
     bars_unchanged: int
     error: str | None
+    features_written: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +97,7 @@ class Restatement:
 class RunEnd:
     """A run that ended, with everything that is told of it."""
 
-    run_id: str
+    run: RunStart
     finished_at: datetime
     status: Status
     error: str | None

@@ -5,7 +5,7 @@ What lives here: gathering what is told of a run. What does not: the tables, the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Protocol
@@ -33,42 +33,44 @@ class Notes:
     def __init__(self) -> None:
         self.traffic: Counted | None = None
         self.error: str | None = None
-        self._order: Order | None = None
-        self._series: Sequence[Series] = ()
+        self._series: tuple[SeriesRecord, ...] = ()
+        self._before: list[Gap] = []
+        self._after: list[Gap] = []
+        self._restatements: tuple[Restatement, ...] = ()
 
     def filled(self, order: Order, series: Sequence[Series]) -> None:
         """What a fill was asked for, and how its series stand."""
-        self._order, self._series = order, series
+        keyed = [((s.symbol.name, s.timeframe.name), s) for s in series]
+        self._before = gaps_of(order, {key: s.before for key, s in keyed})
+        self._after = gaps_of(order, {key: s.answers for key, s in keyed})
+        self._series = tuple(_record(s) for s in series)
+        self._restatements = tuple(
+            Restatement(s.symbol.name, s.timeframe.name, r.first, r.last, r.bars)
+            for s in series
+            for r in s.written.restated
+        )
 
-    def end(self, run_id: str, at: datetime, status: Status, error: str | None) -> RunEnd:
+    def computed(self, series: Iterable[SeriesRecord]) -> None:
+        """What was computed of each series."""
+        self._series = tuple(series)
+
+    def end(self, run: RunStart, at: datetime, status: Status, error: str | None) -> RunEnd:
         """Everything, as of the run's end."""
-        before, after = self._gaps()
         counted = self.traffic
         return RunEnd(
-            run_id=run_id,
+            run=run,
             finished_at=at,
             status=status,
             error=error,
             requests=counted.requests if counted else 0,
             retried=counted.retries if counted else 0,
             rate_limited=counted.rate_limited if counted else 0,
-            gaps_before=len(before),
-            gaps_after=len(after),
-            series=tuple(_record(s) for s in self._series),
-            gaps=fates(before, after),
-            restatements=tuple(
-                Restatement(s.symbol.name, s.timeframe.name, r.first, r.last, r.bars)
-                for s in self._series
-                for r in s.written.restated
-            ),
+            gaps_before=len(self._before),
+            gaps_after=len(self._after),
+            series=self._series,
+            gaps=fates(self._before, self._after),
+            restatements=self._restatements,
         )
-
-    def _gaps(self) -> tuple[list[Gap], list[Gap]]:
-        if self._order is None:
-            return [], []
-        keyed = [((s.symbol.name, s.timeframe.name), s) for s in self._series]
-        before = gaps_of(self._order, {key: s.before for key, s in keyed})
-        return before, gaps_of(self._order, {key: s.answers for key, s in keyed})
 
 
 @contextmanager
@@ -94,7 +96,7 @@ def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -
     finally:
         if notes.error:
             status, error = Status.FAILED, notes.error
-        runs.finish(notes.end(start.run_id, clock(), status, error))
+        runs.finish(notes.end(start, clock(), status, error))
 
 
 def _record(series: Series) -> SeriesRecord:

@@ -7,8 +7,8 @@ arithmetic.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from threading import Event
 from zoneinfo import ZoneInfo
@@ -48,19 +48,37 @@ class Computed:
     rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class Computation:
+    """What was done, series by series, and by symbol and timeframe why others could not be computed, in a sentence each."""
+
+    done: Sequence[Computed]
+    failed: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def failure(self) -> UnusableBars | None:
+        """All that could not be computed as one error; None where everything was."""
+        if not self.failed:
+            return None
+        sentences = list(self.failed.values())
+        more = f"; and {len(sentences) - _MOST_NAMED} more series" if len(sentences) > _MOST_NAMED else ""
+        return UnusableBars("; ".join(sentences[:_MOST_NAMED]) + more)
+
+
+_MOST_NAMED = 5
+
 SILENT = Silent()
 
 
 async def fill_features(
     order: FeatureOrder, store: FeatureStore, *, at_once: int = 5, progress: FeatureProgress = SILENT
-) -> list[Computed]:
+) -> Computation:
     """Bring the features of an order up to date, `at_once` symbols at a time.
 
-    Raises StoreError: at once where the database fails; UnusableBars at the end where series could not be computed for their
-    bars, when all others are.
+    A series whose bars cannot be used stops no other. Raises StoreError where the database fails.
     """
     gate, stop = asyncio.Semaphore(at_once), Event()
-    failed: list[UnusableBars] = []
+    failed: dict[tuple[str, str], str] = {}
 
     async def of(symbol: Symbol) -> list[Computed]:
         done = []
@@ -69,7 +87,7 @@ async def fill_features(
                 try:
                     rows = await asyncio.to_thread(_fill, order, store, symbol, timeframe, stop)
                 except UnusableBars as error:
-                    failed.append(error)
+                    failed[symbol.name, timeframe.name] = str(error)
                     continue
                 done.append(Computed(symbol, timeframe, rows))
                 progress.computed(symbol, timeframe, rows)
@@ -82,10 +100,7 @@ async def fill_features(
         raise _first(group) from None
     finally:
         stop.set()  # a thread cannot be cancelled: it ends after its piece
-    if failed:
-        more = f"; and {len(failed) - 5} more series" if len(failed) > 5 else ""
-        raise UnusableBars("; ".join(map(str, failed[:5])) + more)
-    return [computed for task in running for computed in task.result()]
+    return Computation([computed for task in running for computed in task.result()], failed)
 
 
 def _fill(order: FeatureOrder, store: FeatureStore, symbol: Symbol, timeframe: Timeframe, stop: Event) -> int:

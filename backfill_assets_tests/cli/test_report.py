@@ -106,6 +106,39 @@ def test_a_refused_key_is_told_and_never_shown(shell):
     assert "sekrit" not in said.out
 
 
+def test_features_and_events_leave_their_records_too(shell):
+    assert shell("run", *WEEK, "--features").code == 0
+    assert shell("events", "--markets", "stocks").code == 0
+    report = reported(shell, "--last")
+    told = {run["kind"]: run for run in report["runs"]}
+    assert {kind: (run["market"], run["status"], run["trigger"]) for kind, run in told.items()} == dict.fromkeys(
+        ("ohlcv", "features", "events"), ("stocks", "succeeded", "command line")
+    )
+    rows = shell.rows("select count(*) from market_features")[0][0]
+    assert (told["features"]["requests"], told["features"]["features_written"]) == (0, rows)
+    assert (told["events"]["requests"], told["ohlcv"]["features_written"]) == (2, 0)
+    computed = [row for row in report["series"] if row["kind"] == "features"]
+    assert sum(row["features_written"] for row in computed) == rows
+    assert {(row["symbol"], row["sessions"], row["missing_before"], row["missing_after"]) for row in computed} == {
+        ("AAPL", 5, 5, 0),
+        ("MSFT", 5, 5, 0),
+    }
+
+
+def test_a_series_that_has_no_features_says_why_in_the_record(shell):
+    assert shell("run", *WEEK).code == 0
+    with psycopg.connect(shell.database_url) as connection:
+        connection.execute("update market_data set close = 'NaN' where symbol = 'AAPL' and timeframe = '1d'")
+    days = WEEK[2:]
+    assert shell("features", "--symbols", "AAPL", *days).code == 1
+    report = reported(shell, "--last")
+    features = next(run for run in report["runs"] if run["kind"] == "features")
+    (failed,) = [row for row in report["series"] if row["error"]]
+    assert (failed["timeframe"], failed["missing_before"], failed["missing_after"]) == ("1d", 5, 5)
+    assert failed["error"].startswith("AAPL 1d: the bar of 2024-03-04 05:00 UTC has a price or a volume")
+    assert (features["status"], features["error"]) == ("failed", failed["error"])
+
+
 def test_runs_are_found_by_id_and_by_day(shell):
     shell("run", *WEEK)
     shell("run", "--symbols", "BTC", "--start", "2024-03-04", "--end", "2024-03-05")

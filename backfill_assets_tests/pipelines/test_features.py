@@ -154,7 +154,7 @@ class World:
 
     def compute(self, days: DayRange | None = None, timeframes: str = ALL, **terms) -> list[Computed]:
         with FeatureStore(self.url) as store:
-            return asyncio.run(fill_features(self.order(days, timeframes, **terms), store))
+            return asyncio.run(fill_features(self.order(days, timeframes, **terms), store)).done
 
     def features(self, timeframe):
         """The stored rows of a series: starts (milliseconds), values."""
@@ -504,7 +504,7 @@ def test_two_at_once_do_the_work_of_one(database_url, monkeypatch):
 
     done = asyncio.run(both())
     bars = rows(database_url, "select count(*) from market_data")[0][0]
-    assert sum(c.rows for computed in done for c in computed) == bars
+    assert sum(c.rows for computed in done for c in computed.done) == bars
     world.assert_whole()
 
 
@@ -552,8 +552,8 @@ async def test_what_was_done_is_told_by_series(database_url):
     order = FeatureOrder(both, both.symbols, (MINUTE_1, TIMEFRAMES["1h"]), FEW.days)
     told = Noted()
     with FeatureStore(database_url) as store:
-        done = await fill_features(order, store, at_once=2, progress=told)
-        assert [c.rows for c in await fill_features(order, store)] == [0] * 6
+        done = (await fill_features(order, store, at_once=2, progress=told)).done
+        assert [c.rows for c in (await fill_features(order, store)).done] == [0] * 6
     counts = dict(rows(database_url, "select timeframe, count(*) from market_data where symbol = 'AAPL' group by 1"))
     expected = [(s, t, counts[t] if s != "NVDA" else 0) for s in ("AAPL", "MSFT", "NVDA") for t in ("1m", "1h")]
     assert [(c.symbol.name, c.timeframe.name, c.rows) for c in done] == expected
@@ -617,11 +617,13 @@ def test_a_price_that_is_no_number_fails_its_series_and_no_other(database_url, c
         assert connection.execute(bad).rowcount == 2
     both = market("stocks", "AAPL", "MSFT", timeframes=ALL)
     order = FeatureOrder(both, both.symbols, tuple(TIMEFRAMES.values()), FEW.days)
-    with FeatureStore(database_url) as store, pytest.raises(UnusableBars) as caught:
-        asyncio.run(fill_features(order, store))
+    with FeatureStore(database_url) as store:
+        computation = asyncio.run(fill_features(order, store))
     told = "has a price or a volume that is no finite number; correct it in market_data"
     bars = ("1m: the bar of 2024-03-12 12:00 UTC", "1d: the bar of 2024-03-06 05:00 UTC")
-    assert str(caught.value) == "; ".join(f"AAPL {bar} {told}" for bar in bars)
+    assert isinstance(computation.failure, UnusableBars)
+    assert {c.symbol.name for c in computation.done if c.timeframe in {MINUTE_1, DAY_1}} == {"MSFT"}
+    assert str(computation.failure) == "; ".join(f"AAPL {bar} {told}" for bar in bars)
     worlds["MSFT"].assert_whole()
     done = rows(database_url, "select distinct timeframe from market_features where symbol = 'AAPL'")
     assert {t for (t,) in done} == set(TIMEFRAMES) - {"1m", "1d"}

@@ -5,7 +5,7 @@ What lives here: writing it as a run goes, and reading it back. What does not: w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -19,8 +19,6 @@ from backfill_assets.adapters.store.base import Store
 from backfill_assets.domain.run_record import RunEnd, RunStart
 
 SQL = statements("backfill_assets.adapters.store", "runs.sql")
-
-_MOST = 2**31 - 1
 
 type Record = dict[str, Any]
 """A row, by the names of its columns."""
@@ -44,7 +42,7 @@ class RunStore(Store):
 
         def work(connection: psycopg.Connection[Row]) -> None:
             connection.execute(SQL["start_run"], asdict(start))
-            connection.execute(SQL["forget_details"], {"run_id": start.run_id})
+            connection.execute(SQL["forget_details"], _key(start))
 
         self._transaction(work)
 
@@ -52,14 +50,16 @@ class RunStore(Store):
         """Note how a run ended, and everything about it."""
         values = {
             **{name: getattr(end, name) for name in _OF_THE_RUN},
+            **_key(end.run),
             "status": end.status.value,
             "written": sum(s.bars_written for s in end.series),
             "changed": sum(s.bars_changed for s in end.series),
             "unchanged": sum(s.bars_unchanged for s in end.series),
+            "features": sum(s.features_written for s in end.series),
         }
 
         def work(connection: psycopg.Connection[Row]) -> None:
-            connection.execute(SQL["forget_details"], {"run_id": end.run_id})
+            connection.execute(SQL["forget_details"], _key(end.run))
             connection.execute(SQL["finish_run"], values)
             with connection.cursor() as cursor:
                 cursor.executemany(SQL["add_series"], _series(end))
@@ -68,27 +68,26 @@ class RunStore(Store):
 
         self._transaction(work)
 
-    def read(
-        self, *, run_id: str | None = None, since: datetime | None = None, most: int | None = None
-    ) -> list[RecordedRun]:
-        """Runs, the newest first: the one of that id, or those that started at `since` or later, `most` of them."""
-        asked = {"run_id": run_id, "since": since, "most": _MOST if most is None else most}
+    def read(self, *, run_id: str | None = None, since: datetime | None = None) -> list[RecordedRun]:
+        """Runs, the newest first: those of that id, or those that started at `since` or later."""
+        return self._told("runs", {"run_id": run_id, "since": since})
 
+    def last(self) -> list[RecordedRun]:
+        """The last run of each market and kind of work, the newest first."""
+        return self._told("last_runs", {})
+
+    def _told(self, statement: str, asked: Mapping[str, object]) -> list[RecordedRun]:
         def work(connection: psycopg.Connection[Row]) -> list[RecordedRun]:
             with connection.cursor(row_factory=dict_row) as cursor:
-                runs = cursor.execute(SQL["runs"], asked).fetchall()
+                runs = cursor.execute(SQL[statement], asked).fetchall()
                 ids = {"run_ids": [run["run_id"] for run in runs]}
-                details = [cursor.execute(SQL[name], ids).fetchall() for name in _DETAILS]
-            return [
-                RecordedRun(run, *(tuple(r for r in rows if r["run_id"] == run["run_id"]) for rows in details))
-                for run in runs
-            ]
+                details = [_by_run(cursor.execute(SQL[name], ids).fetchall()) for name in _DETAILS]
+            return [RecordedRun(run, *(tuple(rows.get(_of(run), ())) for rows in details)) for run in runs]
 
         return self._transaction(work)
 
 
 _OF_THE_RUN = (
-    "run_id",
     "finished_at",
     "error",
     "requests",
@@ -100,10 +99,25 @@ _OF_THE_RUN = (
 _DETAILS = ("series_of", "gaps_of", "restatements_of")
 
 
+def _key(run: RunStart) -> dict[str, str]:
+    return {"run_id": run.run_id, "kind": run.kind.value, "market": run.market}
+
+
+def _of(row: Record) -> tuple[str, str, str]:
+    return row["run_id"], row["kind"], row["market"]
+
+
+def _by_run(rows: Iterable[Record]) -> dict[tuple[str, str, str], list[Record]]:
+    found: dict[tuple[str, str, str], list[Record]] = {}
+    for row in rows:
+        found.setdefault(_of(row), []).append(row)
+    return found
+
+
 def _series(end: RunEnd) -> Sequence[tuple[object, ...]]:
     return [
         (
-            end.run_id,
+            *_key(end.run).values(),
             s.symbol,
             s.timeframe,
             s.sessions,
@@ -112,6 +126,7 @@ def _series(end: RunEnd) -> Sequence[tuple[object, ...]]:
             s.bars_written,
             s.bars_changed,
             s.bars_unchanged,
+            s.features_written,
             s.error,
         )
         for s in end.series
@@ -121,7 +136,7 @@ def _series(end: RunEnd) -> Sequence[tuple[object, ...]]:
 def _gaps(end: RunEnd) -> Sequence[tuple[object, ...]]:
     return [
         (
-            end.run_id,
+            *_key(end.run).values(),
             g.gap.symbol,
             g.gap.timeframe,
             g.gap.days.start,
@@ -137,4 +152,4 @@ def _gaps(end: RunEnd) -> Sequence[tuple[object, ...]]:
 
 
 def _restatements(end: RunEnd) -> Sequence[tuple[object, ...]]:
-    return [(end.run_id, r.symbol, r.timeframe, r.first_bar, r.last_bar, r.bars) for r in end.restatements]
+    return [(*_key(end.run).values(), r.symbol, r.timeframe, r.first_bar, r.last_bar, r.bars) for r in end.restatements]

@@ -157,6 +157,27 @@ def test_down_and_up_again_leads_to_the_same_tables(database_url):
     assert sorted(columns(database_url)) == sorted(before)
 
 
+def test_records_of_runs_keep_what_they_say_when_their_keys_grow_and_shrink(empty_database):
+    migrate(empty_database, command.upgrade, "0007")
+    with psycopg.connect(empty_database) as connection:
+        connection.execute(
+            """insert into backfill_runs (run_id, kind, market, trigger, started_at, status)
+               values ('r', 'ohlcv', 'stocks', 'schedule', now(), 'started')"""
+        )
+        connection.execute("insert into backfill_run_series values ('r', 'AAPL', '1d', 5, 5, 0, 5, 0, 0, null)")
+    migrate(empty_database, command.upgrade, "0008")
+    told = "select kind, market, symbol, sessions, features_written from backfill_run_series"
+    assert rows(empty_database, told) == [("ohlcv", "stocks", "AAPL", 5, 0)]
+    with psycopg.connect(empty_database) as connection:
+        connection.execute(
+            """insert into backfill_runs (run_id, kind, market, trigger, started_at, status)
+               values ('r', 'features', 'stocks', 'schedule', now(), 'started')"""
+        )
+    migrate(empty_database, command.downgrade, "0007")
+    assert rows(empty_database, "select run_id, kind from backfill_runs") == [("r", "ohlcv")]
+    assert rows(empty_database, "select run_id, symbol, sessions from backfill_run_series") == [("r", "AAPL", 5)]
+
+
 @pytest.mark.parametrize("ask", [schema.upgrade, schema.require_current])
 def test_nobody_there(ask):
     with pytest.raises(DatabaseUnavailable, match=r"127\.0\.0\.1:1/x cannot be used \(nobody answers there\)") as told:
