@@ -34,7 +34,7 @@ demo: $(READY)
 	@$(BIN)/backfill demo
 
 test: $(TOOLS)
-	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 soak: $(TOOLS)
 	@BACKFILL_SOAK=1 $(BIN)/python -m pytest backfill_assets_tests/faults

@@ -2,6 +2,8 @@
 
 import signal
 
+import pytest
+
 from backfill_assets_tests.postgres import database_url, postgres_server, postgres_template
 
 __all__ = ["database_url", "postgres_server", "postgres_template"]
@@ -11,3 +13,8 @@ def pytest_configure() -> None:
     """Let interrupts through: a shell starts a background job with them ignored, and programs inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that start whole platforms first: the many short ones then keep every process busy to the end."""
+    items.sort(key=lambda item: not {"e2e", "faults"} & set(item.path.parts))

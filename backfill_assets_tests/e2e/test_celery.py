@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from backfill_assets.adapters.store import schema
-from backfill_assets.simulator import Scenario, Simulator
+from backfill_assets.simulator import Fault, Scenario, Simulator
 from backfill_assets_tests.e2e.celery_workers import Worker, home, redis, worker
 from backfill_assets_tests.e2e.platform import BACKFILL, PROJECT, Platform, environment, platform, until
 from backfill_assets_tests.e2e.test_dagit import LAUNCH, PAUSE
@@ -23,6 +23,8 @@ UNIVERSE = f"markets: {{stocks: {{start: 2026-09-01, symbols: [{', '.join(SYMBOL
 FIRST, LAST = "2026-09-03", "2026-09-11"
 DAYS = ("2026-09-03", "2026-09-04", "2026-09-08", "2026-09-09", "2026-09-10", "2026-09-11")  # around Labor Day
 PER_SECOND = 2
+HELD = Fault(kind="slow", path="/range/1/day/", times=len(SYMBOLS), seconds=20.0)
+"""Each run lasts until all are launched: no worker can take the next symbol because it was done with the first."""
 RUNS = "{ runsOrError { ... on Runs { results { runId status tags { key value } } } } }"
 BARS = """
 select symbol, timeframe, count(*),
@@ -74,7 +76,7 @@ class Machines:
 def machines(tmp_path: Path, database_url: str) -> Iterator[Machines]:
     with ExitStack() as stack:
         broker = stack.enter_context(redis(tmp_path))
-        simulator = stack.enter_context(Simulator(Scenario()))
+        simulator = stack.enter_context(Simulator(Scenario(faults=(HELD,))))
         workers = []
 
         def settings(name: str) -> dict[str, str]:
