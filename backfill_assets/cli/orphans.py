@@ -14,40 +14,16 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from backfill_assets.adapters.processes import find, identity
+
 _STOP_SECONDS = 20
-# A process's start time as the kernel tells it, to tell it from a later one with the same id.
-_SAME_START_SECONDS = 1.0
-
-
-class _Known(msgspec.Struct, frozen=True):
-    """A process by what no other has: its id, its start (seconds since 1970 UTC) and its command."""
-
-    pid: int
-    started: float
-    command: list[str]
-
-    @classmethod
-    def of(cls, pid: int) -> _Known:
-        process = psutil.Process(pid)
-        return cls(pid, process.create_time(), process.cmdline())
-
-    def find(self) -> psutil.Process | None:
-        """The process, where it still runs."""
-        try:
-            process = psutil.Process(self.pid)
-            same_start = abs(process.create_time() - self.started) < _SAME_START_SECONDS
-            if same_start and process.cmdline() == self.command and process.status() != psutil.STATUS_ZOMBIE:
-                return process
-        except psutil.Error:
-            pass
-        return None
 
 
 class _Note(msgspec.Struct, frozen=True):
-    """A service and the process that started it."""
+    """A service and the process that started it, each by its `identity`."""
 
-    service: _Known
-    starter: _Known
+    service: str
+    starter: str
 
 
 def note(folder: Path, pid: int) -> Path:
@@ -55,7 +31,7 @@ def note(folder: Path, pid: int) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = folder / f"{pid}.json"
     try:
-        file.write_bytes(msgspec.json.encode(_Note(_Known.of(pid), _Known.of(os.getpid()))))
+        file.write_bytes(msgspec.json.encode(_Note(identity(pid), identity(os.getpid()))))
     except psutil.Error:  # it has ended already, which whoever watches it will say
         file.unlink(missing_ok=True)
     return file
@@ -70,9 +46,9 @@ def end_orphans(folder: Path) -> int:
         except (OSError, msgspec.MsgspecError):  # cut off with the process that was writing it
             file.unlink(missing_ok=True)
             continue
-        if noted.starter.find() is not None:
+        if find(noted.starter) is not None:
             continue
-        if (service := noted.service.find()) is not None:
+        if (service := find(noted.service)) is not None:
             orphans.append(service)
         file.unlink(missing_ok=True)
     for service in orphans:

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
+from backfill_assets.adapters.processes import identity
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.run_processes import end_dead_runs
 from backfill_assets.run_tags import HOST_TAG, PROCESS_TAG, TRIGGER_TAG
@@ -249,15 +250,15 @@ def test_a_range_before_the_markets_first_day_has_nothing_to_run(shell):
 
 def test_runs_whose_process_is_gone_are_ended(shell):
     gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    gone_tag = f"{gone.pid}@{psutil.Process(gone.pid).create_time():.2f}"
+    gone_tag = identity(gone.pid)
     gone.communicate(b"\n")
     me = psutil.Process()
     host = socket.gethostname()
     tags = {
         "gone": {HOST_TAG: host, PROCESS_TAG: gone_tag},
-        "another process with the same number": {HOST_TAG: host, PROCESS_TAG: f"{me.pid}@{me.create_time() - 60:.2f}"},
+        "another process with the same number": {HOST_TAG: host, PROCESS_TAG: identity(me.pid) + "1"},
         "unreadable": {HOST_TAG: host, PROCESS_TAG: "?"},
-        "alive": {HOST_TAG: host, PROCESS_TAG: f"{me.pid}@{me.create_time():.2f}"},
+        "alive": {HOST_TAG: host, PROCESS_TAG: identity(me.pid)},
         "elsewhere": {HOST_TAG: "elsewhere.example", PROCESS_TAG: gone_tag},
         "of the daemon": {},
     }
