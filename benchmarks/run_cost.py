@@ -4,9 +4,11 @@ A month of 25 symbols in eight timeframes at 100 requests a second, twice: into 
 tables, and into one that has them. The second part holds storing the last pages, the checks, and Dagster's events, one a
 partition.
 
-Run it with `.venv/bin/python benchmarks/run_cost.py`. It starts an embedded PostgreSQL of its own.
+Run it with `.venv/bin/python benchmarks/run_cost.py`; `--first 2026-08-19` makes it 6,000 partitions. It starts an embedded
+PostgreSQL of its own.
 """
 
+import argparse
 import tempfile
 from datetime import date
 from pathlib import Path
@@ -25,16 +27,19 @@ MATERIALIZATIONS = "select count(*) from dagster.event_logs where dagster_event_
 
 def main() -> None:
     """Print both times, and the second for each partition."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--first", type=date.fromisoformat, default=FIRST)
+    first = parser.parse_args().first
     with tempfile.TemporaryDirectory(prefix="backfill-bench-") as scratch, market_tables() as url:
-        heading(f"{len(NAMES)} symbols x 8 timeframes, {FIRST} to {LAST}", url)
-        market = Market("stocks", Kind.STOCKS, FIRST, symbols(NAMES), ALL_TIMEFRAMES)
+        heading(f"{len(NAMES)} symbols x 8 timeframes, {first} to {LAST}", url)
+        market = Market("stocks", Kind.STOCKS, first, symbols(NAMES), ALL_TIMEFRAMES)
         with vendor(Scenario(known=tuple(NAMES))) as simulator, psycopg.connect(url, autocommit=True) as connection:
             variables = environment(Path(scratch) / "data", url, simulator.url, [market], 100)
             before = 0
             for which in ("new database", "with Dagster's tables"):
                 connection.execute("truncate market_data, session_answers, coverage, backfill_gaps")
                 simulator.forget()
-                started, taken = backfill(variables, "run", "--start", str(FIRST), "--end", str(LAST))
+                started, taken = backfill(variables, "run", "--start", str(first), "--end", str(LAST))
                 arrivals = [float(str(request["wall"])) - started for request in simulator.arrivals()]
                 row = connection.execute(MATERIALIZATIONS).fetchone()
                 partitions = (row[0] if row else 0) - before

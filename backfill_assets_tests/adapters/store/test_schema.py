@@ -28,6 +28,7 @@ TABLES = {
     "listings",
     "market_data",
     "market_data_adjusted",
+    "market_data_counts",
     "market_data_v2",
     "market_features",
     "rate_limit",
