@@ -191,13 +191,23 @@ def report(
 
 @app.command()
 def up(
-    port: Annotated[str, typer.Option(metavar="N", help="Where Dagit listens, on 127.0.0.1.")] = "3000",
+    port: Annotated[str, typer.Option(metavar="N", help="The port that Dagit listens on.")] = "3000",
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="IP", help="The address that Dagit listens on; other than this machine's own need a proxy."
+        ),
+    ] = "127.0.0.1",
+    behind_proxy: Annotated[
+        bool, typer.Option("--i-have-a-proxy", help="A proxy with a login stands before Dagit, which has none.")
+    ] = False,
     demo: Annotated[bool, typer.Option("--demo", help="Over the demo's data and the simulator.")] = False,
 ) -> None:
     """Start Dagit and Dagster's daemon; Ctrl-C stops both."""
-    from backfill_assets.cli.up import up_command  # noqa: PLC0415  # `backfill --help` need not load Dagster
+    from backfill_assets.cli.address import Address  # noqa: PLC0415  # `backfill --help` need not load what commands need
+    from backfill_assets.cli.up import up_command  # noqa: PLC0415  # the same
 
-    raise typer.Exit(up_command(port, demo=demo))
+    raise typer.Exit(up_command(Address.parse(host, port, behind_proxy=behind_proxy), demo=demo))
 
 
 @app.command()

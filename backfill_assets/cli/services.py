@@ -6,7 +6,6 @@ What lives here: starting them, knowing when Dagit answers, stopping both. What 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,11 +19,9 @@ from typing import Self
 import httpx
 
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.cli.address import Address
 from backfill_assets.cli.orphans import note
-from backfill_assets.domain.errors import BackfillError, SettingMistake
-
-HOST = "127.0.0.1"
-"""Dagit has no login: it is only ever bound to this machine."""
+from backfill_assets.domain.errors import BackfillError
 
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 20
@@ -58,18 +55,18 @@ class Service:
 class Services:
     """Webserver and daemon over one project folder, in this process's environment. A context manager that stops both."""
 
-    def __init__(self, settings: Settings, port: int) -> None:
+    def __init__(self, settings: Settings, address: Address) -> None:
         self._project = settings.project
         self._logs = settings.data / "logs"
         self._notes = notes(settings)
-        self._port = port
+        self._address = address
         self._running: list[Service] = []
         self._stack = ExitStack()
 
     @property
     def url(self) -> str:
         """Where Dagit is."""
-        return f"http://{HOST}:{self._port}"
+        return self._address.url
 
     @property
     def logs(self) -> Path:
@@ -77,11 +74,12 @@ class Services:
         return self._logs
 
     def __enter__(self) -> Self:
-        require_free(self._port)
+        self._address.require_free()
         self._logs.mkdir(parents=True, exist_ok=True)
         workspace = str(self._project / "workspace.yaml")
         with ExitStack() as stack:
-            self._start(stack, "webserver", "dagster_webserver", "-w", workspace, "-h", HOST, "-p", str(self._port))
+            where = ("-h", str(self._address.host), "-p", str(self._address.port))
+            self._start(stack, "webserver", "dagster_webserver", "-w", workspace, *where)
             self._start(stack, "daemon", "dagster._daemon", "run", "-w", workspace)
             self._stack = stack.pop_all()
         return self
@@ -142,13 +140,3 @@ class Services:
 def notes(settings: Settings) -> Path:
     """The folder of the notes on running services, for `orphans`."""
     return settings.data / "services"
-
-
-def require_free(port: int) -> None:
-    """Raise SettingMistake where somebody listens on the port already."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            raise SettingMistake(f"Port {port} on {HOST} is taken: give another one by --port.") from None

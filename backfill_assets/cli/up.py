@@ -14,19 +14,16 @@ from types import FrameType
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.cli.address import Address
 from backfill_assets.cli.orphans import end_orphans
 from backfill_assets.cli.profile import demo_profile
 from backfill_assets.cli.services import Services, notes
-from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.launch import open_instance, require_project
 from backfill_assets.run_processes import end_dead_runs
 
-_HIGHEST_PORT = 65_535
 
-
-def up_command(port: str, *, demo: bool) -> int:
+def up_command(address: Address, *, demo: bool) -> int:
     """Carry out `backfill up`; the exit code."""
-    number = _port(port)
     # All are set: a shell starts a background job with Ctrl-C ignored, and a closed terminal must not leave services behind.
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _interrupt)
@@ -46,7 +43,7 @@ def up_command(port: str, *, demo: bool) -> int:
             end_dead_runs(instance)
         if settings.api_key is None:
             _say("POLYGON_API_KEY is not set: everything can be looked at, and nothing fetched.")
-        services = stack.enter_context(Services(settings, number))
+        services = stack.enter_context(Services(settings, address))
         _say("Starting Dagit and the daemon …")
         try:
             services.wait_until_up()
@@ -62,12 +59,6 @@ def _afterwards(settings: Settings, *, demo: bool) -> str:
     if settings.database_url:
         return ""
     return f" The embedded PostgreSQL goes on; {'`make clean`' if demo else '`backfill db stop`'} ends it."
-
-
-def _port(text: str) -> int:
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= _HIGHEST_PORT:
-        return int(text)
-    raise UsageMistake(f"--port {text!r} is not a whole number from 1 to {_HIGHEST_PORT}.")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

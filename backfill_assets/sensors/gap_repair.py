@@ -46,7 +46,8 @@ def gap_repair_sensor(universe: Universe, calendars: Mapping[str, Calendar]) -> 
         minimum_interval_seconds=EVERY_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Launches backfills of missing sessions that are due: each symbol from its first due session to its "
-        "last. Waits while runs cover them and between attempts, and leaves to the checks what stays missing.",
+        "last. Waits while runs cover them and between attempts, and leaves to the checks what stays missing. A backfill "
+        "whose run succeeded is shown as failed where the vendor had nothing for a session: its partition stays empty.",
     )
     def gap_repair(context: dg.SensorEvaluationContext, clock: Clock, store: MarketStore) -> dg.SensorResult:
         settings = Settings.read(os.environ)
