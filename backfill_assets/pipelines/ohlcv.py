@@ -22,11 +22,9 @@ from backfill_assets.domain.request_plan import GroupedRequest, RangeRequest, Re
 from backfill_assets.domain.sessions import day_starts
 from backfill_assets.domain.timeframes import Timeframe, made_from, sources
 from backfill_assets.domain.universe import Symbol
+from backfill_assets.pipelines.doubts import Doubts, Left
 from backfill_assets.pipelines.orders import Order, plan, recorded, underived
 from backfill_assets.pipelines.progress import Progress, Silent
-
-_SILENT_ENOUGH = 3
-"""Requests in a row that nobody answers, each tried as often as the client tries: the next ones would fare no better."""
 
 
 class Vendor(Protocol):
@@ -87,21 +85,22 @@ async def fill(
 
     A series that fails is told of in its `error`, its sessions count as tried; the others go on. Sessions before the
     reach of the vendor's plan are noted as refused, and are no failure. A refused key, a database that stays away, a
-    plan that has never given anything of the symbols, or a vendor that cannot be reached ends everything at once and is
-    raised; in the last case the sessions count as never asked for. `clock` tells the present, aware.
+    plan that has never given anything and refuses three symbols (or all, where they are fewer), or a vendor that cannot
+    be reached ends everything at once and is raised; in the last two cases the sessions count as never asked for.
+    `clock` tells the present, aware.
     """
     watcher = progress or Silent()
     answers = await asyncio.to_thread(recorded, store, order)
     await asyncio.to_thread(_derive_what_lacks, store, order, answers)
     requests = plan(order, answers)
     watcher.planned(order.market, requests)
-    work = _Work(order, store, vendor, clock, watcher, min(_SILENT_ENOUGH, len(requests)))
+    work = _Work(order, store, vendor, clock, watcher, requests)
     gate = asyncio.Semaphore(at_once)
     try:
         async with asyncio.TaskGroup() as tasks:
             for group in _together(requests):
                 tasks.create_task(work.through(gate, group))
-        await work.heard()
+        await work.end()
     except BaseExceptionGroup as group_of_errors:
         raise _first(group_of_errors) from None
     return work.series(answers, await asyncio.to_thread(recorded, store, order))
@@ -142,22 +141,21 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 class _Work:
     """One order being worked on."""
 
-    def __init__(  # what `fill` was given, and after how many requests in a row without any answer it ends
+    def __init__(  # what `fill` was given, and what it will ask for
         self,
         order: Order,
         store: BarStore,
         vendor: Vendor,
         clock: Callable[[], datetime],
         progress: Progress,
-        silent_enough: int,
+        requests: Sequence[Request],
     ) -> None:
         self._order = order
         self._store = store
         self._vendor = vendor
         self._clock = clock
         self._progress = progress
-        self._silent_enough = silent_enough
-        self._unheard: list[tuple[Request, Mapping[Symbol, set[date]]]] = []
+        self._doubts = Doubts(requests, self._note_failures)
         self._series = {
             (symbol.name, timeframe.name): Series(symbol, timeframe, sessions, {})
             for symbol, sessions in order.wanted.items()
@@ -191,38 +189,32 @@ class _Work:
         except KeyRefused:
             raise
         except VendorUnreachable as silence:
-            self._unheard.append((request, left))
-            if len(self._unheard) >= self._silent_enough:
-                raise
+            self._doubts.unheard(request, left, silence)
             return silence
         except NotEntitled as refusal:
-            await self.heard()
+            await self._doubts.heard()
             return await self._refused(request, refusal, left)
         except VendorError as failure:
-            await self.heard()
+            await self._doubts.heard()
             await self._note_failures(request, left, refused=False)
             return failure
         return None
 
-    async def heard(self) -> None:
-        """Note as failed the requests that nobody answered: somebody is there, or there are no more to judge by."""
-        unheard, self._unheard = self._unheard, []
-        for request, left in unheard:
-            await self._note_failures(request, left, refused=False)
+    async def end(self) -> None:
+        """Every request went through. Raises NotEntitled where the plan turns out to have nothing."""
+        await self._doubts.end()
 
-    async def _refused(
-        self, request: Request, refusal: NotEntitled, left: Mapping[Symbol, set[date]]
-    ) -> VendorError | None:
+    async def _refused(self, request: Request, refusal: NotEntitled, left: Left) -> VendorError | None:
         """What a refusal means: the plan ends before today, does not reach back so far, or does not have the symbol."""
+        if await asyncio.to_thread(self._store.any_filled, [s.name for s in self._order.wanted]):
+            await self._doubts.given()
         newest = request.end == self._order.newest
         if newest and isinstance(request, RangeRequest) and len(request.sessions) > 1:
             # Some plans refuse the day that is not over everywhere: what is before it may be given.
             error = await self._tried(replace(request, sessions=request.sessions[:-1]))
-            await self._note_failures(request, {symbol: {request.end} for symbol in left}, refused=False)
+            await self._doubts.tried(request, {symbol: {request.end} for symbol in left}, refused=False)
             return error
-        if not await asyncio.to_thread(self._store.any_filled, [s.name for s in self._order.wanted]):
-            raise refusal  # whatever else is asked for would be refused too
-        await self._note_failures(request, left, refused=not newest)
+        await self._doubts.refused(request, left, refusal, for_good=not newest)
         if newest:
             return None
         given = await asyncio.to_thread(
@@ -256,13 +248,14 @@ class _Work:
             self._progress.answered(request, 1, written)
 
     async def _store_answer(self, symbol: Symbol, request: Request, answer: WholeSessions) -> Written:
-        await self.heard()
+        await self._doubts.heard()
+        await self._doubts.given()
         terms = _terms(self._order, symbol, request.timeframe, answer.sessions, self._clock())
         written = await asyncio.to_thread(self._store.write, symbol.name, request.timeframe, answer, terms)
         self._of(symbol, request).written += written
         return written
 
-    async def _note_failures(self, request: Request, left: Mapping[Symbol, set[date]], *, refused: bool) -> None:
+    async def _note_failures(self, request: Request, left: Left, *, refused: bool) -> None:
         at = self._clock()
         for symbol, sessions in left.items():
             terms = _terms(self._order, symbol, request.timeframe, (), at)
