@@ -1,5 +1,5 @@
 # The contributor's day. `make demo` and `make test` set up what they need.
-.PHONY: help setup demo test soak bench check format clean
+.PHONY: help setup demo test soak bench check audit format clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -13,6 +13,7 @@ help:
 	@echo "make soak    the long forms of the tests of faults"
 	@echo "make bench   the benchmarks, in their short forms"
 	@echo "make check   lint, types, architecture, and whether Dagster loads the definitions"
+	@echo "make audit   ask whether a vulnerability is known of an installed version"
 	@echo "make setup   only install, into .venv"
 	@echo "make format  put the code into its form"
 	@echo "make clean   stop the demo and remove what it and the tools made"
@@ -51,6 +52,9 @@ check: $(TOOLS)
 	$(BIN)/lint-imports
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	DAGSTER_HOME=$$home $(BIN)/dagster definitions validate -w workspace.yaml  # a home of its own: no server is started
+
+audit: $(READY)
+	@scripts/audit
 
 format: $(TOOLS)
 	$(BIN)/ruff check --fix .
