@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +24,7 @@ from dagster_postgres import DagsterPostgresStorage
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.postgres import Row, connect, sqlalchemy_url
+from backfill_assets.adapters.private_files import private_folder
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.dagster_internals import pool_connections
 
@@ -98,6 +99,7 @@ class DataFolderComputeLogs(LocalComputeLogManager):
                 yield captured
             return
         files = [Path(self.get_captured_local_path(log_key, IO_TYPE_EXTENSION[kind])) for kind in ComputeIOType]
+        _folder()
         files[0].parent.mkdir(parents=True, exist_ok=True)
         with redirect_to_file(sys.stdout, files[0]), redirect_to_file(sys.stderr, files[1]):
             yield CapturedLogContext(log_key)
@@ -129,7 +131,7 @@ def keep_compiled(data: Path) -> None:
         return
     folder = data / "numba"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)  # what others could change in it, we would execute
     except OSError:
         return
     if os.access(folder, os.W_OK | os.X_OK):
@@ -137,7 +139,10 @@ def keep_compiled(data: Path) -> None:
 
 
 def _folder() -> Path:
-    return Settings.read(os.environ).data / "dagster"
+    folder = Settings.read(os.environ).data / "dagster"
+    with suppress(OSError):  # told by what writes there; not everybody who opens the instance does
+        private_folder(folder)
+    return folder
 
 
 def _dagster_url(url: str) -> str:

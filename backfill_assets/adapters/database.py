@@ -5,8 +5,15 @@ What lives here: the choice between DATABASE_URL and the embedded server. What d
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import MutableMapping
+
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
 from backfill_assets.adapters.settings import Settings
+
+_LIBPQ = re.compile(r"PG[A-Z]+")
+"""How libpq's variables are called: postgresql.org/docs/18/libpq-envars.html. PG_BINDIR is ours."""
 
 
 def embedded(settings: Settings) -> EmbeddedPostgres:
@@ -14,12 +21,17 @@ def embedded(settings: Settings) -> EmbeddedPostgres:
     return EmbeddedPostgres(settings.data)
 
 
-def locate(settings: Settings) -> str:
+def locate(settings: Settings, environ: MutableMapping[str, str] = os.environ) -> str:
     """The URL of the database; the embedded server is started where DATABASE_URL names none.
 
-    Raises EmbeddedServerError.
+    PGSSLMODE, PGOPTIONS and the like, which are meant for another server then, are taken out of this process's environment,
+    and so out of its children's: every driver obeys them, and not all can be overruled in a URL. Raises EmbeddedServerError.
     """
-    return settings.database_url or embedded(settings).url()
+    if settings.database_url:
+        return settings.database_url
+    for name in [name for name in environ if _LIBPQ.fullmatch(name)]:
+        del environ[name]
+    return embedded(settings).url()
 
 
 def ready(settings: Settings) -> str:

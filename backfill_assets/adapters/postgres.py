@@ -6,8 +6,9 @@ which server to use.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import psycopg
@@ -36,13 +37,32 @@ def without_password(url: str) -> str:
     return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
 
 
-def unavailable(url: str, error: BaseException) -> DatabaseUnavailable:
-    """One sentence from a driver's many lines, without the URL's secrets."""
+def unavailable(url: str, error: BaseException, environ: Mapping[str, str] = os.environ) -> DatabaseUnavailable:
+    """One sentence from a driver's many lines, without the URL's secrets. `environ` says whose server it is."""
+    return DatabaseUnavailable(
+        f"PostgreSQL at {without_password(url)} cannot be used ({_reason(error)}); {_cure(environ)}."
+    )
+
+
+def records_unavailable(error: BaseException, environ: Mapping[str, str] = os.environ) -> DatabaseUnavailable:
+    """The same of Dagster's records, which are reached by Dagster's driver; SQLAlchemy's error or one caused by it."""
+    cause = error if error.__cause__ is None else error.__cause__
+    reason = _reason(getattr(cause, "orig", None) or cause)
+    return DatabaseUnavailable(f"Dagster's records in PostgreSQL cannot be used ({reason}); {_cure(environ)}.")
+
+
+def _reason(error: BaseException) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
     reason = reason.rsplit("FATAL:", 1)[-1].strip()
-    if "onnection refused" in reason or "timeout expired" in reason or "resolve" in reason:
-        reason = "nobody answers there"
-    return DatabaseUnavailable(f"PostgreSQL at {without_password(url)} cannot be used ({reason}); check DATABASE_URL.")
+    if any(words in reason for words in ("onnection refused", "timeout expired", "resolve")):
+        return "nobody answers there"
+    return reason
+
+
+def _cure(environ: Mapping[str, str]) -> str:
+    if environ.get("DATABASE_URL"):
+        return "check DATABASE_URL"
+    return "`backfill db start` starts the embedded server, whose log is postgres/server.log in the data folder"
 
 
 def connect(url: str) -> psycopg.Connection[Row]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from backfill_assets.adapters.private_files import private_folder, write_private
 from backfill_assets.adapters.processes import find, identity
 
 _STOP_SECONDS = 20
@@ -28,10 +29,9 @@ class _Note(msgspec.Struct, frozen=True):
 
 def note(folder: Path, pid: int) -> Path:
     """Note a service that this process has started; the file to remove once it has ended."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = folder / f"{pid}.json"
+    file = private_folder(folder) / f"{pid}.json"
     try:
-        file.write_bytes(msgspec.json.encode(_Note(identity(pid), identity(os.getpid()))))
+        write_private(file, msgspec.json.encode(_Note(identity(pid), identity(os.getpid()))))
     except psutil.Error:  # it has ended already, which whoever watches it will say
         file.unlink(missing_ok=True)
     return file

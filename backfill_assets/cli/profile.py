@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from backfill_assets.adapters.private_files import data_folder, write_private
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.simulator import Dividend, Scenario, Simulator, Split
 
@@ -89,7 +90,6 @@ def _universe(folder: Path) -> Path:
     """The demo's universe file, written once, so that its first day stays where it was."""
     path = folder / "universe.yaml"
     if not path.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         start = datetime.now(UTC).date() - timedelta(days=DAYS)
-        path.write_text(_UNIVERSE.format(start=start), encoding="utf-8")
+        write_private(data_folder(folder) / path.name, _UNIVERSE.format(start=start).encode())
     return path

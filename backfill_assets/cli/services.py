@@ -18,6 +18,7 @@ from typing import Self
 
 import httpx
 
+from backfill_assets.adapters.private_files import open_private, private_folder
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.address import Address
 from backfill_assets.cli.orphans import note
@@ -75,7 +76,7 @@ class Services:
 
     def __enter__(self) -> Self:
         self._address.require_free()
-        self._logs.mkdir(parents=True, exist_ok=True)
+        private_folder(self._logs)
         workspace = str(self._project / "workspace.yaml")
         with ExitStack() as stack:
             where = ("-h", str(self._address.host), "-p", str(self._address.port))
@@ -115,7 +116,7 @@ class Services:
 
     def _start(self, stack: ExitStack, name: str, module: str, *arguments: str) -> None:
         log = self._logs / f"{name}.log"
-        output = stack.enter_context(log.open("ab"))
+        output = stack.enter_context(os.fdopen(open_private(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab"))
         # A session of its own: Ctrl-C reaches this program, which then stops both in order.
         process = subprocess.Popen(  # noqa: S603  # our own interpreter, fixed modules
             [sys.executable, "-m", module, *arguments],
@@ -131,6 +132,8 @@ class Services:
             stdout=output,
             stderr=output,
             start_new_session=True,
+            # What Dagster writes by itself, and the runs that the daemon starts.
+            umask=0o077,
         )
         service = Service(name, process, log, note(self._notes, process.pid))
         stack.callback(service.stop)

@@ -38,6 +38,7 @@ from backfill_assets.domain.universe import Universe
 from backfill_assets.pipelines.alerts import gaps_seen
 from backfill_assets.resources import Clock, MarketStore
 from backfill_assets.sensors.heartbeats import Watch, automation_names, heartbeats
+from backfill_assets.sensors.records import records_needed
 from backfill_assets.sensors.telling import EVERY_SECONDS, tell
 
 NAME = "check_alerts"
@@ -66,6 +67,7 @@ def check_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
         description="Tells the channels of ALERT_URLS of gaps, of checks that fail, and of sensors and schedules that do not "
         "tick: when they begin, grow worse, last for a day, and end.",
     )
+    @records_needed()
     def check_alerts(context: dg.SensorEvaluationContext, clock: Clock, store: MarketStore) -> dg.SensorResult:
         repository = context.repository_def
         if repository is None:

@@ -18,6 +18,7 @@ import dagster as dg
 
 from backfill_assets.domain.universe import Universe
 from backfill_assets.run_tags import TRIGGER_TAG
+from backfill_assets.sensors.records import records_needed
 
 EVERY_SECONDS = 30
 MOST_RUNS = 500
@@ -54,6 +55,7 @@ def completeness_sensor(
         description="Measures a market's completeness when runs of its bars have ended and no other is under way. While a "
         "long backfill goes on, the hourly schedule does.",
     )
+    @records_needed()
     def completeness_after_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         known = [market.name for market in universe.markets]
         memory = _ended_since(context.instance, _read(context.cursor), known)

@@ -27,6 +27,7 @@ from backfill_assets.resources import Clock, MarketStore
 from backfill_assets.run_processes import end_dead_runs
 from backfill_assets.run_tags import REPAIR_TAG, TRIGGER_TAG
 from backfill_assets.sensors.in_flight import busy_days, repair_of
+from backfill_assets.sensors.records import records_needed
 
 NAME = "gap_repair"
 EVERY_SECONDS = 30
@@ -49,6 +50,7 @@ def gap_repair_sensor(universe: Universe, calendars: Mapping[str, Calendar]) -> 
         "last. Waits while runs cover them and between attempts, and leaves to the checks what stays missing. A backfill "
         "whose run succeeded is shown as failed where the vendor had nothing for a session: its partition stays empty.",
     )
+    @records_needed()
     def gap_repair(context: dg.SensorEvaluationContext, clock: Clock, store: MarketStore) -> dg.SensorResult:
         settings = Settings.read(os.environ)
         if settings.api_key is None:

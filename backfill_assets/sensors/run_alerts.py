@@ -23,6 +23,7 @@ from backfill_assets.resources import Clock, MarketStore
 from backfill_assets.sensors import check_alerts
 from backfill_assets.sensors.ended_runs import newest_change, runs_seen, watched_works
 from backfill_assets.sensors.heartbeats import Watch, heartbeats
+from backfill_assets.sensors.records import records_needed
 from backfill_assets.sensors.telling import EVERY_SECONDS, tell
 
 NAME = "run_alerts"
@@ -38,6 +39,7 @@ def run_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
         description="Tells the channels of ALERT_URLS of runs that crashed, of features that were not computed, and of a "
         "market whose backfill failed on three days in a row: when that begins, grows worse, lasts for a day, and ends.",
     )
+    @records_needed()
     def run_alerts(context: dg.SensorEvaluationContext, clock: Clock, store: MarketStore) -> dg.SensorResult:
         repository = context.repository_def
         if repository is None:

@@ -22,6 +22,7 @@ from backfill_assets.resources import Clock, MarketStore
 from backfill_assets.run_processes import end_dead_runs
 from backfill_assets.run_tags import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
 from backfill_assets.sensors.in_flight import at_work
+from backfill_assets.sensors.records import records_needed
 
 EVERY_SECONDS = 60
 
@@ -39,6 +40,7 @@ def stale_features_sensor(
         description="Launches a run over the features that changed bars and splits have made out of date. Waits while bars "
         "of the market are fetched, and asks once an hour for what a run did not bring up to date.",
     )
+    @records_needed()
     def stale_features(context: dg.SensorEvaluationContext, clock: Clock, store: MarketStore) -> dg.SensorResult:
         repository = context.repository_def
         if repository is None:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from backfill_assets.adapters.embedded_postgres.binaries import Binaries
 from backfill_assets.adapters.embedded_postgres.privileges import Runner
+from backfill_assets.adapters.private_files import open_private
 from backfill_assets.domain.errors import EmbeddedServerError
 
 HOST = "127.0.0.1"
@@ -96,7 +97,7 @@ class Cluster:
 
     def run(self, runner: Runner, program: Path, arguments: Sequence[str], *, inherited: Sequence[int] = ()) -> int:
         """Run one of PostgreSQL's programs here, its output in control.log; returns the exit status."""
-        with os.fdopen(_private(self.control_log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as log:
+        with os.fdopen(open_private(self.control_log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as log:
             return runner.run([program, *arguments], folder=self.home, log=log, inherited=inherited)
 
     def url_on(self, port: int, database: str = DATABASE) -> str:
@@ -127,7 +128,7 @@ class Cluster:
     def _write(self, name: str, text: str) -> None:
         """Whole or not at all, for the owner only."""
         new = self.home / f"{name}.{secrets.token_hex(4)}"
-        with os.fdopen(_private(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w", encoding="utf-8") as file:
+        with os.fdopen(open_private(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w", encoding="utf-8") as file:
             file.write(text)
         new.replace(self.home / name)
 
@@ -149,8 +150,3 @@ def _iterations(binaries: Binaries) -> Mapping[str, str]:
 def _quoted(value: str) -> str:
     """A value as postgresql.conf takes it: postgresql.org/docs/18/config-setting.html."""
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def _private(path: Path, flags: int) -> int:
-    """Opens for the owner only, and never through a link."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)

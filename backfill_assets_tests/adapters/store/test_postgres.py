@@ -20,6 +20,11 @@ from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable
 SECRET = "pa55:w/rd@äß"  # noqa: S105  # of nobody
 
 
+@pytest.fixture(autouse=True)
+def a_server_of_the_users_own(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/market")
+
+
 def with_login(url, user=None, password=SECRET, path=None):
     parts = urlsplit(url)
     login = f"{user or parts.username}:{quote(password, safe='')}"
@@ -71,6 +76,20 @@ def test_a_wrong_password(postgres_server):
 def test_no_such_database(postgres_server):
     assert 'database "no_such_thing" does not exist' in refusal(
         urlsplit(postgres_server)._replace(path="/no_such_thing").geturl()
+    )
+
+
+@pytest.mark.parametrize("unset", [None, ""])
+def test_of_the_embedded_server_it_says_how_to_start_it_and_where_its_log_is(monkeypatch, unset):
+    if unset is None:
+        monkeypatch.delenv("DATABASE_URL")
+    else:
+        monkeypatch.setenv("DATABASE_URL", unset)
+    with pytest.raises(DatabaseUnavailable) as told:
+        connect("postgresql://me:sekrit@127.0.0.1:1/market")
+    assert str(told.value) == (
+        "PostgreSQL at 127.0.0.1:1/market cannot be used (nobody answers there); `backfill db start` starts the embedded "
+        "server, whose log is postgres/server.log in the data folder."
     )
 
 
