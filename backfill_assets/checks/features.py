@@ -60,7 +60,7 @@ def _features_cover_bars(health: FeatureHealth, timeframe: Timeframe) -> dg.Asse
     metadata: dict[str, dg.RawMetadataValue] = {
         "bars": bars,
         "bars_without_features": bare,
-        "examined_days": str(health.days),
+        "examined_days": ", ".join(map(str, health.days)),
     }
     if lacking:
         metadata["series"] = _bare_table(lacking, health)
@@ -133,7 +133,7 @@ def _values_in_range(health: FeatureHealth, timeframe: Timeframe) -> dg.AssetChe
     values = sum(o.rows for o in outside)
     metadata: dict[str, dg.RawMetadataValue] = {
         "examined_rows": rows,
-        "examined_days": str(health.days),
+        "examined_days": ", ".join(map(str, health.days)),
         "values_out_of_range": values,
     }
     if outside:

@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import product
 
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.feature_quality import FeatureQuality, OutOfRange
@@ -19,21 +20,21 @@ from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1
 from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.features import bounds
-from backfill_assets.pipelines.health import recent_days
+from backfill_assets.pipelines.health import examined_days
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureHealth:
     """What was found of a market at the instant `now`.
 
-    days     those whose bars were looked at
+    days     those whose bars were looked at, disjoint and ascending
     covered  series with bars there, and how many of these have no row
     stale    series with rows to be computed, of any day that can be run
     outside  values outside their columns' bounds
     """
 
     now: datetime
-    days: DayRange
+    days: tuple[DayRange, ...]
     covered: tuple[Covered, ...]
     stale: tuple[StaleSeries, ...]
     outside: tuple[OutOfRange, ...]
@@ -46,22 +47,26 @@ class FeatureHealth:
 def examine_features(
     store: Store, market: Market, calendar: Calendar, now: datetime, days: DayRange | None = None
 ) -> FeatureHealth:
-    """Look at a market's features: at all that is stale, at the rows of `days` or of the last 35 days."""
-    days = days or recent_days(market, calendar, now)
+    """Look at a market's features: at all that is stale, at the rows of the last 35 days and of `days`."""
+    parts = examined_days(market, calendar, now, days)
     symbols, zone = [s.name for s in market.symbols], calendar.hours.zone
     features, quality = FeatureStore.beside(store), FeatureQuality.beside(store)
-    covered: list[Covered] = []
-    outside: list[OutOfRange] = []
-    for timeframe in market.timeframes:
-        start, end = bounds(days, timeframe, zone)
-        covered += features.covered(symbols, [timeframe], start, end)
-        outside += quality.out_of_range(symbols, timeframe, start, end)
+    covered: dict[tuple[str, str], Covered] = {}
+    outside: dict[tuple[str, str, str], OutOfRange] = {}
+    for part, timeframe in product(parts, market.timeframes):
+        start, end = bounds(part, timeframe, zone)
+        for one in features.covered(symbols, [timeframe], start, end):
+            series = (one.symbol, one.timeframe)
+            covered[series] = covered[series].with_(one) if series in covered else one
+        for other in quality.out_of_range(symbols, timeframe, start, end):
+            column = (other.symbol, other.timeframe, other.column)
+            outside[column] = outside[column].with_(other) if column in outside else other
     return FeatureHealth(
         now=now,
-        days=days,
-        covered=tuple(covered),
+        days=parts,
+        covered=tuple(covered.values()),
         stale=tuple(s for s, _ in stale_sessions(features, market, calendar, now)),
-        outside=tuple(outside),
+        outside=tuple(outside.values()),
     )
 
 

@@ -62,7 +62,7 @@ def test_they_run_with_every_run_and_pass_where_everything_is_computed(fetched):
     found = verdicts(result)
     assert {key: e.passed for key, e in found.items()} == {(t, n): True for t in ("1m", "1d") for n in ALL}
     ((bars,),) = fetched.rows("select count(*) from market_data where timeframe = '1m'")
-    days = f"{SESSIONS[0]} to {SESSIONS[-1]}"
+    days = f"{SESSIONS[0]} to {MOMENT.date()}"
     assert told(found["1m", "features_cover_bars"]) == {
         "bars": bars,
         "bars_without_features": 0,
@@ -133,11 +133,39 @@ def test_by_themselves_they_look_at_the_last_35_days(computed):
     assert check(computed, now=MOMENT + timedelta(days=40))["1d", "features_cover_bars"].passed
 
 
-def test_a_run_looks_at_its_own_days(fetched):
-    result = fetched.run(f"{SESSIONS[1]}|AAPL", f"{SESSIONS[2]}|AAPL", family="features")
+def test_a_run_looks_at_its_own_days_too(fetched):
+    later = MOMENT + timedelta(days=60)
+    result = fetched.run(f"{SESSIONS[1]}|AAPL", f"{SESSIONS[2]}|AAPL", family="features", now=later)
     metadata = told(verdicts(result)["1d", "features_cover_bars"])
-    assert (metadata["bars"], metadata["examined_days"]) == (4, f"{SESSIONS[1]} to {SESSIONS[2]}")
-    assert [row["symbol"] for row in metadata["series"]] == ["MSFT"]
+    days = f"{SESSIONS[1]} to {SESSIONS[2]}, 2025-07-26 to 2025-08-30"
+    assert (metadata["bars"], metadata["examined_days"]) == (4, days)
+    assert [(row["symbol"], row["bars"]) for row in metadata["series"]] == [("MSFT", 2)]
+
+
+def test_a_run_over_other_days_does_not_hide_a_value_that_is_known_to_be_wrong(computed):
+    spoil(computed, "rsi_14", 101.0)
+    assert not check(computed)["1d", "values_in_range"].passed
+    result = computed.run(f"{SESSIONS[5]}|AAPL", f"{SESSIONS[6]}|AAPL", family="features")
+    assert not verdicts(result)["1d", "values_in_range"].passed
+
+
+def test_what_is_found_in_days_apart_is_told_as_one(computed):
+    """A run over old days, looked at so much later that the last 35 days begin in the middle of what is stored."""
+    late = MOMENT + timedelta(days=28)
+    first, last = SESSIONS[0], SESSIONS[-1]
+    for day, value in ((first, 101.0), (last, float("nan"))):
+        computed.rows(
+            "update market_features set rsi_14 = %s "
+            "where symbol = 'AAPL' and timeframe = '1d' and timestamp = %s returning 1",
+            value,
+            datetime(day.year, day.month, day.day, 4, tzinfo=UTC),
+        )
+    result = computed.run(f"{first}|AAPL", f"{first}|MSFT", family="features", now=late)
+    verdict = verdicts(result)["1d", "values_in_range"]
+    assert told(verdict)["examined_days"] == f"{first}, {(late - timedelta(days=35)).date()} to {late.date()}"
+    assert told(verdict)["values"] == [
+        {"symbol": "AAPL", "column": "rsi_14", "rows": 2, "first": f"{first} 04:00 UTC", "worst": "nan"}
+    ]
 
 
 # --- Whether anything waits for too long

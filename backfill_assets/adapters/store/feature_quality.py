@@ -6,9 +6,10 @@ done about what was found.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cache
 from typing import Any
@@ -25,6 +26,8 @@ SQL = statements("backfill_assets.adapters.store", "feature_quality.sql")
 
 ROUNDING = 1e-9
 """So far a value may lie beyond its bounds: ten thousand times what rounding does to a number up to 100."""
+
+_BY_NAME = {column.name: column for column in COLUMNS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,18 @@ class OutOfRange:
     rows: int
     first: datetime
     worst: float
+
+    def with_(self, later: OutOfRange) -> OutOfRange:
+        """Both together: the same column of the same series, where `later` looked at later bars."""
+        worst = max(self, later, key=OutOfRange._distance).worst
+        return replace(self, rows=self.rows + later.rows, worst=worst)
+
+    def _distance(self) -> float:
+        """How far the worst value lies outside; what is no finite number, farther than all others."""
+        if not math.isfinite(self.worst):
+            return math.inf
+        least, greatest = limits(_BY_NAME[self.column])
+        return max(least - self.worst, self.worst - greatest)
 
 
 class FeatureQuality(Store):

@@ -6,7 +6,7 @@ What lives here: one piece of work as one transaction. What does not: the arithm
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -90,6 +90,10 @@ class Covered:
     bars: int
     bare: int
     first: datetime | None
+
+    def with_(self, later: Covered) -> Covered:
+        """Both together: the same series, where `later` looked at later bars."""
+        return replace(self, bars=self.bars + later.bars, bare=self.bare + later.bare, first=self.first or later.first)
 
 
 class FeatureStore(Store):
