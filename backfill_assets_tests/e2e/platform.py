@@ -55,9 +55,8 @@ def environment(simulator: Simulator, data: Path, database_url: str, universe: s
     """What a user would have exported."""
     data.mkdir(parents=True, exist_ok=True)
     (data / "universe.yaml").write_text(universe, encoding="utf-8")
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("DAGSTER_", "BACKFILL_", "ALERT_"))
-    }
+    ours = ("DAGSTER_", "BACKFILL_", "ALERT_", "DAGIT_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return kept | {
         "DATABASE_URL": database_url,
         "BACKFILL_DATA_DIR": str(data),

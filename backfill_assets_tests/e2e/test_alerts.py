@@ -140,6 +140,9 @@ def test_a_gap_is_told_once_at_each_rung_to_every_channel_and_no_secret_is_writt
         with platform(vendor, tmp_path, database_url, kept, **settings) as running:
             until(lambda: all(told()) or None)
             assert told() == ([f"WARNING: {GAP}"],) * 2
+            # No DAGIT_URL is set: the link leads to the Dagit of this very `backfill up`.
+            (warning,) = [message["message"] for message in hook.received if GAP in message["title"]]
+            assert f"{running.url}/assets/stocks/ohlcv/1d" in warning
 
         # Eight, while one channel is down, and after a restart: the other one is told, and of nothing that it knows.
         hook.down()
