@@ -15,13 +15,14 @@ import dagster as dg
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import DBAPIError
 
+from backfill_assets.adapters.postgres import records_unavailable
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import SeriesAnswers
 from backfill_assets.adapters.store.feature_quality import FeatureSession
 from backfill_assets.adapters.store.features import UnusableBars
 from backfill_assets.asset_keys import features_key, ohlcv_key
 from backfill_assets.dagster_internals import create_local_run, execute_local_run
-from backfill_assets.domain.errors import DatabaseUnavailable, NotEntitled, SettingMistake
+from backfill_assets.domain.errors import NotEntitled, SettingMistake
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.instance import DataFolderComputeLogs
@@ -160,10 +161,7 @@ def carry_out_job(
     except dg.DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None
     except (DagsterPostgresException, DBAPIError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise DatabaseUnavailable(
-            f"Dagster's records could not be written ({reason}); start the database again."
-        ) from None
+        raise records_unavailable(error) from None
     ended = instance.get_run_by_id(run.run_id)
     if ended is not None and ended.status is dg.DagsterRunStatus.CANCELED:
         raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import psycopg
@@ -23,6 +24,9 @@ CONNECT_SECONDS = 10
 """How long a server may take to answer a connection."""
 
 RECONNECT_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+POOL_SECONDS = 10
+"""So long a transaction waits for one of a pool's connections, of which there is one for each worker."""
+
 """Seconds between attempts at the same transaction: a server that restarts is back well within their sum."""
 
 
@@ -40,15 +44,17 @@ def without_password(url: str) -> str:
 def unavailable(url: str, error: BaseException, environ: Mapping[str, str] = os.environ) -> DatabaseUnavailable:
     """One sentence from a driver's many lines, without the URL's secrets. `environ` says whose server it is."""
     return DatabaseUnavailable(
-        f"PostgreSQL at {without_password(url)} cannot be used ({_reason(error)}); {_cure(environ)}."
+        f"PostgreSQL at {without_password(url)} cannot be used ({_reason(error)}); {_cure(error, environ)}."
     )
 
 
 def records_unavailable(error: BaseException, environ: Mapping[str, str] = os.environ) -> DatabaseUnavailable:
     """The same of Dagster's records, which are reached by Dagster's driver; SQLAlchemy's error or one caused by it."""
     cause = error if error.__cause__ is None else error.__cause__
-    reason = _reason(getattr(cause, "orig", None) or cause)
-    return DatabaseUnavailable(f"Dagster's records in PostgreSQL cannot be used ({reason}); {_cure(environ)}.")
+    cause = getattr(cause, "orig", None) or cause
+    return DatabaseUnavailable(
+        f"Dagster's records in PostgreSQL cannot be used ({_reason(cause)}); {_cure(cause, environ)}."
+    )
 
 
 def _reason(error: BaseException) -> str:
@@ -59,7 +65,9 @@ def _reason(error: BaseException) -> str:
     return reason
 
 
-def _cure(environ: Mapping[str, str]) -> str:
+def _cure(error: BaseException, environ: Mapping[str, str]) -> str:
+    if "No space left on device" in str(error):
+        return "make room on the server's disk, and run the same again"
     if environ.get("DATABASE_URL"):
         return "check DATABASE_URL"
     return "`backfill db start` starts the embedded server, whose log is postgres/server.log in the data folder"
@@ -84,7 +92,7 @@ def open_pool(url: str, size: int) -> ConnectionPool[psycopg.Connection[Row]]:
         min_size=0,
         max_size=size,
         open=True,
-        timeout=60,
+        timeout=POOL_SECONDS,
         check=ConnectionPool.check_connection,
         kwargs={"autocommit": True, "connect_timeout": CONNECT_SECONDS},
     )
@@ -93,14 +101,26 @@ def open_pool(url: str, size: int) -> ConnectionPool[psycopg.Connection[Row]]:
 def with_reconnection[T](url: str, transaction: Callable[[], T], sleep: Callable[[float], None] = time.sleep) -> T:
     """Run a transaction, again where the connection broke in it. It must be safe to run twice: a commit's answer may be lost.
 
-    Raises DatabaseUnavailable where the server stays away for the sum of RECONNECT_PAUSES.
+    Raises DatabaseUnavailable where the server stays away for the sum of RECONNECT_PAUSES, or breaks off every attempt.
     """
-    for pause in RECONNECT_PAUSES:
+    for _ in RECONNECT_PAUSES:
         try:
             return transaction()
         except (psycopg.OperationalError, PoolTimeout):
-            sleep(pause)
+            _await_server(url, sleep)
     try:
         return transaction()
     except (psycopg.OperationalError, PoolTimeout) as error:
         raise unavailable(url, error) from None
+
+
+def _await_server(url: str, sleep: Callable[[float], None]) -> None:
+    """Return once it answers: a pool alone would wait its whole time for each attempt. Raises DatabaseUnavailable."""
+    *pauses, last = RECONNECT_PAUSES
+    for pause in pauses:
+        sleep(pause)
+        with suppress(DatabaseUnavailable):
+            connect(url).close()
+            return
+    sleep(last)
+    connect(url).close()

@@ -148,11 +148,24 @@ def transaction(*outcomes):
     return run
 
 
-def test_a_transaction_whose_connection_breaks_is_run_again():
+def test_a_transaction_whose_connection_breaks_is_run_again_once_the_server_answers(database_url):
     slept = []
     run = transaction(psycopg.OperationalError("gone"), PoolTimeout("none"), "done")
-    assert with_reconnection("postgresql://h/d", run, slept.append) == "done"
-    assert slept == list(RECONNECT_PAUSES[:2])
+    assert with_reconnection(database_url, run, slept.append) == "done"
+    assert slept == [RECONNECT_PAUSES[0]] * 2
+
+
+def test_a_server_that_answers_and_breaks_off_every_attempt_is_named(database_url):
+    run = transaction(*[psycopg.OperationalError("gone")] * (len(RECONNECT_PAUSES) + 1))
+    with pytest.raises(DatabaseUnavailable, match=r"cannot be used \(gone\)"):
+        with_reconnection(database_url, run, lambda _: None)
+
+
+def test_a_full_disk_is_told_with_its_own_cure():
+    full = psycopg.errors.DiskFull('could not extend file "base/5/1": No space left on device')
+    assert str(unavailable("postgresql://h/d", full)).endswith(
+        "No space left on device); make room on the server's disk, and run the same again."
+    )
 
 
 def test_a_server_that_stays_away_is_waited_for_and_then_named():
