@@ -23,7 +23,7 @@ CELERY = PROJECT / "deploy" / "celery"
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker with all its children; `name` as Dagster and Celery know it."""
+    """A worker with all its children; `name` as Celery knows it."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -82,7 +82,7 @@ def worker(name: str, environment: Mapping[str, str], folder: Path) -> Iterator[
             start_new_session=True,
         ) as process,
     ):
-        started = Worker(f"dagster-{name}@{socket.gethostname()}", process, log)
+        started = Worker(f"{name}@{socket.gethostname()}", process, log)
         try:
             until(lambda: True if b" ready." in log.read_bytes() else None)
             yield started

@@ -1,4 +1,7 @@
-"""Several machines: Celery workers with homes and data folders of their own, one PostgreSQL, one Redis, one rate."""
+"""Several machines: Celery workers with homes and data folders of their own, one PostgreSQL, one Redis, one rate.
+
+Two that do their work, and one that is killed in the middle of it: either way the bars are those of a single machine.
+"""
 
 import itertools
 import subprocess
@@ -11,10 +14,11 @@ import psycopg
 import pytest
 
 from backfill_assets.adapters.store import schema
-from backfill_assets.simulator import Fault, Scenario, Simulator
+from backfill_assets.simulator import Fault, RequestRecord, Scenario, Simulator
 from backfill_assets_tests.e2e.celery_workers import Worker, home, redis, worker
 from backfill_assets_tests.e2e.platform import BACKFILL, PROJECT, Platform, environment, platform, until
 from backfill_assets_tests.e2e.test_dagit import LAUNCH, PAUSE
+from backfill_assets_tests.surroundings import rows
 
 pytest.importorskip("dagster_celery", reason="the extra `celery` is not installed")
 
@@ -24,13 +28,22 @@ FIRST, LAST = "2026-09-03", "2026-09-11"
 DAYS = ("2026-09-03", "2026-09-04", "2026-09-08", "2026-09-09", "2026-09-10", "2026-09-11")  # around Labor Day
 PER_SECOND = 2
 HELD = Fault(kind="slow", path="/range/1/day/", times=len(SYMBOLS), seconds=20.0)
-"""Each run lasts until all are launched: no worker can take the next symbol because it was done with the first."""
+"""Each run lasts until all are launched: no worker can take the next symbol because it was done with the first, and a
+worker that is killed has runs."""
 RUNS = "{ runsOrError { ... on Runs { results { runId status tags { key value } } } } }"
 BARS = """
 select symbol, timeframe, count(*),
   md5(string_agg(concat_ws(' ', timestamp, open, high, low, close, volume), ',' order by timestamp))
 from market_data where (timestamp at time zone 'America/New_York')::date = any(%s::date[])
 group by 1, 2 order by 1, 2"""
+STORED = "select distinct symbol from session_answers where timeframe = '1m' and session = any(%s::date[])"
+ASSETS = tuple(f'["stocks", "ohlcv", "{timeframe}"]' for timeframe in ("1m", "1d"))
+MARKED = """
+select asset_key, split_part(partition, '|', 1), split_part(partition, '|', 2), count(*) from dagster.event_logs
+where dagster_event_type = 'ASSET_MATERIALIZATION' and split_part(partition, '|', 1) = any(%s) group by 1, 2, 3"""
+UNFINISHED = "select run_id, status from dagster.runs where status not in ('SUCCESS', 'FAILURE', 'CANCELED')"
+SAID = """
+select event from dagster.event_logs where run_id = %s and dagster_event_type = 'PIPELINE_FAILURE'"""
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,7 @@ class Machines:
         return answer["backfillId"]
 
     def runs(self, backfill: str) -> list[dict]:
-        """The backfill's runs, retries too, with their tags by name. The sensor that fills gaps has others."""
+        """The backfill's runs, retries too, with their tags by name."""
         found = self.platform.ask(RUNS)["runsOrError"]["results"]
         named = [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in found]
         return [run for run in named if run["tags"].get("dagster/backfill") == backfill]
@@ -65,6 +78,10 @@ class Machines:
         good = [run for run in runs if run["status"] == "SUCCESS"]
         over = all(run["status"] in {"SUCCESS", "FAILURE"} for run in runs)
         return runs if over and len(good) == len(SYMBOLS) else None
+
+    def asked(self, timeframe: str = "") -> list[RequestRecord]:
+        """The requests for bars that reached the vendor, by their base timeframe."""
+        return [r for r in self.platform.simulator.requests if f"/range/{timeframe}" in r.path]
 
     def worker_of(self, run: dict) -> Worker | None:
         """The worker whose log tells that it took the run's task."""
@@ -90,9 +107,9 @@ def machines(tmp_path: Path, database_url: str) -> Iterator[Machines]:
             folder = tmp_path / name
             variables = environment(simulator, folder / "data", database_url, UNIVERSE, **settings(name))
             workers.append(stack.enter_context(worker(name, variables, folder)))
-        dagit = stack.enter_context(
-            platform(simulator, tmp_path / "dagit" / "data", database_url, UNIVERSE, **settings("dagit"))
-        )
+        # Without a key there, the sensor that fills gaps launches nothing over the same days.
+        keyless = settings("dagit") | {"POLYGON_API_KEY": ""}
+        dagit = stack.enter_context(platform(simulator, tmp_path / "dagit" / "data", database_url, UNIVERSE, **keyless))
         yield Machines(dagit, (workers[0], workers[1]))
 
 
@@ -123,6 +140,14 @@ def _same_on_one_machine(machines: Machines, folder: Path, url: str) -> list[tup
     return _bars(url)
 
 
+def _keep_the_rate(machines: Machines) -> None:
+    # Permits are an interval apart on the database's clock; the way from there to the vendor takes its own time.
+    arrivals = sorted(r.monotonic for r in machines.asked())
+    for start, end in itertools.combinations(arrivals, 2):
+        within = sum(start <= at <= end for at in arrivals)
+        assert within <= (end - start) * PER_SECOND + 2
+
+
 def test_two_workers_share_a_backfill_and_one_rate(machines, tmp_path, database_url, another_database_url) -> None:
     backfill = machines.backfill()
 
@@ -133,10 +158,45 @@ def test_two_workers_share_a_backfill_and_one_rate(machines, tmp_path, database_
     assert len(runs) == len(SYMBOLS), "a run a symbol"
     assert {machines.worker_of(run) for run in runs} == set(machines.workers)
 
-    arrivals = [r.monotonic for r in machines.platform.simulator.requests if "/range/" in r.path]
-    assert len(arrivals) >= 2 * len(SYMBOLS)
-    # Permits are an interval apart on the database's clock; the way from there to the vendor takes its own time.
-    for start, end in itertools.combinations(sorted(arrivals), 2):
-        within = sum(start <= at <= end for at in arrivals)
-        assert within <= (end - start) * PER_SECOND + 2
+    assert len(machines.asked()) >= 2 * len(SYMBOLS)
+    _keep_the_rate(machines)
+    assert _bars(database_url) == _same_on_one_machine(machines, tmp_path / "alone", another_database_url)
+
+
+def test_what_a_killed_worker_had_begun_is_finished_by_the_other(
+    machines, tmp_path, database_url, another_database_url
+) -> None:
+    backfill = machines.backfill()
+    dead, left = machines.workers
+
+    def all_held() -> list[dict] | None:
+        """The runs, once each has stored its minutes and waits for its days."""
+        held = len(machines.asked("1/day/")) == len(rows(database_url, STORED, list(DAYS))) == len(SYMBOLS)
+        return machines.runs(backfill) if held else None
+
+    begun = until(all_held)
+    assert [run["status"] for run in begun] == ["STARTED"] * len(SYMBOLS)
+    lost = [run for run in begun if machines.worker_of(run) == dead]
+    assert 1 <= len(lost) < len(SYMBOLS)
+    dead.kill()
+
+    until(lambda: machines.ended(backfill))
+    until(lambda: rows(database_url, UNFINISHED) == [] or None)  # those of sensors too, and none that started late
+    runs = machines.runs(backfill)
+    failed = {run["runId"] for run in runs if run["status"] == "FAILURE"}
+    assert failed == {run["runId"] for run in lost}, "only what the dead worker had"
+    again = [run for run in runs if "dagster/parent_run_id" in run["tags"]]
+    assert sorted(run["tags"]["dagster/parent_run_id"] for run in again) == sorted(failed), "each once"
+    assert all(machines.worker_of(run) == left for run in again)
+    for run in failed:
+        assert f"The worker {dead.name} does not answer." in rows(database_url, SAID, run)[0][0]
+    assert len(runs) == len(SYMBOLS) + len(lost)
+
+    # What was stored before the kill is not asked for again; what was under way is, once.
+    assert len(machines.asked("1/minute/")) == len(SYMBOLS)
+    assert len(machines.asked("1/day/")) == len(SYMBOLS) + len(lost)
+    _keep_the_rate(machines)
+    marked = rows(database_url, MARKED, list(DAYS))
+    assert {(asset, day, symbol) for asset, day, symbol, _ in marked} == set(itertools.product(ASSETS, DAYS, SYMBOLS))
+    assert {count for *_, count in marked} == {1}, "no session is told of twice"
     assert _bars(database_url) == _same_on_one_machine(machines, tmp_path / "alone", another_database_url)
