@@ -6,11 +6,14 @@ upgrade changes it. What does not: anything that public API can do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import dagster as dg
 import sqlalchemy
@@ -110,6 +113,42 @@ def create_local_run(
 def execute_local_run(instance: dg.DagsterInstance, job: dg.JobDefinition, run: DagsterRun) -> bool:
     """Carry a run out in this process; whether it succeeded. Events go to the instance as from any other run."""
     return execute_run(InMemoryJob(job), run, instance).success
+
+
+_SAID_WHILE_TRYING = "Retrying failed database connection"
+_SAID_BEFORE_RAISING = "Exception while writing logger call to event log"
+
+
+@contextmanager
+def quiet_storage() -> Iterator[None]:
+    """Keep from standard error what Dagster says of a storage that fails, as it then raises the same.
+
+    Several lines for each attempt, and the statement that failed with all its values: nothing for a person's terminal.
+    """
+    root = logging.getLogger()
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith(_SAID_WHILE_TRYING)
+
+    root.addFilter(wanted)
+    try:
+        with redirect_stderr(cast("TextIO", _StandardError(sys.stderr))):
+            yield
+    finally:
+        root.removeFilter(wanted)
+
+
+class _StandardError:
+    """A stream in all but one text, which Dagster writes there without a logger."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return len(text) if text.startswith(_SAID_BEFORE_RAISING) else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,22 +6,20 @@ run does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from types import MappingProxyType
 
 import dagster as dg
-from dagster_postgres.utils import DagsterPostgresException
-from sqlalchemy.exc import DBAPIError
 
-from backfill_assets.adapters.postgres import records_unavailable
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import SeriesAnswers
 from backfill_assets.adapters.store.feature_quality import FeatureSession
 from backfill_assets.adapters.store.features import UnusableBars
 from backfill_assets.asset_keys import features_key, ohlcv_key
-from backfill_assets.dagster_internals import create_local_run, execute_local_run
+from backfill_assets.dagster_internals import create_local_run, execute_local_run, quiet_storage
 from backfill_assets.domain.errors import NotEntitled, SettingMistake
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
@@ -32,6 +30,7 @@ from backfill_assets.pipelines.orders import Order
 from backfill_assets.run_failures import failure_of
 from backfill_assets.run_processes import this_process
 from backfill_assets.run_tags import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
+from backfill_assets.sensors.records import records_needed
 
 type Key = Callable[[Market, Timeframe], dg.AssetKey]
 """How the assets of a family are called."""
@@ -70,12 +69,16 @@ def require_project(settings: Settings) -> None:
             )
 
 
-def open_instance(settings: Settings) -> dg.DagsterInstance:
-    """The instance of the project's dagster.yaml, for a command: what its runs print goes into their logs only."""
-    instance = dg.DagsterInstance.from_config(str(settings.project))
-    if isinstance(instance.compute_log_manager, DataFolderComputeLogs):
-        instance.compute_log_manager.mirrored = False
-    return instance
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The instance of the project's dagster.yaml, for a command: what its runs print goes into their logs only.
+
+    Raises DatabaseUnavailable wherever in the context Dagster's records cannot be reached or written; nothing else is said.
+    """
+    with records_needed(), quiet_storage(), dg.DagsterInstance.from_config(str(settings.project)) as instance:
+        if isinstance(instance.compute_log_manager, DataFolderComputeLogs):
+            instance.compute_log_manager.mirrored = False
+        yield instance
 
 
 def carry_out(
@@ -140,7 +143,7 @@ def carry_out_job(
 ) -> Outcome:
     """Materialize assets of a job as one run in this process; `ops` is its config by op.
 
-    Raises KeyboardInterrupt where it was interrupted, DatabaseUnavailable where its events cannot be recorded.
+    Raises KeyboardInterrupt where it was interrupted.
     """
     run = create_local_run(
         instance,
@@ -160,8 +163,6 @@ def carry_out_job(
         succeeded = execute_local_run(instance, job, run)
     except dg.DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None
-    except (DagsterPostgresException, DBAPIError) as error:
-        raise records_unavailable(error) from None
     ended = instance.get_run_by_id(run.run_id)
     if ended is not None and ended.status is dg.DagsterRunStatus.CANCELED:
         raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import dagster as dg
 import psycopg
 import pytest
+import sqlalchemy
 from dagster._core.execution.backfill import BulkActionStatus
 
 from backfill_assets.adapters.settings import Settings
@@ -26,6 +28,7 @@ from backfill_assets.dagster_internals import (
     log_materializations,
     unfinished_backfills,
 )
+from backfill_assets.domain.errors import DatabaseUnavailable
 from backfill_assets.instance import EVENT_SETTINGS, SCHEMA
 from backfill_assets.launch import open_instance
 from backfill_assets_tests.surroundings import rows
@@ -285,6 +288,43 @@ def test_connections_are_kept_and_one_that_the_server_dropped_is_replaced_unnoti
             killer.execute("select pg_terminate_backend(%s, 5000)", [pid])
     use()
     assert not set(sessions(database_url)) & set(kept)
+
+
+def test_of_records_that_cannot_be_reached_a_command_says_one_sentence_and_dagster_nothing(
+    database_url, home, capfd, caplog, monkeypatch
+):
+    assert home
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # between Dagster's attempts
+
+    def asked_of_a_database_that_goes():
+        server, _, name = database_url.rpartition("/")
+        with open_instance(Settings.read(os.environ)) as opened:
+            with psycopg.connect(f"{server}/postgres", autocommit=True) as killer:
+                killer.execute(f'alter database "{name}" allow_connections false')
+                killer.execute(
+                    "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", [name]
+                )
+            opened.get_runs_count()
+
+    with pytest.raises(DatabaseUnavailable, match="Dagster's records"):
+        asked_of_a_database_that_goes()
+    assert (capfd.readouterr().err, caplog.records) == ("", [])
+
+
+def test_an_event_that_cannot_be_recorded_is_raised_and_not_shown_with_its_statement(home, capfd, monkeypatch):
+    def full(*_args, **_more):
+        raise sqlalchemy.exc.OperationalError("INSERT", {"event": "all of it"}, Exception("No space left on device"))
+
+    def carried_out():
+        with open_instance(Settings.read(os.environ)) as opened:
+            run = local_run(opened, home)
+            monkeypatch.setattr(opened.event_log_storage, "store_event", full)
+            monkeypatch.setattr(opened.event_log_storage, "store_event_batch", full)
+            execute_local_run(opened, JOB, run)
+
+    with pytest.raises(DatabaseUnavailable, match="No space left on device"):
+        carried_out()
+    assert capfd.readouterr().err == ""
 
 
 def test_the_settings_that_dagster_takes_from_the_environment_only_are_set(home, monkeypatch):

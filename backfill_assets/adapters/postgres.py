@@ -24,10 +24,10 @@ CONNECT_SECONDS = 10
 """How long a server may take to answer a connection."""
 
 RECONNECT_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds between attempts at the same transaction: a server that restarts is back well within their sum."""
+
 POOL_SECONDS = 10
 """So long a transaction waits for one of a pool's connections, of which there is one for each worker."""
-
-"""Seconds between attempts at the same transaction: a server that restarts is back well within their sum."""
 
 
 def sqlalchemy_url(url: str, driver: str = "psycopg") -> URL:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.runs import RunStore
-from backfill_assets.domain.errors import BackfillError
+from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable
 from backfill_assets.domain.gaps import Gap
 from backfill_assets.domain.run_record import Restatement, RunEnd, RunStart, SeriesRecord, Status, fates
 from backfill_assets.pipelines.ohlcv import Series
@@ -77,15 +77,17 @@ class Notes:
 def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -> Iterator[Notes]:
     """Have a run recorded: that it began, and however the context is left, what it has to tell.
 
-    An error of the platform's own is told by its sentence, any other by its type; an interruption is a cancellation.
+    An error of the platform's own is told by its sentence, any other by its type; an interruption is a cancellation. A
+    database that the run has waited for in vain, and that is still away, is not waited for once more: nothing is told then.
     """
     runs, notes = RunStore.beside(store), Notes()
     runs.start(start)
-    status, error = Status.SUCCEEDED, None
+    status, error, away = Status.SUCCEEDED, None, False
     try:
         yield notes
     except BackfillError as failure:
         status, error = Status.FAILED, str(failure)
+        away = isinstance(failure, DatabaseUnavailable) and not runs.is_there()
         raise
     except Exception as failure:
         status, error = Status.FAILED, type(failure).__name__
@@ -96,7 +98,8 @@ def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -
     finally:
         if notes.error:
             status, error = Status.FAILED, notes.error
-        runs.finish(notes.end(start, clock(), status, error))
+        if not away:
+            runs.finish(notes.end(start, clock(), status, error))
 
 
 def _record(series: Series) -> SeriesRecord:

@@ -1,4 +1,4 @@
-"""What a tick fails with where the database is away.
+"""What a tick, or a command, fails with where the database is away.
 
 What lives here: one sentence in the place of what Dagster's storage raises. What does not: what the market tables raise,
 which is such a sentence already.
@@ -17,7 +17,7 @@ from backfill_assets.adapters.postgres import records_unavailable
 
 @contextmanager
 def records_needed() -> Iterator[None]:
-    """Of a sensor's body, as a decorator: raises DatabaseUnavailable where Dagster's records cannot be reached.
+    """Around a command, or as a decorator of a sensor's body: raises DatabaseUnavailable where the records cannot be reached.
 
     The next tick connects anew, so nothing has to be restarted once the database is back.
     """

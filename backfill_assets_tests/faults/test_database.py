@@ -6,6 +6,7 @@ away when a sensor ticks (`sensors/test_without_database`).
 
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -20,7 +21,7 @@ import pytest
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
 from backfill_assets.simulator import Fault, Scenario, Simulator
 from backfill_assets_tests.e2e.platform import BACKFILL, PROJECT, until
-from backfill_assets_tests.faults.world import SOAK, World, most_in_a_second, told_once, world
+from backfill_assets_tests.faults.world import SOAK, World, most_in_a_second, world
 from backfill_assets_tests.postgres import open_folder
 
 RATE = 20
@@ -39,6 +40,13 @@ KILLS = 20 if SOAK else 1
 RESTARTS = 10 if SOAK else 1
 ROOM = 6 * 2**20
 """Bytes that are left on the disk: the tables have begun to grow when they are used up."""
+
+SEGMENT = 16 * 2**20
+ROOM_BELOW_A_SEGMENT = 12 * 2**20
+"""Bytes that are left where the log, which grows by whole segments of 16 MB, is to be the first that finds none."""
+
+ANNOUNCED = re.compile(r"(stocks|crypto|AAPL|SPY|BTC)[: ]|\d+ requests? at ")
+"""The lines that a run writes to standard error while nothing has failed."""
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +86,23 @@ def kill_server(folder: Path) -> None:
             continue
 
 
+def said_of_failure(complained: str) -> str:
+    """The one sentence that a run failed with, after what it had announced; nothing else may stand there."""
+    *before, sentence = complained.strip().splitlines()
+    assert sentence.startswith("backfill: "), complained
+    assert not [line for line in before if not ANNOUNCED.match(line)], complained
+    return sentence
+
+
 def made_good(broken: World, folder: Path, undisturbed: dict) -> None:
     """The same command again, and all is as if nothing had happened."""
     again = broken.backfill(*COMMAND)
     assert again.returncode == 0, again.stderr
+    is_whole(broken, folder, undisturbed)
+
+
+def is_whole(broken: World, folder: Path, undisturbed: dict) -> None:
+    """What is stored is what an undisturbed run stores, nothing is left unfinished, and the rate was kept."""
     whole = World(broken.simulator, EmbeddedPostgres(folder).url(), broken.variables)
     assert whole.tables() == undisturbed
     assert whole.unfinished() == []
@@ -100,7 +121,7 @@ def test_a_server_that_is_killed_in_a_copy(seed: int, folder: Path, undisturbed:
             said, complained = ended(process)
         assert met, "the run was over before a COPY was seen"
         assert process.returncode == 1, said + complained
-        assert told_once(complained), complained
+        assert "cannot be used (" in said_of_failure(complained)
         made_good(broken, folder, undisturbed)
 
 
@@ -134,8 +155,15 @@ def test_a_server_that_is_restarted_under_three_runs(seed: int, folder: Path, un
         for process in started:
             with process:
                 said, complained = ended(process)
-            assert process.returncode == 0 or told_once(complained), said + complained
-        made_good(broken, folder, undisturbed)
+            if process.returncode:
+                assert process.returncode == 1, said + complained
+                assert said_of_failure(complained)
+        again = [broken.start(*COMMAND, "--symbols", symbol) for symbol in SYMBOLS]
+        for process in again:
+            with process:
+                said, complained = ended(process)
+            assert process.returncode == 0, said + complained
+        is_whole(broken, folder, undisturbed)
 
 
 @contextmanager
@@ -160,16 +188,55 @@ def small_disk(folder: Path) -> Iterator[Path]:
 def test_a_disk_that_is_full(undisturbed: dict) -> None:
     with open_folder() as mount_point, small_disk(mount_point) as folder, Simulator(SLOW) as simulator:
         broken = embedded_world(simulator, folder)
-        subprocess.run([BACKFILL, "db", "upgrade"], cwd=PROJECT, env=broken.variables, check=True, capture_output=True)
-        free = os.statvfs(folder)
-        filler = folder / "filler"
-        with filler.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - ROOM)
-
+        upgraded(broken)
+        filler = filled(folder, ROOM)
         failed = broken.backfill(*COMMAND)
         assert failed.returncode == 1, failed.stdout + failed.stderr
-        assert told_once(failed.stderr), failed.stderr
-        assert "No space left on device" in failed.stderr
+        assert "No space left on device" in said_of_failure(failed.stderr)
+        filler.unlink()
+        made_good(broken, folder, undisturbed)
+
+
+@pytest.mark.skipif(not SOAK, reason="over a minute of waiting for a server that is gone: `make soak`")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
+def test_a_disk_that_is_full_for_the_log_ends_the_server_and_the_next_command_says_why(undisturbed: dict) -> None:
+    with open_folder() as mount_point, small_disk(mount_point) as folder, Simulator(SLOW) as simulator:
+        broken = embedded_world(simulator, folder)
+        upgraded(broken)
+        with psycopg.connect(broken.database_url, autocommit=True) as connection:
+            fill_segment(connection)
+        filler = filled(folder, ROOM_BELOW_A_SEGMENT)
+        failed = broken.backfill(*COMMAND)
+        assert failed.returncode == 1, failed.stdout + failed.stderr
+        assert "cannot be used (" in said_of_failure(failed.stderr)
+        assert re.search(r"PANIC: .*No space left on device", (folder / "postgres" / "server.log").read_text())
+
+        refused = broken.backfill(*COMMAND)
+        assert refused.returncode == 1, refused.stdout + refused.stderr
+        assert "No space left on device" in said_of_failure(refused.stderr)
 
         filler.unlink()
         made_good(broken, folder, undisturbed)
+
+
+def upgraded(broken: World) -> None:
+    """The tables are made: while there is room, as it is the bars that are to find none."""
+    subprocess.run([BACKFILL, "db", "upgrade"], cwd=PROJECT, env=broken.variables, check=True, capture_output=True)
+
+
+def filled(folder: Path, room: int) -> Path:
+    """The file that fills the disk of a folder but for `room` bytes."""
+    free = os.statvfs(folder)
+    filler = folder / "filler"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - room)
+    return filler
+
+
+def fill_segment(connection: psycopg.Connection) -> None:
+    """Write to the server's log until less than a megabyte is left of its segment."""
+    while True:
+        (used,) = connection.execute("select (pg_current_wal_insert_lsn() - '0/0') %% %s", [SEGMENT]).fetchone()
+        if SEGMENT - used < 2**20:
+            return
+        connection.execute("select pg_logical_emit_message(false, 'fill', repeat(md5(random()::text), 8000))")

@@ -11,7 +11,8 @@ from typing import Self
 
 import psycopg
 
-from backfill_assets.adapters.postgres import Row, open_pool, with_reconnection
+from backfill_assets.adapters.postgres import Row, connect, open_pool, with_reconnection
+from backfill_assets.domain.errors import DatabaseUnavailable
 
 
 class Store:
@@ -35,6 +36,14 @@ class Store:
     def close(self) -> None:
         """Give the connections back to the server."""
         self._pool.close()
+
+    def is_there(self) -> bool:
+        """Whether the server takes a connection now; it is not waited for."""
+        try:
+            connect(self._url).close()
+        except DatabaseUnavailable:
+            return False
+        return True
 
     def _transaction[T](self, work: Callable[[psycopg.Connection[Row]], T]) -> T:
         """Do the work in one transaction; again, whole, where the connection broke in it."""
