@@ -11,6 +11,9 @@ HOST_TAG = ".dagster/backfill_host"
 PROCESS_TAG = ".dagster/backfill_process"
 """Which process carries the run out, where that is a command's own and not one of the daemon's."""
 
+LAUNCHED_ON_TAG = ".dagster/backfill_launched_on"
+"""On which machine the daemon launched the run, where it did so in a process of its own machine."""
+
 REPAIR_TAG = "backfill/repair"
 """On the backfills that repair gaps: the market."""
 

@@ -1,8 +1,9 @@
-"""A backfill launched by hand in Dagit, and the page of backfills after a repair: in a browser, as a person does it."""
+"""A backfill launched by hand in Dagit, a repair beside it, and the page of backfills: in a browser, as a person does it."""
 
 import re
 import subprocess
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,16 @@ from backfill_assets.domain.sessions import Kind
 from backfill_assets.simulator import Scenario, Simulator
 from backfill_assets_tests.e2e.browser import browser_page
 from backfill_assets_tests.e2e.platform import BACKFILL, PROJECT, Platform, environment, platform, until
-from backfill_assets_tests.e2e.test_repair import BACKFILLS, RETRIES, both, sessions
+from backfill_assets_tests.e2e.test_repair import BACKFILLS, RETRIES, both, sessions, shown
+from backfill_assets_tests.surroundings import same_bars, stored
 
 DAYS = sessions(Kind.STOCKS, 5)
+SYMBOLS = ("AAPL", "SPY")
 HEALED, BY_HAND = DAYS[2], DAYS[3]
 UNIVERSE = f"markets: {{stocks: {{start: {DAYS[0]}, symbols: [AAPL, SPY]}}}}"
+LATE = (*both("SPY", HEALED, HEALED), *both("AAPL", BY_HAND, BY_HAND))
+CONFIG = "ops: {stocks_ohlcv: {config: {retry: EXPLAINED}}}"
+"""Whoever launches it knows that the vendor has by now what it had confirmed to be empty."""
 
 
 @pytest.fixture
@@ -26,20 +32,32 @@ def page() -> Iterator[Page]:
         yield opened
 
 
-def test_a_repair_and_a_backfill_by_hand_stand_on_the_page_of_backfills(
+def test_a_backfill_by_hand_and_a_repair_bring_bars_and_stand_on_the_page_of_backfills(
     page: Page, tmp_path: Path, database_url: str
 ) -> None:
-    with Simulator(Scenario(holes=both("SPY", HEALED, HEALED, requests=1))) as simulator:
+    with Simulator(Scenario(holes=LATE)) as simulator:
         variables = environment(simulator, tmp_path, database_url, UNIVERSE, **RETRIES)
-        subprocess.run([BACKFILL, "run"], cwd=PROJECT, env=variables, capture_output=True, check=False)
+        # The second empty answer is the last one: the sensor leaves AAPL in peace.
+        for command in (["run"], ["repair", "--symbols", "AAPL"]):
+            subprocess.run([BACKFILL, *command], cwd=PROJECT, env=variables, capture_output=True, check=False)
+        first, last = date.fromisoformat(DAYS[0]), date.fromisoformat(DAYS[-1])
+        whole = {symbol: simulator.market.daily_bars(symbol, first, last) for symbol in SYMBOLS}
+        assert [len(stored(database_url, s, "1d")) for s in SYMBOLS] == [len(DAYS) - 1] * 2
+        simulator.scenario = Scenario()
         with platform(simulator, tmp_path, database_url, UNIVERSE, **RETRIES) as up:
-            repair = until(lambda: ended(up, by_hand=False))
             launch_by_hand(page, up.url)
             launched = until(lambda: ended(up, by_hand=True))
-            the_page_of_backfills(page, up.url, repair["id"], launched["id"])
+            repair = until(lambda: ended(up, by_hand=False))
+            the_page_of_backfills(page, up.url, launched["id"], repair["id"])
+            the_page_of_one(page, repair["id"])
+            marked = shown(up, ("stocks", "ohlcv", "1d"), DAYS)
     assert launched["isAssetBackfill"]
     assert launched["assetSelection"] == [{"path": ["stocks", "ohlcv", "1d"]}]
-    assert {run["status"] for run in launched["runs"]} == {"SUCCESS"}
+    assert repair["title"] == "Repair of stocks gaps"
+    assert [run["status"] for backfill in (launched, repair) for run in backfill["runs"]] == ["SUCCESS"] * 2
+    for symbol in SYMBOLS:
+        same_bars(stored(database_url, symbol, "1d"), whole[symbol])
+    assert marked == {(day, symbol) for day in DAYS for symbol in SYMBOLS}
 
 
 def ended(up: Platform, *, by_hand: bool) -> dict | None:
@@ -54,22 +72,42 @@ def ended(up: Platform, *, by_hand: bool) -> dict | None:
 
 
 def launch_by_hand(page: Page, url: str) -> None:
-    """One day of every symbol, from the page of an asset's partitions."""
+    """One day of all symbols, with a config, from the page of an asset's partitions."""
     page.goto(f"{url}/assets/stocks/ohlcv/1d?view=partitions")
+    expect(page.locator("body")).to_contain_text("Missing (")
     page.get_by_role("button", name=re.compile("Materialize")).first.click()
-    dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("Launch runs to materialize stocks / ohlcv / 1d")
+    dialog = page.get_by_role("dialog").filter(has_text="Launch runs to materialize stocks / ohlcv / 1d")
     days = dialog.get_by_placeholder(re.compile("^ex: "))
     days.fill(BY_HAND)
     days.press("Enter")
     dialog.get_by_role("button", name="All", exact=True).last.click()
     expect(dialog).to_contain_text("2 partitions")
+    dialog.get_by_text("Config", exact=True).click()
+    dialog.get_by_role("button", name="Add config").click()
+    editor = page.get_by_role("dialog").filter(has_text="Config Editor")
+    expect(editor).to_contain_text("No errors")
+    editor.get_by_role("textbox").focus()
+    page.keyboard.insert_text(CONFIG)
+    expect(editor).to_contain_text(CONFIG)
+    expect(editor).to_contain_text("No errors")
+    editor.get_by_role("button", name="Save config").click()
+    expect(editor).to_be_hidden()
     dialog.get_by_role("button", name=re.compile("^Launch")).click()
     expect(dialog).to_be_hidden()
 
 
 def the_page_of_backfills(page: Page, url: str, *ids: str) -> None:
+    """Both, who launched them, and how far they are: the daemon looks every half minute whether a backfill is done."""
     page.goto(f"{url}/runs")
     page.get_by_role("tab", name="Backfills").click()
-    for text in (*ids, "Manually launched", "gap_repair", "Success"):
+    for text in (*ids, "Manually launched", "gap_repair", "backfill/repair: stocks"):
         expect(page.get_by_text(text).first).to_be_visible()
+    expect(page.get_by_text(re.compile("^(Started|Success)$"))).to_have_count(2)
+
+
+def the_page_of_one(page: Page, backfill: str) -> None:
+    """That it fills what was due and nothing else, and that its run succeeded."""
+    page.get_by_role("link", name=backfill).click()
+    expect(page.locator("body")).to_contain_text(f"{HEALED}|SPY")
+    page.get_by_role("tab", name="Runs").click()
+    expect(page.get_by_text("Success", exact=True)).to_have_count(1)
