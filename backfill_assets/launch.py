@@ -20,6 +20,7 @@ from backfill_assets.adapters.store.feature_quality import FeatureSession
 from backfill_assets.adapters.store.features import UnusableBars
 from backfill_assets.asset_keys import features_key, ohlcv_key
 from backfill_assets.dagster_internals import create_local_run, execute_local_run, quiet_storage
+from backfill_assets.dagster_records import records_needed
 from backfill_assets.domain.errors import NotEntitled, SettingMistake
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
@@ -30,7 +31,6 @@ from backfill_assets.pipelines.orders import Order
 from backfill_assets.run_failures import failure_of
 from backfill_assets.run_processes import this_process
 from backfill_assets.run_tags import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
-from backfill_assets.sensors.records import records_needed
 
 type Key = Callable[[Market, Timeframe], dg.AssetKey]
 """How the assets of a family are called."""

@@ -24,6 +24,7 @@ from backfill_assets.dagster_internals import (
     newest_event,
     ticking,
 )
+from backfill_assets.dagster_records import records_needed
 from backfill_assets.domain.alert_rules import (
     GAP_CHECK,
     WHOLE_MARKET_CHECKS,
@@ -38,7 +39,6 @@ from backfill_assets.domain.universe import Universe
 from backfill_assets.pipelines.alerts import gaps_seen
 from backfill_assets.resources import Clock, MarketStore
 from backfill_assets.sensors.heartbeats import Watch, automation_names, heartbeats
-from backfill_assets.sensors.records import records_needed
 from backfill_assets.sensors.telling import EVERY_SECONDS, tell
 
 NAME = "check_alerts"

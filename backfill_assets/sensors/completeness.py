@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from backfill_assets.dagster_records import records_needed
 from backfill_assets.domain.universe import Universe
 from backfill_assets.run_tags import TRIGGER_TAG
-from backfill_assets.sensors.records import records_needed
 
 EVERY_SECONDS = 30
 MOST_RUNS = 500

@@ -16,6 +16,7 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.gaps import GapStore
 from backfill_assets.asset_keys import ohlcv_key
 from backfill_assets.dagster_internals import UnfinishedBackfill, launch_backfill, unfinished_backfills
+from backfill_assets.dagster_records import records_needed
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market, Universe
@@ -27,7 +28,6 @@ from backfill_assets.resources import Clock, MarketStore
 from backfill_assets.run_processes import end_dead_runs
 from backfill_assets.run_tags import REPAIR_TAG, TRIGGER_TAG
 from backfill_assets.sensors.in_flight import busy_days, repair_of
-from backfill_assets.sensors.records import records_needed
 
 NAME = "gap_repair"
 EVERY_SECONDS = 30

@@ -17,13 +17,13 @@ import dagster as dg
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.alerts import AlertStore
 from backfill_assets.dagster_internals import ticking
+from backfill_assets.dagster_records import records_needed
 from backfill_assets.domain.alert_rules import Observation
 from backfill_assets.domain.universe import Universe
 from backfill_assets.resources import Clock, MarketStore
 from backfill_assets.sensors import check_alerts
 from backfill_assets.sensors.ended_runs import newest_change, runs_seen, watched_works
 from backfill_assets.sensors.heartbeats import Watch, heartbeats
-from backfill_assets.sensors.records import records_needed
 from backfill_assets.sensors.telling import EVERY_SECONDS, tell
 
 NAME = "run_alerts"

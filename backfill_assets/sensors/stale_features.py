@@ -13,6 +13,7 @@ import dagster as dg
 from backfill_assets.adapters.store.features import FeatureStore, StaleSeries
 from backfill_assets.asset_keys import features_key
 from backfill_assets.dagster_internals import UnfinishedBackfill, unfinished_backfills
+from backfill_assets.dagster_records import records_needed
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market, Universe
@@ -22,7 +23,6 @@ from backfill_assets.resources import Clock, MarketStore
 from backfill_assets.run_processes import end_dead_runs
 from backfill_assets.run_tags import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
 from backfill_assets.sensors.in_flight import at_work
-from backfill_assets.sensors.records import records_needed
 
 EVERY_SECONDS = 60
 
