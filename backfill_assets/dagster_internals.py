@@ -33,7 +33,6 @@ from dagster._core.events import (
 )
 from dagster._core.execution.api import execute_run
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
-from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
 from dagster._core.remote_origin import RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.scheduler.instigation import (
     InstigatorState,
@@ -48,20 +47,6 @@ from dagster._core.utils import make_new_backfill_id
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 from dagster._utils.schedules import reverse_cron_string_iterator
 from dagster_postgres import DagsterPostgresStorage
-
-
-def add_partitions_metadata(
-    context: dg.AssetExecutionContext, key: dg.AssetKey, metadata: Mapping[dg.MultiPartitionKey, Mapping[str, Any]]
-) -> None:
-    """What a materialization of the asset tells of each partition, by partition key; all of them are the run's.
-
-    The public `add_asset_metadata` lists the run's partitions and copies what was added before, for each partition anew: 18 s
-    for 4,200 of them.
-    """
-    step = context.get_step_execution_context()
-    told = dict(step._metadata_accumulator.per_output_metadata)  # noqa: SLF001  # what the public call sets, too
-    told.update((AssetMetadataHandle(asset_key=key, partition_key=p), m) for p, m in metadata.items())
-    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=told)  # noqa: SLF001  # the same
 
 
 def log_materializations(context: dg.AssetExecutionContext, events: Iterable[dg.AssetMaterialization]) -> None:

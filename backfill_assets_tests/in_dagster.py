@@ -24,9 +24,10 @@ class FixedClock(Clock):
         return datetime.fromisoformat(self.at)
 
 
-def definitions(universe, now=MOMENT):
+def definitions(universe, now=MOMENT, **resources):
     """The definitions of a universe at an instant."""
-    return build_definitions(universe=universe, today=now.date(), resources={"clock": FixedClock(at=now.isoformat())})
+    clock = FixedClock(at=now.isoformat())
+    return build_definitions(universe=universe, today=now.date(), resources={"clock": clock, **resources})
 
 
 class Platform:

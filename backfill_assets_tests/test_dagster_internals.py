@@ -21,7 +21,6 @@ from dagster._core.execution.backfill import BulkActionStatus
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.dagster_internals import (
     UnfinishedBackfill,
-    add_partitions_metadata,
     create_local_run,
     execute_local_run,
     launch_backfill,
@@ -383,32 +382,3 @@ def test_processes_that_open_a_new_instance_at_once_all_succeed(database_url, ho
     said = [other.communicate(timeout=100) for other in others]
     assert [(o.returncode, out.strip()) for o, (out, _) in zip(others, said, strict=True)] == [(0, "0")] * 2, said
     assert set(tables(database_url)) == {"public", SCHEMA}
-
-
-@dg.multi_asset(
-    specs=[dg.AssetSpec(["m", "whole"])],
-    partitions_def=dg.MultiPartitionsDefinition({"day": DAYS, "symbol": dg.StaticPartitionsDefinition(["A", "B"])}),
-    backfill_policy=dg.BackfillPolicy.single_run(),
-)
-def whole(context: dg.AssetExecutionContext):
-    """Every partition of the run, with a number of its own."""
-    key = dg.AssetKey(["m", "whole"])
-    add_partitions_metadata(context, key, {p: {"bars": i} for i, p in enumerate(context.partition_keys)})
-    yield dg.MaterializeResult(asset_key=key, metadata={"of all": "yes"})
-
-
-def test_what_is_told_of_each_partition_is_in_its_own_materialization():
-    tags = {
-        "dagster/asset_partition_range_start": "2024-01-03|A",
-        "dagster/asset_partition_range_end": "2024-01-05|B",
-    }
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = dg.materialize([whole], instance=instance, tags=tags)
-        told = {
-            e.materialization.partition: {name: value.value for name, value in e.materialization.metadata.items()}
-            for e in result.get_asset_materialization_events()
-        }
-    wanted = [f"2024-01-0{day}|{symbol}" for day in (3, 4, 5) for symbol in "AB"]
-    assert sorted(told) == wanted
-    assert sorted(cell["bars"] for cell in told.values()) == list(range(6))
-    assert all(cell["of all"] == "yes" for cell in told.values())

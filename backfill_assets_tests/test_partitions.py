@@ -53,7 +53,7 @@ def test_on_every_midnight_around_a_change_of_clocks_partitions_are_what_has_fin
 
 
 @given(st.datetimes(datetime(2024, 1, 1), datetime(2026, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001  # hypothesis puts the zone on
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_a_session_that_has_finished_has_its_partition_and_at_most_one_has_it_before(now):
     for market in MARKETS.values():
         there, ended = keys(market, now), finished(market, now)
@@ -166,7 +166,6 @@ CELLS = st.sets(st.tuples(st.sampled_from(SYMBOLS), st.sampled_from(CALENDARS[Ki
 
 
 @given(CELLS, st.randoms())
-@settings(deadline=None)
 def test_cells_come_back_from_their_keys_in_any_order(wanted, random):
     made = [str(partition_key(session, symbol)) for symbol, session in wanted]
     random.shuffle(made)
@@ -190,7 +189,6 @@ def test_cells_of_symbols_that_left_the_universe_are_left_out():
 
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9.\-]{0,20}", fullmatch=True))
 @example("A...B")
-@settings(deadline=None)
 def test_every_symbol_that_a_universe_may_have_may_be_a_partition(name):
     try:
         text = f"markets: {{stocks: {{start: 2024-01-02, symbols: ['{name}']}}}}"

@@ -7,7 +7,6 @@ Dagster reads the annotations of the bodies as objects: no `from __future__ impo
 """
 
 import asyncio
-from collections.abc import Iterator
 
 import dagster as dg
 from pydantic import Field
@@ -62,8 +61,7 @@ def feature_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
                 days = run.order.days if run else None
                 health = await asyncio.to_thread(examine_features, table, market, calendar, clock.now(), days)
         if run and filled:
-            for materialized in _report(context, run, filled):
-                yield materialized
+            _report(context, run, filled)
         if health:
             for result in feature_check_results(market, checked, health):
                 yield result
@@ -86,9 +84,7 @@ def _run(context: dg.AssetExecutionContext, config: FeaturesConfig, market: Mark
     return FeatureRun(market, wanted, timeframes, full=config.full, at_once=config.max_concurrent)
 
 
-def _report(
-    context: dg.AssetExecutionContext, run: FeatureRun, filled: FilledFeatures
-) -> Iterator[dg.MaterializeResult[None]]:
+def _report(context: dg.AssetExecutionContext, run: FeatureRun, filled: FilledFeatures) -> None:
     """Mark materialized exactly the partitions whose session has bars, each with its row."""
     symbols = {symbol.name: symbol for symbol in run.wanted}
     for timeframe in run.timeframes:
@@ -96,7 +92,7 @@ def _report(
         whole = {
             partition_key(s.session, symbols[s.symbol]): bars_cell(s.bars, s.first, s.last) for s in found if s.whole
         }
-        yield from mark_materialized(context, features_key(run.market, timeframe), whole)
+        mark_materialized(context, features_key(run.market, timeframe), whole)
         context.log.info(
             "%s: %d rows written; %d partitions have their features, %d lack some, %d have no bars.",
             timeframe,

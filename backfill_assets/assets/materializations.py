@@ -5,13 +5,13 @@ What lives here: what all families of partitioned assets share. What does not: w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
-from backfill_assets.dagster_internals import add_partitions_metadata, log_materializations
+from backfill_assets.dagster_internals import log_materializations
 
 type Cell = dict[str, dg.MetadataValue[Any]]
 """The metadata of one partition."""
@@ -19,17 +19,12 @@ type Cell = dict[str, dg.MetadataValue[Any]]
 
 def mark_materialized(
     context: dg.AssetExecutionContext, key: dg.AssetKey, cells: Mapping[dg.MultiPartitionKey, Cell]
-) -> Iterator[dg.MaterializeResult[None]]:
-    """Mark materialized exactly these partitions of the run, by their keys.
+) -> None:
+    """Mark materialized exactly these partitions of the run, by their keys; any thread may.
 
-    Where that is every partition of the run, the asset's output is yielded, which marks them all. Else single partitions are
-    logged and the output is skipped: what is missing stays missing.
+    The asset's output is never yielded: that would mark every partition of the run, and only at its end.
     """
-    if len(cells) == len(context.partition_keys):
-        add_partitions_metadata(context, key, cells)
-        yield dg.MaterializeResult(asset_key=key)
-    else:
-        log_materializations(context, (dg.AssetMaterialization(key, partition=p, metadata=m) for p, m in cells.items()))
+    log_materializations(context, (dg.AssetMaterialization(key, partition=p, metadata=m) for p, m in cells.items()))
 
 
 def bars_cell(bars: int, first: datetime | None, last: datetime | None) -> Cell:

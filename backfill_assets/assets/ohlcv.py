@@ -15,7 +15,7 @@ from pydantic import Field
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.asset_keys import ohlcv_key
 from backfill_assets.assets.ohlcv_catalog import ohlcv_spec
-from backfill_assets.assets.ohlcv_events import report
+from backfill_assets.assets.ohlcv_events import Materializations
 from backfill_assets.checks.ohlcv import ohlcv_check_results, ohlcv_check_specs
 from backfill_assets.domain.retries import Retries, Retry
 from backfill_assets.domain.run_record import RunKind
@@ -69,24 +69,24 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         polygon: PolygonApi,
     ):
         checked = context.selected_asset_check_keys
-        filled, health = None, None
-        with interruptible(context), store.bars(config.max_concurrent) as bars:
+        filled, health, materializations = None, None, None
+        with interruptible(context), store.bars(config.max_concurrent + 1) as bars:
             if context.selected_asset_keys:  # none where the checks run alone
                 order = _order(context, config, market, calendar, clock.now()).within(known_listings(bars, market))
                 async with polygon.client(store.url()) as vendor:
                     run = run_start(context, RunKind.OHLCV, market, clock.now())
-                    filled = await recorded_fill(
-                        run, order, bars, vendor, clock.now, config.max_concurrent, watcher.progress()
-                    )
+                    async with Materializations(context, bars, order, watcher.progress()) as materializations:
+                        filled = await recorded_fill(
+                            run, order, bars, vendor, clock.now, config.max_concurrent, materializations
+                        )
             if checked:
                 watched = Watched(market, calendar, known_listings(bars, market), retries())
                 days = filled.order.days if filled else None
                 health = await asyncio.to_thread(examine, bars, watched, clock.now(), days)
-        if filled:
+        if filled and materializations:
             for sentence in filled.said:
                 context.log.info(sentence)
-            for materialized in report(context, filled.order, filled.series):
-                yield materialized
+            materializations.rest(filled.series)
         if health:
             for result in ohlcv_check_results(market, checked, health):
                 yield result

@@ -1,39 +1,130 @@
-"""What Dagster is told when a market's bars were filled.
+"""What Dagster is told of a market's bars, while they are filled and at the end.
 
 What lives here: materializations and metadata from how the series stand. What does not: filling them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import date
+from types import TracebackType
+from typing import Self
 
 import dagster as dg
 
-from backfill_assets.adapters.store.bars import Written
+from backfill_assets.adapters.store.bars import BarStore, Written
 from backfill_assets.asset_keys import ohlcv_key
-from backfill_assets.assets.materializations import bars_cell, mark_materialized
+from backfill_assets.assets.materializations import Cell, bars_cell, mark_materialized
+from backfill_assets.domain.answers import Answers
+from backfill_assets.domain.request_plan import Request
 from backfill_assets.domain.timeframes import Timeframe
+from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.partitions import partition_key
 from backfill_assets.pipelines.ohlcv import Series
-from backfill_assets.pipelines.orders import Order
+from backfill_assets.pipelines.orders import Order, recorded
+from backfill_assets.pipelines.progress import Progress
+
+type Cells = dict[dg.MultiPartitionKey, Cell]
 
 
-def report(
-    context: dg.AssetExecutionContext, order: Order, series: Sequence[Series]
-) -> Iterator[dg.MaterializeResult[None]]:
-    """Mark materialized exactly the partitions that have bars, timeframe by timeframe: a gap stays missing."""
-    for timeframe in order.timeframes:
-        of_timeframe = [s for s in series if s.timeframe == timeframe]
-        if not of_timeframe:
-            continue
-        cells = {
-            partition_key(answer.session, s.symbol): bars_cell(answer.bars, answer.first, answer.last)
-            for s in of_timeframe
-            for answer in (s.answers[d] for d in s.wanted if d in s.answers)
-            if answer.bars
-        }
-        yield from mark_materialized(context, ohlcv_key(order.market, timeframe), cells)
-        context.log.info(_sentence(timeframe, of_timeframe, len(cells)))
+class Materializations:
+    """Marks materialized exactly the partitions of a run that have bars: a gap stays missing.
+
+    Listens to the fill, and tells of series as soon as nothing of them is left to ask for, while the next requests wait for
+    their turn; all others are told of at the end. An asynchronous context manager around the fill.
+    """
+
+    def __init__(self, context: dg.AssetExecutionContext, store: BarStore, order: Order, listener: Progress) -> None:
+        self._context = context
+        self._store = store
+        self._order = order
+        self._listener = listener
+        self._told: dict[Timeframe, set[dg.MultiPartitionKey]] = defaultdict(set)
+        self._settled: list[tuple[Symbol, Timeframe]] = []
+        self._news = asyncio.Event()
+        self._over = False
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over = True
+        self._news.set()
+        if error is not None:
+            self._task.cancel()
+        await asyncio.wait([self._task])
+        if error is None:
+            self._task.result()
+        elif not self._task.cancelled():
+            self._task.exception()  # seen: the first error is the one to tell
+
+    def planned(self, market: Market, requests: Sequence[Request]) -> None:
+        """The listener is told."""
+        self._listener.planned(market, requests)
+
+    def answered(self, request: Request, sessions: int, written: Written) -> None:
+        """The listener is told."""
+        self._listener.answered(request, sessions, written)
+
+    def ended(self, request: Request, error: Exception | None) -> None:
+        """The listener is told."""
+        self._listener.ended(request, error)
+
+    def settled(self, symbol: Symbol, source: Timeframe) -> None:
+        """The series, and what is derived from it, can be told of."""
+        self._settled.append((symbol, source))
+        self._news.set()
+        self._listener.settled(symbol, source)
+
+    async def _follow(self) -> None:
+        while not self._over:
+            await self._news.wait()
+            self._news.clear()
+            settled, self._settled = self._settled, []
+            await asyncio.to_thread(self._tell_of, settled)
+
+    def _tell_of(self, settled: Iterable[tuple[Symbol, Timeframe]]) -> None:
+        symbols: dict[Timeframe, list[Symbol]] = defaultdict(list)
+        for symbol, source in settled:
+            symbols[source].append(symbol)
+        for source, of_source in symbols.items():
+            order = replace(self._order, wanted={s: self._order.wanted[s] for s in of_source})
+            answers = recorded(self._store, order)
+            for timeframe in (t for t in order.timeframes if t.source == source):
+                cells: Cells = {}
+                for symbol, sessions in order.wanted.items():
+                    cells |= _cells(symbol, sessions, answers.get((symbol.name, timeframe.name), {}))
+                self._tell(timeframe, cells)
+
+    def rest(self, series: Sequence[Series]) -> None:
+        """Tell of what was not told of, timeframe by timeframe, and sum up."""
+        for timeframe in self._order.timeframes:
+            of_timeframe = [s for s in series if s.timeframe == timeframe]
+            if not of_timeframe:
+                continue
+            cells: Cells = {}
+            for one in of_timeframe:
+                cells |= _cells(one.symbol, one.wanted, one.answers)
+            self._tell(timeframe, cells)
+            self._context.log.info(_sentence(timeframe, of_timeframe, len(cells)))
+
+    def _tell(self, timeframe: Timeframe, cells: Cells) -> None:
+        told = self._told[timeframe]
+        new = {key: cell for key, cell in cells.items() if key not in told}
+        mark_materialized(self._context, ohlcv_key(self._order.market, timeframe), new)
+        told.update(new)
+
+
+def _cells(symbol: Symbol, wanted: Iterable[date], answers: Answers) -> Cells:
+    """The partitions of a series that have bars."""
+    found = (answers[session] for session in wanted if session in answers)
+    return {partition_key(a.session, symbol): bars_cell(a.bars, a.first, a.last) for a in found if a.bars}
 
 
 def _sentence(timeframe: Timeframe, series: Sequence[Series], filled: int) -> str:

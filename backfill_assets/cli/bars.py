@@ -76,6 +76,9 @@ class ProgressBars:
         if self._left[name] <= 0 and name in self._tasks:
             self._bars.remove_task(self._tasks.pop(name))
 
+    def settled(self, symbol: Symbol, source: Timeframe) -> None:
+        """Nothing is drawn of it."""
+
 
 class FeatureBars:
     """The same for a run over features: one line, a step for each series. A context manager."""

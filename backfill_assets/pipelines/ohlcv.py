@@ -7,6 +7,7 @@ made (the domain), how rows are written (the store).
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -156,6 +157,7 @@ class _Work:
         self._clock = clock
         self._progress = progress
         self._doubts = Doubts(requests, self._note_failures)
+        self._left = Counter((symbol, request.timeframe) for request in requests for symbol in request.symbols)
         self._series = {
             (symbol.name, timeframe.name): Series(symbol, timeframe, sessions, {})
             for symbol, sessions in order.wanted.items()
@@ -177,6 +179,13 @@ class _Work:
                 for symbol in request.symbols if error else ():
                     self._of(symbol, request).error = error
                 self._progress.ended(request, error)
+                for symbol in request.symbols:
+                    self._ended(symbol, request.timeframe)
+
+    def _ended(self, symbol: Symbol, source: Timeframe) -> None:
+        self._left[symbol, source] -= 1
+        if not self._left[symbol, source]:
+            self._progress.settled(symbol, source)
 
     async def _tried(self, request: Request) -> VendorError | None:
         """Carry a request out, and note what of it failed; the error that its series has to tell of."""

@@ -26,6 +26,9 @@ class Progress(Protocol):
     def ended(self, request: Request, error: Exception | None) -> None:
         """No more pages of this request; `error` says why, where it failed."""
 
+    def settled(self, symbol: Symbol, source: Timeframe) -> None:
+        """No request for this series is left: it and what is derived from it are stored as this work leaves them."""
+
 
 class FeatureProgress(Protocol):
     """Told by the event loop's thread; it must not block."""
@@ -44,6 +47,9 @@ class Silent:
         """Nothing."""
 
     def ended(self, request: Request, error: Exception | None) -> None:
+        """Nothing."""
+
+    def settled(self, symbol: Symbol, source: Timeframe) -> None:
         """Nothing."""
 
     def computed(self, symbol: Symbol, timeframe: Timeframe, rows: int) -> None:

@@ -1,16 +1,19 @@
 """The OHLCV assets, run by Dagster: what a run asks for, stores, and tells Dagster of."""
 
 import itertools
+import time
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
 
 from backfill_assets.assets.ohlcv import OhlcvConfig
+from backfill_assets.cli.bars import watched
 from backfill_assets.domain.retries import FIRST_PAUSE, Retry
 from backfill_assets.pipelines.orders import Refresh
+from backfill_assets.pipelines.progress import Silent
 from backfill_assets.simulator import Fault, Hole, Restatement
-from backfill_assets_tests.in_dagster import failure
+from backfill_assets_tests.in_dagster import definitions, failure
 from backfill_assets_tests.surroundings import KEY, MOMENT
 
 WEEK = ("2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08")
@@ -38,7 +41,6 @@ def test_a_rectangle_is_filled_in_one_run_and_its_partitions_alone_are_materiali
 
 @pytest.mark.parametrize("hole", [False, True])
 def test_each_materialization_tells_its_bars_and_when_they_began_and_ended(platform, hole):
-    """Both ways that lead to a materialization: of the whole output, and of single partitions."""
     if hole:
         platform.vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 5), last=date(2024, 3, 5)),))
     assert platform.run("2024-03-04|AAPL", "2024-03-06|AAPL").success
@@ -105,7 +107,8 @@ def test_a_run_of_what_is_stored_sends_nothing_and_materializes_it_again(platfor
     assert again.success
     assert len(platform.vendor.requests) == sent
     assert platform.rows("select xmin::text, * from market_data order by 2, 3, 4") == before
-    assert len([e for e in again.all_events if e.is_step_materialization]) == 2 * len(cells())
+    events = platform.instance.all_logs(again.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    assert len(events) == 2 * len(cells())
 
 
 @pytest.mark.parametrize("timeframe", ["1m", "1d"])
@@ -153,6 +156,40 @@ def test_crypto_days_are_days_of_utc_and_know_no_weekend(platform):
 def test_closed_days_are_no_part_of_a_range(platform):
     assert platform.run("2024-07-03|AAPL", "2024-07-08|AAPL", only=["1d"]).success
     assert platform.materialized("1d") == cells(("2024-07-03", "2024-07-05", "2024-07-08"), ("AAPL",))
+
+
+class FirstShown(Silent):
+    """At the first answer for another symbol, waits until Dagster shows the bars of the first one."""
+
+    def __init__(self, platform):
+        self.platform, self.shown = platform, set()
+
+    def answered(self, request, *_):
+        if request.label != "AAPL" and not self.shown:
+            end = time.monotonic() + 60
+            while time.monotonic() < end and not self.shown:
+                self.shown = self.platform.materialized("1m")
+
+
+def test_dagster_shows_the_first_symbols_bars_while_the_others_are_asked_for(platform):
+    listener = FirstShown(platform)
+    platform.defs = definitions(platform.universe, **watched(listener))
+    assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT", max_concurrent=1).success
+    assert listener.shown == cells(symbols=("AAPL",))
+    assert platform.materialized("1m") == cells()
+    (run,) = platform.instance.get_runs()
+    events = platform.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    assert len(events) == 2 * len(cells())  # each is told once
+
+
+def test_a_run_that_ends_early_is_told_by_the_next_where_dagster_does_not_show_it_yet(platform):
+    """A key that is withdrawn in the middle: what was stored before is stored, and shown in the end."""
+    platform.vendor.change(faults=(Fault(kind="status", status=401, ticker="MSFT"),))
+    assert not platform.run("2024-03-04|AAPL", "2024-03-08|MSFT", max_concurrent=1).success
+    assert platform.materialized("1m") <= cells(symbols=("AAPL",))
+    platform.vendor.change(faults=())
+    assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
+    assert platform.materialized("1m") == platform.materialized("1d") == cells()
 
 
 def test_a_series_that_fails_fails_the_run_and_what_was_answered_is_materialized(platform):

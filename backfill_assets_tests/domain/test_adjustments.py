@@ -130,7 +130,7 @@ RATIOS = st.tuples(st.integers(1, 50), st.integers(1, 50))
 SPLITS = st.lists(st.builds(lambda day, r: SplitRatio(day, *r), st.dates(date(2024, 1, 1), date(2024, 12, 31)), RATIOS))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(splits=SPLITS, first=st.integers(0, 300))
 def test_pieces_hold_every_row_once_and_each_in_one_unit(splits, first):
     steps = adjustments.units(splits, DAY_1, NEW_YORK)
@@ -142,7 +142,7 @@ def test_pieces_hold_every_row_once_and_each_in_one_unit(splits, first):
         assert set(steps.factors(stamps[rows], unit).tolist()) == {1.0}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(splits=SPLITS, days=st.tuples(*[st.dates(date(2024, 1, 1), date(2024, 12, 31))] * 3))
 def test_the_way_over_a_third_day_leads_to_the_same_units(splits, days):
     def f(bar, seen_from):

@@ -193,7 +193,6 @@ def _day(t, zone):
 
 
 @given(answers_in_pages())
-@settings(deadline=None)
 def test_however_an_answer_is_paged_its_sessions_counts_and_bars_are_those_of_one_page(drawn):
     sessions, zone, bars, pages = drawn
     alone = PageCutter(sessions, zone).feed(bars, more=False)
@@ -207,7 +206,7 @@ def test_however_an_answer_is_paged_its_sessions_counts_and_bars_are_those_of_on
 
 
 @given(answers_in_pages())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_each_part_has_the_bars_of_its_own_sessions_only(drawn):
     sessions, zone, _, pages = drawn
     cut = PageCutter(sessions, zone)
@@ -219,7 +218,7 @@ def test_each_part_has_the_bars_of_its_own_sessions_only(drawn):
 
 
 @given(answers_in_pages())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_session_is_never_told_as_complete_before_its_last_bar_came(drawn):
     sessions, zone, bars, pages = drawn
     cut = PageCutter(sessions, zone)

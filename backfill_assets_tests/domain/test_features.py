@@ -214,7 +214,7 @@ SERIES = st.builds(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(series=SERIES, cuts=st.lists(st.floats(0, 1), max_size=3))
 def test_any_range_in_any_pieces_gives_what_one_pass_gives(series, cuts):
     timeframe, even = series.bars()

@@ -246,7 +246,7 @@ def sessions_of(rows, trading):
 LOOKS = st.lists(st.tuples(markets(), st.integers(0, 40)), min_size=1, max_size=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LOOKS)
 def test_the_table_says_what_was_found_last_and_loses_no_session(looks):
     table, now, latest = Table(), NOON, NOON
@@ -272,7 +272,7 @@ def test_the_table_says_what_was_found_last_and_loses_no_session(looks):
         assert not reconcile(table.known(), found, trading, listings, now + HOUR)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LOOKS)
 def test_what_is_closed_says_why_and_since_when(looks):
     table, now = Table(), NOON
@@ -294,7 +294,7 @@ def test_what_is_closed_says_why_and_since_when(looks):
         table.apply(change)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(markets(), markets())
 def test_the_order_in_which_gaps_are_known_and_found_does_not_matter(first, second):
     table = Table()

@@ -6,7 +6,7 @@ from statistics import median
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backfill_assets.domain.days import DayRange
@@ -111,7 +111,6 @@ def plainly(counts):
 
 
 @given(COUNTS)
-@settings(deadline=None)
 def test_sessions_are_judged_by_the_twenty_before_and_the_twenty_after(counts):
     bars, regular = column([b for b, _ in counts]), column([r for _, r in counts])
     with warnings.catch_warnings(action="error"):
@@ -129,7 +128,6 @@ def test_sessions_are_judged_by_the_twenty_before_and_the_twenty_after(counts):
 
 
 @given(st.integers(10, 1440), st.floats(0, 0.15), st.integers(0, 120), SEEDS)
-@settings(deadline=None)
 def test_noise_around_a_level_is_not_partial(level, noise, sessions, seed):
     """Within 15 hundredths of a level: the least is above 0.7 of the most."""
     draws = np.random.default_rng(seed).uniform(1 - noise, 1 + noise, sessions)
@@ -137,7 +135,6 @@ def test_noise_around_a_level_is_not_partial(level, noise, sessions, seed):
 
 
 @given(st.integers(100, 1440), st.floats(0, 0.05), st.integers(6, 80), st.floats(0.01, 0.9), SEEDS)
-@settings(deadline=None)
 @example(level=960, noise=0.0, sessions=6, left=0.45, seed=0)
 def test_of_a_steady_symbol_a_session_that_lost_most_is_partial_and_no_other(level, noise, sessions, left, seed):
     random = np.random.default_rng(seed)

@@ -3,7 +3,7 @@ from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import backfill_assets
@@ -71,7 +71,6 @@ def test_every_pattern_of_eight_sessions_takes_the_fewest_pages(capacity):
 
 
 @given(st.sets(st.integers(0, 119)), st.integers(1, 60))
-@settings(deadline=None)
 def test_any_pattern_takes_the_fewest_pages(missing, capacity):
     check(missing, 120, capacity)
 
@@ -97,7 +96,6 @@ def test_nothing_missing_needs_nothing():
 
 
 @given(SERIES, st.sets(st.integers(0, 729), max_size=200))
-@settings(deadline=None)
 def test_a_plan_covers_all_missing_sessions_and_asks_for_sessions_only(series, offsets):
     trading, timeframe = series
     days = [trading.span.start + timedelta(days=n) for n in offsets]

@@ -56,7 +56,7 @@ def test_minutes_stand_beside_their_sessions_in_spans_of_any_length():
 
 
 @given(st.sets(st.sampled_from(list(DayRange(SPAN.start - 9 * ONE_DAY, SPAN.end + 9 * ONE_DAY))), max_size=8))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_closures_take_their_days_out_and_change_nothing_else(closed):
     for known in (STOCKS, CRYPTO):
         trading = calendar(known.kind, SPAN, frozenset(closed))

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill_assets.domain.bars import Bars
@@ -126,7 +126,6 @@ def test_calendars_are_made_once_for_a_span():
 
 
 @given(st.dates(date(2023, 12, 1), date(2027, 1, 31)), st.dates(date(2023, 12, 1), date(2027, 1, 31)))
-@settings(deadline=None)
 def test_the_sessions_among_days_are_those_that_lie_among_them(one, other):
     days = DayRange(min(one, other), max(one, other))
     for trading in (STOCKS, CRYPTO):
@@ -208,7 +207,6 @@ OFFSETS = st.integers(-14, 14).map(lambda h: timezone(timedelta(hours=h)))
 
 
 @given(INSTANTS, OFFSETS)
-@settings(deadline=None)
 def test_the_last_finished_is_the_newest_whose_instant_has_come_in_whatever_zone_now_is_told(now, zone):
     for trading in (STOCKS, CRYPTO):
         finished = trading.within(DayRange(date(2023, 12, 1), date(2026, 12, 31)))
@@ -296,7 +294,6 @@ def sessions_and_stamps(draw):
 
 
 @given(sessions_and_stamps())
-@settings(deadline=None)
 def test_bars_belong_to_the_session_of_their_day_on_the_zones_clock(drawn):
     sessions, stamps, zone = drawn
     days = [datetime.fromtimestamp(t / 1000, zone).date() for t in stamps]
@@ -307,7 +304,6 @@ def test_bars_belong_to_the_session_of_their_day_on_the_zones_clock(drawn):
 
 
 @given(sessions_and_stamps())
-@settings(deadline=None)
 def test_counts_agree_with_counting_bar_by_bar(drawn):
     sessions, stamps, zone = drawn
     by_day = defaultdict(list)

@@ -3,7 +3,7 @@ from datetime import date
 from importlib.resources import files
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill_assets.domain.errors import UniverseMistake
@@ -456,7 +456,6 @@ def check(text):
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_any_text_is_a_universe_or_a_mistake(text):
     check(text)
 
@@ -491,13 +490,11 @@ TOKENS = st.sampled_from(
 
 
 @given(st.lists(TOKENS, max_size=25).map("".join))
-@settings(deadline=None)
 def test_any_row_of_yaml_tokens_is_a_universe_or_a_mistake(text):
     check(text)
 
 
 @given(st.integers(0, len(CLOSED)), st.integers(0, 20), TOKENS | st.text(max_size=3))
-@settings(deadline=None)
 def test_a_good_file_with_a_piece_exchanged_is_a_universe_or_a_mistake(at, cut, piece):
     check(CLOSED[:at] + piece + CLOSED[at + cut :])
 

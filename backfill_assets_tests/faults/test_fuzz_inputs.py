@@ -18,9 +18,7 @@ from backfill_assets_tests.faults.world import SOAK
 
 __all__ = ["lonely", "shell", "surroundings", "vendor", "vendor_server"]
 
-QUICK = settings(
-    max_examples=5000 if SOAK else 150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+QUICK = settings(max_examples=5000 if SOAK else 150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 WORDS = st.sampled_from(
     [

@@ -20,9 +20,7 @@ from backfill_assets_tests.faults.world import SOAK
 from backfill_assets_tests.pipelines.test_ohlcv import filled, order, snapshot
 from backfill_assets_tests.surroundings import KEY, MOMENT, market, rows
 
-BOUNDED = settings(
-    max_examples=2000 if SOAK else 60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+BOUNDED = settings(max_examples=2000 if SOAK else 60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ORDER = order("stocks", "AAPL", "2024-03-04", "2024-03-06")
 STOCKS = market("stocks", "AAPL", "NVDA")
 PATH = "/v2/aggs/ticker/AAPL/range/1/minute/2024-03-04/2024-03-06"

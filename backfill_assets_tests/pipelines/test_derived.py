@@ -144,7 +144,7 @@ def test_a_night_of_twenty_symbols_asks_for_days_once():
     assert len(plan(order("stocks", names, "2024-03-15", "2024-03-15"), {})) == 21
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.randoms(use_true_random=False), st.integers(1, 6))
 def test_weeks_are_the_same_whatever_order_their_days_come_in(database_url, shuffle: random.Random, parts):
     calendar = trading("stocks")

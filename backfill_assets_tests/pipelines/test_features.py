@@ -246,7 +246,7 @@ STEP = st.builds(
     timeframes=SOME,
     most=st.sampled_from([97, 640, 20_000]),
 )
-THOROUGH = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+THOROUGH = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def run_through(url, nature, steps):

@@ -168,7 +168,7 @@ SESSIONS = calendar(Kind.STOCKS, DayRange(date(2024, 11, 18), date(2024, 12, 6))
 some_sessions = st.sets(st.sampled_from(SESSIONS))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(some_sessions, min_size=1, max_size=4))
 def test_whatever_is_missing_is_told_in_the_fewest_gaps_and_every_session_has_one_row(database_url, holes):
     """The vendor lacks one set of sessions after the other; each is asked for again at once."""

@@ -74,6 +74,9 @@ class Told:
     def ended(self, request, error):
         self.events.append(("ended", request.label, error is not None))
 
+    def settled(self, symbol, source):
+        self.events.append(("settled", symbol.name, source.name))
+
 
 def truth(vendor, symbol, timeframe, start, end):
     ask = vendor.market.minute_bars if timeframe == "1m" else vendor.market.daily_bars
@@ -367,13 +370,40 @@ async def test_two_fills_of_the_same_at_once_give_the_same_tables(database_url, 
         assert inserted == len(expected)
 
 
-async def test_the_listener_hears_what_is_planned_answered_and_ended(database_url, vendor):
+async def test_the_listener_hears_what_is_planned_answered_ended_and_settled(database_url, vendor):
     told = Told()
     vendor.change(faults=(Fault(kind="status", ticker="MSFT"),))
     what = order("stocks", "AAPL MSFT", "2024-03-04", "2024-03-08", timeframes="1d")
     await filled(database_url, vendor, what, progress=told)
     assert told.events[0] == ("planned", "stocks", 2)
-    assert sorted(told.events[1:]) == [("answered", "AAPL", 5, 5), ("ended", "AAPL", False), ("ended", "MSFT", True)]
+    by_symbol = {name: [e for e in told.events[1:] if e[1] == name] for name in ("AAPL", "MSFT")}
+    assert by_symbol == {
+        "AAPL": [("answered", "AAPL", 5, 5), ("ended", "AAPL", False), ("settled", "AAPL", "1d")],
+        "MSFT": [("ended", "MSFT", True), ("settled", "MSFT", "1d")],
+    }
+
+
+async def test_a_series_is_settled_after_the_last_of_its_requests(database_url, vendor):
+    between = order("stocks", "AAPL", "2024-01-02", "2024-06-28", timeframes="1m")
+    await filled(database_url, vendor, order("stocks", "AAPL", "2024-01-03", "2024-06-27", timeframes="1m"))
+    told, at_settling = Told(), []
+    told.settled = lambda symbol, source: at_settling.append((symbol.name, source.name, list(told.events)))
+    await filled(database_url, vendor, between, progress=told)
+    planned = told.events[0][2]
+    assert planned > 1
+    ((name, source, before),) = at_settling
+    assert (name, source, before) == ("AAPL", "1m", told.events)
+    assert len([e for e in before if e[0] == "ended"]) == planned
+
+
+async def test_days_that_are_asked_for_of_all_symbols_settle_with_the_last_day(database_url, vendor):
+    told = Told()
+    names = "AAPL MSFT NVDA"
+    await filled(
+        database_url, vendor, order("stocks", names, "2024-03-04", "2024-03-05", timeframes="1d"), progress=told
+    )
+    assert told.events[0] == ("planned", "stocks", 2)
+    assert sorted(told.events[-3:]) == [("settled", name, "1d") for name in names.split()]
 
 
 async def test_no_more_symbols_are_fetched_at_a_time_than_asked_for(database_url, vendor):

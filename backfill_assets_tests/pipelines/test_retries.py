@@ -56,7 +56,7 @@ moments = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moments)
 def test_a_lost_day_is_asked_for_so_often_and_no_more_whatever_runs_and_when(database_url, daily, lived):
     asked, reasons = [], []
@@ -96,7 +96,7 @@ def _days(request):
     return {str(day + n * A_DAY) for n in range((date.fromisoformat(end) - day).days + 1)}
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.floats(0, 40), st.sampled_from(list(Retry))), min_size=15, max_size=20))
 def test_what_a_person_asks_for_at_once_counts_only_after_its_pause(database_url, daily, lived):
     counted, sent = [], []

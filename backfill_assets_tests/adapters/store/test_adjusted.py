@@ -68,7 +68,7 @@ SPLITS = st.lists(st.tuples(DAYS, RATIOS, st.booleans()), max_size=5).map(
 
 
 @given(splits=SPLITS, others=SPLITS, instants=st.sets(INSTANTS, min_size=1, max_size=8), as_of=DAYS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_functions_and_view_are_what_the_definition_says(database_url, splits, others, instants, as_of):
     with psycopg.connect(database_url) as connection:
         connection.execute("delete from corporate_events")

@@ -405,7 +405,7 @@ def whole(indices):
     return answer(Bars.concat(*found) if found else Bars.empty(), *(SESSIONS[i] for i in indices))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(partitions(), st.data())
 def test_any_order_and_any_split_of_the_sessions_gives_the_same_tables(database_url, store, parts, data):
     one_go, in_parts, doubled = next(fresh), next(fresh), next(fresh)

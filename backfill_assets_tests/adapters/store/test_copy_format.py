@@ -49,7 +49,7 @@ def identical(one, other):
         assert same.all(), field.name
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(row, max_size=20, unique_by=lambda r: r[0]))
 def test_every_value_arrives_as_it_left(connection, found):
     written = bars(sorted(found))
@@ -89,7 +89,7 @@ def test_texts_stand_in_every_row(connection):
 absent_or_not = st.tuples(st.floats(allow_nan=False) | st.just(float("nan")), st.just(-1) | st.integers(0, 2**63 - 1))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(absent_or_not, max_size=20))
 def test_absent_values_are_null_in_the_table_and_the_others_arrive(database_url, found):
     written = bars([(i, *[i + 0.5] * 5, *values) for i, values in enumerate(found)])

@@ -59,7 +59,7 @@ def expected(texts, stamps, values):
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), symbols, symbols, st.integers(0, 12), st.sampled_from([1, 4, 5, 1024]))
 def test_every_value_arrives_as_it_left(connection, data, one, other, rows, at_once):
     stamps = data.draw(st.lists(moments, min_size=rows, max_size=rows))
@@ -130,7 +130,7 @@ def stored(url, rows):
         return bars_of_block(block or b"")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(bar, max_size=20, unique_by=lambda row: row[0]).map(sorted))
 def test_stored_bars_come_as_they_are_and_in_order(bars_url, rows):
     found = stored(bars_url, rows)

@@ -71,7 +71,7 @@ def sessions_of(stamps, zone):
 # --- Bars
 
 
-SUITABLE = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SUITABLE = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @SUITABLE

@@ -31,9 +31,7 @@ HOUR = timedelta(hours=1)
 FIVE = TIMEFRAMES["5m"]
 
 fresh = (f"S{i}" for i in itertools.count())
-against_a_database = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+against_a_database = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
@@ -420,7 +418,7 @@ def test_attempts_are_counted_by_the_rules_whatever_the_order_of_events(store, e
         assert (found.last - found.first) == timedelta(minutes=known.bars - 1)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(1, 1200).map(lambda s: timedelta(seconds=s)), min_size=1, max_size=40), st.integers(2, 5))
 def test_a_session_that_stays_empty_is_asked_for_so_often_at_most(store, steps, attempts):
     retries = Retries(timedelta(seconds=90), attempts)

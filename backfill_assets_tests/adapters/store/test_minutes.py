@@ -100,7 +100,7 @@ def test_a_mark_changes_nothing_else(store, record, database_url):
 KEYS = st.tuples(st.sampled_from(["AAPL", "SPY"]), st.integers(0, 9).map(lambda n: MON + timedelta(days=n)))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(KEYS, st.integers(0, 3)), st.lists(st.dictionaries(KEYS, st.booleans()), max_size=3))
 def test_the_last_mark_of_a_session_stands(store, record, database_url, counts, marks):
     with psycopg.connect(database_url) as connection:

@@ -161,7 +161,7 @@ CHANGES = st.lists(st.tuples(st.booleans(), *SUBSETS, st.integers(0, 12), st.int
 
 
 @given(CHANGES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_counts_equal_the_table_after_any_inserts_and_deletes(database_url, changes):
     stamps = set()
     start = datetime(2024, 3, 4, 14, 30, tzinfo=UTC)

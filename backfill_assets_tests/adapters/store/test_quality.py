@@ -329,7 +329,7 @@ def by_the_words(kind, timeframe, at, values):
     return found
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(Kind),
     st.lists(st.tuples(st.sampled_from(ALL), STARTS, VALUES), min_size=1, max_size=40),
