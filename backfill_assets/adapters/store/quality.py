@@ -5,14 +5,13 @@ What lives here: the query, and the names of its rules. What does not: what is d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.base import Store
-from backfill_assets.adapters.store.gaps import multirange
 from backfill_assets.adapters.store.rows import instant
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.derive import week_start
@@ -24,12 +23,12 @@ SQL = statements("backfill_assets.adapters.store", "quality.sql")
 RULES = {
     1: "high lies below open, close or low",
     2: "low lies above open or close",
-    3: "a price is not positive and finite",
-    4: "volume is negative or not finite",
-    5: "the timestamp is not on the timeframe's grid",
-    6: "the bar lies outside its session's hours",
+    4: "a price is not positive and finite",
+    8: "volume is negative or not finite",
+    16: "the timestamp is not on the timeframe's grid",
+    32: "the bar lies outside its session's hours",
 }
-"""By the numbers that the statement gives them."""
+"""By the bits that the statement gives them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +53,7 @@ class Examined:
     def with_(self, later: Examined) -> Examined:
         """Both together, where no bar is in both and `later` looked at later days."""
         bars = {t: self.bars.get(t, 0) + later.bars.get(t, 0) for t in {**self.bars, **later.bars}}
-        known: dict[tuple[str, str, str], InvalidBars] = {}
-        for found in (*self.invalid, *later.invalid):
-            key = (found.symbol, found.timeframe, found.rule)
-            known[key] = replace(known[key], bars=known[key].bars + found.bars) if key in known else found
-        return Examined((*self.days, *later.days), bars, tuple(known[key] for key in sorted(known)))
+        return Examined((*self.days, *later.days), bars, _together((*self.invalid, *later.invalid)))
 
 
 class QualityStore(Store):
@@ -68,30 +63,58 @@ class QualityStore(Store):
         self, symbols: Sequence[str], timeframes: Sequence[Timeframe], calendar: Calendar, days: DayRange
     ) -> Examined:
         """The bars of the days (of the market's zone) that break a rule; of weeks, those that the days lie in."""
-        hours = calendar.hours
-        weeks_start, start, end = day_starts([week_start(days.start), days.start, days.end + ONE_DAY], hours.zone)
-        intraday = [t for t in timeframes if t not in {DAY_1, WEEK_1}]
-        values = {
-            "symbols": list(symbols),
-            "timeframes": [t.name for t in timeframes],
-            "intraday": [t.name for t in intraday],
-            "lengths": [timedelta(seconds=t.seconds) for t in intraday],
-            "zone": hours.zone.key,
-            "weeks_start": instant(weeks_start),
-            "starts": instant(start),
-            "ends": instant(end),
-            "sessions": multirange(calendar.within(days)),
-            "opens": _since_midnight(hours.opens),
-            "closes": _since_midnight(hours.closes) if hours.closes else timedelta(days=1),
-        }
-        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["invalid_bars"], values).fetchall())
-        counted: list[Any] = self._transaction(lambda c: c.execute(SQL["count_bars"], values).fetchall())
-        invalid = tuple(
-            InvalidBars(symbol, timeframe, RULES[rule], bars, first.astimezone(UTC))
-            for symbol, timeframe, rule, bars, first in rows
-        )
-        return Examined((days,), dict(counted), invalid)
+        zone = calendar.hours.zone
+        bars: dict[str, int] = {}
+        invalid: list[InvalidBars] = []
+        for timeframe in timeframes:
+            first = week_start(days.start) if timeframe == WEEK_1 else days.start
+            span = [instant(t) for t in day_starts([first, days.end + ONE_DAY], zone)]
+            values = {
+                "symbols": list(symbols),
+                "timeframe": timeframe.name,
+                "length": timedelta(seconds=timeframe.seconds),
+                "zone": zone.key,
+                "start": span[0],
+                "end": span[1],
+                "within": span if timeframe == WEEK_1 else _beginnings(timeframe, calendar, days),
+            }
+            for symbol, broken, count, at in self._all("examined_bars", values):
+                bars[timeframe.name] = bars.get(timeframe.name, 0) + count
+                invalid += (
+                    InvalidBars(symbol, timeframe.name, rule, count, at.astimezone(UTC))
+                    for bit, rule in RULES.items()
+                    if broken & bit
+                )
+        return Examined((days,), bars, _together(invalid))
+
+    def _all(self, statement: str, values: Mapping[str, Any]) -> list[Any]:
+        return self._transaction(lambda c: c.execute(SQL[statement], values).fetchall())
 
 
-def _since_midnight(at: time) -> timedelta:
-    return timedelta(hours=at.hour, minutes=at.minute)
+def _together(invalid: Iterable[InvalidBars]) -> tuple[InvalidBars, ...]:
+    """One a series and rule, in the order of these; no bar is in two of them."""
+    known: dict[tuple[str, str, str], InvalidBars] = {}
+    for one in invalid:
+        key = (one.symbol, one.timeframe, one.rule)
+        other = known.get(key, replace(one, bars=0))
+        known[key] = replace(one, bars=one.bars + other.bars, first=min(one.first, other.first))
+    rules = list(RULES.values())
+    return tuple(sorted(known.values(), key=lambda i: (i.symbol, i.timeframe, rules.index(i.rule))))
+
+
+def _beginnings(timeframe: Timeframe, calendar: Calendar, days: DayRange) -> list[datetime]:
+    """Where a bar of the sessions may begin, ascending: from each instant (UTC) of even index up to the next.
+
+    A day's bar begins within the day. An intraday bar begins within the day too, and overlaps the session's hours.
+    """
+    hours = calendar.hours
+    found: list[datetime] = []
+    for session in calendar.within(days):
+        begin, end = (datetime.combine(d, time(0), hours.zone).astimezone(UTC) for d in (session, session + ONE_DAY))
+        if timeframe != DAY_1:
+            opens = datetime.combine(session, hours.opens, hours.zone).astimezone(UTC)
+            begin = max(begin, opens - timedelta(seconds=timeframe.seconds) + timedelta.resolution)
+            if hours.closes:
+                end = datetime.combine(session, hours.closes, hours.zone).astimezone(UTC)
+        found += (begin, end)
+    return found
