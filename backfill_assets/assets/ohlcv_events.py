@@ -6,7 +6,7 @@ What lives here: materializations and metadata from how the series stand. What d
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date
@@ -29,12 +29,15 @@ from backfill_assets.pipelines.progress import Progress
 
 type Cells = dict[dg.MultiPartitionKey, Cell]
 
+ENOUGH = 500
+"""Partitions at a time: each time costs a few statements an asset, about what a dozen partitions do."""
+
 
 class Materializations:
     """Marks materialized exactly the partitions of a run that have bars: a gap stays missing.
 
-    Listens to the fill, and tells of series as soon as nothing of them is left to ask for, while the next requests wait for
-    their turn; all others are told of at the end. An asynchronous context manager around the fill.
+    Listens to the fill, and tells of series of which nothing is left to ask for, some hundred partitions at a time, while the
+    next requests wait for their turn; all others are told of at the end. An asynchronous context manager around the fill.
     """
 
     def __init__(self, context: dg.AssetExecutionContext, store: BarStore, order: Order, listener: Progress) -> None:
@@ -44,6 +47,7 @@ class Materializations:
         self._listener = listener
         self._told: dict[Timeframe, set[dg.MultiPartitionKey]] = defaultdict(set)
         self._settled: list[tuple[Symbol, Timeframe]] = []
+        self._made = Counter(timeframe.source for timeframe in order.timeframes)
         self._news = asyncio.Event()
         self._over = False
 
@@ -86,8 +90,9 @@ class Materializations:
         while not self._over:
             await self._news.wait()
             self._news.clear()
-            settled, self._settled = self._settled, []
-            await asyncio.to_thread(self._tell_of, settled)
+            if sum(len(self._order.wanted[symbol]) * self._made[source] for symbol, source in self._settled) >= ENOUGH:
+                settled, self._settled = self._settled, []
+                await asyncio.to_thread(self._tell_of, settled)
 
     def _tell_of(self, settled: Iterable[tuple[Symbol, Timeframe]]) -> None:
         symbols: dict[Timeframe, list[Symbol]] = defaultdict(list)

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import pytest
 
+from backfill_assets.assets import ohlcv_events
 from backfill_assets.assets.ohlcv import OhlcvConfig
 from backfill_assets.cli.bars import watched
 from backfill_assets.domain.retries import FIRST_PAUSE, Retry
@@ -171,7 +172,8 @@ class FirstShown(Silent):
                 self.shown = self.platform.materialized("1m")
 
 
-def test_dagster_shows_the_first_symbols_bars_while_the_others_are_asked_for(platform):
+def test_dagster_shows_the_first_symbols_bars_while_the_others_are_asked_for(platform, monkeypatch):
+    monkeypatch.setattr(ohlcv_events, "ENOUGH", len(WEEK))
     listener = FirstShown(platform)
     platform.defs = definitions(platform.universe, **watched(listener))
     assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT", max_concurrent=1).success
@@ -182,8 +184,9 @@ def test_dagster_shows_the_first_symbols_bars_while_the_others_are_asked_for(pla
     assert len(events) == 2 * len(cells())  # each is told once
 
 
-def test_a_run_that_ends_early_is_told_by_the_next_where_dagster_does_not_show_it_yet(platform):
+def test_a_run_that_ends_early_is_told_by_the_next_where_dagster_does_not_show_it_yet(platform, monkeypatch):
     """A key that is withdrawn in the middle: what was stored before is stored, and shown in the end."""
+    monkeypatch.setattr(ohlcv_events, "ENOUGH", 1)
     platform.vendor.change(faults=(Fault(kind="status", status=401, ticker="MSFT"),))
     assert not platform.run("2024-03-04|AAPL", "2024-03-08|MSFT", max_concurrent=1).success
     assert platform.materialized("1m") <= cells(symbols=("AAPL",))
