@@ -1,32 +1,69 @@
-"""What a run costs beside its requests: from the shell to the first request, and from the last request to the end.
+"""What a run costs beside its requests: its start, its end, and what Dagster adds for each partition.
 
 A month of 25 symbols in eight timeframes at 100 requests a second, twice: into a new database, where Dagster first makes its
-tables, and into one that has them. The second part holds storing the last pages, the checks, and Dagster's events, one a
-partition.
+tables, and into one that has them. Then the same work without Dagster: the fill, its record and the checks' queries, in this
+process. What the run's step and its events took longer, over its partitions, is what Dagster costs a partition.
 
 Run it with `.venv/bin/python benchmarks/run_cost.py`; `--first 2026-08-19` makes it 6,000 partitions. It starts an embedded
 PostgreSQL of its own.
 """
 
 import argparse
+import asyncio
 import tempfile
-from datetime import date
+import uuid
+from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
-from common import ALL_TIMEFRAMES, backfill, environment, heading, load, market_tables, symbols, vendor
+from common import ALL_TIMEFRAMES, KEY, backfill, environment, heading, load, market_tables, seconds, symbols, vendor
 
+from backfill_assets.adapters.polygon.client import Polygon
+from backfill_assets.adapters.rate_limit import RateLimiter
+from backfill_assets.adapters.store.bars import BarStore
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.retries import Retries
+from backfill_assets.domain.run_record import RunKind, RunStart
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market
+from backfill_assets.pipelines.gaps import Watched
+from backfill_assets.pipelines.health import examine
+from backfill_assets.pipelines.listings import known_listings
+from backfill_assets.pipelines.orders import Order, market_calendar
+from backfill_assets.pipelines.progress import Silent
+from backfill_assets.pipelines.runs import recorded_fill
 from backfill_assets.simulator.scenario import Scenario
 
 FIRST, LAST = date(2026, 9, 1), date(2026, 9, 30)
+RATE = 100
+AT_ONCE = 3
 NAMES = [f"S{letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXY"]
-MATERIALIZATIONS = "select count(*) from dagster.event_logs where dagster_event_type = 'ASSET_MATERIALIZATION'"
+LAST_RUN = """
+  select count(*) filter (where dagster_event_type = 'ASSET_MATERIALIZATION'),
+    extract(epoch from max(timestamp) - min(timestamp) filter (where dagster_event_type = 'PIPELINE_START'))::float8
+  from dagster.event_logs group by run_id order by max(id) desc limit 1"""
+EMPTIED = "truncate market_data, session_answers, coverage, backfill_gaps, market_data_counts"
+
+
+async def without_dagster(url: str, vendor_url: str, market: Market, days: DayRange) -> None:
+    """What the asset's body does, and nothing of Dagster."""
+    now = datetime.now(UTC)
+    calendar = market_calendar(market, now.date())
+    with BarStore(url, connections=AT_ONCE) as store:
+        wanted = dict.fromkeys(market.symbols, calendar.within(days))
+        order = Order(market, calendar, wanted, market.timeframes, now).within(known_listings(store, market))
+        run = RunStart(str(uuid.uuid4()), RunKind.OHLCV, market.name, "a benchmark", now)
+        async with (
+            RateLimiter(url, per_second=RATE) as limiter,
+            Polygon(KEY, base_url=vendor_url, limiter=limiter) as client,
+        ):
+            await recorded_fill(run, order, store, client, lambda: datetime.now(UTC), AT_ONCE, Silent())
+        examine(store, Watched(market, calendar, known_listings(store, market), Retries()), now, days)
 
 
 def main() -> None:
-    """Print both times, and the second for each partition."""
+    """Print start, end, and Dagster's part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first", type=date.fromisoformat, default=FIRST)
     first = parser.parse_args().first
@@ -34,21 +71,21 @@ def main() -> None:
         heading(f"{len(NAMES)} symbols x 8 timeframes, {first} to {LAST}", url)
         market = Market("stocks", Kind.STOCKS, first, symbols(NAMES), ALL_TIMEFRAMES)
         with vendor(Scenario(known=tuple(NAMES))) as simulator, psycopg.connect(url, autocommit=True) as connection:
-            variables = environment(Path(scratch) / "data", url, simulator.url, [market], 100)
-            before = 0
+            variables = environment(Path(scratch) / "data", url, simulator.url, [market], RATE)
             for which in ("new database", "with Dagster's tables"):
-                connection.execute("truncate market_data, session_answers, coverage, backfill_gaps")
+                connection.execute(EMPTIED)
                 simulator.forget()
                 started, taken = backfill(variables, "run", "--start", str(first), "--end", str(LAST))
                 arrivals = [float(str(request["wall"])) - started for request in simulator.arrivals()]
-                row = connection.execute(MATERIALIZATIONS).fetchone()
-                partitions = (row[0] if row else 0) - before
-                before += partitions
-                rest = taken - max(arrivals)
+                told: Any = connection.execute(LAST_RUN).fetchone()
                 print(
-                    f"{which:22} to the first request {min(arrivals):.1f} s, after the last {rest:.1f} s: "
-                    f"{1000 * rest / partitions:.2f} ms a partition of {partitions:,}   ({load()})"
+                    f"{which:22} to the first request {min(arrivals):.1f} s, after the last {taken - max(arrivals):.1f} s, "
+                    f"the run itself {told[1]:.1f} s: {told[0]:,} partitions   ({load()})"
                 )
+            connection.execute(EMPTIED)
+            bare = seconds(lambda: asyncio.run(without_dagster(url, simulator.url, market, DayRange(first, LAST))))
+            added = 1000 * (told[1] - bare) / told[0]
+            print(f"without Dagster        {bare:.1f} s: Dagster adds {added:.2f} ms a partition   ({load()})")
 
 
 if __name__ == "__main__":
