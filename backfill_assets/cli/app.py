@@ -29,8 +29,8 @@ alerts = typer.Typer(
 app.add_typer(alerts, name="alerts")
 
 _COLLECTED_AFTER = (100_000, 20, 20)
-"""When Python looks for garbage, by generations; its own first number is 700. Loading Dagster makes millions of objects and no
-garbage, and an eighth of the time from the shell to the first request went into looking."""
+"""When Python looks for garbage, by generations; its own first number is 700. Loading Dagster makes millions of objects and
+no garbage, and an eighth of the time from the shell to the first request went into looking."""
 
 INTERRUPTED = 130
 """What a shell calls a program that Ctrl-C ended: 128 + SIGINT."""
