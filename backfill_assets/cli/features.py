@@ -20,6 +20,7 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.feature_quality import FeatureQuality, FeatureSession
 from backfill_assets.adapters.store.features import FeatureStore
+from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.cli import feature_result
 from backfill_assets.cli.bars import FeatureBars, watched
 from backfill_assets.cli.console import output_console, progress_console
@@ -33,6 +34,7 @@ from backfill_assets.pipelines.listings import expected
 from backfill_assets.pipelines.orders import Order, gaps_of, recorded
 from backfill_assets.pipelines.progress import Silent
 from backfill_assets.run_processes import end_dead_runs
+from backfill_assets.run_records import close_records
 from backfill_assets.wiring import build_definitions
 
 AT_ONCE = 5
@@ -70,6 +72,7 @@ def compute(
         store = stack.enter_context(BarStore(database.ready(settings)))
         instance = stack.enter_context(open_instance(settings))
         end_dead_runs(instance)
+        close_records(instance, RunStore.beside(store))
         found = [expected(store, order) for order in wanted]
         due = [order for order in found if order.days and (full or _has_to_do(instance, store, order))]
         _announce(console, found, due)

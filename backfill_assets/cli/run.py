@@ -18,6 +18,7 @@ from rich.console import Console
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
+from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.cli import feature_result
 from backfill_assets.cli import result as results_of
 from backfill_assets.cli.bars import ProgressBars, watched
@@ -33,6 +34,7 @@ from backfill_assets.pipelines.listings import expected
 from backfill_assets.pipelines.orders import Order, plan, recorded, underived
 from backfill_assets.pipelines.progress import Silent
 from backfill_assets.run_processes import end_dead_runs
+from backfill_assets.run_records import close_records
 from backfill_assets.wiring import build_definitions
 
 
@@ -97,6 +99,7 @@ def _ran(
         store = stack.enter_context(BarStore(database.ready(settings)))
         instance = stack.enter_context(open_instance(settings))
         end_dead_runs(instance)
+        close_records(instance, RunStore.beside(store))
         results = [_planned(store, order) for order in wanted(store)]
         _announce(console, settings, results)
         _carry_out(stack, console, settings, universe, instance, results, max_concurrent)

@@ -16,11 +16,13 @@ import dagster as dg
 
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.alerts import AlertStore
+from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.dagster_internals import ticking
 from backfill_assets.dagster_records import records_needed
 from backfill_assets.domain.alert_rules import Observation
 from backfill_assets.domain.universe import Universe
 from backfill_assets.resources import Clock, MarketStore
+from backfill_assets.run_records import close_records
 from backfill_assets.sensors import check_alerts
 from backfill_assets.sensors.ended_runs import newest_change, runs_seen, watched_works
 from backfill_assets.sensors.heartbeats import Watch, heartbeats
@@ -53,6 +55,7 @@ def run_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
         watched = {f"run:{work}" for work in watched_works(repository)}
         watched |= {f"backfill:{market.name}" for market in universe.markets}
         with AlertStore(store.url()) as alerts:
+            close_records(context.instance, RunStore.beside(alerts))
             said = tell(alerts, settings, clock, seen, lambda incident: _ours(incident) and incident not in watched)
         return dg.SensorResult(skip_reason=said, cursor=_written(newest, watch))
 

@@ -6,6 +6,8 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
+from backfill_assets.adapters.store.runs import RunStore
+from backfill_assets.domain.run_record import RunKind, RunStart
 from backfill_assets.run_processes import end_dead_runs
 from backfill_assets.run_tags import HOST_TAG, PROCESS_TAG, WILL_RETRY_TAG
 from backfill_assets.simulator import Fault
@@ -93,6 +95,15 @@ def test_a_command_whose_process_is_gone_is_a_warning(platform, sensor, hook):
     sensor.tick()
     assert hook.titles == [f"WARNING: {OHLCV}"]
     assert "The process that carried this run out is gone" in hook.received[0]["message"]
+
+
+def test_the_record_of_a_run_whose_process_is_gone_is_closed(platform, sensor):
+    with RunStore(platform.database_url) as runs:
+        run_id = run(platform, -5, ("", "gone"), step_error=False)
+        runs.start(RunStart(run_id, RunKind.OHLCV, "stocks", "nightly", MOMENT - 10 * MINUTE))
+        sensor.tick()
+        (told,) = runs.read(run_id=run_id)
+    assert (told.run["status"], told.run["error"], told.run["finished_at"]) == ("failed", "gone", MOMENT - 5 * MINUTE)
 
 
 def test_a_command_that_failed_is_as_bad_as_any_other_run(platform, sensor, hook):

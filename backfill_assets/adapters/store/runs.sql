@@ -21,6 +21,13 @@ update backfill_runs set
   features_written = %(features)s, gaps_before = %(gaps_before)s, gaps_after = %(gaps_after)s
 where (run_id, kind, market) = (%(run_id)s, %(kind)s, %(market)s)
 
+-- name: unfinished_runs
+select distinct run_id from backfill_runs where status = 'started' order by 1
+
+-- name: abandon_run
+update backfill_runs set finished_at = %(finished_at)s, status = %(status)s, error = %(error)s
+where run_id = %(run_id)s and status = 'started'
+
 -- name: add_series
 insert into backfill_run_series (run_id, kind, market, symbol, timeframe, sessions, missing_before, missing_after, bars_written,
   bars_changed, bars_unchanged, features_written, error)
