@@ -5,13 +5,13 @@ What lives here: options and their help. What does not: what the commands do.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from typing import Annotated
 
 import typer
 
+from backfill_assets.cli import garbage
 from backfill_assets.domain.errors import BackfillError, UsageMistake
 
 app = typer.Typer(
@@ -27,10 +27,6 @@ alerts = typer.Typer(
     help="List the alerts that are open, and what could not be delivered. Exits 3 while there are any, or nobody looks."
 )
 app.add_typer(alerts, name="alerts")
-
-_COLLECTED_AFTER = (100_000, 20, 20)
-"""When Python looks for garbage, by generations; its own first number is 700. Loading Dagster makes millions of objects and
-no garbage, and an eighth of the time from the shell to the first request went into looking."""
 
 INTERRUPTED = 130
 """What a shell calls a program that Ctrl-C ended: 128 + SIGINT."""
@@ -284,9 +280,9 @@ def db_purge(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit: 0 done, 1 failed, 2 wrong usage, 3 days are missing, 130 interrupted."""
-    gc.set_threshold(*_COLLECTED_AFTER)
+    garbage.rare_while_loading()
     code = _exit_code(arguments)
-    gc.freeze()  # or Python looks through all of Dagster's objects once more before it ends: a second
+    garbage.none_at_the_end()
     sys.exit(code)
 
 

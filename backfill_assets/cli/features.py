@@ -21,7 +21,7 @@ from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.feature_quality import FeatureQuality, FeatureSession
 from backfill_assets.adapters.store.features import FeatureStore
 from backfill_assets.adapters.store.runs import RunStore
-from backfill_assets.cli import feature_result
+from backfill_assets.cli import feature_result, garbage
 from backfill_assets.cli.bars import FeatureBars, watched
 from backfill_assets.cli.console import output_console, progress_console
 from backfill_assets.cli.feature_result import FeatureResult, exit_code, show
@@ -67,6 +67,7 @@ def compute(
     A market whose run fails does not stop the next, unless that would end like it.
     """
     outcomes: dict[str, Outcome] = {}
+    garbage.usual_from_here()
     with ExitStack() as stack:
         console = Console(quiet=True) if quiet else stack.enter_context(progress_console())
         store = stack.enter_context(BarStore(database.ready(settings)))

@@ -19,7 +19,7 @@ from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.runs import RunStore
-from backfill_assets.cli import feature_result
+from backfill_assets.cli import feature_result, garbage
 from backfill_assets.cli import result as results_of
 from backfill_assets.cli.bars import ProgressBars, watched
 from backfill_assets.cli.console import output_console, progress_console
@@ -92,6 +92,7 @@ def _ran(
     max_concurrent: int,
     quiet: bool,
 ) -> list[MarketResult]:
+    garbage.usual_from_here()
     with ExitStack() as stack:
         console = Console(quiet=True) if quiet else stack.enter_context(progress_console())
         for warning in universe.warnings():
