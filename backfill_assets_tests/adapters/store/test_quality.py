@@ -265,6 +265,15 @@ def test_only_the_symbols_timeframes_and_days_that_are_named_are_looked_at(store
     assert [(i.timeframe, i.bars) for i in found.invalid if i.rule == VOLUME] == [("1m", 2)]
 
 
+@pytest.mark.parametrize("timeframe", ["1m", "4h", "1d"])
+def test_days_without_a_session_have_no_place_for_a_bar(store, put, timeframe):
+    saturday, sunday = date(2024, 3, 9), date(2024, 3, 10)
+    at = local("2024-03-09T00:00" if timeframe == "1d" else "2024-03-09T11:00")
+    put(("AAPL", timeframe, at, {}))
+    found = examine(store, "AAPL", days=DayRange(saturday, sunday))
+    assert [(i.timeframe, i.rule, i.bars) for i in found.invalid] == [(timeframe, SESSION, 1)]
+
+
 @pytest.mark.parametrize("timeframes", [(), (DAY_1,), (DAY_1, WEEK_1), (MINUTE_1,)])
 def test_any_choice_of_timeframes_can_be_examined(store, put, timeframes):
     put(("X", "1d", local("2024-03-09"), {}), ("X", "1w", local("2024-03-10"), {}))
