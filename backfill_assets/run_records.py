@@ -20,6 +20,11 @@ _ENDS = {
 }
 
 
+def ended_at(record: dg.RunRecord) -> datetime:
+    """When a run ended that Dagster knows to have ended (UTC)."""
+    return datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp.astimezone(UTC)
+
+
 def close_records(instance: dg.DagsterInstance, runs: RunStore) -> int:
     """Note of runs that stand as going on, and that Dagster knows to have ended, when and how; how many there were.
 
@@ -31,9 +36,6 @@ def close_records(instance: dg.DagsterInstance, runs: RunStore) -> int:
         if record is None or record.dagster_run.status not in _ENDS:
             continue
         status = _ENDS[record.dagster_run.status]
-        at = (
-            datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp.astimezone(UTC)
-        )
         error = failure_of(instance, run_id).sentence if status is Status.FAILED else None
-        closed += runs.abandon(run_id, at, status, error)
+        closed += runs.abandon(run_id, ended_at(record), status, error)
     return closed

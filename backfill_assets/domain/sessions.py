@@ -40,13 +40,17 @@ class Hours:
     minutes: int  # the most minute bars that one session can have
     weekends: bool  # whether Saturdays and Sundays may be sessions
 
-    def finished_at(self, session: date) -> datetime:
-        """The instant, UTC, from which the session's bars are final enough to be recorded as complete."""
+    def ends_at(self, session: date) -> datetime:
+        """The instant, UTC, before which the session's bars begin."""
         if self.closes is None:
             end = datetime.combine(session + ONE_DAY, time(0), self.zone)
         else:
             end = datetime.combine(session, self.closes, self.zone)
-        return end.astimezone(UTC) + self.settling
+        return end.astimezone(UTC)
+
+    def finished_at(self, session: date) -> datetime:
+        """The instant, UTC, from which the session's bars are final enough to be recorded as complete."""
+        return self.ends_at(session) + self.settling
 
 
 HOURS: dict[Kind, Hours] = {

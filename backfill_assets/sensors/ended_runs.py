@@ -15,6 +15,7 @@ from backfill_assets.domain.run_history import EndedRun, failed_days, unmended
 from backfill_assets.domain.universe import Market, Universe
 from backfill_assets.pipelines.ohlcv import SeriesFailed
 from backfill_assets.run_failures import failure_of
+from backfill_assets.run_records import ended_at
 from backfill_assets.run_tags import PROCESS_TAG, WILL_RETRY_TAG
 
 LOOK_BACK = timedelta(days=14)
@@ -119,7 +120,7 @@ def _parted(work: str, markets: Iterable[Market]) -> tuple[str, str]:
 
 
 def _ended(record: dg.RunRecord) -> EndedRun:
-    end = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp.astimezone(UTC)
+    end = ended_at(record)
     start = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else end
     succeeded = record.dagster_run.status is dg.DagsterRunStatus.SUCCESS
     return EndedRun(record.dagster_run.run_id, succeeded, start, end)

@@ -114,7 +114,6 @@ def _beginnings(timeframe: Timeframe, calendar: Calendar, days: DayRange) -> lis
         if timeframe != DAY_1:
             opens = datetime.combine(session, hours.opens, hours.zone).astimezone(UTC)
             begin = max(begin, opens - timedelta(seconds=timeframe.seconds) + timedelta.resolution)
-            if hours.closes:
-                end = datetime.combine(session, hours.closes, hours.zone).astimezone(UTC)
+            end = hours.ends_at(session)
         found += (begin, end)
     return found
