@@ -23,7 +23,8 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 
 from backfill_assets.adapters import database
-from backfill_assets.adapters.postgres import Row, connect, sqlalchemy_url
+from backfill_assets.adapters.alchemy import sqlalchemy_url
+from backfill_assets.adapters.postgres import Row, connect
 from backfill_assets.adapters.private_files import private_folder
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.dagster_internals import pool_connections

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date
 from types import MappingProxyType
 
@@ -17,56 +16,21 @@ import dagster as dg
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import SeriesAnswers
 from backfill_assets.adapters.store.feature_quality import FeatureSession
-from backfill_assets.adapters.store.features import UnusableBars
 from backfill_assets.asset_keys import features_key, ohlcv_key
 from backfill_assets.dagster_internals import create_local_run, execute_local_run, quiet_storage
 from backfill_assets.dagster_records import records_needed
-from backfill_assets.domain.errors import NotEntitled, SettingMistake
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.instance import DataFolderComputeLogs
 from backfill_assets.partitions import partition_key
-from backfill_assets.pipelines.ohlcv import SeriesFailed
 from backfill_assets.pipelines.orders import Order
+from backfill_assets.pipelines.outcomes import Outcome
 from backfill_assets.run_failures import failure_of
 from backfill_assets.run_processes import this_process
 from backfill_assets.run_tags import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
 
 type Key = Callable[[Market, Timeframe], dg.AssetKey]
 """How the assets of a family are called."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a run; `error` is one sentence where it failed, `kind` the name of its type."""
-
-    run_id: str
-    error: str | None = None
-    kind: str = ""
-
-    @property
-    def ended_early(self) -> bool:
-        """Whether it did not go through all that it was asked for."""
-        return not self.succeeded and self.kind not in {SeriesFailed.__name__, UnusableBars.__name__}
-
-    @property
-    def concerns_every_market(self) -> bool:
-        """Whether the next market's run would end like it."""
-        return self.ended_early and self.kind != NotEntitled.__name__
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether all that was asked for was answered."""
-        return self.error is None
-
-
-def require_project(settings: Settings) -> None:
-    """Raise SettingMistake where the project's folder is none, before anything is made there."""
-    for name in ("dagster.yaml", "workspace.yaml"):
-        if not (settings.project / name).is_file():
-            raise SettingMistake(
-                f"{settings.project} holds no {name}: run this in the project's folder, or set DAGSTER_HOME to it."
-            )
 
 
 @contextmanager

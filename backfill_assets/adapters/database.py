@@ -11,6 +11,7 @@ from collections.abc import MutableMapping
 
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.adapters.store import revision
 
 _LIBPQ = re.compile(r"PG[A-Z]+")
 """How libpq's variables are called: postgresql.org/docs/18/libpq-envars.html. PG_BINDIR is ours."""
@@ -39,12 +40,11 @@ def ready(settings: Settings) -> str:
 
     Raises EmbeddedServerError, DatabaseUnavailable, SchemaBehind (a database of the user's is never changed unasked).
     """
-    # Alembic takes a while to import, and the URL alone is asked for often.
-    from backfill_assets.adapters.store import schema  # noqa: PLC0415
-
     url = locate(settings)
-    if settings.database_url is None:
+    if settings.database_url is not None:
+        revision.require_current(url)
+    elif revision.found(url) != revision.NEEDED:
+        from backfill_assets.adapters.store import schema  # noqa: PLC0415  # Alembic takes a while to load
+
         schema.upgrade(url)
-    else:
-        schema.require_current(url)
     return url

@@ -1,6 +1,6 @@
 """Connections to PostgreSQL, and what is said when there is none.
 
-What lives here: the URL in the forms that each driver takes, connecting, pools. What does not: statements, and deciding
+What lives here: what may be shown of a URL, connecting, pools. What does not: statements, and deciding
 which server to use.
 """
 
@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
-from sqlalchemy.engine import URL, make_url
 
 from backfill_assets.domain.errors import DatabaseUnavailable
 
@@ -28,11 +27,6 @@ RECONNECT_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 POOL_SECONDS = 10
 """So long a transaction waits for one of a pool's connections, of which there is one for each worker."""
-
-
-def sqlalchemy_url(url: str, driver: str = "psycopg") -> URL:
-    """The URL for SQLAlchemy with a driver: psycopg (3) for ours, psycopg2 for Dagster, which listens through it."""
-    return make_url(url).set(drivername=f"postgresql+{driver}")
 
 
 def without_password(url: str) -> str:

@@ -92,6 +92,14 @@ class Settings:
             database_url=_database_url(environ),
         )
 
+    def require_project(self) -> None:
+        """Raise SettingMistake where the project's folder is none, before anything is made there."""
+        for name in ("dagster.yaml", "workspace.yaml"):
+            if not (self.project / name).is_file():
+                raise SettingMistake(
+                    f"{self.project} holds no {name}: run this in the project's folder, or set DAGSTER_HOME to it."
+                )
+
     def universe(self, today: date) -> Universe:
         """The universe file, read and checked as of `today`. Raises UniverseMistake."""
         path = self.universe_file

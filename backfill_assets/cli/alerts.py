@@ -26,7 +26,7 @@ from backfill_assets.domain.alert_history import Incident
 from backfill_assets.domain.alert_messages import Message, lasting, page, table
 from backfill_assets.domain.alert_rules import spelled
 from backfill_assets.domain.errors import SettingMistake
-from backfill_assets.launch import open_instance, require_project
+from backfill_assets.launch import open_instance
 from backfill_assets.sensors import check_alerts, run_alerts
 from backfill_assets.sensors.heartbeats import SILENT_AFTER
 from backfill_assets.sensors.telling import UNHEARD
@@ -82,7 +82,7 @@ class Standing:
 def alerts_command(*, as_json: bool) -> int:
     """Carry out `backfill alerts`; the exit code."""
     settings = Settings.read(os.environ)
-    require_project(settings)
+    settings.require_project()
     with AlertStore(database.ready(settings), connections=1) as store, open_instance(settings) as instance:
         known = ticking(instance)
         last = {name: known[name].last_good if name in known else None for name in _WATCHERS}

@@ -26,7 +26,8 @@ from backfill_assets.domain.errors import KeyRefused, UsageMistake
 from backfill_assets.domain.event_history import Event
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market
-from backfill_assets.launch import Outcome, carry_out_job, open_instance, require_project
+from backfill_assets.launch import carry_out_job, open_instance
+from backfill_assets.pipelines.outcomes import Outcome
 from backfill_assets.run_processes import end_dead_runs
 from backfill_assets.wiring import build_definitions
 
@@ -37,7 +38,7 @@ def events_command(options: Options, *, as_json: bool) -> int:
     A request brings the whole market's events, so `--symbols` chooses markets, and what is shown.
     """
     settings = Settings.read(os.environ)
-    require_project(settings)
+    settings.require_project()
     now = datetime.now(UTC)
     universe = settings.universe(now.date())
     chosen = [order for order in orders(options, universe, now) if order.market.kind is Kind.STOCKS]

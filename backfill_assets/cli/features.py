@@ -28,10 +28,11 @@ from backfill_assets.cli.feature_result import FeatureResult, exit_code, show
 from backfill_assets.cli.result import counted, tell_errors
 from backfill_assets.cli.selection import Options, orders
 from backfill_assets.domain.universe import Universe
-from backfill_assets.launch import Outcome, all_features_shown, carry_out_features, open_instance, require_project
+from backfill_assets.launch import all_features_shown, carry_out_features, open_instance
 from backfill_assets.pipelines.feature_health import stale_sessions
 from backfill_assets.pipelines.listings import expected
 from backfill_assets.pipelines.orders import Order, gaps_of, recorded
+from backfill_assets.pipelines.outcomes import Outcome
 from backfill_assets.pipelines.progress import Silent
 from backfill_assets.run_processes import end_dead_runs
 from backfill_assets.run_records import close_records
@@ -45,7 +46,7 @@ def features_command(options: Options, *, full: bool, as_json: bool) -> int:
     """Carry out `backfill features`; the exit code."""
     now = datetime.now(UTC)
     settings = Settings.read(os.environ)
-    require_project(settings)
+    settings.require_project()
     universe = settings.universe(now.date())
     wanted = orders(options, universe, now, settings.retries)
     results = compute(settings, universe, wanted, options.max_concurrent, full=full, quiet=as_json)

@@ -22,7 +22,6 @@ from backfill_assets.cli.selection import Options, orders
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.retries import Retry
 from backfill_assets.domain.universe import Symbol
-from backfill_assets.launch import require_project
 from backfill_assets.pipelines.orders import Order, gaps_of, plan, recorded
 
 
@@ -30,7 +29,7 @@ def repair_command(options: Options, *, explained: bool, dry_run: bool, as_json:
     """Carry out `backfill repair`; the exit code."""
     now = datetime.now(UTC)
     settings = Settings.read(os.environ)
-    require_project(settings)
+    settings.require_project()
     universe = settings.universe(now.date())
     retry = Retry.EXPLAINED if explained else Retry.NOW
     chosen = [replace(order, retry=retry) for order in orders(options, universe, now, settings.retries)]

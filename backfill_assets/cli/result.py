@@ -18,10 +18,11 @@ from backfill_assets.adapters.store.bars import SeriesAnswers
 from backfill_assets.domain.answers import Answers, without_bars
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, unexplained
+from backfill_assets.domain.request_plan import Request, pages_of
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
 from backfill_assets.domain.universe import Market, Symbol
-from backfill_assets.launch import Outcome
 from backfill_assets.pipelines.orders import Order, gaps_of
+from backfill_assets.pipelines.outcomes import Outcome
 
 COMPLETE, FAILED, DAYS_MISSING = 0, 1, 3
 _SHOWN = 4
@@ -30,13 +31,18 @@ SHOWN_CAUSES = 12
 
 @dataclass(slots=True)
 class MarketResult:
-    """One order, what came of its run (None: nothing had to run), and what stands recorded afterwards."""
+    """One order, what it needed, what came of its run (None: nothing had to run), and what stands recorded afterwards."""
 
     order: Order
-    requests: int
+    plan: Sequence[Request] = ()
     outcome: Outcome | None = None
     answers: SeriesAnswers = field(default_factory=dict)
     gaps: list[Gap] = field(default_factory=list)
+
+    @property
+    def requests(self) -> int:
+        """How many requests the plan takes at the most, retries aside."""
+        return pages_of(self.plan)
 
     def of(self, symbol: str, timeframe: str) -> Answers:
         """What stands recorded of a series."""

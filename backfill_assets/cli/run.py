@@ -12,37 +12,29 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-import dagster as dg
 from rich.console import Console
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
-from backfill_assets.adapters.store.runs import RunStore
-from backfill_assets.cli import feature_result, garbage
+from backfill_assets.cli import feature_result
 from backfill_assets.cli import result as results_of
-from backfill_assets.cli.bars import ProgressBars, watched
 from backfill_assets.cli.console import output_console, progress_console
-from backfill_assets.cli.features import AT_ONCE, compute, tell
 from backfill_assets.cli.result import MarketResult, counted, exit_code, show, spelled, tell_errors, worst
 from backfill_assets.cli.selection import Options, orders
 from backfill_assets.domain.errors import KeyRefused
-from backfill_assets.domain.request_plan import floor_seconds, pages_of
+from backfill_assets.domain.request_plan import floor_seconds
 from backfill_assets.domain.universe import Universe
-from backfill_assets.launch import all_shown, carry_out, open_instance, require_project
+from backfill_assets.pipelines.head_start import head_start
 from backfill_assets.pipelines.listings import expected
-from backfill_assets.pipelines.orders import Order, plan, recorded, underived
-from backfill_assets.pipelines.progress import Silent
-from backfill_assets.run_processes import end_dead_runs
-from backfill_assets.run_records import close_records
-from backfill_assets.wiring import build_definitions
+from backfill_assets.pipelines.orders import Order, plan, recorded
 
 
 def run_command(options: Options, *, features: bool = False, as_json: bool = False) -> int:
     """Carry out `backfill run`; the exit code. `features`: those of the same range afterwards, if the run went through."""
     now = datetime.now(UTC)
     settings = Settings.read(os.environ)
-    require_project(settings)
+    settings.require_project()
     universe = settings.universe(now.date())
     wanted = orders(options, universe, now, settings.retries)
     results = _ran(
@@ -57,7 +49,9 @@ def run_command(options: Options, *, features: bool = False, as_json: bool = Fal
         return exit_code(results)
     if not as_json:
         _tell(results)
-    computed = compute(settings, universe, wanted, AT_ONCE, quiet=as_json)
+    from backfill_assets.cli import features as features_of  # noqa: PLC0415  # loads Dagster
+
+    computed = features_of.compute(settings, universe, wanted, features_of.AT_ONCE, quiet=as_json)
     code = worst(exit_code(results), feature_result.exit_code(computed))
     if as_json:
         both = results_of.as_json(results) | {"exit_code": code, "features": feature_result.as_json(computed)}
@@ -66,7 +60,7 @@ def run_command(options: Options, *, features: bool = False, as_json: bool = Fal
         tell_errors(computed)
     else:
         sys.stdout.write("\n")
-        tell(computed)
+        features_of.tell(computed)
     return code
 
 
@@ -92,18 +86,23 @@ def _ran(
     max_concurrent: int,
     quiet: bool,
 ) -> list[MarketResult]:
-    garbage.usual_from_here()
     with ExitStack() as stack:
         console = Console(quiet=True) if quiet else stack.enter_context(progress_console())
         for warning in universe.warnings():
             console.print(f"[yellow]{warning}[/]")
-        store = stack.enter_context(BarStore(database.ready(settings)))
-        instance = stack.enter_context(open_instance(settings))
-        end_dead_runs(instance)
-        close_records(instance, RunStore.beside(store))
+        url = database.ready(settings)
+        store = stack.enter_context(BarStore(url))
         results = [_planned(store, order) for order in wanted(store)]
         _announce(console, settings, results)
-        _carry_out(stack, console, settings, universe, instance, results, max_concurrent)
+        due = [r for r in results if r.order.days]
+        if settings.api_key is None and any(r.plan for r in due):
+            raise KeyRefused("POLYGON_API_KEY is not set: put the key from the vendor's dashboard into it.")
+        first = next((r for r in due if r.plan), None)
+        ahead = stack.enter_context(head_start(settings, url, first.order.market, first.plan)) if first else None
+
+        from backfill_assets.cli.carry_out import carry_out_all  # noqa: PLC0415  # Dagster is loaded while answers come in
+
+        carry_out_all(settings, universe, store, console, due, max_concurrent, ahead)
         for result in results:
             order = expected(store, result.order)  # the run may have looked up listings
             result.standing(order, recorded(store, order))
@@ -112,7 +111,7 @@ def _ran(
 
 def _planned(store: BarStore, order: Order) -> MarketResult:
     answers = recorded(store, order)
-    return MarketResult(order, requests=pages_of(plan(order, answers)), answers=answers)
+    return MarketResult(order, plan=plan(order, answers), answers=answers)
 
 
 def _announce(console: Console, settings: Settings, results: Sequence[MarketResult]) -> None:
@@ -133,35 +132,6 @@ def _announce(console: Console, settings: Settings, results: Sequence[MarketResu
         console.print(f"{counted(requests, 'request')} at {rate:g} a second{told}.")
     else:
         console.print("No request is needed.")
-
-
-def _carry_out(  # the pieces that `run_command` opened, each once
-    stack: ExitStack,
-    console: Console,
-    settings: Settings,
-    universe: Universe,
-    instance: dg.DagsterInstance,
-    results: Sequence[MarketResult],
-    max_concurrent: int,
-) -> None:
-    """One run a market, one after the other: they share the rate, and what concerns them all ends them at the first."""
-    due = [r for r in results if r.order.days and (r.requests or _has_more_to_do(instance, r))]
-    if not due:
-        return
-    if settings.api_key is None and any(r.requests for r in due):
-        raise KeyRefused("POLYGON_API_KEY is not set: put the key from the vendor's dashboard into it.")
-    listener = Silent() if console.quiet else stack.enter_context(ProgressBars(console))
-    defs = build_definitions(universe=universe, resources=watched(listener))
-    for result in due:
-        result.outcome = carry_out(instance, defs, settings, result.order, max_concurrent)
-        if result.outcome.concerns_every_market:
-            break
-
-
-def _has_more_to_do(instance: dg.DagsterInstance, result: MarketResult) -> bool:
-    """Whether there is something to derive or to tell Dagster, though nothing has to be asked for."""
-    order, answers = result.order, result.answers
-    return bool(underived(order, answers)) or not all_shown(instance, order, answers)
 
 
 def _tell(results: Sequence[MarketResult], *, as_json: bool = False) -> None:

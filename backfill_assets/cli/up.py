@@ -18,7 +18,7 @@ from backfill_assets.cli.address import Address
 from backfill_assets.cli.orphans import end_orphans
 from backfill_assets.cli.profile import demo_profile
 from backfill_assets.cli.services import Services, notes
-from backfill_assets.launch import open_instance, require_project
+from backfill_assets.launch import open_instance
 from backfill_assets.run_processes import end_dead_runs
 
 
@@ -31,7 +31,7 @@ def up_command(address: Address, *, demo: bool) -> int:
         if demo:
             stack.enter_context(demo_profile())
         settings = Settings.read(os.environ)
-        require_project(settings)
+        settings.require_project()
         universe = settings.universe(datetime.now(UTC).date())
         for warning in universe.warnings():
             _say(warning)

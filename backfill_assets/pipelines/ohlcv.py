@@ -122,16 +122,35 @@ def failure_of(series: Sequence[Series]) -> SeriesFailed | None:
     return SeriesFailed(f"{len(failed)} of {len(asked)} series could not be fetched whole: {told}{more}")
 
 
+def in_turn(requests: Sequence[Request]) -> list[Request]:
+    """The requests of a plan in the order in which `fill` begins with them, one symbol at a time."""
+    return [request for group in _together(requests) for request in group]
+
+
+_AFTER_THE_DAYS = 3
+"""Symbols whose minutes are asked for after the market's days, where there are more."""
+
+
 def _together(requests: Sequence[Request]) -> list[list[Request]]:
     """Requests of one symbol follow each other, the newest days first: a plan may not reach back to the oldest.
 
-    Grouped ones stand alone.
+    Those for a day of all symbols stand alone, the newest first too: after the first symbols, which show what the plan gives,
+    and before the last, so that everybody's days can be told of while minutes still come in.
     """
-    by_label: dict[object, list[Request]] = {}
+    by_symbol: dict[Symbol, list[Request]] = {}
+    days: list[Request] = []
     for request in requests:
-        key = request.symbol if isinstance(request, RangeRequest) else request
-        by_label.setdefault(key, []).append(request)
-    return [sorted(group, key=lambda r: r.start, reverse=True) for group in by_label.values()]
+        if isinstance(request, RangeRequest):
+            by_symbol.setdefault(request.symbol, []).append(request)
+        else:
+            days.append(request)
+    symbols = [_newest_first(group) for group in by_symbol.values()]
+    first = symbols[:-_AFTER_THE_DAYS] or symbols
+    return [*first, *([day] for day in _newest_first(days)), *symbols[len(first) :]]
+
+
+def _newest_first(requests: Sequence[Request]) -> list[Request]:
+    return sorted(requests, key=lambda request: request.start, reverse=True)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

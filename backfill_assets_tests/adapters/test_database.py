@@ -8,7 +8,7 @@ import pytest
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.adapters.store.schema import require_current
+from backfill_assets.adapters.store.revision import require_current
 from backfill_assets_tests.postgres import open_folder
 
 OPTIONS = "-c default_transaction_read_only=on -c search_path=nowhere"

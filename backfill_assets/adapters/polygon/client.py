@@ -1,6 +1,6 @@
 """What is asked of the vendor: bars of a ticker in a range, every ticker's bar of a date, and reference data.
 
-What lives here: paths, parameters and paging of bars, and the one door to the rest. What does not: retries and keys
+What lives here: paging of bars, and the one door to the rest. What does not: retries and keys
 (`transport`), shapes of answers (`wire`), reference endpoints (`reference`), which ranges are worth asking for, and what
 becomes of the bars.
 
@@ -15,17 +15,26 @@ import random as _random
 from typing import TYPE_CHECKING, Literal, Self
 
 import backfill_assets
-from backfill_assets.adapters.polygon.addresses import Trail, following, segment
+from backfill_assets.adapters.polygon.addresses import (
+    EVERY_PAGE,
+    Trail,
+    bars_address,
+    following,
+    grouped_address,
+    series_path,
+)
 from backfill_assets.adapters.polygon.reference import DIVIDENDS, SPLITS, Reference
-from backfill_assets.adapters.polygon.transport import Limiter, RetryPolicy, Traffic, Transport
+from backfill_assets.adapters.polygon.traffic import Traffic
+from backfill_assets.adapters.polygon.transport import Answered, Limiter, RetryPolicy, Transport
 from backfill_assets.adapters.polygon.wire import GroupedDay, Page, decode_grouped, decode_page
-from backfill_assets.domain.errors import BadRequest, MalformedAnswer
+from backfill_assets.domain.errors import MalformedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from datetime import date
     from types import TracebackType
 
+    from backfill_assets.adapters.polygon.addresses import Address
     from backfill_assets.adapters.polygon.wire_reference import Events
     from backfill_assets.domain.corporate_events import Dividend, Split
     from backfill_assets.domain.listings import Listing
@@ -34,21 +43,14 @@ if TYPE_CHECKING:
 BASE_URL = "https://api.polygon.io"
 USER_AGENT = f"backfill-assets/{backfill_assets.__version__}"
 
-_EVERY_PAGE = {"adjusted": "false", "sort": "asc", "limit": "50000"}
-"""Sent with every page: `next_url` does not carry them, and the vendor's defaults are adjusted prices and 5000 bars."""
-
-_GROUPED_PATHS = {
-    "stocks": "/v2/aggs/grouped/locale/us/market/stocks",
-    "crypto": "/v2/aggs/grouped/locale/global/market/crypto",
-}
-
 
 class Polygon:
     """The vendor's bars, unadjusted, and reference data. An async context manager; the limiter stays the caller's to close.
 
-    `api_key` None or empty: every call raises KeyRefused and sends nothing. `base_url` may have a path prefix. `sleep` takes
-    seconds, `random` gives a number in [0, 1). SettingMistake when `base_url` is no http(s) address. Every method raises the
-    VendorError types of `Transport.fetch`, and what the limiter raises (DatabaseUnavailable, SchemaBehind).
+    `api_key` None or empty: every call raises KeyRefused and sends nothing. `base_url` may have a path prefix. `ahead` may
+    hold first answers already. `sleep` takes seconds, `random` gives a number in [0, 1). SettingMistake when `base_url` is no
+    http(s) address. Every method raises the VendorError types of `Transport.fetch`, and what the limiter raises
+    (DatabaseUnavailable, SchemaBehind).
     """
 
     def __init__(  # keyword-only but for the key, and each has a default but the limiter
@@ -61,6 +63,7 @@ class Polygon:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Callable[[], float] = _random.random,
         user_agent: str = USER_AGENT,
+        ahead: Answered | None = None,
     ) -> None:
         self._transport = Transport(
             api_key,
@@ -70,6 +73,7 @@ class Polygon:
             sleep=sleep,
             random=random,
             user_agent=user_agent,
+            ahead=ahead,
         )
         self._reference = Reference(self._transport)
 
@@ -90,6 +94,10 @@ class Polygon:
         """Counts since the start; they go on changing."""
         return self._transport.traffic
 
+    async def body(self, address: Address) -> bytes:
+        """The body of the answer at an address, unread."""
+        return await self._transport.get(*address)
+
     async def pages(self, ticker: str, timeframe: Timeframe, start: date, end: date) -> AsyncIterator[Page]:
         """Bars of `ticker` (the vendor's spelling) from `start` to `end`, both included, page by page as they were sent.
 
@@ -97,12 +105,8 @@ class Polygon:
         without bars means that nothing was traded; `page.more` tells whether another one follows. MalformedAnswer when the
         pages do not lead forward, or hold adjusted prices of a stock.
         """
-        if start > end:
-            raise BadRequest(
-                f"Bars of {ticker} were asked for from {start} to {end}: the start must not follow the end"
-            )
-        series = f"/v2/aggs/ticker/{segment(ticker)}/range/{timeframe.multiplier}/{timeframe.timespan}/"
-        here = (f"{series}{start}/{end}", _EVERY_PAGE)
+        here = bars_address(ticker, timeframe, start, end)
+        series = series_path(ticker, timeframe)
         trail, latest = Trail(here), -math.inf
         while True:
             page = await self._transport.fetch(*here, decode_page)
@@ -111,7 +115,7 @@ class Polygon:
                 yield page
                 return
             base_url = self._transport.base_url
-            here = following(page.next_url, base_url=base_url, within=series, sent_again=_EVERY_PAGE)
+            here = following(page.next_url, base_url=base_url, within=series, sent_again=EVERY_PAGE)
             reached = int(page.bars.timestamp.max()) if len(page.bars) else None
             trail.step(here, news=None if reached is None else reached > latest)
             latest = latest if reached is None else reached
@@ -119,7 +123,7 @@ class Polygon:
 
     async def grouped_daily(self, kind: Literal["stocks", "crypto"], day: date) -> GroupedDay:
         """Every ticker's daily bar of `day`; empty when the market was closed. Stocks are stamped 16:00 New York."""
-        grouped = await self._transport.fetch(f"{_GROUPED_PATHS[kind]}/{day}", {"adjusted": "false"}, decode_grouped)
+        grouped = await self._transport.fetch(*grouped_address(kind, day), decode_grouped)
         if kind == "stocks":
             _refuse_adjusted(f"the grouped day {day}", adjusted=grouped.adjusted)
         return grouped

@@ -1,4 +1,4 @@
-"""The market tables' revision: brought up to date, or compared with what the code was written for.
+"""The market tables, brought up to date.
 
 What lives here: running Alembic's migrations. What does not: the migrations, and Dagster's tables.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
@@ -15,11 +14,9 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from backfill_assets.adapters.postgres import connect, sqlalchemy_url, unavailable
+from backfill_assets.adapters.alchemy import sqlalchemy_url
+from backfill_assets.adapters.postgres import connect, unavailable
 from backfill_assets.domain.errors import SchemaBehind, StoreError
-
-VERSION_TABLE = "backfill_schema_version"
-"""Alembic's own table, under a name that no other user of Alembic in the same database has."""
 
 # Any constant serves, as long as no other program takes it: the bytes of "bkfl".
 _UPGRADE_LOCK = 0x626B666C
@@ -49,23 +46,6 @@ def upgrade(url: str) -> str:
             f"The market tables are at a revision that this code does not know ({error}): use the newer program."
         ) from None
     return _head(config)
-
-
-def require_current(url: str) -> None:
-    """Raise SchemaBehind unless the tables are at the code's revision; DatabaseUnavailable where nobody answers."""
-    wanted = _head(_config())
-    with connect(url) as connection:
-        try:
-            there = connection.execute("select to_regclass(%s) is not null", [VERSION_TABLE]).fetchone()
-            row = None
-            if there and there[0]:
-                row = connection.execute("select version_num from backfill_schema_version").fetchone()
-        except psycopg.Error as error:
-            raise StoreError(f"The market tables cannot be read ({' '.join(str(error).split())}).") from None
-    found = row[0] if row else None
-    if found != wanted:
-        state = "are not there yet" if found is None else f"are at revision {found}, the code needs {wanted}"
-        raise SchemaBehind(f"The market tables {state}: run `backfill db upgrade`.")
 
 
 def _config() -> Config:

@@ -6,11 +6,11 @@ import psycopg
 import pytest
 from psycopg_pool import PoolTimeout
 
+from backfill_assets.adapters.alchemy import sqlalchemy_url
 from backfill_assets.adapters.postgres import (
     RECONNECT_PAUSES,
     connect,
     open_pool,
-    sqlalchemy_url,
     unavailable,
     with_reconnection,
     without_password,

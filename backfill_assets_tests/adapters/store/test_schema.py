@@ -8,8 +8,9 @@ import pytest
 import sqlalchemy
 from alembic import command
 
-from backfill_assets.adapters.postgres import sqlalchemy_url
+from backfill_assets.adapters.alchemy import sqlalchemy_url
 from backfill_assets.adapters.store import schema
+from backfill_assets.adapters.store.revision import NEEDED, VERSION_TABLE, require_current
 from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable, SchemaBehind
 from backfill_assets_tests.surroundings import rows
 
@@ -33,7 +34,7 @@ TABLES = {
     "market_features",
     "rate_limit",
     "session_answers",
-    schema.VERSION_TABLE,
+    VERSION_TABLE,
 }
 UPGRADE = "import sys; from backfill_assets.adapters.store import schema; print(schema.upgrade(sys.argv[1]))"
 
@@ -72,6 +73,7 @@ def migrate(url, move, revision):
 
 def test_upgrade_makes_the_market_tables_in_the_default_schema_and_nothing_else(empty_database):
     revision = schema.upgrade(empty_database)
+    assert revision == NEEDED
     assert tables(empty_database) == {("public", name) for name in TABLES}
     assert rows(empty_database, "select version_num from backfill_schema_version") == [(revision,)]
 
@@ -106,17 +108,17 @@ def test_upgrades_at_once_from_threads_make_the_tables_once(empty_database):
 
 def test_the_tables_are_missed_until_they_are_made(empty_database):
     with pytest.raises(SchemaBehind, match="not there yet: run `backfill db upgrade`"):
-        schema.require_current(empty_database)
+        require_current(empty_database)
     assert tables(empty_database) == set()  # asking makes nothing
     schema.upgrade(empty_database)
-    schema.require_current(empty_database)
+    require_current(empty_database)
 
 
 def test_tables_of_another_revision_are_named(database_url):
     with psycopg.connect(database_url) as connection:
         connection.execute("update backfill_schema_version set version_num = 'f00d'")
     with pytest.raises(SchemaBehind, match=r"at revision f00d, the code needs \d{4}"):
-        schema.require_current(database_url)
+        require_current(database_url)
 
 
 def test_upgrading_tables_of_a_newer_program_is_refused_in_a_sentence(database_url):
@@ -144,17 +146,17 @@ def test_an_emptied_version_table_counts_as_no_tables(database_url):
     with psycopg.connect(database_url) as connection:
         connection.execute("delete from backfill_schema_version")
     with pytest.raises(SchemaBehind, match="not there yet"):
-        schema.require_current(database_url)
+        require_current(database_url)
 
 
 def test_down_and_up_again_leads_to_the_same_tables(database_url):
     before = columns(database_url)
     downgrade(database_url)
-    assert tables(database_url) == {("public", schema.VERSION_TABLE)}
+    assert tables(database_url) == {("public", VERSION_TABLE)}
     with pytest.raises(SchemaBehind, match="not there yet"):
-        schema.require_current(database_url)
+        require_current(database_url)
     schema.upgrade(database_url)
-    schema.require_current(database_url)
+    require_current(database_url)
     assert sorted(columns(database_url)) == sorted(before)
 
 
@@ -179,7 +181,7 @@ def test_records_of_runs_keep_what_they_say_when_their_keys_grow_and_shrink(empt
     assert rows(empty_database, "select run_id, symbol, sessions from backfill_run_series") == [("r", "AAPL", 5)]
 
 
-@pytest.mark.parametrize("ask", [schema.upgrade, schema.require_current])
+@pytest.mark.parametrize("ask", [schema.upgrade, require_current])
 def test_nobody_there(ask):
     with pytest.raises(DatabaseUnavailable, match=r"127\.0\.0\.1:1/x cannot be used \(nobody answers there\)") as told:
         ask("postgresql://me:sekrit@127.0.0.1:1/x")
@@ -277,5 +279,5 @@ def test_up_down_and_up_again_gives_the_same_answers_and_tables(first_tables):
 def test_from_the_first_tables_the_newest_are_reached_with_every_row(first_tables):
     answered, before = rows(first_tables, ANSWERED), kept(first_tables)
     schema.upgrade(first_tables)
-    schema.require_current(first_tables)
+    require_current(first_tables)
     assert (rows(first_tables, ANSWERED), kept(first_tables)) == (answered, before)

@@ -5,7 +5,7 @@ What lives here: Alembic's wiring. What does not: tables; each stands in its mig
 
 from alembic import context
 
-from backfill_assets.adapters.store.schema import VERSION_TABLE
+from backfill_assets.adapters.store.revision import VERSION_TABLE
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, version_table=VERSION_TABLE, transaction_per_migration=True)

@@ -1,0 +1,33 @@
+"""How much was asked of the vendor.
+
+What lives here: counts. What does not: what is counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Counts since the start: requests sent, those of them that repeated one, and answers "too fast"."""
+
+    requests: int = 0
+    retries: int = 0
+    rate_limited: int = 0
+
+    def copy(self) -> Traffic:
+        """As it stands."""
+        return replace(self)
+
+    def __iadd__(self, other: Traffic) -> Self:
+        self.requests += other.requests
+        self.retries += other.retries
+        self.rate_limited += other.rate_limited
+        return self
+
+    def __sub__(self, other: Traffic) -> Traffic:
+        return Traffic(
+            self.requests - other.requests, self.retries - other.retries, self.rate_limited - other.rate_limited
+        )

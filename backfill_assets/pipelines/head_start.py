@@ -1,0 +1,44 @@
+"""The first requests of a plan, sent while the run that needs their answers is still being made ready.
+
+What lives here: which ones, and how. What does not: the run, which takes the answers and stores them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from backfill_assets.adapters.polygon import Address, Ahead, Polygon, RetryPolicy, bars_address, grouped_address
+from backfill_assets.adapters.rate_limit import RateLimiter
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.domain.request_plan import GroupedRequest, Request
+from backfill_assets.domain.universe import Market
+from backfill_assets.pipelines.ohlcv import in_turn
+
+MOST = 12
+"""Answers that may wait in memory, some megabytes each: what 2.5 requests a second bring while Dagster is loaded."""
+
+
+def head_start(settings: Settings, database_url: str, market: Market, requests: Sequence[Request]) -> Ahead:
+    """Asks for the first pages of a plan, within the shared rate, in the order in which `fill` will need them.
+
+    What fails is not repeated: the run asks again, and says what became of it.
+    """
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Polygon]:
+        async with (
+            RateLimiter(database_url, per_second=settings.requests_per_second) as limiter,
+            Polygon(
+                settings.api_key, base_url=settings.base_url, limiter=limiter, retry=RetryPolicy(attempts=1)
+            ) as polygon,
+        ):
+            yield polygon
+
+    return Ahead([_address(market, request) for request in in_turn(requests)[:MOST]], connect)
+
+
+def _address(market: Market, request: Request) -> Address:
+    if isinstance(request, GroupedRequest):
+        return grouped_address(market.kind.value, request.session)
+    return bars_address(request.symbol.ticker, request.timeframe, request.start, request.end)
