@@ -17,6 +17,7 @@ from backfill_assets.asset_keys import ohlcv_key
 from backfill_assets.assets.ohlcv_catalog import ohlcv_spec
 from backfill_assets.assets.ohlcv_events import Materializations
 from backfill_assets.checks.ohlcv import ohlcv_check_results, ohlcv_check_specs
+from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.retries import Retries, Retry
 from backfill_assets.domain.run_record import RunKind
 from backfill_assets.domain.sessions import Calendar
@@ -24,7 +25,7 @@ from backfill_assets.domain.universe import Market
 from backfill_assets.interrupts import interruptible
 from backfill_assets.partitions import cells, market_partitions
 from backfill_assets.pipelines.gaps import Watched
-from backfill_assets.pipelines.health import examine
+from backfill_assets.pipelines.health import Health, examine
 from backfill_assets.pipelines.listings import known_listings
 from backfill_assets.pipelines.orders import Order, Refresh
 from backfill_assets.pipelines.runs import recorded_fill
@@ -69,24 +70,34 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         polygon: PolygonApi,
     ):
         checked = context.selected_asset_check_keys
-        filled, health, materializations = None, None, None
+        filled, health = None, None
         with interruptible(context), store.bars(config.max_concurrent + 1) as bars:
-            if context.selected_asset_keys:  # none where the checks run alone
-                order = _order(context, config, market, calendar, clock.now()).within(known_listings(bars, market))
-                async with polygon.client(store.url()) as vendor:
-                    run = run_start(context, RunKind.OHLCV, market, clock.now())
-                    async with Materializations(context, bars, order, watcher.progress()) as materializations:
-                        filled = await recorded_fill(
-                            run, order, bars, vendor, clock.now, config.max_concurrent, materializations
-                        )
-            if checked:
+
+            async def examined(days: DayRange | None) -> Health | None:
+                if not checked:
+                    return None
                 watched = Watched(market, calendar, known_listings(bars, market), retries())
-                days = filled.order.days if filled else None
-                health = await asyncio.to_thread(examine, bars, watched, clock.now(), days)
-        if filled and materializations:
-            for sentence in filled.said:
-                context.log.info(sentence)
-            materializations.rest(filled.series)
+                return await asyncio.to_thread(examine, bars, watched, clock.now(), days)
+
+            if context.selected_asset_keys:
+                order = _order(context, config, market, calendar, clock.now()).within(known_listings(bars, market))
+                run = run_start(context, RunKind.OHLCV, market, clock.now())
+                async with (
+                    polygon.client(store.url()) as vendor,
+                    Materializations(context, bars, order, watcher.progress()) as materializations,
+                ):
+                    filled = await recorded_fill(
+                        run, order, bars, vendor, clock.now, config.max_concurrent, materializations
+                    )
+                    for sentence in filled.said:
+                        context.log.info(sentence)
+                    examining = asyncio.create_task(examined(filled.order.days))  # the database's work, beside ours
+                    try:
+                        await materializations.rest(filled.series)
+                    finally:
+                        health = await examining
+            else:  # the checks run alone
+                health = await examined(None)
         if health:
             for result in ohlcv_check_results(market, checked, health):
                 yield result

@@ -107,8 +107,14 @@ class Materializations:
                     cells |= _cells(symbol, sessions, answers.get((symbol.name, timeframe.name), {}))
                 self._tell(timeframe, cells)
 
-    def rest(self, series: Sequence[Series]) -> None:
-        """Tell of what was not told of, timeframe by timeframe, and sum up."""
+    async def rest(self, series: Sequence[Series]) -> None:
+        """The fill is over: tell of what was not told of, timeframe by timeframe, and sum up."""
+        self._over = True
+        self._news.set()
+        await self._task
+        await asyncio.to_thread(self._tell_the_rest, series)
+
+    def _tell_the_rest(self, series: Sequence[Series]) -> None:
         for timeframe in self._order.timeframes:
             of_timeframe = [s for s in series if s.timeframe == timeframe]
             if not of_timeframe:

@@ -79,19 +79,22 @@ def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None
     """
     market, calendar = watched.market, watched.calendar
     symbols = [s.name for s in market.symbols]
+    quality = QualityStore.beside(store)
+    # First what the database does by itself: in a run, its events of partitions are being written beside it.
+    parts = (
+        quality.examine(symbols, market.timeframes, calendar, part)
+        for part in examined_days(market, calendar, now, days)
+    )
+    examined = reduce(Examined.with_, parts)
     thin: list[ThinSession] = []
     if MINUTE_1 in market.timeframes:
         thin = judge_minutes(MinuteStore.beside(store), symbols, calendar)
     gaps = find_gaps(GapStore.beside(store), watched, now)
     newest = calendar.last_finished(now - NIGHT_FIRST)
-    quality = QualityStore.beside(store)
-    parts = examined_days(market, calendar, now, days)
     return Health(
         gaps=tuple(gaps),
         thin=tuple(thin),
-        examined=reduce(
-            Examined.with_, (quality.examine(symbols, market.timeframes, calendar, part) for part in parts)
-        ),
+        examined=examined,
         newest=newest,
         awaited=tuple(s for s in symbols if newest and watched.listings.get(s, UNKNOWN).expects(newest)),
     )
