@@ -6,6 +6,7 @@ What lives here: options and their help. What does not: what the commands do.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -280,6 +281,7 @@ def db_purge(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit: 0 done, 1 failed, 2 wrong usage, 3 days are missing, 130 interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, whatever is being loaded or done
     garbage.rare_while_loading()
     code = _exit_code(arguments)
     garbage.none_at_the_end()
@@ -300,7 +302,7 @@ def _exit_code(arguments: list[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     if code == INTERRUPTED:  # how typer tells of Ctrl-C
-        return _say("Stopped. What was answered is stored; the same command goes on from there.", INTERRUPTED)
+        return _say("Stopped. What is stored stays; the same command goes on from there.", INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 

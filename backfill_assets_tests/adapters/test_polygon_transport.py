@@ -3,6 +3,9 @@ import gzip
 import json
 import logging
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import httpx
 import pytest
@@ -32,6 +35,7 @@ from backfill_assets_tests.adapters.scripted_vendor import (
     good,
 )
 
+PROJECT = Path(__file__).resolve().parents[2]
 PATH = "/v2/aggs/ticker/X/range/1/minute/2024-01-02/2024-01-03"
 UNKNOWN_KEY = Answer({"status": "ERROR", "error": "Unknown API Key", "request_id": "r7"}, 401)
 TOO_FAST = Answer({"status": "ERROR", "error": "You've exceeded the maximum requests per minute"}, 429)
@@ -362,3 +366,32 @@ def test_a_base_url_that_is_none(connect, url):
 def test_a_policy_needs_an_attempt():
     with pytest.raises(ValueError, match="attempts 0"):
         RetryPolicy(attempts=0)
+
+
+LOADED_AFTER_THE_PERMIT = """
+import asyncio, sys
+import concurrent.futures.thread  # what reads the answer, after it has come
+from backfill_assets.adapters.polygon import Polygon
+from backfill_assets_tests.adapters.scripted_vendor import Answer, CountingLimiter, ScriptedVendor
+
+class Looking(CountingLimiter):
+    async def acquire(self):
+        self.loaded = set(sys.modules)
+
+async def first_request():
+    limiter = Looking()
+    async with ScriptedVendor(Answer(b"{}")) as vendor:
+        async with Polygon("a-key-for-it", base_url=vendor.url, limiter=limiter) as client:
+            await client.body(("/x", {}))
+    print(*sorted(set(sys.modules) - limiter.loaded))
+
+asyncio.run(first_request())
+"""
+
+
+def test_nothing_is_loaded_between_a_permit_and_its_request():
+    """While a program loads other things beside it, each module would make the request later than its permit."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED_AFTER_THE_PERMIT], capture_output=True, text=True, check=True, cwd=PROJECT
+    )
+    assert done.stdout.split() == []

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 
 from backfill_assets.simulator import Simulator
+from backfill_assets_tests.surroundings import rows
 
 PROJECT = Path(__file__).resolve().parents[2]
 BACKFILL = Path(sys.executable).parent / "backfill"
@@ -49,6 +50,12 @@ def until[T](question: Callable[[], T | None]) -> T:
             return answer
         time.sleep(0.5)
     raise TimeoutError(question.__name__)
+
+
+def in_the_middle(simulator: Simulator, database_url: str) -> bool:
+    """Whether a run has stored minutes, and the days are asked for: where days are slow, it stays so for a while."""
+    asked = any("/1/day/" in request.path for request in simulator.requests)
+    return asked and bool(rows(database_url, "select 1 from market_data where timeframe = '1m' limit 1"))
 
 
 def environment(simulator: Simulator, data: Path, database_url: str, universe: str, **settings: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from backfill_assets.simulator import Fault, Scenario, Simulator
-from backfill_assets_tests.e2e.platform import BACKFILL, PROJECT, platform, until
+from backfill_assets_tests.e2e.platform import BACKFILL, PROJECT, in_the_middle, platform, until
 from backfill_assets_tests.faults.world import RANGE, UNIVERSE, world
 
 
@@ -18,11 +18,11 @@ def test_ctrl_c_to_the_whole_process_group_says_one_sentence(tmp_path: Path, dat
     with Simulator(slow) as simulator:
         broken = world(simulator, tmp_path, database_url)
         with broken.start("run", *RANGE, "--json") as process:
-            until(lambda: True if any("/1/day/" in r.path for r in simulator.requests) else None)
+            until(lambda: in_the_middle(simulator, database_url) or None)
             os.killpg(process.pid, signal.SIGINT)
             said, complained = process.communicate(timeout=60)
         assert (process.returncode, said) == (130, "")
-        assert complained == "backfill: Stopped. What was answered is stored; the same command goes on from there.\n"
+        assert complained == "backfill: Stopped. What is stored stays; the same command goes on from there.\n"
         assert [status for _, status in broken.unfinished()] == []
 
 

@@ -17,6 +17,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode, urlsplit
 
+import anyio
+import anyio.lowlevel
 import httpx
 
 from backfill_assets.adapters.polygon import failures
@@ -210,6 +212,9 @@ class Transport:
 
     async def _send[T](self, path: str, params: Mapping[str, str], decode: Callable[[bytes], T], *, again: bool) -> T:
         self._stop_if_refused()
+        await (
+            anyio.lowlevel.checkpoint()
+        )  # loads what httpx connects with, which else came after the permit and made it late
         await self._limiter.acquire()
         self._stop_if_refused()
         self.traffic.requests += 1
