@@ -9,7 +9,7 @@ from datetime import date
 import pytest
 
 from backfill_assets.adapters.polygon import Ahead, Polygon, RetryPolicy, Traffic
-from backfill_assets.domain.errors import DatabaseUnavailable, KeyRefused
+from backfill_assets.domain.errors import DatabaseUnavailable, KeyRefused, SettingMistake
 from backfill_assets_tests.adapters.scripted_vendor import KEY, Answer, CountingLimiter, NoSleep, ScriptedVendor
 
 ONE, OTHER, UNASKED = ("/one", {"a": "1"}), ("/other", {}), ("/unasked", {})
@@ -145,3 +145,16 @@ async def test_entered_and_left_at_once_it_is_gone():
             with ahead(vendor.url, ONE):
                 pass
     assert threads() == []
+
+
+@pytest.mark.parametrize("wrong", [SettingMistake("No address."), FileNotFoundError("certificates")])
+async def test_what_cannot_be_opened_is_left_to_whoever_needs_it(wrong, capfd):
+    @asynccontextmanager
+    async def connect():
+        raise wrong
+        yield
+
+    with Ahead([ONE], connect) as early:
+        assert await early.take(ONE) is None
+        assert early.news() == Traffic()
+    assert capfd.readouterr().err == ""

@@ -88,10 +88,12 @@ class Ahead:
                     future.set_result(None)
 
     async def _ask_all(self) -> None:
-        async with self._connect() as source, asyncio.TaskGroup() as tasks:
-            self._source = source
-            for address, future in self._asked:
-                tasks.create_task(_ask(source, address, future))
+        # Whoever needs the answers opens the same, and says what is wrong with it.
+        with suppress(BackfillError, OSError):
+            async with self._connect() as source, asyncio.TaskGroup() as tasks:
+                self._source = source
+                for address, future in self._asked:
+                    tasks.create_task(_ask(source, address, future))
 
 
 async def _ask(source: Source, address: Address, future: Future[bytes | None]) -> None:
