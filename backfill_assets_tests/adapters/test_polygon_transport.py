@@ -368,6 +368,15 @@ def test_a_policy_needs_an_attempt():
         RetryPolicy(attempts=0)
 
 
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_loaded_are_told_of_in_a_sentence(connect, monkeypatch, tmp_path, content):
+    if content:
+        (tmp_path / "named.pem").write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "named.pem"))
+    with pytest.raises(SettingMistake, match="SSL_CERT_FILE or SSL_CERT_DIR name cannot be loaded"):
+        connect("https://vendor.example")
+
+
 LOADED_AFTER_THE_PERMIT = """
 import asyncio, sys
 import concurrent.futures.thread  # what reads the answer, after it has come

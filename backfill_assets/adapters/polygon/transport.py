@@ -110,7 +110,8 @@ class _AnotherTryError(Exception):
 class Transport:
     """Requests to one base URL with one key. Use it in the event loop it was first used in, and close it.
 
-    `sleep` takes seconds; `random` gives a number in [0, 1). SettingMistake when `base_url` is no plain http(s) address.
+    `sleep` takes seconds; `random` gives a number in [0, 1). SettingMistake when `base_url` is no plain http(s) address, or
+    the environment names certificates that cannot be loaded.
     """
 
     def __init__(  # each is one thing of the world outside, and tests replace all of them
@@ -134,14 +135,19 @@ class Transport:
         self._admitted = False
         self._door = asyncio.Lock()
         self._slots = asyncio.Semaphore(_CONNECTIONS)
-        self._http = httpx.AsyncClient(
-            auth=_Bearer(self._key),
-            headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": user_agent},
-            timeout=_TIMEOUT,
-            limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
-            mounts=_NOT_PROXIED,
-            follow_redirects=False,
-        )
+        try:
+            self._http = httpx.AsyncClient(
+                auth=_Bearer(self._key),
+                headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": user_agent},
+                timeout=_TIMEOUT,
+                limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
+                mounts=_NOT_PROXIED,
+                follow_redirects=False,
+            )
+        except OSError as error:
+            raise SettingMistake(
+                f"The certificates that SSL_CERT_FILE or SSL_CERT_DIR name cannot be loaded: {' '.join(str(error).split())}."
+            ) from None
 
     async def close(self) -> None:
         """Close the connections. Requests under way fail."""
