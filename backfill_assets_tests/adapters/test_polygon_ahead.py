@@ -1,6 +1,7 @@
 """Answers that are asked for before anybody takes them, over real HTTP, in the thread that asks for them."""
 
 import asyncio
+import gc
 import socket
 import threading
 from contextlib import asynccontextmanager
@@ -158,3 +159,13 @@ async def test_what_cannot_be_opened_is_left_to_whoever_needs_it(wrong, capfd):
         assert await early.take(ONE) is None
         assert early.news() == Traffic()
     assert capfd.readouterr().err == ""
+
+
+async def test_leaving_while_it_closes_leaves_no_connection_behind():
+    """Whoever has taken the last answer leaves at once, while the connections are being closed."""
+    async with ScriptedVendor(Answer(BODY.body, headers={"Connection": "keep-alive"})) as vendor:
+        for _ in range(30):
+            with ahead(vendor.url, ONE, OTHER) as early:
+                await early.take(ONE)
+                await early.take(OTHER)
+    gc.collect()  # an open one would be told of here, which is an error

@@ -48,10 +48,11 @@ class Ahead:
         self._untaken = {mark(address): future for address, future in self._asked}
         self._source: Source | None = None
         self._told = Traffic()
+        self._asking: asyncio.Task[None] | None = None
+        self._left = False
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
-        self._task = self._loop.create_task(self._ask_all())
         self._thread = Thread(target=self._work, name="asked ahead", daemon=True)
         self._thread.start()
         return self
@@ -60,7 +61,7 @@ class Ahead:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with suppress(RuntimeError):  # it has closed the loop
-            self._loop.call_soon_threadsafe(self._task.cancel)
+            self._loop.call_soon_threadsafe(self._leave)
         self._thread.join()
 
     async def take(self, address: Address) -> bytes | None:
@@ -80,8 +81,8 @@ class Ahead:
 
     def _work(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=lambda: self._loop) as runner, suppress(asyncio.CancelledError):
-                runner.get_loop().run_until_complete(self._task)
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._ask_all())
         finally:
             for _, future in self._asked:
                 if not future.done():
@@ -90,10 +91,24 @@ class Ahead:
     async def _ask_all(self) -> None:
         # Whoever needs the answers opens the same, and says what is wrong with it.
         with suppress(BackfillError, OSError):
-            async with self._connect() as source, asyncio.TaskGroup() as tasks:
+            async with self._connect() as source:
                 self._source = source
-                for address, future in self._asked:
-                    tasks.create_task(_ask(source, address, future))
+                if not self._left:
+                    self._asking = asyncio.create_task(self._ask_each(source))
+                    await asyncio.wait([self._asking])
+                    if not self._asking.cancelled():
+                        self._asking.result()
+
+    async def _ask_each(self, source: Source) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for address, future in self._asked:
+                tasks.create_task(_ask(source, address, future))
+
+    def _leave(self) -> None:
+        """End what is under way. Opening and closing are not cut short: that would leave connections behind."""
+        self._left = True
+        if self._asking:
+            self._asking.cancel()
 
 
 async def _ask(source: Source, address: Address, future: Future[bytes | None]) -> None:
