@@ -22,6 +22,7 @@ from backfill_assets.cli import result as results_of
 from backfill_assets.cli.console import output_console, progress_console
 from backfill_assets.cli.result import MarketResult, counted, exit_code, show, spelled, tell_errors, worst
 from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.turns import short_turns
 from backfill_assets.domain.errors import KeyRefused
 from backfill_assets.domain.request_plan import floor_seconds
 from backfill_assets.domain.universe import Universe
@@ -99,8 +100,8 @@ def _ran(
             raise KeyRefused("POLYGON_API_KEY is not set: put the key from the vendor's dashboard into it.")
         first = next((r for r in due if r.plan), None)
         ahead = stack.enter_context(head_start(settings, url, first.order.market, first.plan)) if first else None
-
-        from backfill_assets.cli.carry_out import carry_out_all  # noqa: PLC0415  # Dagster is loaded while answers come in
+        with short_turns():
+            from backfill_assets.cli.carry_out import carry_out_all  # noqa: PLC0415  # loads Dagster while answers come in
 
         carry_out_all(settings, universe, store, console, due, max_concurrent, ahead)
         for result in results:
