@@ -15,7 +15,9 @@ import dagster as dg
 
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import SeriesAnswers
+from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.feature_quality import FeatureSession
+from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.asset_keys import features_key, ohlcv_key
 from backfill_assets.dagster_internals import create_local_run, execute_local_run, quiet_storage
 from backfill_assets.dagster_records import records_needed
@@ -26,7 +28,8 @@ from backfill_assets.partitions import partition_key
 from backfill_assets.pipelines.orders import Order
 from backfill_assets.pipelines.outcomes import Outcome
 from backfill_assets.run_failures import failure_of
-from backfill_assets.run_processes import this_process
+from backfill_assets.run_processes import end_dead_runs, this_process
+from backfill_assets.run_records import close_records
 from backfill_assets.run_tags import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
 
 type Key = Callable[[Market, Timeframe], dg.AssetKey]
@@ -42,6 +45,15 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     with records_needed(), quiet_storage(), dg.DagsterInstance.from_config(str(settings.project)) as instance:
         if isinstance(instance.compute_log_manager, DataFolderComputeLogs):
             instance.compute_log_manager.mirrored = False
+        yield instance
+
+
+@contextmanager
+def open_for_runs(settings: Settings, store: Store) -> Iterator[dg.DagsterInstance]:
+    """The same for a command that carries runs out: those that died are ended first, and their records closed."""
+    with open_instance(settings) as instance:
+        end_dead_runs(instance)
+        close_records(instance, RunStore.beside(store))
         yield instance
 
 

@@ -29,7 +29,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from backfill_assets.domain.errors import SettingMistake, UniverseMistake
+from backfill_assets.domain.errors import KeyRefused, SettingMistake, UniverseMistake
 from backfill_assets.domain.retries import Retries
 from backfill_assets.domain.universe import Universe
 from backfill_assets.domain.universe_file import parse_universe
@@ -99,6 +99,11 @@ class Settings:
                 raise SettingMistake(
                     f"{self.project} holds no {name}: run this in the project's folder, or set DAGSTER_HOME to it."
                 )
+
+    def require_key(self) -> None:
+        """Raise KeyRefused where there is no key, before anything is asked for."""
+        if self.api_key is None:
+            raise KeyRefused("POLYGON_API_KEY is not set: put the key from the vendor's dashboard into it.")
 
     def universe(self, today: date) -> Universe:
         """The universe file, read and checked as of `today`. Raises UniverseMistake."""

@@ -15,17 +15,14 @@ from rich.console import Console
 from backfill_assets.adapters.polygon import Ahead
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
-from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.cli import garbage
 from backfill_assets.cli.bars import ProgressBars, watched
 from backfill_assets.cli.early import answered_ahead
 from backfill_assets.cli.result import MarketResult
 from backfill_assets.domain.universe import Universe
-from backfill_assets.launch import all_shown, carry_out, open_instance
+from backfill_assets.launch import all_shown, carry_out, open_for_runs
 from backfill_assets.pipelines.orders import underived
 from backfill_assets.pipelines.progress import Silent
-from backfill_assets.run_processes import end_dead_runs
-from backfill_assets.run_records import close_records
 from backfill_assets.wiring import build_definitions
 
 
@@ -45,9 +42,7 @@ def carry_out_all(
     """
     garbage.usual_from_here()
     with ExitStack() as stack:
-        instance = stack.enter_context(open_instance(settings))
-        end_dead_runs(instance)
-        close_records(instance, RunStore.beside(store))
+        instance = stack.enter_context(open_for_runs(settings, store))
         due = [r for r in results if r.plan or _has_more_to_do(instance, r)]
         if not due:
             return

@@ -22,7 +22,7 @@ from backfill_assets.asset_keys import events_key
 from backfill_assets.cli.console import output_console
 from backfill_assets.cli.result import COMPLETE, FAILED
 from backfill_assets.cli.selection import Options, orders
-from backfill_assets.domain.errors import KeyRefused, UsageMistake
+from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.event_history import Event
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market
@@ -44,8 +44,7 @@ def events_command(options: Options, *, as_json: bool) -> int:
     chosen = [order for order in orders(options, universe, now) if order.market.kind is Kind.STOCKS]
     if not chosen:
         raise UsageMistake("Only stocks have splits and dividends, and none of them is chosen.")
-    if settings.api_key is None:
-        raise KeyRefused("POLYGON_API_KEY is not set: put the key from the vendor's dashboard into it.")
+    settings.require_key()
     names = [symbol.name for order in chosen for symbol in order.wanted]
     outcomes: dict[str, Outcome] = {}
     with EventStore(database.ready(settings), connections=1) as store, open_instance(settings) as instance:

@@ -20,7 +20,6 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.feature_quality import FeatureQuality, FeatureSession
 from backfill_assets.adapters.store.features import FeatureStore
-from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.cli import feature_result, garbage
 from backfill_assets.cli.bars import FeatureBars, watched
 from backfill_assets.cli.console import output_console, progress_console
@@ -28,14 +27,12 @@ from backfill_assets.cli.feature_result import FeatureResult, exit_code, show
 from backfill_assets.cli.result import counted, tell_errors
 from backfill_assets.cli.selection import Options, orders
 from backfill_assets.domain.universe import Universe
-from backfill_assets.launch import all_features_shown, carry_out_features, open_instance
+from backfill_assets.launch import all_features_shown, carry_out_features, open_for_runs
 from backfill_assets.pipelines.feature_health import stale_sessions
 from backfill_assets.pipelines.listings import expected
 from backfill_assets.pipelines.orders import Order, gaps_of, recorded
 from backfill_assets.pipelines.outcomes import Outcome
 from backfill_assets.pipelines.progress import Silent
-from backfill_assets.run_processes import end_dead_runs
-from backfill_assets.run_records import close_records
 from backfill_assets.wiring import build_definitions
 
 AT_ONCE = 5
@@ -72,9 +69,7 @@ def compute(
     with ExitStack() as stack:
         console = Console(quiet=True) if quiet else stack.enter_context(progress_console())
         store = stack.enter_context(BarStore(database.ready(settings)))
-        instance = stack.enter_context(open_instance(settings))
-        end_dead_runs(instance)
-        close_records(instance, RunStore.beside(store))
+        instance = stack.enter_context(open_for_runs(settings, store))
         found = [expected(store, order) for order in wanted]
         due = [order for order in found if order.days and (full or _has_to_do(instance, store, order))]
         _announce(console, found, due)

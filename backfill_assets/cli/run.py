@@ -23,7 +23,6 @@ from backfill_assets.cli.console import output_console, progress_console
 from backfill_assets.cli.result import MarketResult, counted, exit_code, show, spelled, tell_errors, worst
 from backfill_assets.cli.selection import Options, orders
 from backfill_assets.cli.turns import short_turns
-from backfill_assets.domain.errors import KeyRefused
 from backfill_assets.domain.request_plan import floor_seconds
 from backfill_assets.domain.universe import Universe
 from backfill_assets.pipelines.head_start import head_start
@@ -96,10 +95,10 @@ def _ran(
         results = [_planned(store, order) for order in wanted(store)]
         _announce(console, settings, results)
         due = [r for r in results if r.order.days]
-        if settings.api_key is None and any(r.plan for r in due):
-            raise KeyRefused("POLYGON_API_KEY is not set: put the key from the vendor's dashboard into it.")
-        first = next((r for r in due if r.plan), None)
-        ahead = stack.enter_context(head_start(settings, url, first.order.market, first.plan)) if first else None
+        ahead = None
+        if first := next((r for r in due if r.plan), None):
+            settings.require_key()
+            ahead = stack.enter_context(head_start(settings, url, first.order.market, first.plan))
         with short_turns():
             from backfill_assets.cli.carry_out import carry_out_all  # noqa: PLC0415  # loads Dagster while answers come in
 

@@ -95,9 +95,8 @@ class Ahead:
                 self._source = source
                 if not self._left:
                     self._asking = asyncio.create_task(self._ask_each(source))
-                    await asyncio.wait([self._asking])
-                    if not self._asking.cancelled():
-                        self._asking.result()
+                    with suppress(asyncio.CancelledError):  # it was left
+                        await self._asking
 
     async def _ask_each(self, source: Source) -> None:
         async with asyncio.TaskGroup() as tasks:

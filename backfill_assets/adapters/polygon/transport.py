@@ -218,9 +218,8 @@ class Transport:
 
     async def _send[T](self, path: str, params: Mapping[str, str], decode: Callable[[bytes], T], *, again: bool) -> T:
         self._stop_if_refused()
-        await (
-            anyio.lowlevel.checkpoint()
-        )  # loads what httpx connects with, which else came after the permit and made it late
+        # Loads what httpx connects with, which would else be loaded after the permit, and make the request late.
+        await anyio.lowlevel.checkpoint()
         await self._limiter.acquire()
         self._stop_if_refused()
         self.traffic.requests += 1
