@@ -149,6 +149,7 @@ def steps(work):
         sys.monitoring.set_events(tool, sys.monitoring.events.LINE | sys.monitoring.events.JUMP)
         work()
     finally:
+        sys.monitoring.set_events(tool, sys.monitoring.events.NO_EVENTS)  # freed alone, it slows all that follows
         sys.monitoring.free_tool_id(tool)
     return taken
 
