@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from backfill_assets.adapters.postgres import Row, connect
+from backfill_assets.adapters.postgres import Row, connected
 from backfill_assets.adapters.sql import statements
 
 SQL = statements("backfill_assets", "event_purge.sql")
@@ -34,7 +34,7 @@ class Purged:
 
 def purge_events(url: str, before: datetime) -> Purged:
     """Take away what is older than `before` (aware) and shown nowhere. Raises DatabaseUnavailable."""
-    with connect(url) as connection:
+    with connected(url) as connection:
         row: Any = connection.execute("select to_regclass('dagster.event_logs') is not null").fetchone()
         if not row[0]:
             return Purged(0, 0, 0)

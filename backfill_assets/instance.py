@@ -24,7 +24,7 @@ from dagster_postgres import DagsterPostgresStorage
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.alchemy import sqlalchemy_url
-from backfill_assets.adapters.postgres import Row, connect
+from backfill_assets.adapters.postgres import Row, connected
 from backfill_assets.adapters.private_files import private_folder
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.dagster_internals import pool_connections
@@ -61,7 +61,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
         settings = Settings.read(os.environ)
         url = database.locate(settings)
         keep_compiled(settings.data)
-        with connect(url) as connection:
+        with connected(url) as connection:
             # Dagster makes its tables as it opens them, and processes that do so at once stumble over each other.
             connection.execute("select pg_advisory_lock(%s)", [_CREATION_LOCK])
             _make_schema(connection)

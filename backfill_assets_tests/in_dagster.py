@@ -8,6 +8,7 @@ from datetime import datetime
 import dagster as dg
 import pytest
 
+from backfill_assets.instance import EVENT_SETTINGS
 from backfill_assets.resources import Clock, MarketStore
 from backfill_assets.wiring import build_definitions
 from backfill_assets_tests.surroundings import KEY, MOMENT, rows
@@ -122,6 +123,8 @@ def platform(vendor, database_url, monkeypatch, tmp_path, universe_kept):
     monkeypatch.setenv("POLYGON_API_KEY", KEY)
     monkeypatch.setenv("POLYGON_REQUESTS_PER_SECOND", "500")
     monkeypatch.setenv("BACKFILL_DATA_DIR", str(tmp_path))
+    for name, value in EVENT_SETTINGS.items():
+        monkeypatch.setenv(name, value)  # as everywhere: the instance of a test is not ours, and would not set them
     for name in ("DAGSTER_HOME", "BACKFILL_RETRY_FIRST_PAUSE", "BACKFILL_RETRY_ATTEMPTS"):
         monkeypatch.delenv(name, raising=False)
     with dg.DagsterInstance.ephemeral() as instance:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import psycopg
@@ -73,6 +73,16 @@ def connect(url: str) -> psycopg.Connection[Row]:
         return psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS)
     except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
         raise unavailable(url, error) from None
+
+
+@contextmanager
+def connected(url: str) -> Iterator[psycopg.Connection[Row]]:
+    """The same for a few statements, closed afterwards. Raises DatabaseUnavailable too where one fails and nobody else said why."""
+    with connect(url) as connection:
+        try:
+            yield connection
+        except psycopg.Error as error:
+            raise unavailable(url, error) from None
 
 
 def open_pool(url: str, size: int) -> ConnectionPool[psycopg.Connection[Row]]:

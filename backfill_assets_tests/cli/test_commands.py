@@ -6,6 +6,8 @@ import re
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import dagster as dg
@@ -16,6 +18,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from backfill_assets.adapters.processes import identity
 from backfill_assets.domain.timeframes import TIMEFRAMES
+from backfill_assets.instance import _CREATION_LOCK
 from backfill_assets.run_processes import end_dead_runs
 from backfill_assets.run_tags import HOST_TAG, PROCESS_TAG, TRIGGER_TAG
 from backfill_assets.simulator import Fault, Hole
@@ -212,6 +215,29 @@ def test_a_database_that_nobody_serves_is_one_line(lonely, command):
     assert "PostgreSQL at 127.0.0.1:1/market cannot be used (nobody answers there)" in said.sentence
     assert "pa55word" not in said.err
     assert lonely.vendor.requests == []
+
+
+def test_a_connection_that_breaks_while_the_records_are_opened_is_one_line(shell):
+    over = threading.Event()
+
+    def end_who_waits(connection):
+        waits = """select pg_terminate_backend(pid) from pg_locks join pg_database on database = pg_database.oid
+                   where locktype = 'advisory' and not granted and datname = current_database()"""
+        while not over.is_set():
+            if connection.execute(waits).fetchone():
+                return True
+        return False
+
+    with psycopg.connect(shell.database_url, autocommit=True) as other, ThreadPoolExecutor(1) as beside:
+        other.execute("select pg_advisory_lock(%s)", [_CREATION_LOCK])
+        ended = beside.submit(end_who_waits, other)
+        said = shell("run", *WEEK)
+        over.set()
+        assert ended.result()
+    assert (said.code, said.out) == (1, "")
+    *_, last = said.err.splitlines()
+    assert re.fullmatch(r"backfill: PostgreSQL at \S+ cannot be used \(terminating .+\); check DATABASE_URL\.", last)
+    assert "Traceback" not in said.err
 
 
 def test_a_database_url_with_an_unknown_parameter_is_one_line(lonely, monkeypatch):

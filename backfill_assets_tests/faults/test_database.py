@@ -134,6 +134,16 @@ def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
         raise
 
 
+def all_ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    """Of each its code and what it said, once all have ended: also of the last, where the first was not as it should."""
+    heard = []
+    for process in processes:
+        with process:
+            said, complained = ended(process)
+        heard.append((process.returncode, said, complained))
+    return heard
+
+
 def until_copying(connection: psycopg.Connection, process: subprocess.Popen[str]) -> bool:
     """Whether a COPY into the tables was seen before the program ended; asked as fast as the server answers."""
     while process.poll() is None:
@@ -152,18 +162,11 @@ def test_a_server_that_is_restarted_under_three_runs(seed: int, folder: Path, un
         server = EmbeddedPostgres(folder)
         assert server.stop()
         server.url()
-        for process in started:
-            with process:
-                said, complained = ended(process)
-            if process.returncode:
-                assert process.returncode == 1, said + complained
+        for code, said, complained in all_ended(started):
+            if code:
+                assert code == 1, said + complained
                 assert said_of_failure(complained)
-        again = [broken.start(*COMMAND, "--symbols", symbol) for symbol in SYMBOLS]
-        for process in again:
-            with process:
-                said, complained = ended(process)
-            assert process.returncode == 0, said + complained
-        is_whole(broken, folder, undisturbed)
+        made_good(broken, folder, undisturbed)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import psycopg
 
-from backfill_assets.adapters.postgres import connect
+from backfill_assets.adapters.postgres import connected
 from backfill_assets.domain.errors import SchemaBehind, StoreError
 
 NEEDED = "0009"
@@ -20,13 +20,13 @@ VERSION_TABLE = "backfill_schema_version"
 
 def found(url: str) -> str | None:
     """The revision that the tables are at, None where there are none. Raises DatabaseUnavailable."""
-    with connect(url) as connection:
+    with connected(url) as connection:
         try:
             there = connection.execute("select to_regclass(%s) is not null", [VERSION_TABLE]).fetchone()
             row = None
             if there and there[0]:
                 row = connection.execute("select version_num from backfill_schema_version").fetchone()
-        except psycopg.Error as error:
+        except psycopg.ProgrammingError as error:
             raise StoreError(f"The market tables cannot be read ({' '.join(str(error).split())}).") from None
     return str(row[0]) if row else None
 
