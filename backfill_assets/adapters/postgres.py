@@ -77,7 +77,7 @@ def connect(url: str) -> psycopg.Connection[Row]:
 
 @contextmanager
 def connected(url: str) -> Iterator[psycopg.Connection[Row]]:
-    """The same for a few statements, closed afterwards. Raises DatabaseUnavailable too where one fails and nobody else said why."""
+    """The same for a few statements, closed afterwards. Raises DatabaseUnavailable also where one of them fails."""
     with connect(url) as connection:
         try:
             yield connection
