@@ -77,13 +77,21 @@ def environment(simulator: Simulator, data: Path, database_url: str, universe: s
 
 @contextmanager
 def platform(simulator: Simulator, data: Path, database_url: str, universe: str, **settings: str) -> Iterator[Platform]:
-    """`backfill up`, until the context ends; then Ctrl-C, and both services must be gone."""
-    variables = environment(simulator, data, database_url, universe, **settings)
+    """`backfill up` with the environment that these make, until the context ends."""
+    with up(simulator, environment(simulator, data, database_url, universe, **settings)) as running:
+        yield running
+
+
+@contextmanager
+def up(simulator: Simulator, variables: dict[str, str], *, umask: int = -1) -> Iterator[Platform]:
+    """`backfill up` in an environment, until the context ends; then Ctrl-C. `umask` -1 is that of this process."""
+    data = Path(variables["BACKFILL_DATA_DIR"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    command = [BACKFILL, "up", "--port", str(port)]
     with subprocess.Popen(
-        [BACKFILL, "up", "--port", str(port)], cwd=PROJECT, env=variables, stdout=subprocess.PIPE, text=True
+        command, cwd=PROJECT, env=variables, stdout=subprocess.PIPE, text=True, umask=umask
     ) as process:
         try:
             assert process.stdout is not None

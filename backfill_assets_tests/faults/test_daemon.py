@@ -1,6 +1,6 @@
 """The daemon is killed in the middle of a backfill, and the next `backfill up` carries it to its end.
 
-What lives here: the daemon alone, and with all that it started. What does not: `backfill up` itself killed (`test_terminal`).
+What lives here: the daemon alone, and with all that it started. What does not: `backfill up` itself killed (`e2e/test_hostile_surroundings`).
 """
 
 import uuid

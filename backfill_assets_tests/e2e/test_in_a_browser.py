@@ -1,4 +1,7 @@
-"""A backfill launched by hand in Dagit, a repair beside it, and the page of backfills: in a browser, as a person does it."""
+"""Dagit as a person sees and uses it: the real webserver and daemon in a browser, asserted on by what can be read there.
+
+A backfill is launched by hand, and a repair by the sensor beside it; both bring bars and stand on the page of backfills.
+"""
 
 import re
 import subprocess
@@ -24,6 +27,13 @@ LATE = (*both("SPY", HEALED, HEALED), *both("AAPL", BY_HAND, BY_HAND))
 CONFIG = "ops: {stocks_ohlcv: {config: {retry: EXPLAINED}}}"
 """Whoever launches it knows that the vendor has by now what it had confirmed to be empty."""
 
+COMPLETENESS = """
+{
+  assetNodeOrError(assetKey: {path: ["stocks", "completeness"]}) {
+    ... on AssetNode { assetMaterializations(limit: 1) { runId } }
+  }
+}"""
+
 
 @pytest.fixture
 def page() -> Iterator[Page]:
@@ -32,24 +42,33 @@ def page() -> Iterator[Page]:
         yield opened
 
 
-def test_a_backfill_by_hand_and_a_repair_bring_bars_and_stand_on_the_page_of_backfills(
+def test_dagit_shows_what_is_stored_checked_and_automated_and_fills_what_is_missing(
     page: Page, tmp_path: Path, database_url: str
 ) -> None:
     with Simulator(Scenario(holes=LATE)) as simulator:
         variables = environment(simulator, tmp_path, database_url, UNIVERSE, **RETRIES)
+        report = tmp_path / "status.html"
         # The second empty answer is the last one: the sensor leaves AAPL in peace.
-        for command in (["run"], ["repair", "--symbols", "AAPL"]):
+        for command in (["run"], ["repair", "--symbols", "AAPL"], ["status", "--html", report]):
             subprocess.run([BACKFILL, *command], cwd=PROJECT, env=variables, capture_output=True, check=False)
+        the_page_of_the_command(page, report)
         first, last = date.fromisoformat(DAYS[0]), date.fromisoformat(DAYS[-1])
         whole = {symbol: simulator.market.daily_bars(symbol, first, last) for symbol in SYMBOLS}
         assert [len(stored(database_url, s, "1d")) for s in SYMBOLS] == [len(DAYS) - 1] * 2
         simulator.scenario = Scenario()
         with platform(simulator, tmp_path, database_url, UNIVERSE, **RETRIES) as up:
+            the_catalog(page, up.url)
+            an_asset(page, up.url)
+            its_partitions(page, up.url)
+            its_checks(page, up.url)
+            the_automation(page, up.url)
             launch_by_hand(page, up.url)
             launched = until(lambda: ended(up, by_hand=True))
             repair = until(lambda: ended(up, by_hand=False))
             the_page_of_backfills(page, up.url, launched["id"], repair["id"])
             the_page_of_one(page, repair["id"])
+            until(lambda: completeness(up))
+            the_completeness_picture(page, up.url)
             marked = shown(up, ("stocks", "ohlcv", "1d"), DAYS)
     assert launched["isAssetBackfill"]
     assert launched["assetSelection"] == [{"path": ["stocks", "ohlcv", "1d"]}]
@@ -58,6 +77,62 @@ def test_a_backfill_by_hand_and_a_repair_bring_bars_and_stand_on_the_page_of_bac
     for symbol in SYMBOLS:
         same_bars(stored(database_url, symbol, "1d"), whole[symbol])
     assert marked == {(day, symbol) for day in DAYS for symbol in SYMBOLS}
+
+
+def shows(page: Page, *texts: str) -> None:
+    """Whether all of it can be read there, or soon."""
+    for text in texts:
+        expect(page.locator("body")).to_contain_text(text)
+
+
+def the_catalog(page: Page, url: str) -> None:
+    page.goto(f"{url}/assets")
+    shows(page, "stocks / ohlcv / 1m", "stocks / features / 1d", "stocks / completeness", "stocks / corporate_events")
+
+
+def an_asset(page: Page, url: str) -> None:
+    page.goto(f"{url}/assets/stocks/ohlcv/1d")
+    shows(page, "Description", "market_data", "Columns", "timestamptz", "Latest check results", "At 02:00 AM UTC")
+
+
+def its_partitions(page: Page, url: str) -> None:
+    page.goto(f"{url}/assets/stocks/ohlcv/1d?view=partitions")
+    shows(page, "AAPL", "SPY", DAYS[0])
+
+
+def its_checks(page: Page, url: str) -> None:
+    """What the vendor has confirmed to be empty stays in the table, until it is asked for by hand."""
+    page.goto(f"{url}/assets/stocks/ohlcv/1d?view=checks&checkDetail=no_missing_sessions")
+    shows(page, "bars_are_valid", "latest_session_is_here", "Evaluation result", BY_HAND)
+
+
+def the_automation(page: Page, url: str) -> None:
+    page.goto(f"{url}/automation")
+    shows(page, "gap_repair", "stale_features", "check_alerts", "stocks_ohlcv_nightly", "At 02:00 AM UTC")
+    expect(page.locator("input[type=checkbox]:checked").first).to_be_attached()
+
+
+def completeness(up: Platform) -> list[dict] | None:
+    """Its first materialization, which the sensor asks for after the first run."""
+    return up.ask(COMPLETENESS)["assetNodeOrError"]["assetMaterializations"] or None
+
+
+def the_completeness_picture(page: Page, url: str) -> None:
+    page.goto(f"{url}/assets/stocks/completeness")
+    page.get_by_text("[Show Markdown]").first.click()
+    picture = page.locator("img[src^='data:image']").first
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 100
+    shows(page, *SYMBOLS)
+
+
+def the_page_of_the_command(page: Page, report: Path) -> None:
+    """It is whole by itself: nothing but the file is asked for."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(report.as_uri())
+    shows(page, "SPY", HEALED, BY_HAND)
+    assert [one for one in asked if not one.startswith("data:")] == [report.as_uri()]
 
 
 def ended(up: Platform, *, by_hand: bool) -> dict | None:
