@@ -22,6 +22,7 @@ import anyio.lowlevel
 import httpx
 
 from backfill_assets.adapters.polygon import failures
+from backfill_assets.adapters.polygon.certificates import certificates
 from backfill_assets.adapters.polygon.traffic import Traffic
 from backfill_assets.domain.errors import (
     KeyRefused,
@@ -135,19 +136,15 @@ class Transport:
         self._admitted = False
         self._door = asyncio.Lock()
         self._slots = asyncio.Semaphore(_CONNECTIONS)
-        try:
-            self._http = httpx.AsyncClient(
-                auth=_Bearer(self._key),
-                headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": user_agent},
-                timeout=_TIMEOUT,
-                limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
-                mounts=_NOT_PROXIED,
-                follow_redirects=False,
-            )
-        except OSError as error:
-            raise SettingMistake(
-                f"The certificates that SSL_CERT_FILE or SSL_CERT_DIR name cannot be loaded: {' '.join(str(error).split())}."
-            ) from None
+        self._http = httpx.AsyncClient(
+            verify=certificates(),
+            auth=_Bearer(self._key),
+            headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": user_agent},
+            timeout=_TIMEOUT,
+            limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
+            mounts=_NOT_PROXIED,
+            follow_redirects=False,
+        )
 
     async def close(self) -> None:
         """Close the connections. Requests under way fail."""
