@@ -4,6 +4,7 @@ What lives here: what the tests of assets, checks and sensors share. What does n
 """
 
 from datetime import datetime
+from functools import lru_cache
 
 import dagster as dg
 import pytest
@@ -25,10 +26,16 @@ class FixedClock(Clock):
         return datetime.fromisoformat(self.at)
 
 
-def definitions(universe, now=MOMENT, **resources):
-    """The definitions of a universe at an instant."""
+def definitions_with(resources, universe, now=MOMENT):
+    """The definitions of a universe at an instant, with other resources than usual."""
     clock = FixedClock(at=now.isoformat())
     return build_definitions(universe=universe, today=now.date(), resources={"clock": clock, **resources})
+
+
+@lru_cache(maxsize=64)  # they never change, and a tenth of a second each adds up
+def definitions(universe, now=MOMENT):
+    """The definitions of a universe at an instant."""
+    return definitions_with({}, universe, now)
 
 
 class Platform:

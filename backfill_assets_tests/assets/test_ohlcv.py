@@ -14,7 +14,7 @@ from backfill_assets.domain.retries import FIRST_PAUSE, Retry
 from backfill_assets.pipelines.orders import Refresh
 from backfill_assets.pipelines.progress import Silent
 from backfill_assets.simulator import Fault, Hole, Restatement
-from backfill_assets_tests.in_dagster import definitions, failure
+from backfill_assets_tests.in_dagster import definitions_with, failure
 from backfill_assets_tests.surroundings import KEY, MOMENT
 
 WEEK = ("2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08")
@@ -175,7 +175,7 @@ class FirstShown(Silent):
 def test_dagster_shows_the_first_symbols_bars_while_the_others_are_asked_for(platform, monkeypatch):
     monkeypatch.setattr(ohlcv_events, "ENOUGH", len(WEEK))
     listener = FirstShown(platform)
-    platform.defs = definitions(platform.universe, **watched(listener))
+    platform.defs = definitions_with(watched(listener), platform.universe)
     assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT", max_concurrent=1).success
     assert listener.shown == cells(symbols=("AAPL",))
     assert platform.materialized("1m") == cells()

@@ -16,8 +16,7 @@ import pytest
 from backfill_assets.adapters.store import schema
 from backfill_assets.simulator import Fault, RequestRecord, Scenario, Simulator
 from backfill_assets_tests.e2e.celery_workers import Worker, home, redis, worker
-from backfill_assets_tests.e2e.platform import BACKFILL, PROJECT, Platform, environment, platform, until
-from backfill_assets_tests.e2e.test_dagit import LAUNCH, PAUSE
+from backfill_assets_tests.e2e.platform import BACKFILL, PAUSE, PROJECT, Platform, environment, platform, until
 from backfill_assets_tests.surroundings import rows
 
 pytest.importorskip("dagster_celery", reason="the extra `celery` is not installed")
@@ -55,16 +54,8 @@ class Machines:
 
     def backfill(self) -> str:
         """Launch DAYS of every symbol, as Dagit does it; the backfill's id."""
-        answer = self.platform.ask(
-            LAUNCH,
-            parameters={
-                "assetSelection": [{"path": ["stocks", "ohlcv", t]} for t in ("1m", "1d")],
-                "partitionNames": [f"{day}|{symbol}" for symbol in SYMBOLS for day in DAYS],
-                "fromFailure": False,
-            },
-        )["launchPartitionBackfill"]
-        assert answer["__typename"] == "LaunchBackfillSuccess", answer
-        return answer["backfillId"]
+        assets = [("stocks", "ohlcv", timeframe) for timeframe in ("1m", "1d")]
+        return self.platform.launch(assets, [f"{day}|{symbol}" for symbol in SYMBOLS for day in DAYS])
 
     def runs(self, backfill: str) -> list[dict]:
         """The backfill's runs, retries too, with their tags by name."""

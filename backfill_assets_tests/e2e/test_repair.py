@@ -1,16 +1,16 @@
-"""Gaps repair themselves: real webserver, real daemon, the sensor's own backfills, and what Dagit then shows."""
+"""Gaps repair themselves, and what stays empty is asked for once more by hand: real webserver, real daemon, the sensor's own
+backfills and one that is launched as Dagit does it, and what Dagit then shows."""
 
 import json
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import psycopg
-
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Kind, calendar
 from backfill_assets.simulator import Hole, Scenario, Simulator
 from backfill_assets_tests.e2e.platform import BACKFILL, PROJECT, Platform, environment, platform, until
+from backfill_assets_tests.surroundings import rows
 
 RETRIES = {"BACKFILL_RETRY_FIRST_PAUSE": "1", "BACKFILL_RETRY_ATTEMPTS": "2"}
 
@@ -37,6 +37,14 @@ query ($path: [String!]!) {
           }
         }
       }
+    }
+  }
+}"""
+BARS = """
+query ($path: [String!]!) {
+  assetNodeOrError(assetKey: {path: $path}) {
+    ... on AssetNode {
+      assetMaterializations(limit: 1000) { partition metadataEntries { label ... on IntMetadataEntry { intValue } } }
     }
   }
 }"""
@@ -103,21 +111,78 @@ def shown(running: Platform, path: tuple[str, ...], days: tuple[str, ...]) -> se
     }
 
 
+def ended(running: Platform, backfill: str) -> list[str] | None:
+    """How the runs of a backfill have ended, once there are any and all have."""
+    (found,) = [b for b in running.ask(BACKFILLS)["partitionBackfillsOrError"]["results"] if b["id"] == backfill]
+    statuses = [run["status"] for run in found["runs"]]
+    return statuses if statuses and {"SUCCESS", "FAILURE"}.issuperset(statuses) else None
+
+
+def bars(running: Platform, timeframe: str, partitions: set[str]) -> dict[str, int]:
+    """How many bars the materializations of those of the partitions tell of that have one."""
+    node = running.ask(BARS, path=["stocks", "ohlcv", timeframe])["assetNodeOrError"]
+    return {
+        event["partition"]: entry["intValue"]
+        for event in node["assetMaterializations"]
+        for entry in event["metadataEntries"]
+        if entry["label"] == "bars" and event["partition"] in partitions
+    }
+
+
 def verdict(execution: dict) -> tuple:
     """Status, severity, sentence, and the rows of the table of gaps without their next attempts."""
     evaluation = execution["evaluation"]
     (table,) = [e["table"] for e in evaluation["metadataEntries"] if e["label"] == "gaps"]
-    rows = [json.loads(record) for record in table["records"]]
+    records = [json.loads(record) for record in table["records"]]
     kept = ("symbol", "from", "to", "sessions", "reason", "attempts", "repair")
     return (
         execution["status"],
         evaluation["severity"],
         evaluation["description"],
-        [tuple(row[c] for c in kept) for row in rows],
+        [tuple(record[c] for c in kept) for record in records],
     )
 
 
-def test_gaps_are_filled_by_the_daemon_and_what_stays_empty_is_left_in_peace(tmp_path: Path, database_url: str) -> None:
+def answered(database_url: str) -> list[tuple]:
+    """Timeframe, session and symbol of what has bars."""
+    return rows(database_url, "select timeframe, session::text, symbol from session_answers where bars > 0")
+
+
+def left(database_url: str) -> list[tuple]:
+    """The gaps of the timeframes that the vendor is asked for."""
+    return rows(
+        database_url,
+        """select distinct symbol, gap_start::text, gap_end::text, reason, explained, attempts, next_attempt_at
+           from backfill_gaps where not filled and timeframe in ('1m', '1d')""",
+    )
+
+
+def a_person_knows_better(running: Platform, days: tuple[str, ...], marked: set[tuple[str, str]]) -> None:
+    """A backfill by hand of what stayed empty, one of whose two days is there by now: exactly that one is marked then."""
+    there, not_there = days[6:8]
+    running.simulator.scenario = Scenario(holes=both("AAPL", not_there, not_there))
+    before = len(running.simulator.requests)
+    launched = running.launch(
+        [("stocks", "ohlcv", timeframe) for timeframe in ("1m", "1d")],
+        {f"{day}|AAPL" for day in (there, not_there)},
+        {"ops": {"stocks_ohlcv": {"config": {"retry": "EXPLAINED"}}}},
+    )
+    assert until(lambda: ended(running, launched)) == ["SUCCESS"]
+
+    sent = [r.path.split("/")[7:10] for r in running.simulator.requests[before:] if "/range/" in r.path]
+    assert sorted(sent) == [[timespan, there, not_there] for timespan in ("day", "minute")], "one request a timeframe"
+    assert not any(request.url_key for request in running.simulator.requests)
+    for timeframe, most in (("1m", 960), ("1d", 1)):
+        told = bars(running, timeframe, {f"{day}|AAPL" for day in (there, not_there)})
+        assert set(told) == {f"{there}|AAPL"}
+        assert 1 <= told[f"{there}|AAPL"] <= most
+        assert shown(running, ("stocks", "ohlcv", timeframe), days) == marked | {(there, "AAPL")}
+    assert len(running.ask(BACKFILLS)["partitionBackfillsOrError"]["results"]) == 3, "the sensor launches no more"
+
+
+def test_gaps_are_filled_by_the_daemon_and_what_stays_empty_is_left_in_peace_until_a_person_asks(
+    tmp_path: Path, database_url: str
+) -> None:
     days = {"stocks": sessions(Kind.STOCKS, 10), "crypto": sessions(Kind.CRYPTO, 5)}
     stocks, coins = days["stocks"], days["crypto"]
     universe = f"""
@@ -128,12 +193,13 @@ markets:
     late = (*both("AAPL", stocks[2], stocks[4], requests=1), *both("X:BTCUSD", coins[2], coins[2], requests=1))
     never = both("AAPL", stocks[6], stocks[7])
     with Simulator(Scenario(holes=(*late, *never))) as simulator:
-        variables = environment(simulator, tmp_path, database_url, universe, **RETRIES)
+        data = tmp_path / "data folder"
+        variables = environment(simulator, data, database_url, universe, **RETRIES)
         first = subprocess.run(
             [BACKFILL, "run"], cwd=PROJECT, env=variables, capture_output=True, text=True, check=False
         )
         assert first.returncode == 3, first.stderr
-        with platform(simulator, tmp_path, database_url, universe, **RETRIES) as running:
+        with platform(simulator, data, database_url, universe, **RETRIES) as running:
             repairs = {b["title"]: b for b in repaired(running)}
             sensor = running.ask(TICKS)["sensorOrError"]["sensorState"]
             checks = running.ask(CHECKS, path=["stocks", "ohlcv", "1d"])["assetCheckExecutions"]
@@ -142,6 +208,9 @@ markets:
                 for market in days
                 for timeframe in ("1m", "1d")
             }
+            stored, gaps = answered(database_url), left(database_url)
+
+            a_person_knows_better(running, stocks, found["stocks", "1d"])
 
     # One backfill a market, on Dagit's page of backfills like any other.
     assert set(repairs) == {"Repair of stocks gaps", "Repair of crypto gaps"}
@@ -160,14 +229,6 @@ markets:
         (d, "AAPL") for d in stocks[6:8]
     }
     assert found["crypto", "1m"] == found["crypto", "1d"] == {(d, "BTC") for d in coins}
-    with psycopg.connect(database_url) as connection:
-        stored = connection.execute(
-            "select timeframe, session::text, symbol from session_answers where bars > 0"
-        ).fetchall()
-        gaps = connection.execute(
-            """select distinct symbol, gap_start::text, gap_end::text, reason, explained, attempts, next_attempt_at
-               from backfill_gaps where not filled and timeframe in ('1m', '1d')"""
-        ).fetchall()
     for timeframe in ("1m", "1d"):
         there = {(day, symbol) for t, day, symbol in stored if t == timeframe}
         assert there == found["stocks", timeframe] | found["crypto", timeframe]

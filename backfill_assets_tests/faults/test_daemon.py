@@ -1,6 +1,7 @@
 """The daemon is killed in the middle of a backfill, and the next `backfill up` carries it to its end.
 
-What lives here: the daemon alone, and with all that it started. What does not: `backfill up` itself killed (`e2e/test_hostile_surroundings`).
+What lives here: the daemon alone, and with all that it started. What does not: `backfill up` itself killed
+(`e2e/test_hostile_surroundings`).
 """
 
 import uuid
@@ -16,7 +17,6 @@ from backfill_assets.domain.sessions import Kind
 from backfill_assets.run_tags import BACKFILL_TAG, RANGE_START_TAG
 from backfill_assets.simulator import Fault, Scenario, Simulator
 from backfill_assets_tests.e2e.platform import Platform, platform, until
-from backfill_assets_tests.e2e.test_dagit import LAUNCH
 from backfill_assets_tests.e2e.test_repair import sessions
 from backfill_assets_tests.faults.world import SOAK, World, world
 
@@ -45,14 +45,8 @@ def undisturbed(data: Path, postgres_server: str, postgres_template: str) -> Ite
 
 def launch(running: Platform) -> str:
     """A backfill of every symbol, timeframe and day, as Dagit launches it; its id."""
-    parameters = {
-        "assetSelection": [{"path": ["stocks", "ohlcv", timeframe]} for timeframe in TIMEFRAMES],
-        "partitionNames": [f"{day}|{symbol}" for symbol in SYMBOLS for day in DAYS],
-        "fromFailure": False,
-    }
-    answer = running.ask(LAUNCH, parameters=parameters)["launchPartitionBackfill"]
-    assert answer["__typename"] == "LaunchBackfillSuccess", answer
-    return answer["backfillId"]
+    assets = [("stocks", "ohlcv", timeframe) for timeframe in TIMEFRAMES]
+    return running.launch(assets, [f"{day}|{symbol}" for symbol in SYMBOLS for day in DAYS])
 
 
 def all_runs(running: Platform) -> list[dict]:
