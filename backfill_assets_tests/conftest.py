@@ -5,9 +5,10 @@ import signal
 import pytest
 from hypothesis import settings
 
+from backfill_assets_tests.beginnings import beginnings
 from backfill_assets_tests.postgres import database_url, postgres_server, postgres_template
 
-__all__ = ["database_url", "postgres_server", "postgres_template"]
+__all__ = ["beginnings", "database_url", "postgres_server", "postgres_template"]
 
 settings.register_profile("without a clock", deadline=None)  # a busy machine is no defect
 settings.load_profile("without a clock")

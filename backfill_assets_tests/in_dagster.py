@@ -41,10 +41,19 @@ def definitions(universe, now=MOMENT):
 class Platform:
     """The definitions of a small universe, an instance of its own, and what the tests ask of both."""
 
-    def __init__(self, instance, vendor, database_url, universe):
+    def __init__(self, instance, vendor, database_url, universe, beginnings):
         self.instance, self.vendor, self.database_url, self.universe = instance, vendor, database_url, universe
+        self._beginnings = beginnings
         self.defs = self.definitions(MOMENT)
         self.cursor = None
+
+    def begin(self, state, make):
+        """Be as after `make`, which is done for the first test that begins there; the vendor hears nothing of the others."""
+        memories = [
+            storage._held_conn.connection.driver_connection
+            for storage in (self.instance.run_storage, self.instance.event_log_storage)
+        ]
+        self._beginnings.at((self.universe, state), self.database_url, make, memories)
 
     def definitions(self, now):
         return definitions(self.universe, now)
@@ -123,7 +132,7 @@ def failure(result):
 
 
 @pytest.fixture
-def platform(vendor, database_url, monkeypatch, tmp_path, universe_kept):
+def platform(vendor, database_url, monkeypatch, tmp_path, universe_kept, beginnings):
     """A platform over the universe of the fixture `universe_kept`, which each folder has its own of."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("POLYGON_BASE_URL", vendor.url)
@@ -135,4 +144,4 @@ def platform(vendor, database_url, monkeypatch, tmp_path, universe_kept):
     for name in ("DAGSTER_HOME", "BACKFILL_RETRY_FIRST_PAUSE", "BACKFILL_RETRY_ATTEMPTS"):
         monkeypatch.delenv(name, raising=False)
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Platform(instance, vendor, database_url, universe_kept)
+        yield Platform(instance, vendor, database_url, universe_kept, beginnings)

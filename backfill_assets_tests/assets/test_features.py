@@ -40,7 +40,11 @@ def compute(platform, first="2024-03-04|AAPL", last="2024-03-08|MSFT", **options
 @pytest.fixture
 def fetched(platform):
     """A platform whose first two symbols have the bars of the week."""
-    assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
+
+    def fetch():
+        assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
+
+    platform.begin("fetched", fetch)
     return platform
 
 

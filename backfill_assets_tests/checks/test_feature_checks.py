@@ -21,15 +21,24 @@ FIRST_DAY = datetime(2025, 6, 16, 4, tzinfo=UTC)  # midnight in New York
 @pytest.fixture
 def fetched(platform):
     """A platform with all bars of the stocks, and no features."""
-    assert platform.run(*CORNERS).success
+
+    def fetch():
+        assert platform.run(*CORNERS).success
+
+    platform.begin("fetched", fetch)
     return platform
 
 
 @pytest.fixture
-def computed(fetched):
+def computed(platform):
     """A platform with all features of the stocks too."""
-    assert fetched.run(*CORNERS, family="features").success
-    return fetched
+
+    def compute():
+        assert platform.run(*CORNERS).success
+        assert platform.run(*CORNERS, family="features").success
+
+    platform.begin("computed", compute)
+    return platform
 
 
 def check(platform, **options):

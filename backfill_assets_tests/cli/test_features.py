@@ -20,9 +20,13 @@ STOCKS = ("--markets", "stocks", *WEEK)
 
 
 @pytest.fixture
-def fetched(shell):
+def fetched(shell, beginnings):
     """A shell whose stocks have the bars of the week."""
-    assert shell("run", *STOCKS).code == 0
+
+    def fetch():
+        assert shell("run", *STOCKS).code == 0
+
+    beginnings.at((__name__, "fetched"), shell.database_url, fetch)
     return shell
 
 

@@ -37,7 +37,7 @@ def fill(platform, **options):
 def with_holes(platform, *holes):
     """Everything was run at MOMENT, and the vendor had nothing of these (symbol, day)."""
     platform.vendor.change(holes=tuple(hole(*h) for h in holes))
-    fill(platform)
+    platform.begin(("filled", holes), lambda: fill(platform))
 
 
 def launched(platform):

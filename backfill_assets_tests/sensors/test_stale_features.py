@@ -62,15 +62,24 @@ def carry_out(platform, request, **options):
 @pytest.fixture
 def fetched(platform):
     """A platform with all bars of the stocks, and no features."""
-    assert platform.run(*CORNERS).success
+
+    def fetch():
+        assert platform.run(*CORNERS).success
+
+    platform.begin("fetched", fetch)
     return platform
 
 
 @pytest.fixture
-def computed(fetched):
+def computed(platform):
     """A platform with all features of the stocks too."""
-    carry_out(fetched, asked(fetched))
-    return fetched
+
+    def compute():
+        assert platform.run(*CORNERS).success
+        carry_out(platform, asked(platform))
+
+    platform.begin("computed", compute)
+    return platform
 
 
 def test_without_bars_nothing_is_asked_for(platform):
