@@ -30,11 +30,15 @@ def identity(pid: int) -> str:
     return f"{pid}@{boot}+{fields[_START_AFTER_COMMAND]}"
 
 
+def number(known: str) -> int:
+    """The number of an identity. Raises ValueError where it is none."""
+    return int(known.partition("@")[0])
+
+
 def find(known: str) -> psutil.Process | None:
     """The process of an identity, where it still runs."""
-    number = known.partition("@")[0]
     with suppress(psutil.Error, ValueError, OverflowError):
-        process = psutil.Process(int(number))
+        process = psutil.Process(number(known))
         if identity(process.pid) == known and process.status() != psutil.STATUS_ZOMBIE:
             return process
     return None

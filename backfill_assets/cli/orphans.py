@@ -7,17 +7,15 @@ services of a living one (`services`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import psutil
 
 from backfill_assets.adapters.private_files import private_folder, write_private
-from backfill_assets.adapters.processes import find, identity
-
-_STOP_SECONDS = 20
+from backfill_assets.adapters.processes import find, identity, number
+from backfill_assets.cli.code_servers import code_servers, end_idle
+from backfill_assets.cli.endings import end
 
 
 class _Note(msgspec.Struct, frozen=True):
@@ -38,28 +36,26 @@ def note(folder: Path, pid: int) -> Path:
 
 
 def end_orphans(folder: Path) -> int:
-    """End the noted services whose starter is gone, in order first, then by force; how many there were."""
-    orphans = []
+    """End the noted services whose starter is gone, with their code servers; how many services there were.
+
+    A code server that still carries a run out stays, and stays noted.
+    """
+    left: dict[Path, int] = {}
+    orphans: list[psutil.Process] = []
     for file in sorted(folder.glob("*.json")):
         try:
             noted = msgspec.json.decode(file.read_bytes(), type=_Note)
-        except (OSError, msgspec.MsgspecError):  # cut off with the process that was writing it
+            service = number(noted.service)
+        except (OSError, ValueError, msgspec.MsgspecError):  # cut off with the process that was writing it
             file.unlink(missing_ok=True)
             continue
         if find(noted.starter) is not None:
             continue
-        if (service := find(noted.service)) is not None:
-            orphans.append(service)
-        file.unlink(missing_ok=True)
-    for service in orphans:
-        _quietly(service.terminate)
-    _, stubborn = psutil.wait_procs(orphans, timeout=_STOP_SECONDS)
-    for service in stubborn:
-        _quietly(service.kill)
-    psutil.wait_procs(stubborn, timeout=_STOP_SECONDS)
+        left[file] = service
+        if (orphan := find(noted.service)) is not None:
+            orphans.append(orphan)
+    end(orphans)
+    for file, service in left.items():
+        if end_idle(code_servers(service)):
+            file.unlink(missing_ok=True)
     return len(orphans)
-
-
-def _quietly(signal: Callable[[], None]) -> None:
-    with suppress(psutil.Error):  # gone meanwhile
-        signal()

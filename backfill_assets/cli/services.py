@@ -21,6 +21,7 @@ import httpx
 from backfill_assets.adapters.private_files import open_private, private_folder
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.address import Address
+from backfill_assets.cli.code_servers import code_servers, end_idle
 from backfill_assets.cli.orphans import note
 from backfill_assets.domain.errors import BackfillError
 
@@ -42,7 +43,7 @@ class Service:
     noted: Path
 
     def stop(self) -> None:
-        """Ask it to end, and wait; end it where it does not."""
+        """Ask it to end, and wait; end it where it does not. A code server of it with a run stays noted, for `orphans`."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -50,7 +51,8 @@ class Service:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        self.noted.unlink(missing_ok=True)
+        if end_idle(code_servers(self.process.pid)):
+            self.noted.unlink(missing_ok=True)
 
 
 class Services:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
+from backfill_assets.cli.code_servers import code_servers
 from backfill_assets.simulator import Simulator
 from backfill_assets_tests.surroundings import rows
 
@@ -108,7 +110,7 @@ def platform(simulator: Simulator, data: Path, database_url: str, universe: str,
 
 @contextmanager
 def up(simulator: Simulator, variables: dict[str, str], *, umask: int = -1) -> Iterator[Platform]:
-    """`backfill up` in an environment, until the context ends; then Ctrl-C. `umask` -1 is that of this process."""
+    """`backfill up` in an environment, until the context ends; then Ctrl-C, and nothing of it stays. `umask` -1: our own."""
     data = Path(variables["BACKFILL_DATA_DIR"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -127,5 +129,10 @@ def up(simulator: Simulator, variables: dict[str, str], *, umask: int = -1) -> I
             assert said[-1:] == [f"Dagit: http://127.0.0.1:{port}   (logs: {data / 'logs'})\n"], "".join(said)
             yield Platform(f"http://127.0.0.1:{port}", data, variables, simulator, process)
         finally:
+            services = (
+                [service.pid for service in psutil.Process(process.pid).children()] if process.poll() is None else []
+            )
             process.send_signal(signal.SIGINT)
             process.wait(60)
+            # one that carries a run out ends with it, which needs the database
+            until(lambda: None if any(code_servers(service) for service in services) else True)
