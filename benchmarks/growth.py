@@ -2,8 +2,8 @@
 
 A month of each number of symbols in eight timeframes, into a database of its own, by `backfill run` and then
 `backfill features`, at a rate that holds nothing up. The stages are cut by what the simulator and Dagster's event log
-noted. Told is each stage's line by least squares over the partitions, and what the last stretch costs a partition as a
-multiple of that.
+noted. Told is each stage's line by least squares over the partitions, what the last stretch costs a partition as a multiple
+of that, and the power of the number of partitions that the stage grows with (the slope where both axes are logarithms).
 
 Run it with `.venv/bin/python benchmarks/growth.py`; `--symbols 10,25,50,100` is the size told, `--plot FILE` draws it.
 """
@@ -41,7 +41,7 @@ from backfill_assets.simulator.scenario import Scenario
 FIRST, LAST = date(2026, 9, 1), date(2026, 9, 30)
 RATE = 250
 NAMES = [f"S{a}{b}" for a, b in product(ascii_uppercase, repeat=2)]
-STAGES = ("plan", "fetch, write, tell Dagster", "checks", "finish", "features")
+STAGES = ("start, plan", "fetch, write, tell Dagster", "checks", "finish", "features")
 ALL = "all of them"
 NOTHING = 0.01
 """Milliseconds a partition below which a stage does not grow."""
@@ -76,9 +76,9 @@ def measured(url: str, simulator: Vendor, count: int) -> Point:
         backfill(variables, "features", *span)
         run: Any = connection.execute(EVENTS, ["stocks_ohlcv"]).fetchone()
         features: Any = connection.execute(EVENTS, ["stocks_features"]).fetchone()
-    start, last, success, partitions = run
+    _, last, success, partitions = run
     cuts = (
-        first_request - start,
+        first_request - begun,
         last - first_request,
         success - last,
         begun + taken - success,
@@ -93,13 +93,14 @@ def best(points: Sequence[Point]) -> Point:
     return Point(points[0].symbols, points[0].partitions, quickest)
 
 
-def slopes(points: Sequence[Point], stage: str) -> tuple[float, float]:
-    """Milliseconds a partition by least squares, and the last stretch as a multiple of that."""
+def slopes(points: Sequence[Point], stage: str) -> tuple[float, float, float]:
+    """Milliseconds a partition by least squares, the last stretch as a multiple of that, and the power by least squares."""
     partitions = np.array([point.partitions for point in points], float)
     taken = np.array([sum(p.seconds.values()) if stage == ALL else p.seconds[stage] for p in points])
     slope, _ = np.polyfit(partitions, taken, 1)
     stretches = np.diff(taken) / np.diff(partitions)
-    return 1000 * float(slope), float(stretches[-1] / slope)
+    power, _ = np.polyfit(np.log(partitions), np.log(taken), 1)
+    return 1000 * float(slope), float(stretches[-1] / slope), float(power)
 
 
 def plot(points: Sequence[Point], file: Path) -> None:
@@ -139,8 +140,8 @@ def main() -> None:
             told = ", ".join(f"{stage} {points[-1].seconds[stage]:.2f}" for stage in STAGES)
             print(f"{count:4} symbols, {points[-1].partitions:,} partitions: {told} s ({load()})", flush=True)
     for stage in (*STAGES, ALL):
-        slope, last = slopes(points, stage)
-        growing = f"; the last stretch {last:.2f} of that" if slope > NOTHING else ""
+        slope, last, power = slopes(points, stage)
+        growing = f"; the last stretch {last:.2f} of that; power {power:.2f}" if slope > NOTHING else ""
         print(f"{stage:22} {slope:7.3f} ms a partition{growing}")
     if options.plot:
         plot(points, options.plot)
