@@ -4,13 +4,14 @@ What lives here: copies of databases, and of what Dagster's ephemeral instance h
 """
 
 import sqlite3
-import uuid
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+
+from backfill_assets_tests.postgres import copy_database, new_name
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Beginnings:
             self._kept[state] = _Kept(self._copied(name), [_another(memory) for memory in memories])
             return
         self._server.execute(f"drop database {name} with (force)")
-        self._server.execute(f"create database {name} template {kept.database} strategy file_copy")
+        copy_database(self._server, kept.database, name)
         for source, memory in zip(kept.memories, memories, strict=True):
             source.backup(memory)
 
@@ -51,9 +52,8 @@ class Beginnings:
                 memory.close()
 
     def _copied(self, name: str) -> str:
-        copy = f"kept_{uuid.uuid4().hex[:12]}"
-        self._server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
-        self._server.execute(f"create database {copy} template {name} strategy file_copy")
+        copy = new_name("kept")
+        copy_database(self._server, name, copy)
         return copy
 
 

@@ -55,13 +55,11 @@ def postgres_template(postgres_server: str) -> Iterator[str]:
     # a test of the server alone needs no migrations
     from backfill_assets.adapters.store.schema import upgrade  # noqa: PLC0415 # loaded for those who ask for tables
 
-    name = _new_name("template")
+    name = new_name("template")
     with psycopg.connect(postgres_server, autocommit=True) as server:
         server.execute(f"create database {name}")
         try:
             upgrade(_database(postgres_server, name))
-            # a session left behind by a pool would forbid cloning
-            server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
             yield name
         finally:
             server.execute(f"drop database {name} with (force)")
@@ -70,17 +68,31 @@ def postgres_template(postgres_server: str) -> Iterator[str]:
 @pytest.fixture
 def database_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
     """The URL of a database of the test's own: migrated, empty, dropped afterwards whoever is still connected."""
-    name = _new_name("test")
+    with database_like(postgres_server, postgres_template) as url:
+        yield url
+
+
+@contextmanager
+def database_like(postgres_server: str, template: str) -> Iterator[str]:
+    """The URL of a new database that begins as a copy, dropped afterwards whoever is still connected."""
+    name = new_name("test")
     with psycopg.connect(postgres_server, autocommit=True) as server:
-        # file_copy takes a tenth of a second; the other strategy writes every page to the log
-        server.execute(f"create database {name} template {postgres_template} strategy file_copy")
+        copy_database(server, template, name)
         try:
             yield _database(postgres_server, name)
         finally:
             server.execute(f"drop database {name} with (force)")
 
 
-def _new_name(kind: str) -> str:
+def copy_database(server: psycopg.Connection, template: str, name: str) -> None:
+    """Make a database as a copy of another one, whose sessions are ended: one left behind by a pool would forbid it."""
+    server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [template])
+    # file_copy takes a tenth of a second; the other strategy writes every page to the log
+    server.execute(f"create database {name} template {template} strategy file_copy")
+
+
+def new_name(kind: str) -> str:
+    """A name that no other database has."""
     return f"{kind}_{uuid.uuid4().hex[:12]}"
 
 

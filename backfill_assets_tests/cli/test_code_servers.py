@@ -9,6 +9,8 @@ import pytest
 
 from backfill_assets.cli import code_servers as module
 from backfill_assets.cli.code_servers import code_servers, end_idle
+from backfill_assets.cli.orphans import note
+from backfill_assets.cli.services import Service
 
 WAITS = "import sys; sys.stdout.write('up\\n'); sys.stdout.flush(); sys.stdin.read()"
 WITH_A_RUN = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {WAITS!r}, 'multiprocessing.spawn'])"
@@ -55,6 +57,12 @@ def test_an_idle_one_is_ended():
     with service(WAITS, "api", "grpc") as server:
         assert end_idle(code_servers(server.pid))
         assert code_servers(server.pid) == []
+
+
+def test_a_service_that_is_stopped_is_noted_no_longer(tmp_path):
+    with service(WAITS, "api", "grpc") as process:
+        Service("daemon", process, tmp_path / "log", note(tmp_path, process.pid)).stop()
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_one_with_a_run_goes_on_until_the_run_has_ended():

@@ -4,7 +4,6 @@ What lives here: the daemon alone, and with all that it started. What does not: 
 (`e2e/test_hostile_surroundings`).
 """
 
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from backfill_assets.simulator import Fault, Scenario, Simulator
 from backfill_assets_tests.e2e.platform import Platform, platform, until
 from backfill_assets_tests.e2e.test_repair import sessions
 from backfill_assets_tests.faults.world import SOAK, World, world
+from backfill_assets_tests.postgres import database_like
 
 SYMBOLS = ("AAPL", "SPY")
 TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w")
@@ -35,12 +35,8 @@ GONE = "The process that carried this run out is gone; what it stored stays."
 @contextmanager
 def undisturbed(data: Path, postgres_server: str, postgres_template: str) -> Iterator[World]:
     """The same market in a database of its own, where nothing is killed."""
-    name = f"undisturbed_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(postgres_server, autocommit=True) as server:
-        server.execute(f"create database {name} template {postgres_template} strategy file_copy")
-        with Simulator() as simulator:
-            yield world(simulator, data, postgres_server.rpartition("/")[0] + f"/{name}", UNIVERSE)
-        server.execute(f"drop database {name} with (force)")
+    with database_like(postgres_server, postgres_template) as url, Simulator() as simulator:
+        yield world(simulator, data, url, UNIVERSE)
 
 
 def launch(running: Platform) -> str:

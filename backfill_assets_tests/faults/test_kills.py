@@ -4,16 +4,15 @@ import os
 import random
 import signal
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from backfill_assets.simulator import Fault, Scenario, Simulator
 from backfill_assets_tests.e2e.platform import until
 from backfill_assets_tests.faults.world import RANGE, SOAK, World, most_in_a_second, world
+from backfill_assets_tests.postgres import database_like
 
 RATE = 20
 SLOW = Scenario(faults=(Fault(kind="slow", seconds=0.1),))
@@ -27,16 +26,11 @@ LONGEST_SECONDS = 6.0
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, postgres_server: str, postgres_template: str) -> Iterator[dict]:
     """The tables of a run that nothing happened to."""
-    name = f"undisturbed_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(postgres_server, autocommit=True) as server:
-        server.execute(f"create database {name} template {postgres_template} strategy file_copy")
-        url = postgres_server.rpartition("/")[0] + f"/{name}"
-        with Simulator() as simulator:
-            still = world(simulator, tmp_path_factory.mktemp("undisturbed"), url)
-            done = still.backfill(*COMMAND)
-            assert done.returncode == 0, done.stderr
-            yield still.tables()
-        server.execute(f"drop database {name} with (force)")
+    with database_like(postgres_server, postgres_template) as url, Simulator() as simulator:
+        still = world(simulator, tmp_path_factory.mktemp("undisturbed"), url)
+        done = still.backfill(*COMMAND)
+        assert done.returncode == 0, done.stderr
+        yield still.tables()
 
 
 def kill_at(broken: World, chance: random.Random) -> None:
