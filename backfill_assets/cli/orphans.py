@@ -51,9 +51,12 @@ def end_orphans(folder: Path) -> int:
             continue
         if find(noted.starter) is not None:
             continue
-        left[file] = service
         if (orphan := find(noted.service)) is not None:
             orphans.append(orphan)
+        elif psutil.pid_exists(service):  # another program by now, as after a restart of the machine, with what is its own
+            file.unlink()
+            continue
+        left[file] = service
     end(orphans)
     for file, service in left.items():
         if end_idle(code_servers(service)):

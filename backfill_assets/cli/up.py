@@ -18,6 +18,7 @@ from backfill_assets.cli.address import Address
 from backfill_assets.cli.orphans import end_orphans
 from backfill_assets.cli.profile import demo_profile
 from backfill_assets.cli.services import Services, notes
+from backfill_assets.cli.universe_changes import UniverseChanges
 from backfill_assets.launch import open_instance
 from backfill_assets.run_processes import end_dead_runs
 
@@ -32,8 +33,8 @@ def up_command(address: Address, *, demo: bool) -> int:
             stack.enter_context(demo_profile())
         settings = Settings.read(os.environ)
         settings.require_project()
-        universe = settings.universe(datetime.now(UTC).date())
-        for warning in universe.warnings():
+        changes = UniverseChanges(settings, _say)
+        for warning in settings.universe(datetime.now(UTC).date()).warnings():
             _say(warning)
         if end_orphans(notes(settings)):
             _say("Ended the services that a killed `backfill up` had left behind.")
@@ -46,9 +47,9 @@ def up_command(address: Address, *, demo: bool) -> int:
         services = stack.enter_context(Services(settings, address))
         _say("Starting Dagit and the daemon …")
         try:
-            services.wait_until_up()
+            services.start()
             _say(f"Dagit: {services.url}   (logs: {services.logs})\nCtrl-C stops both.")
-            services.watch()
+            services.watch(changes)
         except KeyboardInterrupt:
             _say("Stopping …")
     _say("Stopped." + _afterwards(settings, demo=demo))

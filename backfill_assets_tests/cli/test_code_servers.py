@@ -1,5 +1,6 @@
 """Code servers that outlive their service: which are ended, and which carry a run out. Ordinary processes play them."""
 
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -7,9 +8,10 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
+from backfill_assets.adapters.processes import identity
 from backfill_assets.cli import code_servers as module
 from backfill_assets.cli.code_servers import code_servers, end_idle
-from backfill_assets.cli.orphans import note
+from backfill_assets.cli.orphans import end_orphans, note
 from backfill_assets.cli.services import Service
 
 WAITS = "import sys; sys.stdout.write('up\\n'); sys.stdout.flush(); sys.stdin.read()"
@@ -57,6 +59,18 @@ def test_an_idle_one_is_ended():
     with service(WAITS, "api", "grpc") as server:
         assert end_idle(code_servers(server.pid))
         assert code_servers(server.pid) == []
+
+
+def test_one_of_a_program_that_has_a_noted_number_by_chance_is_left_alone(tmp_path):
+    with service(WAITS) as other, service(WAITS, "api", "grpc") as process:
+        file = note(tmp_path, process.pid)
+        noted = file.read_text().replace(f"{identity(os.getpid())}", f"{identity(other.pid)}")
+        other.kill()
+        other.wait()
+        file.write_text(noted.replace(identity(process.pid), identity(process.pid) + "0"))
+        assert end_orphans(tmp_path) == 0
+        assert process.poll() is None
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_service_that_is_stopped_is_noted_no_longer(tmp_path):

@@ -1,5 +1,5 @@
 """A whole platform on the embedded server, as a new user starts it, where much is against it: everybody may write what others
-make, PG… variables are meant for another server, and `backfill up` is killed."""
+make, PG… variables are meant for another server, `backfill up` is killed, and so is what has its code loaded."""
 
 import os
 import stat
@@ -10,13 +10,21 @@ from pathlib import Path
 
 import psutil
 
+from backfill_assets.cli.code_servers import code_servers
 from backfill_assets.simulator import Simulator
 from backfill_assets_tests.adapters.test_database import CHANGING, HARMFUL
 from backfill_assets_tests.e2e.platform import BACKFILL, PROJECT, Platform, environment, until, up
+from backfill_assets_tests.e2e.test_repair import ended
 from backfill_assets_tests.postgres import open_folder
 
 UNIVERSE = "markets: {crypto: {start: 2026-08-03, symbols: [BTC], timeframes: [1d]}}"
 RUNS = "{ runsOrError { ... on Runs { results { jobName status } } } }"
+SYMBOLS = """
+{
+  assetNodeOrError(assetKey: {path: ["crypto", "ohlcv", "1d"]}) {
+    ... on AssetNode { partitionKeysByDimension { name partitionKeys } }
+  }
+}"""
 OTHERS_READ_OR_WRITE, OTHERS_PASS = 0o066, 0o011
 
 
@@ -51,12 +59,35 @@ def test_it_keeps_its_files_to_itself_uses_its_own_server_and_ends_what_a_killed
             with up(simulator, variables, umask=0) as again:
                 assert not any(_goes_on(service) for service in left)
                 services = psutil.Process(again.process.pid).children()
-                assert len(list((data / "services").iterdir())) == len(services) == len(left) == 2
+                assert len(list((data / "services").iterdir())) == len(services) == len(left) == 3
                 _look(data)
+                _follows(again)
             assert not any(_goes_on(service) for service in services)
         finally:
             command("db", "stop")
         _look(data)
+
+
+def _follows(running: Platform) -> None:
+    """A change of the universe is in Dagit, and a killed process that had the code loaded is replaced: a backfill is done."""
+
+    def symbols() -> list[str]:
+        dimensions = running.ask(SYMBOLS)["assetNodeOrError"]["partitionKeysByDimension"]
+        (found,) = [dimension["partitionKeys"] for dimension in dimensions if dimension["name"] == "symbol"]
+        return found
+
+    assert symbols() == ["BTC"]
+    file = Path(running.environment["BACKFILL_UNIVERSE"])
+    file.write_text(UNIVERSE.replace("BTC", "BTC, ETH"), encoding="utf-8")
+    until(lambda: symbols() == ["BTC", "ETH"] or None)
+    assert running.process.stdout is not None
+    assert "Loading the universe anew.\n" in iter(running.process.stdout.readline, "")
+
+    for service in psutil.Process(running.process.pid).children():
+        for server in code_servers(service.pid):
+            server.kill()
+    launched = running.launch([("crypto", "ohlcv", "1d")], ["2026-09-08|ETH"])
+    assert until(lambda: ended(running, launched)) == ["SUCCESS"]
 
 
 def _measured(running: Platform) -> str | None:

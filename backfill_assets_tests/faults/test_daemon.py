@@ -1,6 +1,6 @@
 """The daemon is killed in the middle of a backfill, and the next `backfill up` carries it to its end.
 
-What lives here: the daemon alone, and with all that it started. What does not: `backfill up` itself killed
+What lives here: the daemon alone, and with the code server and its runs. What does not: `backfill up` itself killed
 (`e2e/test_hostile_surroundings`).
 """
 
@@ -71,10 +71,11 @@ def over(running: Platform, backfill: str, before: set[str]) -> list[dict] | Non
 
 
 def kill_daemon(running: Platform, *, with_runs: bool) -> None:
-    """`kill -9` of the daemon, or of it and all that it started, as when memory is used up or the machine goes down."""
-    services = psutil.Process(running.process.pid).children()
-    (daemon,) = [service for service in services if "dagster._daemon" in service.cmdline()]
-    for process in (daemon, *(daemon.children(recursive=True) if with_runs else ())):
+    """`kill -9` of the daemon, or of it and the runs' processes, as when memory is used up or the machine goes down."""
+    services = {service: service.cmdline() for service in psutil.Process(running.process.pid).children()}
+    (daemon,) = [service for service, command in services.items() if "dagster._daemon" in command]
+    (server,) = [service for service, command in services.items() if "code-server" in command]
+    for process in (daemon, *([server, *server.children(recursive=True)] if with_runs else ())):
         with suppress(psutil.NoSuchProcess):
             process.kill()
 
