@@ -7,6 +7,9 @@ BIN := .venv/bin
 READY := .venv/ready
 TOOLS := .venv/tools
 
+# The tests start our programs some hundred times: let Python keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 help:
 	@echo "make demo    fill a small universe from the simulator: no key, no server"
 	@echo "make test    run all tests"

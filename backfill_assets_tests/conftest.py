@@ -6,9 +6,22 @@ import pytest
 from hypothesis import settings
 
 from backfill_assets_tests.beginnings import beginnings
-from backfill_assets_tests.postgres import database_url, postgres_server, postgres_template
+from backfill_assets_tests.postgres import (
+    dagster_template,
+    database_url,
+    postgres_server,
+    postgres_template,
+    used_database_url,
+)
 
-__all__ = ["beginnings", "database_url", "postgres_server", "postgres_template"]
+__all__ = [
+    "beginnings",
+    "dagster_template",
+    "database_url",
+    "postgres_server",
+    "postgres_template",
+    "used_database_url",
+]
 
 settings.register_profile("without a clock", deadline=None)  # a busy machine is no defect
 settings.load_profile("without a clock")

@@ -76,8 +76,18 @@ JOB = DEFS.resolve_job_def("m_job")
 
 
 @pytest.fixture
-def home(database_url, monkeypatch, tmp_path):
+def home(used_database_url, monkeypatch, tmp_path):
     """A project's folder as a user has it, over the test's database."""
+    return made_home(used_database_url, monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def new_home(database_url, monkeypatch, tmp_path):
+    """The same where Dagster has never kept anything."""
+    return made_home(database_url, monkeypatch, tmp_path)
+
+
+def made_home(url, monkeypatch, tmp_path):
     for name in EVENT_SETTINGS:  # unset here, so that they are again afterwards
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -86,7 +96,7 @@ def home(database_url, monkeypatch, tmp_path):
     for name in ("dagster.yaml", "workspace.yaml"):
         shutil.copy(PROJECT / name, folder)
     monkeypatch.setenv("DAGSTER_HOME", str(folder))
-    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("BACKFILL_DATA_DIR", str(tmp_path / "data"))
     return folder
 
@@ -258,8 +268,10 @@ def test_a_backfill_is_found_by_another_process_and_repository(instance, home):
     assert found.backfill_id == name
 
 
-def test_dagsters_tables_stand_in_their_own_schema_and_the_market_tables_alone_in_the_default_one(database_url, home):
-    assert home
+def test_dagsters_tables_stand_in_their_own_schema_and_the_market_tables_alone_in_the_default_one(
+    database_url, new_home
+):
+    assert new_home
     before = tables(database_url)
     assert set(before) == {"public"}
     with open_instance(Settings.read(os.environ)) as instance:
@@ -270,33 +282,33 @@ def test_dagsters_tables_stand_in_their_own_schema_and_the_market_tables_alone_i
     assert found[SCHEMA] >= {"runs", "event_logs", "asset_keys", "job_ticks", "bulk_actions", "alembic_version"}
 
 
-def test_connections_are_kept_and_one_that_the_server_dropped_is_replaced_unnoticed(database_url, instance):
+def test_connections_are_kept_and_one_that_the_server_dropped_is_replaced_unnoticed(used_database_url, instance):
     def use():
         instance.get_runs_count()
         instance.fetch_materializations(KEY, limit=1)
         instance.all_instigator_state()
 
     use()
-    kept = sessions(database_url)
+    kept = sessions(used_database_url)
     for _ in range(5):
         use()
-    assert sessions(database_url) == kept
+    assert sessions(used_database_url) == kept
     assert len(kept) == 3
-    with psycopg.connect(database_url, autocommit=True) as killer:
+    with psycopg.connect(used_database_url, autocommit=True) as killer:
         for (pid,) in kept:
             killer.execute("select pg_terminate_backend(%s, 5000)", [pid])
     use()
-    assert not set(sessions(database_url)) & set(kept)
+    assert not set(sessions(used_database_url)) & set(kept)
 
 
 def test_of_records_that_cannot_be_reached_a_command_says_one_sentence_and_dagster_nothing(
-    database_url, home, capfd, caplog, monkeypatch
+    used_database_url, home, capfd, caplog, monkeypatch
 ):
     assert home
     monkeypatch.setattr(time, "sleep", lambda _: None)  # between Dagster's attempts
 
     def asked_of_a_database_that_goes():
-        server, _, name = database_url.rpartition("/")
+        server, _, name = used_database_url.rpartition("/")
         with open_instance(Settings.read(os.environ)) as opened:
             with psycopg.connect(f"{server}/postgres", autocommit=True) as killer:
                 killer.execute(f'alter database "{name}" allow_connections false')
@@ -353,13 +365,13 @@ def test_the_instance_retries_crashes_only_and_runs_three_at_a_time(instance):
     assert not instance.telemetry_enabled
 
 
-def test_an_options_parameter_of_the_users_own_is_kept(database_url, home, monkeypatch):
+def test_an_options_parameter_of_the_users_own_is_kept(used_database_url, home, monkeypatch):
     assert home
-    monkeypatch.setenv("DATABASE_URL", f"{database_url}?options=-cwork_mem%3D7MB&application_name=mine")
+    monkeypatch.setenv("DATABASE_URL", f"{used_database_url}?options=-cwork_mem%3D7MB&application_name=mine")
     with open_instance(Settings.read(os.environ)) as opened:
         opened.get_runs_count()
         names = rows(
-            database_url, "select distinct application_name from pg_stat_activity where application_name = 'mine'"
+            used_database_url, "select distinct application_name from pg_stat_activity where application_name = 'mine'"
         )
         with opened.run_storage.connect() as connection:
             found = [connection.exec_driver_sql(f"show {name}").scalar() for name in ("work_mem", "search_path")]
@@ -367,11 +379,11 @@ def test_an_options_parameter_of_the_users_own_is_kept(database_url, home, monke
     assert found == ["7MB", SCHEMA]
 
 
-def test_processes_that_open_a_new_instance_at_once_all_succeed(database_url, home):
+def test_processes_that_open_a_new_instance_at_once_all_succeed(database_url, new_home):
     """Two others and this one, none of which finds Dagster's tables there."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     others = [
-        subprocess.Popen([sys.executable, "-c", OPEN, str(home)], text=True, cwd=PROJECT, **pipes) for _ in range(2)
+        subprocess.Popen([sys.executable, "-c", OPEN, str(new_home)], text=True, cwd=PROJECT, **pipes) for _ in range(2)
     ]
     assert [other.stdout.readline() for other in others] == ["ready\n"] * 2
     for other in others:

@@ -35,12 +35,18 @@ def events(url):
 
 
 @pytest.fixture
-def busy(shell):
+def busy(shell, beginnings):
     """A store over which two runs went, the second of which repeated everything."""
-    shell("run", *WEEK)
-    with psycopg.connect(shell.database_url) as connection:
-        connection.execute("update session_answers set answered_at = answered_at - interval '1 day', partial = true")
-    shell("run", *WEEK)
+
+    def two_runs():
+        shell("run", *WEEK)
+        with psycopg.connect(shell.database_url) as connection:
+            connection.execute(
+                "update session_answers set answered_at = answered_at - interval '1 day', partial = true"
+            )
+        shell("run", *WEEK)
+
+    beginnings.at("two runs", shell.database_url, two_runs)
     return shell
 
 

@@ -109,10 +109,10 @@ def lonely(surroundings, capfd, vendor):
 
 
 @pytest.fixture
-def shell(surroundings, capfd, vendor, database_url, monkeypatch):
+def shell(surroundings, capfd, vendor, used_database_url, monkeypatch):
     """A shell with everything there."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    return Shell(capfd, vendor, database_url, surroundings)
+    monkeypatch.setenv("DATABASE_URL", used_database_url)
+    return Shell(capfd, vendor, used_database_url, surroundings)
 
 
 @pytest.fixture
