@@ -16,10 +16,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dagster._core.errors import DagsterUserCodeUnreachableError
+import yaml
+from dagster._check import CheckError
+from dagster._core.errors import DagsterInvalidConfigError, DagsterUserCodeUnreachableError
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, ManagedGrpcPythonEnvCodeLocationOrigin
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 from dagster._grpc.client import DagsterGrpcClient
+
+from backfill_assets.domain.errors import SettingMistake
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +43,15 @@ class CodeLocation:
 
 
 def code_locations(workspace: Path) -> list[CodeLocation]:
-    """What a workspace file names, in its order. Dagster's own errors where it cannot be read."""
+    """What a workspace file names, in its order. Raises SettingMistake where Dagster cannot read it."""
+    try:
+        origins = location_origins_from_yaml_paths([str(workspace)])
+    except DagsterInvalidConfigError as error:
+        raise SettingMistake(_not_read(workspace, error.errors[0].message.partition(" Expected: ")[0])) from None
+    except (CheckError, yaml.YAMLError, OSError) as error:
+        raise SettingMistake(_not_read(workspace, str(error).rpartition("Description: ")[2])) from None
     found = []
-    for origin in location_origins_from_yaml_paths([str(workspace)]):
+    for origin in origins:
         if isinstance(origin, ManagedGrpcPythonEnvCodeLocationOrigin):
             target = origin.loadable_target_origin
             other_python = ("--use-python-environment-entry-point",) if target.executable_path else ()
@@ -61,6 +71,10 @@ def code_locations(workspace: Path) -> list[CodeLocation]:
         else:
             raise TypeError(f"no way to serve a {type(origin).__name__}")
     return found
+
+
+def _not_read(workspace: Path, why: str) -> str:
+    return f"{workspace} cannot be read as a workspace of Dagster: {' '.join(why.split()).removesuffix('.')}."
 
 
 def workspace_of(locations: Iterable[CodeLocation]) -> str:

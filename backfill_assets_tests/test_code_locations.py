@@ -3,9 +3,11 @@
 import sys
 from pathlib import Path
 
+import pytest
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 
 from backfill_assets.code_locations import code_locations, reload_code, workspace_of
+from backfill_assets.domain.errors import SettingMistake
 
 PROJECT = Path(__file__).resolve().parents[1]
 OTHERS = """
@@ -42,6 +44,31 @@ def test_the_workspace_that_names_the_servers_is_one_that_dagster_reads(tmp_path
     assert (here.location_name, here.socket, here.port) == ("here", str(tmp_path / "0.sock"), None)
     assert here.additional_metadata["python_file"] == str(tmp_path / "here.py")
     assert (there.location_name, there.host, there.port, there.use_ssl) == ("there", "elsewhere", 4266, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "Could not parse a workspace config"),
+        ("load_from: [", "expected the node content"),
+        ("load_from: 3", "Value at path root:load_from must be list"),
+        ("load_from: [{python_modul: x}]", 'unexpected config entry "python_modul"'),
+        ("load_from: [{python_module: a}, {python_module: a}]", "multiple locations with the same name"),
+        ("[1]", "is not one of"),
+        (None, "No such file"),
+    ],
+)
+def test_a_workspace_that_cannot_be_read_is_one_sentence(text, why, tmp_path):
+    file = tmp_path / "workspace.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(SettingMistake) as raised:
+        code_locations(file)
+    sentence = str(raised.value)
+    assert sentence.startswith(f"{file} cannot be read as a workspace of Dagster: ")
+    assert why in sentence
+    assert "\n" not in sentence
+    assert len(sentence) < 400
 
 
 def test_a_server_that_is_gone_loads_nothing(tmp_path):

@@ -12,7 +12,7 @@ from backfill_assets.adapters.processes import identity
 from backfill_assets.cli import code_servers as module
 from backfill_assets.cli.code_servers import code_servers, end_idle
 from backfill_assets.cli.orphans import end_orphans, note
-from backfill_assets.cli.services import Service
+from backfill_assets.cli.service import Service
 
 WAITS = "import sys; sys.stdout.write('up\\n'); sys.stdout.flush(); sys.stdin.read()"
 WITH_A_RUN = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {WAITS!r}, 'multiprocessing.spawn'])"
