@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from backfill_assets.cli import garbage
+from backfill_assets.cli import garbage, interrupting
 from backfill_assets.domain.errors import BackfillError, UsageMistake
 
 app = typer.Typer(
@@ -281,7 +281,9 @@ def db_purge(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit: 0 done, 1 failed, 2 wrong usage, 3 days are missing, 130 interrupted."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, whatever is being loaded or done
+    # SIGTERM as Ctrl-C, whatever is being loaded or done. Ctrl-C stays ignored where a shell says so, as to a script's job.
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    interrupting.take([signal.SIGTERM] if ignored else [signal.SIGINT, signal.SIGTERM])
     garbage.rare_while_loading()
     code = _exit_code(arguments)
     garbage.none_at_the_end()

@@ -10,10 +10,10 @@ import signal
 import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from types import FrameType
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.cli import interrupting
 from backfill_assets.cli.address import Address
 from backfill_assets.cli.orphans import end_orphans
 from backfill_assets.cli.profile import demo_profile
@@ -26,8 +26,7 @@ from backfill_assets.run_processes import end_dead_runs
 def up_command(address: Address, *, demo: bool) -> int:
     """Carry out `backfill up`; the exit code."""
     # All are set: a shell starts a background job with Ctrl-C ignored, and a closed terminal must not leave services behind.
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, _interrupt)
+    interrupting.take((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     with ExitStack() as stack:
         if demo:
             stack.enter_context(demo_profile())
@@ -60,10 +59,6 @@ def _afterwards(settings: Settings, *, demo: bool) -> str:
     if settings.database_url:
         return ""
     return f" The embedded PostgreSQL goes on; {'`make clean`' if demo else '`backfill db stop`'} ends it."
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _say(sentence: str) -> None:

@@ -26,7 +26,8 @@ def unmended(runs: Iterable[EndedRun], harmless: Callable[[EndedRun], bool]) -> 
     A run went through where it succeeded, or where its failure is `harmless`, which is asked only where it matters.
     """
     through: datetime | None = None
-    for run in sorted(runs, key=lambda r: (r.ended_at, r.run), reverse=True):
+    # of what ended at one instant, what succeeded comes first: it may have begun at that instant too
+    for run in sorted(runs, key=lambda r: (r.ended_at, r.succeeded, r.run), reverse=True):
         if not run.succeeded:
             if through is not None and through >= run.ended_at:
                 return None  # and so are all that ended before it

@@ -31,6 +31,7 @@ def test_a_failure_stands_until_a_run_that_began_after_it_succeeds():
     assert name(unmended([failed, run(2, 5, 20, succeeded=True)], never)) == "r1"  # its neighbour in a backfill
     assert unmended([failed, run(2, 10, 20, succeeded=True)], never) is None
     assert name(unmended([run(2, 10, 20, succeeded=True), failed, run(3, 21, 22)], never)) == "r3"
+    assert unmended([failed, run(0, 10, 10, succeeded=True)], never) is None  # within the clock's step
 
 
 def test_a_harmless_failure_makes_good_what_came_before_it():

@@ -30,9 +30,12 @@ def interrupted(
         text=True,
         start_new_session=True,
     ) as process:
-        until(lambda: when() or None)
-        (os.killpg if group else os.kill)(process.pid, name)
-        said, complained = process.communicate(timeout=60)
+        try:
+            until(lambda: when() or None)
+            (os.killpg if group else os.kill)(process.pid, name)
+            said, complained = process.communicate(timeout=60)
+        finally:
+            process.kill()  # one that does not end is no reason to wait for ever
     return process.returncode, said, complained.splitlines()
 
 
