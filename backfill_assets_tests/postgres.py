@@ -83,9 +83,7 @@ def dagster_template(
     from backfill_assets.launch import open_instance  # noqa: PLC0415
 
     with database_like(postgres_server, postgres_template) as url, pytest.MonkeyPatch.context() as patch:
-        for setting in (COMPILED, *EVENT_SETTINGS):  # set by what is called: as they were afterwards
-            patch.setenv(setting, "")
-            patch.delenv(setting)
+        unset(patch, COMPILED, *EVENT_SETTINGS)
         patch.setenv("DAGSTER_HOME", str(Path(__file__).resolve().parents[1]))
         patch.setenv("DATABASE_URL", url)
         patch.setenv("BACKFILL_DATA_DIR", str(tmp_path_factory.mktemp("data")))
@@ -111,6 +109,13 @@ def database_like(postgres_server: str, template: str) -> Iterator[str]:
             yield _database(postgres_server, name)
         finally:
             server.execute(f"drop database {name} with (force)")
+
+
+def unset(patch: pytest.MonkeyPatch, *names: str) -> None:
+    """Unset these of the environment; whatever sets them meanwhile, they are as before when the patch is undone."""
+    for name in names:
+        patch.setenv(name, "")
+        patch.delenv(name)
 
 
 def copy_database(server: psycopg.Connection, template: str, name: str) -> None:

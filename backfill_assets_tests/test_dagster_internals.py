@@ -30,6 +30,7 @@ from backfill_assets.dagster_internals import (
 from backfill_assets.domain.errors import DatabaseUnavailable
 from backfill_assets.instance import EVENT_SETTINGS, SCHEMA
 from backfill_assets.launch import open_instance
+from backfill_assets_tests.postgres import unset
 from backfill_assets_tests.surroundings import rows
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -88,9 +89,7 @@ def new_home(database_url, monkeypatch, tmp_path):
 
 
 def made_home(url, monkeypatch, tmp_path):
-    for name in EVENT_SETTINGS:  # unset here, so that they are again afterwards
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
+    unset(monkeypatch, *EVENT_SETTINGS)
     folder = tmp_path / "home"
     folder.mkdir()
     for name in ("dagster.yaml", "workspace.yaml"):

@@ -9,7 +9,6 @@ PostgreSQL of its own.
 """
 
 import argparse
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from common import (
     PROJECT,
     another_database,
     environment,
+    free_port,
     heading,
     load,
     middle,
@@ -71,9 +71,7 @@ COPIES = """
 @contextmanager
 def webserver(variables: Mapping[str, str], folder: Path) -> Iterator[str]:
     """Dagit's address, until the context ends."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     place = ["-w", str(PROJECT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
     with (
         (folder / "webserver.log").open("wb") as log,

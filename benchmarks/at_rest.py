@@ -8,9 +8,7 @@ simulator of its own; those two are not counted.
 """
 
 import argparse
-import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,6 +23,7 @@ from common import (
     PROJECT,
     backfill,
     environment,
+    free_port,
     heading,
     market_tables,
     middle,
@@ -32,6 +31,7 @@ from common import (
     vendor,
 )
 
+from backfill_assets.adapters.processes import of_session
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market
 
@@ -43,13 +43,7 @@ EVERY_SECONDS = 0.5
 
 def of_platform(starter: psutil.Process) -> list[psutil.Process]:
     """`backfill up` and all processes in the sessions that its services lead."""
-    sessions = {service.pid for service in starter.children()}
-    found = [starter]
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if os.getsid(process.pid) in sessions:
-                found.append(process)
-    return found
+    return [starter, *(process for service in starter.children() for process in of_session(service.pid))]
 
 
 def watched(starter: psutil.Process, seconds: float) -> tuple[float, list[float]]:
@@ -88,9 +82,7 @@ def main() -> None:
         heading("backfill up, at rest", url)
         variables = environment(Path(folder), url, asked.url, [market], 100)
         backfill(variables, "run", "--features")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         begun = time.perf_counter()
         with subprocess.Popen(
             [BACKFILL, "up", "--port", str(port)], cwd=PROJECT, env=variables, stdout=subprocess.PIPE, text=True

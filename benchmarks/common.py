@@ -9,6 +9,7 @@ and told as a ratio.
 import json
 import os
 import platform
+import socket
 import statistics
 import subprocess
 import sys
@@ -129,6 +130,14 @@ def backfill(variables: dict[str, str], *arguments: str) -> tuple[float, float]:
     taken = time.perf_counter() - begun
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return started, taken
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
 
 
 def symbols(names: Sequence[str]) -> tuple[Symbol, ...]:

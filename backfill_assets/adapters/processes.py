@@ -5,6 +5,8 @@ What lives here: naming a process, and finding it again. What does not: what is 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +30,14 @@ def identity(pid: int) -> str:
     except OSError:
         return f"{pid}@{process.create_time():.2f}"
     return f"{pid}@{boot}+{fields[_START_AFTER_COMMAND]}"
+
+
+def of_session(leader: int) -> Iterator[psutil.Process]:
+    """The processes of the session that a process leads or led, by its number."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):  # ended meanwhile, or another user's
+            if os.getsid(process.pid) == leader:
+                yield process
 
 
 def number(known: str) -> int:

@@ -9,12 +9,12 @@ What lives here: finding those of a service, and ending the idle ones. What does
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 
 import psutil
 
+from backfill_assets.adapters.processes import of_session
 from backfill_assets.cli.endings import end
 
 _SECONDS = 5
@@ -24,9 +24,9 @@ _SECONDS = 5
 def code_servers(service: int) -> list[psutil.Process]:
     """Those of a service, by its number: it leads a session of its own, which they stay in when it has ended."""
     found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):  # ended meanwhile, or another user's
-            if os.getsid(process.pid) == service and {"api", "grpc"} <= set(process.cmdline()):
+    for process in of_session(service):
+        with suppress(psutil.Error):  # ended meanwhile
+            if {"api", "grpc"} <= set(process.cmdline()):
                 found.append(process)
     return found
 

@@ -53,9 +53,8 @@ def end_orphans(folder: Path) -> int:
             continue
         if (orphan := find(noted.service)) is not None:
             orphans.append(orphan)
-        elif psutil.pid_exists(
-            service
-        ):  # another program by now, as after a restart of the machine, with what is its own
+        elif psutil.pid_exists(service):
+            # another program by now, as after a restart of the machine, whose code servers are its own
             file.unlink()
             continue
         left[file] = service

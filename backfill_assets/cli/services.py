@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -76,7 +76,8 @@ class Services:
         # Only we get into it. A socket's path has 107 bytes at the most, so it does not lie in the data folder.
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="backfill-")))
         workspace = folder / "workspace.yaml"
-        workspace.write_text(workspace_of(self._serve(folder, code_locations(self._workspace))), encoding="utf-8")
+        served = self._serve(folder, code_locations(self._workspace))
+        workspace.write_text(workspace_of(served), encoding="utf-8")
         self._until(lambda: all(code.is_loaded() for code in self._code))
         where = ("-h", str(self._address.host), "-p", str(self._address.port))
         python = (sys.executable, "-m")
@@ -87,40 +88,40 @@ class Services:
     def watch(self, changed: Callable[[], bool]) -> None:
         """Return never while all run, and load the code anew where it `changed` or is lost. Raises ServiceStopped."""
         at = time.monotonic()
-
-        def looked() -> bool:
-            nonlocal at
+        while True:
+            self._require_running()
+            stale: list[CodeServer] = []
             if changed():
                 stale = self._code
             elif time.monotonic() >= at:
                 stale = [code for code in self._code if code.is_lost()]
                 at = time.monotonic() + (_LOST_SECONDS if stale else _LOOK_SECONDS)
-            else:
-                return False
             for code in stale:
                 code.reload()
-            return False
+            time.sleep(_POLL_SECONDS)
 
-        self._until(looked)
-
-    def _serve(self, folder: Path, locations: Sequence[CodeLocation]) -> Iterator[CodeLocation]:
+    def _serve(self, folder: Path, locations: Sequence[CodeLocation]) -> list[CodeLocation]:
+        served = []
         for number, location in enumerate(locations):
             at = folder / f"{number}.sock"
             if location.command is not None:
                 name = "code-server" if len(locations) == 1 else f"code-server-{number}"
                 service = self._start(name, (*location.command, "-s", str(at)), _STOP_CODE_SECONDS)
                 self._code.append(CodeServer(service, at))
-            yield location.served_at(at)
+            served.append(location.served_at(at))
+        return served
 
     def _until(self, true: Callable[[], bool]) -> None:
-        while True:
-            for service in self._running:
-                code = service.process.poll()
-                if code is not None:
-                    raise ServiceStopped(f"The {service.name} ended with code {code}; its log is {service.log}.")
-            if true():
-                return
+        self._require_running()
+        while not true():
             time.sleep(_POLL_SECONDS)
+            self._require_running()
+
+    def _require_running(self) -> None:
+        for service in self._running:
+            code = service.process.poll()
+            if code is not None:
+                raise ServiceStopped(f"The {service.name} ended with code {code}; its log is {service.log}.")
 
     def _dagit_answers(self) -> bool:
         try:

@@ -48,8 +48,9 @@ class UniverseChanges:
 
     def _state(self) -> _State:
         """What the file system tells of the file, and the last day of the calendars, which a new year moves."""
+        end = horizon(self._now().date())
         try:
             told = self._settings.universe_file.stat()
         except OSError:
-            return None, horizon(self._now().date())
-        return (told.st_ino, told.st_size, told.st_mtime_ns), horizon(self._now().date())
+            return None, end
+        return (told.st_ino, told.st_size, told.st_mtime_ns), end

@@ -16,6 +16,7 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import horizon
 from backfill_assets.instance import COMPILED, EVENT_SETTINGS
 from backfill_assets.launch import open_instance
+from backfill_assets_tests.postgres import unset
 from backfill_assets_tests.surroundings import KEY, rows, vendor, vendor_server
 
 __all__ = ["vendor", "vendor_server"]
@@ -83,11 +84,7 @@ class Shell:
 @pytest.fixture
 def surroundings(monkeypatch, tmp_path, vendor):
     """The environment, with a database that nobody serves."""
-    for (
-        name
-    ) in EVENT_SETTINGS:  # the instance sets them in the environment: unset here, so that they are again afterwards
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
+    unset(monkeypatch, *EVENT_SETTINGS)  # which the instance sets
     # Compiled once for all tests, and for the programs that they start.
     monkeypatch.setenv(COMPILED, str(PROJECT / ".pytest_cache" / "numba"))
     universe = tmp_path / "universe.yaml"
@@ -134,3 +131,20 @@ markets:
     )
     monkeypatch.setenv("BACKFILL_UNIVERSE", str(path))
     return shell
+
+
+@pytest.fixture
+def filled_but(closed_markets, beginnings, monkeypatch):
+    """Fills `closed_markets` but for holes, which were answered empty less than the first pause ago."""
+
+    def fill(*holes):
+        monkeypatch.setenv("BACKFILL_RETRY_FIRST_PAUSE", "3600")  # longer than the tests of one beginning take
+        closed_markets.vendor.change(holes=holes)
+
+        def run():
+            assert closed_markets("run").code == 3
+
+        beginnings.at(("filled but", holes), closed_markets.database_url, run)
+        return closed_markets
+
+    return fill

@@ -19,16 +19,9 @@ PLANNED = [
 
 
 @pytest.fixture
-def holed(closed_markets, beginnings, monkeypatch):
+def holed(filled_but):
     """A store that lacks two days of one share and two of one coin, answered empty less than the first pause ago."""
-    monkeypatch.setenv("BACKFILL_RETRY_FIRST_PAUSE", "3600")  # longer than all of this file takes
-    closed_markets.vendor.change(holes=(LOST, TWO_DAYS))
-
-    def run():
-        assert closed_markets("run").code == 3
-
-    beginnings.at("holed", closed_markets.database_url, run)
-    return closed_markets
+    return filled_but(LOST, TWO_DAYS)
 
 
 def sent(shell, before):

@@ -87,15 +87,8 @@ def test_gaps_are_shown_until_they_are_explained(closed_markets, monkeypatch):
 
 
 @pytest.fixture
-def filled_with_holes(closed_markets, beginnings, monkeypatch):
-    monkeypatch.setenv("BACKFILL_RETRY_FIRST_PAUSE", "3600")  # longer than all of this file takes
-    closed_markets.vendor.change(holes=(LOST, THIN))
-
-    def run():
-        assert closed_markets("run").code == 3
-
-    beginnings.at("filled with holes", closed_markets.database_url, run)
-    return closed_markets
+def filled_with_holes(filled_but):
+    return filled_but(LOST, THIN)
 
 
 def test_json_tells_markets_symbols_series_and_gaps(filled_with_holes):
