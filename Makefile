@@ -41,7 +41,7 @@ test: $(TOOLS)
 	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 soak: $(TOOLS)
-	@BACKFILL_SOAK=1 $(BIN)/python -m pytest backfill_assets_tests/faults
+	@BACKFILL_SOAK=1 $(BIN)/python -m pytest backfill_assets_tests/system
 
 BENCHMARKS := $(filter-out %/common.py %/former.py %/former_way.py,$(sort $(wildcard benchmarks/*.py)))
 bench: $(TOOLS)

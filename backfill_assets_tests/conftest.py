@@ -1,11 +1,10 @@
-"""What several test folders share. What does not live here: fixtures that one folder uses."""
+"""What several test folders share."""
 
 import signal
 
 import pytest
 from hypothesis import settings
 
-from backfill_assets_tests.beginnings import beginnings
 from backfill_assets_tests.postgres import (
     dagster_template,
     database_url,
@@ -13,13 +12,14 @@ from backfill_assets_tests.postgres import (
     postgres_template,
     used_database_url,
 )
+from backfill_assets_tests.snapshots import snapshots
 
 __all__ = [
-    "beginnings",
     "dagster_template",
     "database_url",
     "postgres_server",
     "postgres_template",
+    "snapshots",
     "used_database_url",
 ]
 
@@ -35,4 +35,4 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that start whole platforms first: the many short ones then keep every process busy to the end."""
-    items.sort(key=lambda item: not {"e2e", "faults"} & set(item.path.parts))
+    items.sort(key=lambda item: "system" not in item.path.parts)

@@ -1,7 +1,5 @@
 """Databases for tests, on a real server.
 
-What lives here: one server a session, one migrated template, one private database a test. What does not: rows to put there.
-
 Set TEST_DATABASE_URL to use a server of your own (PostgreSQL 15 or newer, a role that may create databases); otherwise an
 embedded one is made for the session, and ended with it.
 """
@@ -21,6 +19,7 @@ import psycopg
 import pytest
 
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
+from backfill_assets_tests.surroundings import PROJECT
 
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 """Nothing here has to outlive a power cut, and the vacuum's timing would be a difference between two runs."""
@@ -79,12 +78,12 @@ def dagster_template(
     """The same with Dagster's tables, which take half a second to make."""
     # a test of the tables needs no Dagster
     from backfill_assets.adapters.settings import Settings  # noqa: PLC0415
-    from backfill_assets.instance import COMPILED, EVENT_SETTINGS  # noqa: PLC0415
-    from backfill_assets.launch import open_instance  # noqa: PLC0415
+    from backfill_assets.deployment.storage import COMPILED, EVENT_SETTINGS  # noqa: PLC0415
+    from backfill_assets.orchestration.launch import open_instance  # noqa: PLC0415
 
     with database_like(postgres_server, postgres_template) as url, pytest.MonkeyPatch.context() as patch:
         unset(patch, COMPILED, *EVENT_SETTINGS)
-        patch.setenv("DAGSTER_HOME", str(Path(__file__).resolve().parents[1]))
+        patch.setenv("DAGSTER_HOME", str(PROJECT))
         patch.setenv("DATABASE_URL", url)
         patch.setenv("BACKFILL_DATA_DIR", str(tmp_path_factory.mktemp("data")))
         with open_instance(Settings.read(os.environ)):

@@ -1,7 +1,4 @@
-"""Servers on this machine that alerts are sent to: a webhook, and a mail server that wants a login.
-
-What lives here: the wire, and what arrived. What does not: what is expected of it.
-"""
+"""Servers on this machine that alerts are sent to: a webhook, and a mail server that wants a login."""
 
 from __future__ import annotations
 

@@ -1,9 +1,6 @@
 """Looking for secrets in everything that the platform wrote: tables of every schema, files, and what it said.
 
-What lives here: the forms in which a secret could stand somewhere, and the searches. What does not: making the platform write
-(the tests that use this), and which secrets there are.
-
-    assert not found({"the key": KEY}, database_url=url, folders=[data], texts={"stdout": said.out})
+assert not found({"the key": KEY}, database_url=url, folders=[data], texts={"stdout": said.out})
 """
 
 from __future__ import annotations

@@ -1,13 +1,10 @@
-"""A simulated vendor and a small market, and what a test reads back from the tables.
-
-What lives here: what the tests of pipelines, assets, Dagster's instance and the command line share. What does not: databases
-(`postgres`), and what any of them asserts.
-"""
+"""A simulated vendor and a small market, and what a test reads back from the tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import psycopg
@@ -22,6 +19,8 @@ from backfill_assets.simulator import Columns, Simulator
 
 MOMENT = datetime(2025, 7, 1, 12, tzinfo=UTC)
 """The present of simulator and platform: a Tuesday, before New York's opening."""
+
+PROJECT = Path(__file__).resolve().parents[1]
 
 KEY = "sekrit-key-0123456789"
 

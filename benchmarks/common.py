@@ -1,7 +1,5 @@
 """What every benchmark needs: a server of its own, the simulator as a process of its own, medians, and the heading.
 
-What lives here: what is set up and how figures are told. What does not: what is measured.
-
 Figures of two runs are not compared, for machine and load differ: what is to be compared is measured in one run, in turns,
 and told as a ratio.
 """

@@ -26,7 +26,7 @@ import sqlalchemy
 from backfill_assets.adapters.alchemy import sqlalchemy_url
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
 from backfill_assets.adapters.store import schema
-from backfill_assets.adapters.store.bars import BarStore, Terms
+from backfill_assets.adapters.store.bars import BarStore, WriteContext
 from backfill_assets.adapters.store.features import FeatureStore
 from backfill_assets.domain.answers import WholeSessions
 from backfill_assets.domain.bars import Bars
@@ -98,7 +98,7 @@ def store_bars(bench: Bench, simulator: Simulator, sessions: Sequence[date]) -> 
                 bars = Bars(told.t, told.open, told.high, told.low, told.close, told.volume, told.vwap, told.trades)
                 answer = WholeSessions(tuple(sessions), tuple(count_by_session(bars, sessions, ZONE)), bars)
                 derived = made_from(timeframe, bench.market.timeframes)
-                terms = Terms(ZONE, datetime.now(UTC), derived=derived, finished=(*bench.stored, *bench.later))
+                terms = WriteContext(ZONE, datetime.now(UTC), derived=derived, finished=(*bench.stored, *bench.later))
                 store.write(symbol.name, timeframe, answer, terms)
 
 

@@ -1,7 +1,5 @@
 """The three ways that are compared by `former.py`, but for ours: the former scripts' algorithm, and the vendor's own client.
 
-What lives here: asking and storing, as such a script does it. What does not: setting up, timing, comparing.
-
 Run as a program it is one of the two: `former_way.py former|official VENDOR_URL DATABASE_URL FIRST LAST SYMBOL …`. The
 official client (`polygon-api-client`) is looked for on PYTHONPATH.
 """

@@ -18,7 +18,7 @@ import psycopg
 from common import heading, load, market_tables
 
 from backfill_assets.adapters.polygon import decode_page
-from backfill_assets.adapters.store.bars import BarStore, Terms
+from backfill_assets.adapters.store.bars import BarStore, WriteContext
 from backfill_assets.adapters.store.copy_format import copy_block
 from backfill_assets.adapters.store.rows import SQL
 from backfill_assets.domain.answers import PageCutter
@@ -67,7 +67,7 @@ def rates(body: bytes) -> None:
 
         def ingest(symbol: str) -> None:
             answer = PageCutter(trading.sessions, zone).feed(decode_page(body).bars, more=False)
-            store.write(symbol, MINUTE_1, answer, Terms(zone, datetime.now(UTC)))
+            store.write(symbol, MINUTE_1, answer, WriteContext(zone, datetime.now(UTC)))
 
         def copy(statement: str, block: bytes) -> None:
             with raw.cursor() as cursor, cursor.copy(statement) as sent:

@@ -27,12 +27,12 @@ from backfill_assets.domain.retries import Retries
 from backfill_assets.domain.run_record import RunKind, RunStart
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market
+from backfill_assets.pipelines.backfill_request import BackfillRequest, market_calendar
 from backfill_assets.pipelines.gaps import Watched
 from backfill_assets.pipelines.health import examine
 from backfill_assets.pipelines.listings import known_listings
-from backfill_assets.pipelines.orders import Order, market_calendar
 from backfill_assets.pipelines.progress import Silent
-from backfill_assets.pipelines.runs import recorded_fill
+from backfill_assets.pipelines.runs import fetch_recorded
 from backfill_assets.simulator.scenario import Scenario
 
 FIRST, LAST = date(2026, 9, 1), date(2026, 9, 30)
@@ -52,13 +52,13 @@ async def without_dagster(url: str, vendor_url: str, market: Market, days: DayRa
     calendar = market_calendar(market, now.date())
     with BarStore(url, connections=AT_ONCE) as store:
         wanted = dict.fromkeys(market.symbols, calendar.within(days))
-        order = Order(market, calendar, wanted, market.timeframes, now).within(known_listings(store, market))
+        order = BackfillRequest(market, calendar, wanted, market.timeframes, now).within(known_listings(store, market))
         run = RunStart(str(uuid.uuid4()), RunKind.OHLCV, market.name, "a benchmark", now)
         async with (
             RateLimiter(url, per_second=RATE) as limiter,
             Polygon(KEY, base_url=vendor_url, limiter=limiter) as client,
         ):
-            await recorded_fill(run, order, store, client, lambda: datetime.now(UTC), AT_ONCE, Silent())
+            await fetch_recorded(run, order, store, client, lambda: datetime.now(UTC), AT_ONCE, Silent())
         examine(store, Watched(market, calendar, known_listings(store, market), Retries()), now, days)
 
 

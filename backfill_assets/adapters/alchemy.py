@@ -1,8 +1,4 @@
-"""The database's URL as SQLAlchemy takes it.
-
-What lives here: that, apart from `postgres` because SQLAlchemy takes a while to load, and only Dagster and the migrations use
-it. What does not: our own connections.
-"""
+"""The database's URL as SQLAlchemy takes it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which PostgreSQL the platform uses, and making it ready.
-
-What lives here: the choice between DATABASE_URL and the embedded server. What does not: driving that server, migrations.
-"""
+"""Which PostgreSQL the platform uses, and making it ready."""
 
 from __future__ import annotations
 

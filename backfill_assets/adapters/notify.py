@@ -1,8 +1,5 @@
 """Sending messages to the channels of ALERT_URLS, by apprise.
 
-What lives here: channels, each with a name that may be shown, and sending within a time. What does not: what is sent, and
-when it is tried again.
-
 An address holds secrets. None of it leaves this module: apprise's log does not reach the process's, those of the libraries
 under it do not tell addresses, and of an answer only its number is told.
 """

@@ -1,8 +1,4 @@
-"""Connections to PostgreSQL, and what is said when there is none.
-
-What lives here: what may be shown of a URL, connecting, pools. What does not: statements, and deciding
-which server to use.
-"""
+"""Connections to PostgreSQL, and what is said when there is none."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Folders and files that nobody but their owner reads or writes, whatever the caller's umask is.
-
-What lives here: making and opening them. What does not: what stands in them.
-"""
+"""Folders and files that nobody but their owner reads or writes, whatever the caller's umask is."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which process is meant, told so that no later one with the same number is taken for it.
-
-What lives here: naming a process, and finding it again. What does not: what is done to it.
-"""
+"""Which process is meant, told so that no later one with the same number is taken for it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """One rate limit for every process and machine that reaches one PostgreSQL.
 
-What lives here: taking permits in turn from a row of the table `rate_limit`, and pushing everybody back. What does not:
-who needs a permit, and what the vendor said.
-
 The row is a generic cell rate algorithm: it holds the time of the next permit, and a permit moves it on by one interval.
 All times are the database's, clients only wait for differences, so that no machine's clock matters.
 """

@@ -1,8 +1,5 @@
 """What the environment says, read once where a program starts and checked.
 
-What lives here: every environment variable of the platform, with its default. What does not: acting on them. Nothing is read
-at import.
-
 | variable | meaning | default |
 |---|---|---|
 | POLYGON_API_KEY | the vendor's key; only ever sent in a header | none |

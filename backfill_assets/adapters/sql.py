@@ -1,7 +1,4 @@
-"""SQL that stands in files.
-
-What lives here: reading a `.sql` file of a package into named statements. What does not: a connection, or any SQL.
-"""
+"""SQL that stands in files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Where Dagit listens: on this machine alone, unless a person says that something in front of it asks who comes.
-
-What lives here: reading `--host` and `--port`, and whether the place is free. What does not: starting what listens.
-"""
+"""Where Dagit listens: on this machine alone, unless a person says that something in front of it asks who comes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""`backfill alerts`: what is wrong now, what has not reached anybody, and whether anybody looks.
-
-What lives here: looking, showing it to a person or a program, and the test of the channels. What does not: finding and
-telling.
-"""
+"""`backfill alerts`: what is wrong now, what has not reached anybody, and whether anybody looks."""
 
 from __future__ import annotations
 
@@ -21,15 +17,15 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.alerts import AlertStore, Delivery
 from backfill_assets.cli.console import output_console
 from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, FAILED, counted
-from backfill_assets.dagster_internals import daemon_seen, ticking
+from backfill_assets.deployment.private_api import daemon_seen, ticking
 from backfill_assets.domain.alert_history import Incident
 from backfill_assets.domain.alert_messages import Message, lasting, page, table
 from backfill_assets.domain.alert_rules import spelled
 from backfill_assets.domain.errors import SettingMistake
-from backfill_assets.launch import open_instance
-from backfill_assets.sensors import check_alerts, run_alerts
-from backfill_assets.sensors.heartbeats import SILENT_AFTER
-from backfill_assets.sensors.telling import UNHEARD
+from backfill_assets.orchestration.alerts import check_alerts, run_alerts
+from backfill_assets.orchestration.alerts.delivery import UNHEARD
+from backfill_assets.orchestration.alerts.heartbeats import SILENT_AFTER
+from backfill_assets.orchestration.launch import open_instance
 
 _SHOWN_ROWS = 12
 

@@ -1,7 +1,4 @@
-"""The program: its commands, and how errors become one sentence and an exit code.
-
-What lives here: options and their help. What does not: what the commands do.
-"""
+"""The program: its commands, and how errors become one sentence and an exit code."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The part of `backfill run` and `backfill repair` that needs Dagster: one run a market.
-
-What lives here: which of the orders need a run, and carrying these out. What does not: planning, and what is said of it,
-which needs no Dagster and so does not wait until it is loaded.
-"""
+"""The part of `backfill run` and `backfill repair` that needs Dagster: one run a market."""
 
 from __future__ import annotations
 
@@ -16,14 +12,14 @@ from backfill_assets.adapters.polygon import Ahead
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.cli import garbage
-from backfill_assets.cli.bars import ProgressBars, watched
 from backfill_assets.cli.early import answered_ahead
+from backfill_assets.cli.progress import ProgressBars, watched
 from backfill_assets.cli.result import MarketResult
 from backfill_assets.domain.universe import Universe
-from backfill_assets.launch import all_shown, carry_out, open_for_runs
-from backfill_assets.pipelines.orders import underived
+from backfill_assets.orchestration.build import build_definitions
+from backfill_assets.orchestration.launch import all_shown, carry_out, open_for_runs
+from backfill_assets.pipelines.backfill_request import underived
 from backfill_assets.pipelines.progress import Silent
-from backfill_assets.wiring import build_definitions
 
 
 def carry_out_all(

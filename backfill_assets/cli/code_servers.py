@@ -3,8 +3,6 @@
 One ends by itself once nobody asks it any more and its runs have ended. But the thread that looks after its runs ends with
 its first error (`_cleanup_thread` of dagster/_grpc/server.py in 1.13): where the database was away just when a run had ended,
 the server stays for good.
-
-What lives here: finding those of a service, and ending the idle ones. What does not: the services themselves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Where a person reads: consoles that neither Dagster's log capture nor a pipe disturbs.
-
-What lives here: making consoles. What does not: what is written to them.
-"""
+"""Where a person reads: consoles that neither Dagster's log capture nor a pipe disturbs."""
 
 from __future__ import annotations
 

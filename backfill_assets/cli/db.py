@@ -1,7 +1,4 @@
-"""`backfill db …`.
-
-What lives here: what these commands say. What does not: the server, the migrations.
-"""
+"""`backfill db …`."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ from backfill_assets.adapters import database
 from backfill_assets.adapters.postgres import without_password
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store import schema
+from backfill_assets.deployment.retention import purge_events
 from backfill_assets.domain.errors import UsageMistake
-from backfill_assets.event_purge import purge_events
 
 _AGE = re.compile(r"([1-9]\d{0,2}|[12]\d{3}|3[0-5]\d{2}|36[0-4]\d|3650)d")
 

@@ -1,7 +1,4 @@
-"""`backfill demo`: the main job, whole, with nothing set up.
-
-What lives here: the demo's run, and how a person goes on from it. What does not: the simulator, the run.
-"""
+"""`backfill demo`: the main job, whole, with nothing set up."""
 
 from __future__ import annotations
 

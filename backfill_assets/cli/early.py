@@ -1,7 +1,4 @@
-"""The resource by which a run of this process takes answers that were asked for before it began.
-
-What lives here: that. What does not: asking.
-"""
+"""The resource by which a run of this process takes answers that were asked for before it began."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from backfill_assets.adapters.polygon import Ahead
-from backfill_assets.resources import PolygonApi, PolygonRateLimit
+from backfill_assets.orchestration.resources import PolygonApi, PolygonRateLimit
 
 
 class EarlyAnswers(PolygonApi):

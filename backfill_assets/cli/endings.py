@@ -1,7 +1,4 @@
-"""Ending processes that this one did not start itself, or no longer waits for.
-
-What lives here: in order first, then by force. What does not: which ones.
-"""
+"""Ending processes that this one did not start itself, or no longer waits for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`backfill events`: splits and dividends, asked for and listed.
-
-What lives here: one run a market of stocks, and what is then stored for a person or a program. What does not: the run.
-"""
+"""`backfill events`: splits and dividends, asked for and listed."""
 
 from __future__ import annotations
 
@@ -17,19 +14,19 @@ from rich.table import Table
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.adapters.store.events import EventStore, StoredEvent
-from backfill_assets.asset_keys import events_key
+from backfill_assets.adapters.store.corporate_actions import EventStore, StoredEvent
 from backfill_assets.cli.console import output_console
 from backfill_assets.cli.result import COMPLETE, FAILED
 from backfill_assets.cli.selection import Options, orders
+from backfill_assets.deployment.runs import end_dead_runs
+from backfill_assets.domain.corporate_action_history import Event
 from backfill_assets.domain.errors import UsageMistake
-from backfill_assets.domain.event_history import Event
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market
-from backfill_assets.launch import carry_out_job, open_instance
+from backfill_assets.orchestration.build import build_definitions
+from backfill_assets.orchestration.keys import events_key
+from backfill_assets.orchestration.launch import carry_out_job, open_instance
 from backfill_assets.pipelines.outcomes import Outcome
-from backfill_assets.run_processes import end_dead_runs
-from backfill_assets.wiring import build_definitions
 
 
 def events_command(options: Options, *, as_json: bool) -> int:

@@ -1,7 +1,4 @@
-"""How features stand after a run over them, as a table for a person and as JSON for a program.
-
-What lives here: both forms of one result. What does not: getting it.
-"""
+"""How features stand after a run over them, as a table for a person and as JSON for a program."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, FAILED, SHOWN_CAU
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
 from backfill_assets.domain.universe import Market, Symbol
-from backfill_assets.pipelines.orders import Order
+from backfill_assets.pipelines.backfill_request import BackfillRequest
 from backfill_assets.pipelines.outcomes import Outcome
 
 
@@ -30,7 +27,7 @@ class FeatureResult:
     gaps      the sessions of the order that have none, or too few
     """
 
-    order: Order
+    order: BackfillRequest
     outcome: Outcome | None
     sessions: Sequence[FeatureSession] = field(repr=False)
     gaps: Sequence[Gap]

@@ -1,7 +1,4 @@
-"""`backfill features`: compute what is missing or out of date through Dagster, say how things stand.
-
-What lives here: the order of these steps. What does not: each of them.
-"""
+"""`backfill features`: compute what is missing or out of date through Dagster, say how things stand."""
 
 from __future__ import annotations
 
@@ -21,19 +18,19 @@ from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.feature_quality import FeatureQuality, FeatureSession
 from backfill_assets.adapters.store.features import FeatureStore
 from backfill_assets.cli import feature_result, garbage
-from backfill_assets.cli.bars import FeatureBars, watched
 from backfill_assets.cli.console import output_console, progress_console
 from backfill_assets.cli.feature_result import FeatureResult, exit_code, show
+from backfill_assets.cli.progress import FeatureBars, watched
 from backfill_assets.cli.result import counted, tell_errors
 from backfill_assets.cli.selection import Options, orders
 from backfill_assets.domain.universe import Universe
-from backfill_assets.launch import all_features_shown, carry_out_features, open_for_runs
+from backfill_assets.orchestration.build import build_definitions
+from backfill_assets.orchestration.launch import all_features_shown, carry_out_features, open_for_runs
+from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of, recorded
 from backfill_assets.pipelines.feature_health import stale_sessions
 from backfill_assets.pipelines.listings import expected
-from backfill_assets.pipelines.orders import Order, gaps_of, recorded
 from backfill_assets.pipelines.outcomes import Outcome
 from backfill_assets.pipelines.progress import Silent
-from backfill_assets.wiring import build_definitions
 
 AT_ONCE = 5
 """Symbols that are worked on at a time, where nobody says how many."""
@@ -54,7 +51,7 @@ def features_command(options: Options, *, full: bool, as_json: bool) -> int:
 def compute(
     settings: Settings,
     universe: Universe,
-    wanted: Sequence[Order],
+    wanted: Sequence[BackfillRequest],
     max_concurrent: int,
     *,
     full: bool = False,
@@ -94,7 +91,7 @@ def compute(
         ]
 
 
-def _has_to_do(instance: dg.DagsterInstance, store: BarStore, order: Order) -> bool:
+def _has_to_do(instance: dg.DagsterInstance, store: BarStore, order: BackfillRequest) -> bool:
     """Whether something of an order is out of date, or is there and Dagster has not been told."""
     stale = stale_sessions(FeatureStore.beside(store), order.market, order.calendar, order.now)
     names, timeframes, days = {s.name for s in order.wanted}, {t.name for t in order.timeframes}, order.days
@@ -104,13 +101,13 @@ def _has_to_do(instance: dg.DagsterInstance, store: BarStore, order: Order) -> b
     ) or not all_features_shown(instance, order, _sessions(store, order))
 
 
-def _sessions(store: BarStore, order: Order) -> list[FeatureSession]:
+def _sessions(store: BarStore, order: BackfillRequest) -> list[FeatureSession]:
     if order.days is None:
         return []
     return FeatureQuality.beside(store).sessions([s.name for s in order.wanted], order.timeframes, order.days)
 
 
-def _announce(console: Console, found: Sequence[Order], due: Sequence[Order]) -> None:
+def _announce(console: Console, found: Sequence[BackfillRequest], due: Sequence[BackfillRequest]) -> None:
     for order in found:
         sessions = max(map(len, order.wanted.values()), default=0)
         span = f"{order.days} ({counted(sessions, 'session')})" if order.days else "no finished session in this range"

@@ -1,7 +1,4 @@
-"""Files that a command writes where the user says.
-
-What lives here: writing one whole. What does not: what stands in it.
-"""
+"""Files that a command writes where the user says."""
 
 from __future__ import annotations
 

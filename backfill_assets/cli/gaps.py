@@ -1,7 +1,4 @@
-"""`backfill gaps`: what is missing, why, and when it is asked for again.
-
-What lives here: looking, and showing it to a person or a program. What does not: finding gaps.
-"""
+"""`backfill gaps`: what is missing, why, and when it is asked for again."""
 
 from __future__ import annotations
 
@@ -24,10 +21,10 @@ from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, counted, instant
 from backfill_assets.cli.selection import Options, orders
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.timeframes import MINUTE_1
+from backfill_assets.pipelines.backfill_request import BackfillRequest
 from backfill_assets.pipelines.gaps import Watched, find_gaps, series_of
 from backfill_assets.pipelines.listings import known_listings
 from backfill_assets.pipelines.minutes import judge_minutes
-from backfill_assets.pipelines.orders import Order
 
 
 def gaps_command(options: Options, *, as_json: bool) -> int:
@@ -46,7 +43,7 @@ def gaps_command(options: Options, *, as_json: bool) -> int:
     return DAYS_MISSING if unexplained(found) else COMPLETE
 
 
-def gaps_meant(store: Store, order: Order) -> list[Gap]:
+def gaps_meant(store: Store, order: BackfillRequest) -> list[Gap]:
     """The gaps of an order's market, over all its sessions, in the symbols and timeframes that the order names."""
     market = order.market
     watched = Watched(market, order.calendar, known_listings(store, market), order.retries)

@@ -1,7 +1,4 @@
-"""When Python looks for garbage while a command starts and ends.
-
-What lives here: both. What does not: collecting while a command works, which stays as Python has it.
-"""
+"""When Python looks for garbage while a command starts and ends."""
 
 from __future__ import annotations
 

@@ -4,8 +4,6 @@ Python raises KeyboardInterrupt between any two steps of the main thread. Where 
 lock stays taken for good (`_get_module_lock` of importlib/_bootstrap.py: between the lock and the `try` that gives it back),
 and every other thread that imports something waits for ever: the one that asks the vendor while Dagster is loaded did, and
 the command with it. Between the steps of a module that is being imported it is harmless.
-
-What lives here: the handler. What does not: what is said, and the cancellation of a run (`interrupts`).
 """
 
 from __future__ import annotations

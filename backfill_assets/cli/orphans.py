@@ -1,8 +1,4 @@
-"""Services that a killed `backfill up` left behind: noted while it runs, ended by the next one.
-
-What lives here: the notes, and telling such a service from any other process. What does not: starting and stopping the
-services of a living one (`services`).
-"""
+"""Services that a killed `backfill up` left behind: noted while it runs, ended by the next one."""
 
 from __future__ import annotations
 

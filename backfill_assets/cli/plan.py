@@ -1,7 +1,4 @@
-"""`backfill plan`: what a run would ask for, and what that takes at the least. Nothing is fetched.
-
-What lives here: showing a plan. What does not: making it.
-"""
+"""`backfill plan`: what a run would ask for, and what that takes at the least. Nothing is fetched."""
 
 from __future__ import annotations
 
@@ -20,8 +17,8 @@ from backfill_assets.cli.console import output_console
 from backfill_assets.cli.result import counted, spelled
 from backfill_assets.cli.selection import Options, orders
 from backfill_assets.domain.request_plan import Request, floor_seconds, pages_of
+from backfill_assets.pipelines.backfill_request import plan, recorded
 from backfill_assets.pipelines.listings import expected
-from backfill_assets.pipelines.orders import plan, recorded
 
 
 def plan_command(options: Options, *, as_json: bool) -> int:

@@ -1,7 +1,4 @@
-"""The demo's surroundings: a simulator for a vendor, and a data folder that no real bar ever shares.
-
-What lives here: the environment of the demo. What does not: running anything in it.
-"""
+"""The demo's surroundings: a simulator for a vendor, and a data folder that no real bar ever shares."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`backfill repair`: everything that is missing, asked for at once.
-
-What lives here: orders from gaps. What does not: finding them, carrying orders out.
-"""
+"""`backfill repair`: everything that is missing, asked for at once."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from backfill_assets.cli.selection import Options, orders
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.retries import Retry
 from backfill_assets.domain.universe import Symbol
-from backfill_assets.pipelines.orders import Order, gaps_of, plan, recorded
+from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of, plan, recorded
 
 
 def repair_command(options: Options, *, explained: bool, dry_run: bool, as_json: bool) -> int:
@@ -34,7 +31,7 @@ def repair_command(options: Options, *, explained: bool, dry_run: bool, as_json:
     retry = Retry.EXPLAINED if explained else Retry.NOW
     chosen = [replace(order, retry=retry) for order in orders(options, universe, now, settings.retries)]
 
-    def repairs(store: Store) -> list[Order]:
+    def repairs(store: Store) -> list[BackfillRequest]:
         return [_over(order, gaps_meant(store, order), explained=explained) for order in chosen]
 
     if not dry_run:
@@ -48,7 +45,7 @@ def repair_command(options: Options, *, explained: bool, dry_run: bool, as_json:
     return DAYS_MISSING if still_open else COMPLETE
 
 
-def _over(order: Order, gaps: Sequence[Gap], *, explained: bool) -> Order:
+def _over(order: BackfillRequest, gaps: Sequence[Gap], *, explained: bool) -> BackfillRequest:
     """The order over the sessions of gaps; all of them, or those without an explanation."""
     meant = list(gaps) if explained else unexplained(gaps)
     wanted: dict[Symbol, tuple[date, ...]] = {}

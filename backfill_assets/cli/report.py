@@ -1,7 +1,4 @@
-"""`backfill report`: what runs did, as JSON.
-
-What lives here: which runs, and the report's form (docs/report.schema.json). What does not: the record itself.
-"""
+"""`backfill report`: what runs did, as JSON."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a run left behind, as a table for a person and as JSON for a program.
-
-What lives here: both forms of one result. What does not: getting it.
-"""
+"""What a run left behind, as a table for a person and as JSON for a program."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.request_plan import Request, pages_of
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
 from backfill_assets.domain.universe import Market, Symbol
-from backfill_assets.pipelines.orders import Order, gaps_of
+from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of
 from backfill_assets.pipelines.outcomes import Outcome
 
 COMPLETE, FAILED, DAYS_MISSING = 0, 1, 3
@@ -33,7 +30,7 @@ SHOWN_CAUSES = 12
 class MarketResult:
     """One order, what it needed, what came of its run (None: nothing had to run), and what stands recorded afterwards."""
 
-    order: Order
+    order: BackfillRequest
     plan: Sequence[Request] = ()
     outcome: Outcome | None = None
     answers: SeriesAnswers = field(default_factory=dict)
@@ -48,7 +45,7 @@ class MarketResult:
         """What stands recorded of a series."""
         return self.answers.get((symbol, timeframe), {})
 
-    def standing(self, order: Order, answers: SeriesAnswers) -> None:
+    def standing(self, order: BackfillRequest, answers: SeriesAnswers) -> None:
         """Note how things stand now, and what of the order is not whole."""
         self.order, self.answers = order, answers
         self.gaps = gaps_of(order, answers)
@@ -58,7 +55,7 @@ class Ran(Protocol):
     """What came of an order's run."""
 
     @property
-    def order(self) -> Order:
+    def order(self) -> BackfillRequest:
         """What was asked for."""
 
     @property

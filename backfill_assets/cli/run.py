@@ -1,7 +1,4 @@
-"""`backfill run`: plan, say what it will cost, carry it out through Dagster, say how things stand.
-
-What lives here: the order of these steps. What does not: each of them.
-"""
+"""`backfill run`: plan, say what it will cost, carry it out through Dagster, say how things stand."""
 
 from __future__ import annotations
 
@@ -25,9 +22,9 @@ from backfill_assets.cli.selection import Options, orders
 from backfill_assets.cli.turns import short_turns
 from backfill_assets.domain.request_plan import floor_seconds
 from backfill_assets.domain.universe import Universe
+from backfill_assets.pipelines.backfill_request import BackfillRequest, plan, recorded
 from backfill_assets.pipelines.head_start import head_start
 from backfill_assets.pipelines.listings import expected
-from backfill_assets.pipelines.orders import Order, plan, recorded
 
 
 def run_command(options: Options, *, features: bool = False, as_json: bool = False) -> int:
@@ -67,7 +64,7 @@ def run_command(options: Options, *, features: bool = False, as_json: bool = Fal
 def run_orders(
     settings: Settings,
     universe: Universe,
-    wanted: Callable[[BarStore], Sequence[Order]],
+    wanted: Callable[[BarStore], Sequence[BackfillRequest]],
     *,
     max_concurrent: int,
     as_json: bool,
@@ -81,7 +78,7 @@ def run_orders(
 def _ran(
     settings: Settings,
     universe: Universe,
-    wanted: Callable[[BarStore], Sequence[Order]],
+    wanted: Callable[[BarStore], Sequence[BackfillRequest]],
     *,
     max_concurrent: int,
     quiet: bool,
@@ -109,7 +106,7 @@ def _ran(
     return results
 
 
-def _planned(store: BarStore, order: Order) -> MarketResult:
+def _planned(store: BarStore, order: BackfillRequest) -> MarketResult:
     answers = recorded(store, order)
     return MarketResult(order, plan=plan(order, answers), answers=answers)
 

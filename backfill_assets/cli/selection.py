@@ -1,8 +1,4 @@
-"""What a command is asked to work on: options read, checked against the universe, and made into orders.
-
-What lives here: the meaning of --symbols, --markets, --timeframes, --days, --start, --end. What does not: carrying orders
-out.
-"""
+"""What a command is asked to work on: options read, checked against the universe, and made into orders."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from backfill_assets.domain.retries import USUAL, Retries
 from backfill_assets.domain.sessions import HOURS
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Market, Universe
-from backfill_assets.pipelines.orders import Order, market_calendar
+from backfill_assets.pipelines.backfill_request import BackfillRequest, market_calendar
 
 MOST_AT_ONCE = 50
 
@@ -63,7 +59,7 @@ class Options:
         )
 
 
-def orders(options: Options, universe: Universe, now: datetime, retries: Retries = USUAL) -> list[Order]:
+def orders(options: Options, universe: Universe, now: datetime, retries: Retries = USUAL) -> list[BackfillRequest]:
     """One order a market that is meant, over its finished sessions; orders may have no sessions.
 
     Raises UsageMistake where a name is not in the universe or the days lie in the future.
@@ -88,7 +84,7 @@ def _today(market: Market, now: datetime) -> date:
     return now.astimezone(HOURS[market.kind].zone).date()
 
 
-def _order(market: Market, options: Options, now: datetime, retries: Retries) -> Order:
+def _order(market: Market, options: Options, now: datetime, retries: Retries) -> BackfillRequest:
     trading = market_calendar(market, now.date())
     newest, today = trading.last_finished(now), _today(market, now)
     end = min(options.end or today, newest or today)
@@ -100,7 +96,7 @@ def _order(market: Market, options: Options, now: datetime, retries: Retries) ->
         sessions = trading.within(DayRange(max(start, market.start), end))
     symbols = [s for s in market.symbols if not options.symbols or s.name in options.symbols]
     timeframes = tuple(t for t in market.timeframes if not options.timeframes or t.name in options.timeframes)
-    return Order(market, trading, dict.fromkeys(symbols, sessions), timeframes, now, retries=retries)
+    return BackfillRequest(market, trading, dict.fromkeys(symbols, sessions), timeframes, now, retries=retries)
 
 
 def _check_all(what: str, names: Iterable[str], known: list[str], place: str) -> None:

@@ -1,7 +1,4 @@
-"""One program that `backfill up` keeps running, and the code server among them.
-
-What lives here: starting one, stopping it, and what a code server is asked. What does not: which there are (`services`).
-"""
+"""One program that `backfill up` keeps running, and the code server among them."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from pathlib import Path
 from backfill_assets.adapters.private_files import open_private
 from backfill_assets.cli.code_servers import code_servers, end_idle
 from backfill_assets.cli.orphans import note
-from backfill_assets.code_locations import reload_code
+from backfill_assets.deployment.code_locations import reload_code
 
 STOP_SECONDS = 20
 """So long a program usually gets to end in order."""

@@ -1,8 +1,4 @@
-"""The programs that make the platform live: Dagit's webserver, Dagster's daemon, and the code servers that both use.
-
-What lives here: their order, knowing when Dagit answers, and having the code loaded anew. What does not: a single one of
-them (`service`), when a changed universe is to be loaded (`universe_changes`), and what is said to the person.
-"""
+"""The programs that make the platform live: Dagit's webserver, Dagster's daemon, and the code servers that both use."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ from backfill_assets.adapters.private_files import private_folder
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.address import Address
 from backfill_assets.cli.service import STOP_SECONDS, CodeServer, Service, started
-from backfill_assets.code_locations import CodeLocation, code_locations, workspace_of
+from backfill_assets.deployment.code_locations import CodeLocation, code_locations, workspace_of
 from backfill_assets.domain.errors import BackfillError
 
 _POLL_SECONDS = 0.2

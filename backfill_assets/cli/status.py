@@ -1,7 +1,4 @@
-"""`backfill status`: how complete the markets are, symbol by symbol.
-
-What lives here: looking, and showing it in a terminal, to a program, or as a page. What does not: counting, the page.
-"""
+"""`backfill status`: how complete the markets are, symbol by symbol."""
 
 from __future__ import annotations
 

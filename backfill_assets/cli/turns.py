@@ -1,7 +1,4 @@
-"""How often Python's threads take turns while a command loads Dagster and asks for first answers beside it.
-
-What lives here: that. What does not: the thread that asks.
-"""
+"""How often Python's threads take turns while a command loads Dagster and asks for first answers beside it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Whether what the code was loaded for still stands while `backfill up` runs: the universe file, and the year.
-
-What lives here: noticing it, and refusing a universe that has a mistake. What does not: loading the code anew (`services`).
-"""
+"""Whether what the code was loaded for still stands while `backfill up` runs: the universe file, and the year."""
 
 from __future__ import annotations
 

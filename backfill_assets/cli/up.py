@@ -1,7 +1,4 @@
-"""`backfill up`: Dagit and the daemon, until Ctrl-C.
-
-What lives here: what is checked before, and what is said. What does not: the processes.
-"""
+"""`backfill up`: Dagit and the daemon, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,8 +16,8 @@ from backfill_assets.cli.orphans import end_orphans
 from backfill_assets.cli.profile import demo_profile
 from backfill_assets.cli.services import Services, notes
 from backfill_assets.cli.universe_changes import UniverseChanges
-from backfill_assets.launch import open_instance
-from backfill_assets.run_processes import end_dead_runs
+from backfill_assets.deployment.runs import end_dead_runs
+from backfill_assets.orchestration.launch import open_instance
 
 
 def up_command(address: Address, *, demo: bool) -> int:

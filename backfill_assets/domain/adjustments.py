@@ -1,7 +1,5 @@
 """Splits: bars of different days put into the same units.
 
-What lives here: the arithmetic of splits, from plain values. What does not: where splits come from, and features.
-
 Raw prices are in the units of their day: one share before a 4:1 split is four shares after it. Seen from a later day, the
 price of an earlier bar is multiplied by f, the shares before over the shares after, and its volume divided by f. Dividends
 are left out: they change no volume, and no return that was traded.

@@ -1,7 +1,4 @@
-"""What is news: from what stands open and what was found, whom to tell what.
-
-What lives here: the turns that an incident takes, pure. What does not: rules and severities, the words, the tables.
-"""
+"""What is news: from what stands open and what was found, whom to tell what."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What an alert says: subject and text of a message, plain.
-
-What lives here: the words, and Dagit's addresses. What does not: what is told (`alert_history`), and sending.
-"""
+"""What an alert says: subject and text of a message, plain."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The rules of alerting: from what was observed of one thing to what is wrong with it.
-
-What lives here: observations as plain values, each with the finding that follows. What does not: how bad how much is (the
-ladder in `alerts`), observing, and what of it is news.
-"""
+"""The rules of alerting: from what was observed of one thing to what is wrong with it."""
 
 from __future__ import annotations
 

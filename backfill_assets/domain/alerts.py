@@ -1,8 +1,4 @@
-"""Alerts: what is wrong with one thing, how bad that is, and the ladder that says so.
-
-What lives here: the ladder as data, and what an alert is made of. What does not: reading what was observed (`alert_rules`),
-what of it is news (`alert_history`), the words of a message (`alert_messages`).
-"""
+"""Alerts: what is wrong with one thing, how bad that is, and the ladder that says so."""
 
 from __future__ import annotations
 

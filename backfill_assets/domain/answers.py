@@ -1,8 +1,4 @@
-"""What the vendor has answered, session by session, and what is therefore still missing.
-
-What lives here: the value objects of an answer, and cutting pages into whole sessions. What does not: asking, storing,
-when to ask again (`retries`).
-"""
+"""What the vendor has answered, session by session, and what is therefore still missing."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The bar frame: columns of equal length, one row a bar.
-
-What lives here: the columns with their dtypes, and what makes an answer storable (sorted, single, inside its range). What
-does not: where bars come from or go to.
-"""
+"""The bar frame: columns of equal length, one row a bar."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""How complete the bars of a market are: every expected session of every symbol, counted once.
-
-What lives here: the standing of a session, and the counts of a series, a symbol and a market. What does not: finding gaps
-(`gaps`), and how counts are shown.
-"""
+"""How complete the bars of a market are: every expected session of every symbol, counted once."""
 
 from __future__ import annotations
 
@@ -75,7 +71,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class SeriesCompleteness:
     """How one timeframe of a symbol stands. `last_bar` is the start of its newest bar, UTC; None where it has none."""
 
     symbol: str
@@ -98,7 +94,7 @@ class Row:
     """
 
     symbol: str
-    series: tuple[Series, ...]
+    series: tuple[SeriesCompleteness, ...]
     standings: Standings
 
     @property
@@ -177,7 +173,7 @@ def completeness(
             own = of_series.get(key, [])
             standings = standings_of(sessions, listings.get(symbol.name, UNKNOWN), own)
             np.maximum(worst, standings, out=worst)
-            series.append(Series(*key, Counts.of(standings), tuple(own), last_bars.get(key)))
+            series.append(SeriesCompleteness(*key, Counts.of(standings), tuple(own), last_bars.get(key)))
         rows.append(Row(symbol.name, tuple(series), worst))
     return Completeness(market.name, at, tuple(sessions), tuple(t.name for t in market.timeframes), tuple(rows))
 

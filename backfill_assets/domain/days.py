@@ -1,7 +1,4 @@
-"""Ranges of calendar days, and the algebra on sets of them.
-
-What lives here: DayRange and functions over sorted, disjoint ranges. What does not: which days a market trades.
-"""
+"""Ranges of calendar days, and the algebra on sets of them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Coarser bars from finer ones.
-
-What lives here: the grids and the arithmetic. What does not: which bars are there, and where they go.
-"""
+"""Coarser bars from finer ones."""
 
 from __future__ import annotations
 

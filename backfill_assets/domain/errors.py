@@ -1,26 +1,23 @@
 """Every error that the platform raises on purpose.
 
-    BackfillError                   exit code 1
-    ├── UsageMistake                exit code 2: the caller can mend it before anything ran
-    │   ├── UniverseMistake         a line of the universe file
-    │   └── SettingMistake          an environment variable or a file it names
-    ├── StoreError                  PostgreSQL
-    │   ├── DatabaseUnavailable     nobody answers, or the login is refused
-    │   ├── SchemaBehind            the tables are older (or newer) than the code
-    │   ├── UnusableBars            stored bars that no feature can be computed from
-    │   └── EmbeddedServerError     the bundled server could not be set up, started or stopped
-    └── VendorError                 Polygon
-        ├── KeyRefused              401, or no key at all: ends the run, never retried
-        ├── NotEntitled             403: the plan does not include it; never retried
-        ├── NotFound                404
-        ├── BadRequest              any other 4xx
-        ├── RateLimited             429 after the last attempt
-        ├── VendorUnavailable       5xx, network, cut answers, ERROR in a 200, after the last attempt
-        │   └── VendorUnreachable   not one attempt was answered; ends the run where several series in a row meet it
-        └── MalformedAnswer         an answer that cannot be read, after the last attempt
-
-What lives here: types, with the exit code that the command line gives them. What does not: formatting, logging. A message
-is one sentence that says what is wrong and what to do; it never holds a secret.
+BackfillError                   exit code 1
+├── UsageMistake                exit code 2: the caller can mend it before anything ran
+│   ├── UniverseMistake         a line of the universe file
+│   └── SettingMistake          an environment variable or a file it names
+├── StoreError                  PostgreSQL
+│   ├── DatabaseUnavailable     nobody answers, or the login is refused
+│   ├── SchemaBehind            the tables are older (or newer) than the code
+│   ├── UnusableBars            stored bars that no feature can be computed from
+│   └── EmbeddedServerError     the bundled server could not be set up, started or stopped
+└── VendorError                 Polygon
+├── KeyRefused              401, or no key at all: ends the run, never retried
+├── NotEntitled             403: the plan does not include it; never retried
+├── NotFound                404
+├── BadRequest              any other 4xx
+├── RateLimited             429 after the last attempt
+├── VendorUnavailable       5xx, network, cut answers, ERROR in a 200, after the last attempt
+│   └── VendorUnreachable   not one attempt was answered; ends the run where several series in a row meet it
+└── MalformedAnswer         an answer that cannot be read, after the last attempt
 """
 
 from __future__ import annotations
@@ -101,3 +98,9 @@ class VendorUnreachable(VendorUnavailable):
 
 class MalformedAnswer(VendorError):
     """An answer arrived whole and cannot be read as what was asked for."""
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group, however deeply it is nested."""
+    error = group.exceptions[0]
+    return first_error(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,7 +1,4 @@
-"""What became of the gaps that were known, from those that are found now.
-
-What lives here: the comparison, pure. What does not: finding gaps (`gaps`), and the table that keeps them.
-"""
+"""What became of the gaps that were known, from those that are found now."""
 
 from __future__ import annotations
 

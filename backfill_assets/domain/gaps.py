@@ -1,8 +1,4 @@
-"""Gaps: expected sessions that are not whole, as ranges, each with its reason and its next attempt.
-
-What lives here: finding them in what stands recorded, and how bad they are. What does not: their history
-(`gap_history`), asking, storing, alerting.
-"""
+"""Gaps: expected sessions that are not whole, as ranges, each with its reason and its next attempt."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """The indicators, on NumPy columns: pandas-ta where it is right, put right where it is not.
 
-What lives here: the only door to pandas-ta, and each indicator's arithmetic with its source. What does not: indicators of
-volume, which owe pandas-ta nothing (`volume_indicators`), and which of them make up the feature set (`features`).
-
 Arguments are float64 (n,), oldest bar first, without gaps; so are results, with NaN where the bars do not suffice or nothing
 is defined. Divisions by 0 are part of it: `features.compute` calls them with NumPy's warnings off. pandas-ta is imported by
 the first call: that takes half a second, and four where its kernels are not compiled yet.

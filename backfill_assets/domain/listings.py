@@ -1,7 +1,4 @@
-"""Between which days a symbol is traded.
-
-What lives here: Listing, and what it says of days. What does not: how it is found out, and which days the market is open.
-"""
+"""Between which days a symbol is traded."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """Whether a session has as many minute bars as it likely should.
 
-What lives here: the judgement, from the symbol's own other sessions. What does not: the counts, and what follows from it.
-
 A minute without a trade has no bar, so a count by itself says little. A session is judged against the sessions around
 it, scaled by how long its regular trading lasted, and only a count far outside their spread is called partial.
 """

@@ -1,8 +1,4 @@
-"""The fewest requests that cover what is missing.
-
-What lives here: pure planning, from missing sessions to ranges to ask for. What does not: asking, and knowing what is
-missing.
-"""
+"""The fewest requests that cover what is missing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""When a session that came back empty, thin or not at all is asked for again, and when that ends.
-
-What lives here: the pauses and the decision. What does not: counting the attempts (the store), and launching them.
-"""
+"""When a session that came back empty, thin or not at all is asked for again, and when that ends."""
 
 from __future__ import annotations
 

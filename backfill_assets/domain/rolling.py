@@ -1,8 +1,5 @@
 """Reductions over the last n values of a column, each from its own window alone.
 
-What lives here: sums, extremes and deviations by shifted passes over the column, changes from row to row, and what of them is
-rounding. What does not: indicators.
-
 pandas carries its rolling sums and variances from row to row, so that a value depends on every row before it, and a still
 stretch after a lively one does not come out as 0. Here a value is made from its n values, in the same order wherever the
 column begins: n passes over plain arrays, in memory of the order of the column.

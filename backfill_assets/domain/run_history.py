@@ -1,7 +1,4 @@
-"""What the runs that have ended say: failures that nothing has made good, and days without a success.
-
-What lives here: both questions. What does not: which runs belong together, and how bad the answers are (`alert_rules`).
-"""
+"""What the runs that have ended say: failures that nothing has made good, and days without a success."""
 
 from __future__ import annotations
 

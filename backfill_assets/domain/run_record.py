@@ -1,7 +1,4 @@
-"""What a run did, for the record.
-
-What lives here: the value objects, and what became of each gap. What does not: the tables, and the report's form.
-"""
+"""What a run did, for the record."""
 
 from __future__ import annotations
 

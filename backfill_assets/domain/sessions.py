@@ -1,8 +1,4 @@
-"""Which days a market trades, for how long, when a day has finished, and which instants belong to it.
-
-What lives here: the calendars of the two kinds of market, by exchange_calendars. What does not: partitions, the clock
-(every function that needs the present takes it), and what was stored.
-"""
+"""Which days a market trades, for how long, when a day has finished, and which instants belong to it."""
 
 from __future__ import annotations
 

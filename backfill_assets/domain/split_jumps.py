@@ -1,7 +1,5 @@
 """Whether prices jump where a split says that they do.
 
-What lives here: the rule. What does not: finding the prices.
-
 Raw prices fall by the ratio from the last close before the ex-date to the first open from it on, and move overnight besides.
 Whether they do is told from three facts, all of them logarithms:
 

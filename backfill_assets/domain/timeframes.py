@@ -1,8 +1,4 @@
-"""The timeframes: which the vendor is asked for, and which are made from those.
-
-What lives here: names, lengths, the vendor's spelling, and what is derived from what, as data. What does not: how bars of one
-are made from another (`derive`).
-"""
+"""The timeframes: which the vendor is asked for, and which are made from those."""
 
 from __future__ import annotations
 

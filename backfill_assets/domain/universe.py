@@ -1,8 +1,4 @@
-"""The universe: which symbols of which markets are kept, since when, in which timeframes.
-
-What lives here: value objects and the rules a universe obeys. What does not: the YAML form (`universe_file`), the
-calendar, and where the file lies.
-"""
+"""The universe: which symbols of which markets are kept, since when, in which timeframes."""
 
 from __future__ import annotations
 

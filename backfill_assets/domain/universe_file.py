@@ -1,8 +1,5 @@
 """The YAML form of the universe, read and checked.
 
-What lives here: the grammar of universe.yaml, and a sentence with the line for everything that breaks it. What does not:
-finding and reading the file.
-
 Scalars are taken as they are written: in YAML the tickers ON, NO and Y would else be booleans.
 """
 

@@ -1,9 +1,5 @@
 """The indicators of traded volume, on NumPy columns.
 
-What lives here: money flow, on-balance volume, average prices, each from its own bars alone. What does not: indicators of
-price (`indicators`, with the reasons why pandas-ta's of volume are not used), and which of them make up the feature set
-(`features`).
-
 Arguments are float64 (n,), oldest bar first, without gaps; so are results, with NaN where the bars do not suffice or nothing
 is defined. Divisions by 0 are part of it: `features.compute` calls them with NumPy's warnings off.
 """

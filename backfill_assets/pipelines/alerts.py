@@ -1,7 +1,4 @@
-"""Telling: from observations to open incidents and messages, and from messages to channels.
-
-What lives here: both ways, and the pauses between attempts. What does not: observing, the rules, the tables, the wire.
-"""
+"""Telling: from observations to open incidents and messages, and from messages to channels."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ class Channel(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class AlertSettings:
     """How alerts are told.
 
     channels  names; empty: nobody is told
@@ -59,7 +56,7 @@ class Terms:
 def settle(
     store: AlertStore,
     seen: Iterable[Observation],
-    terms: Terms,
+    terms: AlertSettings,
     now: datetime,
     gone: Callable[[str], bool] = lambda _: False,
 ) -> None:

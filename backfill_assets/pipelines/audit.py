@@ -1,7 +1,4 @@
-"""The record that a run leaves, written while it goes on and however it ends.
-
-What lives here: gathering what is told of a run. What does not: the tables, the report.
-"""
+"""The record that a run leaves, written while it goes on and however it ends."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable
 from backfill_assets.domain.gaps import Gap
 from backfill_assets.domain.run_record import Restatement, RunEnd, RunStart, SeriesRecord, Status, fates
-from backfill_assets.pipelines.ohlcv import Series
-from backfill_assets.pipelines.orders import Order, gaps_of
+from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of
+from backfill_assets.pipelines.ohlcv import SettledSeries
 
 
 class Counted(Protocol):
@@ -38,7 +35,7 @@ class Notes:
         self._after: list[Gap] = []
         self._restatements: tuple[Restatement, ...] = ()
 
-    def filled(self, order: Order, series: Sequence[Series]) -> None:
+    def filled(self, order: BackfillRequest, series: Sequence[SettledSeries]) -> None:
         """What a fill was asked for, and how its series stand."""
         keyed = [((s.symbol.name, s.timeframe.name), s) for s in series]
         self._before = gaps_of(order, {key: s.before for key, s in keyed})
@@ -102,7 +99,7 @@ def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -
             runs.finish(notes.end(start, clock(), status, error))
 
 
-def _record(series: Series) -> SeriesRecord:
+def _record(series: SettledSeries) -> SeriesRecord:
     missing_before = [s for s in series.wanted if s not in series.before or not series.before[s].bars]
     return SeriesRecord(
         symbol=series.symbol.name,

@@ -1,8 +1,4 @@
-"""Looking how complete a market is.
-
-What lives here: the reading that it takes, in the order in which one look needs the other. What does not: the counting (the
-domain), how it is shown.
-"""
+"""Looking how complete a market is."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""How a market's features stand: bars without them, rows that wait, values that cannot be.
-
-What lives here: looking, and which sessions a run has to cover for what is stale. What does not: computing, how bad it is and
-who is told (the asset checks).
-"""
+"""How a market's features stand: bars without them, rows that wait, values that cannot be."""
 
 from __future__ import annotations
 

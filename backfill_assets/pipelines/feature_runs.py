@@ -1,7 +1,4 @@
-"""A run over a market's features, with the record that it leaves.
-
-What lives here: computing, seeing how the sessions stand before and after, recording. What does not: each of them.
-"""
+"""A run over a market's features, with the record that it leaves."""
 
 from __future__ import annotations
 

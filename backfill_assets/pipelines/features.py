@@ -1,8 +1,4 @@
-"""Computing features: what is stale of some series, piece by piece.
-
-What lives here: which series, in which range, several symbols at a time. What does not: the transaction of a piece, the
-arithmetic.
-"""
+"""Computing features: what is stale of some series, piece by piece."""
 
 from __future__ import annotations
 
@@ -15,12 +11,13 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from backfill_assets.adapters.store.features import FeatureStore, Series, UnusableBars, Window
+from backfill_assets.adapters.store.features import FeatureSeries, FeatureStore, UnusableBars, Window
 from backfill_assets.adapters.store.rows import instant
 from backfill_assets.domain.adjustments import SplitLike, weekly_bars
 from backfill_assets.domain.bars import Bars, Float
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.derive import week_start
+from backfill_assets.domain.errors import first_error
 from backfill_assets.domain.features import compute_range
 from backfill_assets.domain.sessions import HOURS, day_starts
 from backfill_assets.domain.timeframes import WEEK_1, Timeframe
@@ -97,14 +94,14 @@ async def fill_features(
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(of(symbol)) for symbol in order.symbols]
     except BaseExceptionGroup as group:
-        raise _first(group) from None
+        raise first_error(group) from None
     finally:
         stop.set()  # a thread cannot be cancelled: it ends after its piece
     return Computation([computed for task in running for computed in task.result()], failed)
 
 
 def _fill(order: FeatureOrder, store: FeatureStore, symbol: Symbol, timeframe: Timeframe, stop: Event) -> int:
-    series = Series(symbol.name, timeframe, HOURS[order.market.kind].zone)
+    series = FeatureSeries(symbol.name, timeframe, HOURS[order.market.kind].zone)
     start, end = bounds(order.days, timeframe, series.zone)
     if order.full:
         store.mark(series, start, end)
@@ -122,7 +119,7 @@ def bounds(days: DayRange, timeframe: Timeframe, zone: ZoneInfo) -> tuple[dateti
     return instant(start), instant(end)
 
 
-def worker(series: Series) -> Callable[[Window], Float]:
+def worker(series: FeatureSeries) -> Callable[[Window], Float]:
     """How the features of a window of the series are computed."""
 
     def work(window: Window) -> Float:
@@ -134,7 +131,7 @@ def worker(series: Series) -> Callable[[Window], Float]:
     return work
 
 
-def _weeks(stored: Bars, daily: Bars, splits: Sequence[SplitLike], series: Series) -> Bars:
+def _weeks(stored: Bars, daily: Bars, splits: Sequence[SplitLike], series: FeatureSeries) -> Bars:
     """The stored weeks, each in the units of its last day. A week whose days are not stored stays as it is."""
     made = weekly_bars(daily, splits, series.zone)
     both, at, of = np.intersect1d(stored.timestamp, made.timestamp, assume_unique=True, return_indices=True)
@@ -143,8 +140,3 @@ def _weeks(stored: Bars, daily: Bars, splits: Sequence[SplitLike], series: Serie
     order = np.arange(len(stored))
     order[at] = len(stored) + of
     return Bars.concat(stored, made).take(order)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

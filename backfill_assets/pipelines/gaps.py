@@ -1,7 +1,4 @@
-"""Finding the gaps of a market, and keeping the table of gaps true.
-
-What lives here: what is expected of whom, and the way from the tables to gaps and back. What does not: statements, the rules.
-"""
+"""Finding the gaps of a market, and keeping the table of gaps true."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The first requests of a plan, sent while the run that needs their answers is still being made ready.
-
-What lives here: which ones, and how. What does not: the run, which takes the answers and stores them.
-"""
+"""The first requests of a plan, sent while the run that needs their answers is still being made ready."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ MOST = 12
 
 
 def head_start(settings: Settings, database_url: str, market: Market, requests: Sequence[Request]) -> Ahead:
-    """Asks for the first pages of a plan, within the shared rate, in the order in which `fill` will need them.
+    """Asks for the first pages of a plan, within the shared rate, in the order in which `fetch_missing` will need them.
 
     What fails is not repeated: the run asks again, and says what became of it.
     """

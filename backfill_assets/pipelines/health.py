@@ -1,8 +1,4 @@
-"""How a market's bars stand: gaps, thin sessions, bars that cannot be right, and whether the newest session is there.
-
-What lives here: looking, in the order in which one look needs the other. What does not: how bad it is and who is told (the
-asset checks).
-"""
+"""How a market's bars stand: gaps, thin sessions, bars that cannot be right, and whether the newest session is there."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Looking up since when and until when symbols trade.
-
-What lives here: whom to look up, and keeping what was said. What does not: the request, the table, what follows from it.
-"""
+"""Looking up since when and until when symbols trade."""
 
 from __future__ import annotations
 
@@ -16,8 +13,8 @@ from backfill_assets.domain.errors import VendorError
 from backfill_assets.domain.listings import Listing
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market, Symbol
-from backfill_assets.pipelines.ohlcv import Series
-from backfill_assets.pipelines.orders import Order
+from backfill_assets.pipelines.backfill_request import BackfillRequest
+from backfill_assets.pipelines.ohlcv import SettledSeries
 
 REFRESHED_AFTER = timedelta(days=6)
 """Before a week is over, so that a weekly look-up never finds yesterday's lateness in its way."""
@@ -39,7 +36,7 @@ def known_listings(store: Store, market: Market) -> dict[str, Listing]:
     }
 
 
-def expected(store: Store, order: Order) -> Order:
+def expected(store: Store, order: BackfillRequest) -> BackfillRequest:
     """An order without the sessions that the listings of its symbols exclude."""
     return order.within(known_listings(store, order.market))
 
@@ -51,14 +48,14 @@ def stale(
     return [s for s in symbols if s.name not in known or known[s.name].checked_at <= now - after]
 
 
-def in_question(order: Order, series: Sequence[Series]) -> list[Symbol]:
+def in_question(order: BackfillRequest, series: Sequence[SettledSeries]) -> list[Symbol]:
     """The symbols of a filled order that were answered with nothing before all that they have, or after it."""
     if order.market.kind is not Kind.STOCKS:
         return []
     return list({s.symbol: None for s in series if s.timeframe.source == s.timeframe and _bare_edge(s)})
 
 
-def _bare_edge(series: Series) -> bool:
+def _bare_edge(series: SettledSeries) -> bool:
     asked = [series.answers[d] for d in series.wanted if d in series.answers and series.answers[d].answers]
     return bool(asked) and not (asked[0].bars and asked[-1].bars)
 

@@ -1,7 +1,4 @@
-"""Judging the minutes of sessions, and marking those that are partial.
-
-What lives here: which sessions are judged, and writing the marks that changed. What does not: the judgement (the domain).
-"""
+"""Judging the minutes of sessions, and marking those that are partial."""
 
 from __future__ import annotations
 

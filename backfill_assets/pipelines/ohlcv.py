@@ -1,8 +1,4 @@
-"""Filling a market's bars: plan what is missing, ask for it, store each page with the sessions it answers.
-
-What lives here: the flow, and which failures end it. What does not: how a request is retried (the client), how the plan is
-made (the domain), how rows are written (the store).
-"""
+"""Filling a market's bars: plan what is missing, ask for it, store each page with the sessions it answers."""
 
 from __future__ import annotations
 
@@ -15,16 +11,16 @@ from datetime import date, datetime
 from typing import Literal, Protocol
 
 from backfill_assets.adapters.polygon import GroupedDay, Page
-from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers, Terms, Written
+from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers, WriteContext, Written
 from backfill_assets.domain.answers import Answers, PageCutter, WholeSessions, without_bars
 from backfill_assets.domain.bars import Bars
-from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorError, VendorUnreachable
+from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorError, VendorUnreachable, first_error
 from backfill_assets.domain.request_plan import GroupedRequest, RangeRequest, Request
 from backfill_assets.domain.sessions import day_starts
 from backfill_assets.domain.timeframes import Timeframe, made_from, sources
 from backfill_assets.domain.universe import Symbol
-from backfill_assets.pipelines.doubts import Doubts, Left
-from backfill_assets.pipelines.orders import Order, plan, recorded, underived
+from backfill_assets.pipelines.backfill_request import BackfillRequest, plan, recorded, underived
+from backfill_assets.pipelines.failure_policy import FailurePolicy, Left
 from backfill_assets.pipelines.progress import Progress, Silent
 
 
@@ -39,7 +35,7 @@ class Vendor(Protocol):
 
 
 @dataclass(slots=True)
-class Series:
+class SettledSeries:
     """How one symbol's one timeframe stands after the work."""
 
     symbol: Symbol
@@ -58,8 +54,10 @@ class Series:
         return without_bars(self.wanted, self.answers)
 
 
-def _terms(order: Order, symbol: Symbol, timeframe: Timeframe, sessions: Sequence[date], asked_at: datetime) -> Terms:
-    return Terms(
+def _terms(
+    order: BackfillRequest, symbol: Symbol, timeframe: Timeframe, sessions: Sequence[date], asked_at: datetime
+) -> WriteContext:
+    return WriteContext(
         zone=order.calendar.hours.zone,
         asked_at=asked_at,
         derived=made_from(timeframe, order.market.timeframes),
@@ -68,20 +66,20 @@ def _terms(order: Order, symbol: Symbol, timeframe: Timeframe, sessions: Sequenc
     )
 
 
-def _derive_what_lacks(store: BarStore, order: Order, answers: SeriesAnswers) -> None:
+def _derive_what_lacks(store: BarStore, order: BackfillRequest, answers: SeriesAnswers) -> None:
     for symbol, source, sessions in underived(order, answers):
         store.derive(symbol.name, source, sessions, _terms(order, symbol, source, sessions, order.now))
 
 
-async def fill(
-    order: Order,
+async def fetch_missing(
+    order: BackfillRequest,
     store: BarStore,
     vendor: Vendor,
     *,
     clock: Callable[[], datetime],
     at_once: int = 3,
     progress: Progress | None = None,
-) -> list[Series]:
+) -> list[SettledSeries]:
     """Fetch what the order still needs, `at_once` symbols at a time, and say how each series then stands.
 
     A series that fails is told of in its `error`, its sessions count as tried; the others go on. Sessions before the
@@ -103,7 +101,7 @@ async def fill(
                 tasks.create_task(work.through(gate, group))
         await work.end()
     except BaseExceptionGroup as group_of_errors:
-        raise _first(group_of_errors) from None
+        raise first_error(group_of_errors) from None
     return work.series(answers, await asyncio.to_thread(recorded, store, order))
 
 
@@ -111,7 +109,7 @@ class SeriesFailed(VendorError):
     """Some series failed after all retries; the others are whole, and what was answered is stored."""
 
 
-def failure_of(series: Sequence[Series]) -> SeriesFailed | None:
+def series_failure(series: Sequence[SettledSeries]) -> SeriesFailed | None:
     """What to raise where series have an error, naming the first five; None where none has."""
     asked = [s for s in series if s.timeframe.source == s.timeframe]
     failed = [s for s in asked if s.error]
@@ -123,7 +121,7 @@ def failure_of(series: Sequence[Series]) -> SeriesFailed | None:
 
 
 def in_turn(requests: Sequence[Request]) -> list[Request]:
-    """The requests of a plan in the order in which `fill` begins with them, one symbol at a time."""
+    """The requests of a plan in the order in which `fetch_missing` begins with them, one symbol at a time."""
     return [request for group in _together(requests) for request in group]
 
 
@@ -153,17 +151,12 @@ def _newest_first(requests: Sequence[Request]) -> list[Request]:
     return sorted(requests, key=lambda request: request.start, reverse=True)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
 class _Work:
     """One order being worked on."""
 
-    def __init__(  # what `fill` was given, and what it will ask for
+    def __init__(  # what `fetch_missing` was given, and what it will ask for
         self,
-        order: Order,
+        order: BackfillRequest,
         store: BarStore,
         vendor: Vendor,
         clock: Callable[[], datetime],
@@ -175,15 +168,15 @@ class _Work:
         self._vendor = vendor
         self._clock = clock
         self._progress = progress
-        self._doubts = Doubts(requests, self._note_failures)
+        self._doubts = FailurePolicy(requests, self._note_failures)
         self._left = Counter((symbol, request.timeframe) for request in requests for symbol in request.symbols)
         self._series = {
-            (symbol.name, timeframe.name): Series(symbol, timeframe, sessions, {})
+            (symbol.name, timeframe.name): SettledSeries(symbol, timeframe, sessions, {})
             for symbol, sessions in order.wanted.items()
             for timeframe in (*sources(order.timeframes), *order.timeframes)
         }
 
-    def series(self, before: SeriesAnswers, answers: SeriesAnswers) -> list[Series]:
+    def series(self, before: SeriesAnswers, answers: SeriesAnswers) -> list[SettledSeries]:
         for key, series in self._series.items():
             series.before, series.answers = before.get(key, {}), answers.get(key, {})
             source = self._series[series.symbol.name, series.timeframe.source.name]
@@ -291,5 +284,5 @@ class _Work:
                 self._store.write_failures, symbol.name, request.timeframe, sorted(sessions), terms, refused=refused
             )
 
-    def _of(self, symbol: Symbol, request: Request) -> Series:
+    def _of(self, symbol: Symbol, request: Request) -> SettledSeries:
         return self._series[symbol.name, request.timeframe.name]

@@ -1,7 +1,4 @@
-"""What came of a run, as far as a command has to know.
-
-What lives here: whether it failed, and whether the next one would. What does not: carrying runs out.
-"""
+"""What came of a run, as far as a command has to know."""
 
 from __future__ import annotations
 

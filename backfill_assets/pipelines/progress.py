@@ -1,7 +1,4 @@
-"""Who is told how a piece of work goes on.
-
-What lives here: the interface and the one that says nothing. What does not: drawing.
-"""
+"""Who is told how a piece of work goes on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which gaps are repaired now, and which wait.
-
-What lives here: the choice, and the memory of launches that changed nothing. What does not: finding gaps, launching.
-"""
+"""Which gaps are repaired now, and which wait."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A run over a market's bars, with the record that it leaves.
-
-What lives here: filling, looking up what came back bare, recording. What does not: each of them.
-"""
+"""A run over a market's bars, with the record that it leaves."""
 
 from __future__ import annotations
 
@@ -15,9 +12,9 @@ from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.domain.run_record import RunStart
 from backfill_assets.pipelines import ohlcv
 from backfill_assets.pipelines.audit import Counted, recorded_run
+from backfill_assets.pipelines.backfill_request import BackfillRequest
 from backfill_assets.pipelines.listings import Registrar, expected, in_question, look_up_quietly
-from backfill_assets.pipelines.ohlcv import Series, SeriesFailed, failure_of, fill
-from backfill_assets.pipelines.orders import Order
+from backfill_assets.pipelines.ohlcv import SeriesFailed, SettledSeries, fetch_missing, series_failure
 from backfill_assets.pipelines.progress import Progress
 
 
@@ -33,30 +30,30 @@ class Vendor(ohlcv.Vendor, Registrar, Protocol):
 class Filled:
     """What a run was asked for, how its series stand, and what is to be raised once that is told."""
 
-    order: Order
-    series: Sequence[Series]
+    order: BackfillRequest
+    series: Sequence[SettledSeries]
     failure: SeriesFailed | None
     said: Sequence[str]
     """Sentences for the run's log."""
 
 
-async def recorded_fill(
+async def fetch_recorded(
     run: RunStart,
-    order: Order,
+    order: BackfillRequest,
     store: BarStore,
     vendor: Vendor,
     clock: Callable[[], datetime],
     at_once: int,
     progress: Progress,
 ) -> Filled:
-    """Fill an order as a run of its own. Raises what `fill` raises; the run is recorded however it ends."""
+    """Fill an order as a run of its own. Raises what `fetch_missing` raises; the run is recorded however it ends."""
     with recorded_run(store, run, clock) as notes:
         notes.traffic = vendor.traffic
-        series = await fill(order, store, vendor, clock=clock, at_once=at_once, progress=progress)
+        series = await fetch_missing(order, store, vendor, clock=clock, at_once=at_once, progress=progress)
         said: list[str] = []
         await look_up_quietly(ListingStore.beside(store), vendor, in_question(order, series), clock, said.append)
         notes.filled(expected(store, order), series)
-        failure = failure_of(series)
+        failure = series_failure(series)
         notes.error = str(failure) if failure else None
     said.append(f"{vendor.traffic.requests} requests, {vendor.traffic.retries} of them retries.")
     return Filled(order, series, failure, said)

@@ -1,7 +1,5 @@
 """The calendar of a market as a picture: an SVG.
 
-What lives here: the drawing, and the picture as an address that a browser shows. What does not: what the cells are (`grid`).
-
 SVG, written by hand: the picture is five kinds of line and some text. A plotting library would bring megabytes and seconds of
 import into every code location for it, and a PNG needs fonts of its own; this is some kilobytes in the event that holds it,
 sharp at every size, and the page takes it as it is. Neighbours that stand alike are one line: a complete market is small.

@@ -1,7 +1,4 @@
-"""A market's calendar as a grid: a row a symbol, a column a session, a week or a month.
-
-What lives here: choosing the columns, and the worst standing of each cell. What does not: drawing.
-"""
+"""A market's calendar as a grid: a row a symbol, a column a session, a week or a month."""
 
 from __future__ import annotations
 

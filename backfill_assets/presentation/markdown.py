@@ -1,7 +1,5 @@
 """Completeness as Markdown, for Dagit.
 
-What lives here: the picture and the table of one market, in one text. What does not: the asset that shows it.
-
 Read off dagster-webserver 1.13: its sanitizer lets `data:` pass in an image's source; a text of 1,000 characters and more
 opens in a dialog, a shorter one is squeezed into its row. The picture makes every text a long one.
 """

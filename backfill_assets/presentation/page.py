@@ -1,7 +1,4 @@
-"""Completeness as one page of HTML that asks nobody for anything.
-
-What lives here: the page's parts, every text escaped. What does not: the frame (`page.html`), the file it is written to.
-"""
+"""Completeness as one page of HTML that asks nobody for anything."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-from backfill_assets.domain.completeness import Completeness, Row, Series
+from backfill_assets.domain.completeness import Completeness, Row, SeriesCompleteness
 from backfill_assets.domain.gaps import Gap
 from backfill_assets.presentation.calendar import css, drawing
 from backfill_assets.presentation.grid import grid_of
@@ -69,7 +66,7 @@ def _symbol(row: Row) -> str:
     return f"<tr>{''.join(cells)}{_cell(instant(row.last_bar) or 'none')}{_cell(due)}</tr>"
 
 
-def _share(series: Series) -> str:
+def _share(series: SeriesCompleteness) -> str:
     counts = series.counts
     kind = counts.standing.word
     share = "" if counts.complete == counts.expected else percent(counts)

@@ -1,7 +1,4 @@
-"""Completeness in few characters.
-
-What lives here: glyphs, shares, instants, commands as every form shows them. What does not: any form.
-"""
+"""Completeness in few characters."""
 
 from __future__ import annotations
 

@@ -1,20 +1,17 @@
 """A local Polygon: real API semantics over real HTTP, made-up prices, faults on demand. For the demo and for tests.
 
-What lives here: the vendor's side of the wire. What does not: anything of the platform; nothing is imported from it, so that
-calendar, time zones and paging are written twice and can disagree.
-
-    with Simulator(Scenario(holes=(Hole(ticker="AAPL", first=date(2024, 3, 4), last=date(2024, 3, 5)),))) as vendor:
-        httpx.get(vendor.url + "/v2/aggs/ticker/AAPL/range/1/minute/2024-03-04/2024-03-08", headers=…)
-        vendor.market.minute_bars("AAPL", date(2024, 3, 4), date(2024, 3, 8))   # what ought to be there
+with Simulator(Scenario(holes=(Hole(ticker="AAPL", first=date(2024, 3, 4), last=date(2024, 3, 5)),))) as vendor:
+httpx.get(vendor.url + "/v2/aggs/ticker/AAPL/range/1/minute/2024-03-04/2024-03-08", headers=…)
+vendor.market.minute_bars("AAPL", date(2024, 3, 4), date(2024, 3, 8))   # what ought to be there
 """
 
 from __future__ import annotations
 
 from backfill_assets.simulator.columns import Columns
 from backfill_assets.simulator.market import Market
-from backfill_assets.simulator.office import RequestRecord
 from backfill_assets.simulator.scenario import Dividend, Fault, Hole, RateLimit, Restatement, Scenario, Split
 from backfill_assets.simulator.server import Simulator
+from backfill_assets.simulator.state import RequestRecord
 
 __all__ = [
     "Columns",

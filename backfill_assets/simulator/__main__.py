@@ -1,7 +1,4 @@
-"""`python -m backfill_assets.simulator`: the simulator in the foreground, for the demo and for tests of other processes.
-
-What lives here: arguments and signals. What does not: the server.
-"""
+"""`python -m backfill_assets.simulator`: the simulator in the foreground, for the demo and for tests of other processes."""
 
 from __future__ import annotations
 

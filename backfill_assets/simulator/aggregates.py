@@ -1,8 +1,4 @@
-"""The endpoints that answer with bars: one ticker's range, and one day of a whole market.
-
-What lives here: their parameters, envelopes and `next_url`. What does not: bars (`pages`, `market`), keys, faults.
-Endpoint reference: massive.com/docs/rest/stocks/aggregates.
-"""
+"""The endpoints that answer with bars: one ticker's range, and one day of a whole market."""
 
 from __future__ import annotations
 
@@ -18,9 +14,9 @@ from starlette.responses import Response
 
 from backfill_assets.simulator import answers
 from backfill_assets.simulator.faults import Bar
-from backfill_assets.simulator.office import Office
 from backfill_assets.simulator.pages import TIMESPANS, Page, Query, Timespan, page
 from backfill_assets.simulator.sessions import DAY_MS, EPOCH, MINUTE_MS, Market, day_at, day_number, midnight, to_date
+from backfill_assets.simulator.state import SimulatorState
 
 _MAX_LIMIT = 50_000
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -39,7 +35,7 @@ class Refused(Exception):
         self.response = response
 
 
-def ticker_range(office: Office, request: Request) -> Answer:
+def ticker_range(office: SimulatorState, request: Request) -> Answer:
     """GET /v2/aggs/ticker/{ticker}/range/{multiplier}/{timespan}/{start}/{end}. Raises Refused."""
     query = _read(request)
     today = to_date(day_at(query.market, office.market.now_ms()))
@@ -59,7 +55,7 @@ def ticker_range(office: Office, request: Request) -> Answer:
     return payload, (query.start, query.end + 1, found.interval)
 
 
-def whole_market(office: Office, request: Request) -> Answer:
+def whole_market(office: SimulatorState, request: Request) -> Answer:
     """GET /v2/aggs/grouped/locale/…/market/…/{date}: every known ticker's day bar. Raises Refused."""
     text = request.path_params["date"]
     market: Market = "crypto" if request.path_params["market"] == "crypto" else "stocks"
@@ -83,7 +79,7 @@ def whole_market(office: Office, request: Request) -> Answer:
     return _envelope(office, rows, adjusted=adjusted, base_count=len(rows)), None
 
 
-def _envelope(office: Office, rows: list[Bar], *, adjusted: bool, base_count: int) -> dict[str, Any]:
+def _envelope(office: SimulatorState, rows: list[Bar], *, adjusted: bool, base_count: int) -> dict[str, Any]:
     payload: dict[str, Any] = {"queryCount": base_count, "resultsCount": len(rows), "adjusted": adjusted}
     if rows:
         payload["results"] = rows
@@ -93,7 +89,7 @@ def _envelope(office: Office, rows: list[Bar], *, adjusted: bool, base_count: in
     return payload
 
 
-def _next_url(office: Office, request: Request, query: Query, found: Page) -> str:
+def _next_url(office: SimulatorState, request: Request, query: Query, found: Page) -> str:
     """The rest of the range, without key, `adjusted`, `limit` and `sort`: who does not repeat them gets the defaults."""
     path = request.path_params
     start, end = (path["start"], found.resume) if query.descending else (found.resume, path["end"])

@@ -1,7 +1,4 @@
-"""Answers on the wire: JSON as the vendor writes it, and answers that break off.
-
-What lives here: encoding of bars, error bodies, responses that damage the connection. What does not: when to use which.
-"""
+"""Answers on the wire: JSON as the vendor writes it, and answers that break off."""
 
 from __future__ import annotations
 

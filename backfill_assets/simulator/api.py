@@ -1,7 +1,4 @@
-"""The vendor's HTTP face: which path leads where, and how a request passes fault, key check, rate limit and endpoint.
-
-What lives here: routes and that order, and the `/_simulator` paths that tests steer it by. What does not: answers, sockets.
-"""
+"""The vendor's HTTP face: which path leads where, and how a request passes fault, key check, rate limit and endpoint."""
 
 from __future__ import annotations
 
@@ -20,16 +17,16 @@ from starlette.routing import Route
 from backfill_assets.simulator import aggregates, answers, reference, scenario
 from backfill_assets.simulator.aggregates import Answer, Refused
 from backfill_assets.simulator.faults import spoil
-from backfill_assets.simulator.office import Office, RequestRecord, retry_after
 from backfill_assets.simulator.scenario import Fault
+from backfill_assets.simulator.state import RequestRecord, SimulatorState, retry_after
 
-Endpoint = Callable[[Office, Request], Answer]
+Endpoint = Callable[[SimulatorState, Request], Answer]
 Handler = Callable[[Request], Awaitable[Response]]
 
 _HTML = b"<html><head><title>Bad gateway</title></head><body><center><h1>Bad gateway</h1></center></body></html>"
 
 
-def build(office: Office) -> Starlette:
+def build(office: SimulatorState) -> Starlette:
     """The ASGI application over one state."""
 
     def vendor(path: str, endpoint: Endpoint) -> Route:
@@ -53,7 +50,7 @@ def build(office: Office) -> Starlette:
     )
 
 
-def _guarded(office: Office, endpoint: Endpoint) -> Handler:
+def _guarded(office: SimulatorState, endpoint: Endpoint) -> Handler:
     async def handle(request: Request) -> Response:
         number = answers.number_request()
         entry = office.record(request, time.time())
@@ -68,7 +65,7 @@ def _guarded(office: Office, endpoint: Endpoint) -> Handler:
     return handle
 
 
-async def _respond(office: Office, endpoint: Endpoint, request: Request, fault: Fault | None) -> Response:
+async def _respond(office: SimulatorState, endpoint: Endpoint, request: Request, fault: Fault | None) -> Response:
     if fault is not None:
         if fault.kind == "reset":
             return answers.Reset()
@@ -86,7 +83,7 @@ async def _respond(office: Office, endpoint: Endpoint, request: Request, fault: 
     return await run_in_threadpool(_answer, office, endpoint, request, fault)
 
 
-def _answer(office: Office, endpoint: Endpoint, request: Request, fault: Fault | None) -> Response:
+def _answer(office: SimulatorState, endpoint: Endpoint, request: Request, fault: Fault | None) -> Response:
     try:
         payload, span = endpoint(office, request)
     except Refused as refused:
@@ -108,11 +105,11 @@ def _emptied(payload: dict[str, Any]) -> dict[str, Any]:
     return rest | {name: 0 for name in ("queryCount", "resultsCount") if name in rest}
 
 
-def _nothing(office: Office, request: Request) -> Answer:  # noqa: ARG001 - an endpoint like the others
+def _nothing(office: SimulatorState, request: Request) -> Answer:  # noqa: ARG001 - an endpoint like the others
     raise Refused(Response("404 page not found\n", 404, media_type="text/plain"))
 
 
-def _requests(office: Office) -> Handler:
+def _requests(office: SimulatorState) -> Handler:
     async def handle(_: Request) -> Response:
         entries: list[RequestRecord] = list(office.requests)
         return answers.Json(entries)
@@ -120,7 +117,7 @@ def _requests(office: Office) -> Handler:
     return handle
 
 
-def _scenario(office: Office) -> Handler:
+def _scenario(office: SimulatorState) -> Handler:
     async def handle(request: Request) -> Response:
         if request.method == "PUT":
             try:
@@ -132,7 +129,7 @@ def _scenario(office: Office) -> Handler:
     return handle
 
 
-def _reset(office: Office) -> Handler:
+def _reset(office: SimulatorState) -> Handler:
     async def handle(_: Request) -> Response:
         office.reset()
         return answers.Json({"status": "OK"})

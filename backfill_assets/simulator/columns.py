@@ -1,7 +1,4 @@
-"""Bars as columns: what the generator makes, the market hands on and the wire writes.
-
-What lives here: the columns, and gathering small bars into larger ones. What does not: values, time zones, JSON.
-"""
+"""Bars as columns: what the generator makes, the market hands on and the wire writes."""
 
 from __future__ import annotations
 

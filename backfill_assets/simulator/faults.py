@@ -1,8 +1,4 @@
-"""Which request goes wrong, and what a spoilt list of bars looks like.
-
-What lives here: counting requests against the rules of a scenario, and damage to answers. What does not: damage to the
-connection (`answers`).
-"""
+"""Which request goes wrong, and what a spoilt list of bars looks like."""
 
 from __future__ import annotations
 

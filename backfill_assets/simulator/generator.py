@@ -1,8 +1,5 @@
 """Made-up trading: the minute and day bars of one ticker, a pure function of ticker and day.
 
-What lives here: the price walk, volumes, which minutes have trades, and how a day bar follows from its minutes. What does
-not: splits and corrections (the caller passes a scale), holes, paging.
-
 The price of a day starts and ends on a walk over calendar days; within the day a bridge of minute steps joins both ends. Each
 number depends on ticker, day and minute only, so a range gives the same bars in whatever pieces it is asked for.
 """

@@ -1,7 +1,4 @@
-"""Days that the vendor fails to serve, and when it serves them after all.
-
-What lives here: which bars a hole hides, and the count of requests that touched it. What does not: the bars.
-"""
+"""Days that the vendor fails to serve, and when it serves them after all."""
 
 from __future__ import annotations
 

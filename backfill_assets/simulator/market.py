@@ -1,8 +1,4 @@
-"""The truth of the simulated market: which bars a ticker has in a range, raw or adjusted for splits.
-
-What lives here: listing dates, splits, corrections, holes and the clock applied to the generated bars. What does not: larger
-timeframes and pages (`pages`), HTTP.
-"""
+"""The truth of the simulated market: which bars a ticker has in a range, raw or adjusted for splits."""
 
 from __future__ import annotations
 

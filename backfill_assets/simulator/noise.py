@@ -1,7 +1,4 @@
-"""Random numbers that are a function of what they stand for: same ticker, minute and purpose, same number, in any order.
-
-What lives here: a counter-based generator over NumPy arrays. What does not: what the numbers are used for.
-"""
+"""Random numbers that are a function of what they stand for: same ticker, minute and purpose, same number, in any order."""
 
 from __future__ import annotations
 

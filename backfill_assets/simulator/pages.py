@@ -1,7 +1,4 @@
-"""One page of bars: larger timeframes, `limit` counted in base bars, and where the next page starts.
-
-What lives here: grids, snapping of range ends, truncation. What does not: where bars come from, JSON, URLs.
-"""
+"""One page of bars: larger timeframes, `limit` counted in base bars, and where the next page starts."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The reference endpoints: tickers, splits, dividends.
-
-What lives here: their fields. What does not: filters and pages (`reference_pages`), and the records, which are the universe's
-and the scenario's. Endpoint reference: massive.com/docs/rest/stocks/tickers and …/corporate-actions.
-"""
+"""The reference endpoints: tickers, splits, dividends."""
 
 from __future__ import annotations
 
@@ -14,10 +10,10 @@ from starlette.responses import Response
 from backfill_assets.simulator import answers
 from backfill_assets.simulator.aggregates import Answer, Refused
 from backfill_assets.simulator.noise import seed
-from backfill_assets.simulator.office import Office
 from backfill_assets.simulator.reference_pages import Listing, Row, listed
 from backfill_assets.simulator.scenario import Dividend, Split
 from backfill_assets.simulator.sessions import day_at, to_date
+from backfill_assets.simulator.state import SimulatorState
 from backfill_assets.simulator.universe import profile
 
 # page sizes and default orders: the parameter tables of the endpoint reference
@@ -28,7 +24,7 @@ _OLD_SPLITS = Listing("execution_date", "desc", 10, 1000, ("ticker", "execution_
 _OLD_DIVIDENDS = Listing("ex_dividend_date", "desc", 10, 1000, ("ticker", "ex_dividend_date", "frequency"))
 
 
-def tickers(office: Office, request: Request) -> Answer:
+def tickers(office: SimulatorState, request: Request) -> Answer:
     """GET /v3/reference/tickers: the known tickers; only active ones unless `active=false` asks for the others.
 
     A ticker that changed hands has a row for each company.
@@ -39,7 +35,7 @@ def tickers(office: Office, request: Request) -> Answer:
     return listed(office, request, rows, _TICKERS, {"active": "true"})
 
 
-def ticker_details(office: Office, request: Request) -> Answer:
+def ticker_details(office: SimulatorState, request: Request) -> Answer:
     """GET /v3/reference/tickers/{ticker}, as of the parameter `date` or of now.
 
     Raises Refused with 404 for an unknown one, with 400 for a date that is none.
@@ -61,26 +57,26 @@ def ticker_details(office: Office, request: Request) -> Answer:
     return {"request_id": answers.request_id(), "results": row, "status": "OK"}, None
 
 
-def splits(office: Office, request: Request) -> Answer:
+def splits(office: SimulatorState, request: Request) -> Answer:
     """GET /stocks/v1/splits. Raises Refused with 404 where the scenario has the older paths only."""
     _only_new(office)
     return listed(office, request, [_split(office, s) for s in office.scenario.splits], _SPLITS)
 
 
-def dividends(office: Office, request: Request) -> Answer:
+def dividends(office: SimulatorState, request: Request) -> Answer:
     """GET /stocks/v1/dividends. Raises Refused with 404 where the scenario has the older paths only."""
     _only_new(office)
     return listed(office, request, [_dividend(office, d) for d in office.scenario.dividends], _DIVIDENDS)
 
 
-def old_splits(office: Office, request: Request) -> Answer:
+def old_splits(office: SimulatorState, request: Request) -> Answer:
     """GET /v3/reference/splits, deprecated."""
     names = ("execution_date", "split_from", "split_to", "ticker", "id")
     rows = [_pick(_split(office, s), names) for s in office.scenario.splits]
     return listed(office, request, rows, _OLD_SPLITS)
 
 
-def old_dividends(office: Office, request: Request) -> Answer:
+def old_dividends(office: SimulatorState, request: Request) -> Answer:
     """GET /v3/reference/dividends, deprecated."""
     names = (
         "cash_amount",
@@ -97,12 +93,12 @@ def old_dividends(office: Office, request: Request) -> Answer:
     return listed(office, request, rows, _OLD_DIVIDENDS)
 
 
-def _only_new(office: Office) -> None:
+def _only_new(office: SimulatorState) -> None:
     if not office.scenario.corporate_actions_v1:
         raise Refused(Response("404 page not found\n", 404, media_type="text/plain"))
 
 
-def _ticker(office: Office, ticker: str, as_of: date | None = None) -> Row:
+def _ticker(office: SimulatorState, ticker: str, as_of: date | None = None) -> Row:
     who = profile(ticker)
     _, died = office.market.lifetime(ticker)
     row: Row = {"ticker": ticker, "name": who.name, "market": who.market}
@@ -132,7 +128,7 @@ def _gone(row: Row, died: date) -> Row:
     return row | {"active": False, "delisted_utc": f"{died.isoformat()}T00:00:00Z"}
 
 
-def _split(office: Office, split: Split) -> Row:
+def _split(office: SimulatorState, split: Split) -> Row:
     factor = split.split_from / split.split_to
     for s in office.scenario.splits:
         if s.ticker == split.ticker and s.happened and s.execution_date > split.execution_date:
@@ -148,7 +144,7 @@ def _split(office: Office, split: Split) -> Row:
     }
 
 
-def _dividend(office: Office, dividend: Dividend) -> Row:
+def _dividend(office: SimulatorState, dividend: Dividend) -> Row:
     ratio = 1.0
     for s in office.scenario.splits:
         if s.ticker == dividend.ticker and s.happened and s.execution_date > dividend.ex_dividend_date:

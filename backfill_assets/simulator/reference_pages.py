@@ -1,7 +1,4 @@
-"""How the reference endpoints list: filters, order, pages.
-
-What lives here: what their parameters do to rows. What does not: the rows.
-"""
+"""How the reference endpoints list: filters, order, pages."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from starlette.requests import Request
 
 from backfill_assets.simulator import answers
 from backfill_assets.simulator.aggregates import Answer, Refused
-from backfill_assets.simulator.office import Office
+from backfill_assets.simulator.state import SimulatorState
 
 Row = dict[str, Any]
 
@@ -43,7 +40,7 @@ class Listing:
 
 
 def listed(
-    office: Office, request: Request, rows: list[Row], listing: Listing, defaults: dict[str, str] | None = None
+    office: SimulatorState, request: Request, rows: list[Row], listing: Listing, defaults: dict[str, str] | None = None
 ) -> Answer:
     """Rows filtered, sorted and cut into pages. The cursor carries the whole query: `next_url` needs nothing besides a key.
 

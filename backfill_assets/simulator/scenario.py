@@ -1,7 +1,5 @@
 """What is wrong or special with the simulated vendor: plain data, the same in Python and in JSON.
 
-What lives here: the fields, their meaning and their defaults. What does not: how any of it is acted out.
-
 Dates are `YYYY-MM-DD` in the market's own zone, moments are ISO 8601 with an offset. An unknown field is an error that names
 it, so that a misspelt scenario cannot pass for a healthy vendor.
 """

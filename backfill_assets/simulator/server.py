@@ -1,7 +1,4 @@
-"""Running the simulator: a real HTTP server on 127.0.0.1 in a thread of this process.
-
-What lives here: socket, thread, start and stop. What does not: what it answers.
-"""
+"""Running the simulator: a real HTTP server on 127.0.0.1 in a thread of this process."""
 
 from __future__ import annotations
 
@@ -24,9 +21,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from backfill_assets.simulator.answers import ABORT
 from backfill_assets.simulator.api import build
 from backfill_assets.simulator.market import Market
-from backfill_assets.simulator.office import Office, RequestRecord
 from backfill_assets.simulator.scenario import Scenario
 from backfill_assets.simulator.sessions import trading_days
+from backfill_assets.simulator.state import RequestRecord, SimulatorState
 
 _STOP_SECONDS = 5.0
 
@@ -76,7 +73,7 @@ class Simulator:
         now: Callable[[], datetime] = _utc_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._office = Office(scenario or Scenario(), api_keys, now, monotonic)
+        self._office = SimulatorState(scenario or Scenario(), api_keys, now, monotonic)
         self._port = port
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None

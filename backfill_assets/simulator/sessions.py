@@ -1,8 +1,5 @@
 """On which days and minutes the two markets trade, and where their days begin.
 
-What lives here: New York's sessions by `exchange_calendars`, the coins' UTC days, and the day arithmetic of both. A day is an
-integer, days since 1970-01-01, in the market's own zone. What does not: prices.
-
 Sources: trading hours 09:30-16:00 and early closes at 13:00 New York, nyse.com/markets/hours-calendars; extended hours
 04:00-20:00 in the vendor's aggregates, and 17:00 on early closes, massive.com/knowledge-base.
 """

@@ -1,8 +1,5 @@
 """The tickers that exist: names, venues, and how each of them trades.
 
-What lives here: a table of large US stocks, funds and coins, and a made-up profile for any other name that a scenario
-declares known. What does not: prices over time.
-
 Sources: names, venues and first days of trading are public listing facts; prices and daily volumes are the order of magnitude
 of mid-2024, rounded by hand, so that charts look right. Nothing here is market data.
 """

@@ -1,7 +1,4 @@
-"""Where PostgreSQL's programs are.
-
-What lives here: the search, in one order for every program. What does not: running them on a cluster.
-"""
+"""Where PostgreSQL's programs are."""
 
 from __future__ import annotations
 

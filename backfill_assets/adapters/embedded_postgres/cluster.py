@@ -1,15 +1,13 @@
 """The files of one embedded cluster.
 
-    postgres/            0700
-    ├── data/            PostgreSQL's own; data/embedded.conf is rewritten at every start
-    ├── url              0600, where the server listened last: current only while it runs
-    ├── password         0600, random, made with the cluster
-    ├── lock             held by whoever starts or stops the server
-    ├── alive            held by the server itself
-    ├── server.log       PostgreSQL's log
-    └── control.log      what the last initdb or pg_ctl said
-
-What lives here: making, configuring, reading and writing them. What does not: the process that serves them.
+postgres/            0700
+├── data/            PostgreSQL's own; data/embedded.conf is rewritten at every start
+├── url              0600, where the server listened last: current only while it runs
+├── password         0600, random, made with the cluster
+├── lock             held by whoever starts or stops the server
+├── alive            held by the server itself
+├── server.log       PostgreSQL's log
+└── control.log      what the last initdb or pg_ctl said
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 PostgreSQL refuses uid 0. For root, the programs run in a user namespace where root's own files are seen as an ordinary
 user's; where the system forbids that (Docker's default profile, macOS), they run as `nobody`, who is given the
 server's folder and nothing else.
-
-What lives here: who runs a program, and who owns the folder. What does not: which program, and why.
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 Two witnesses. `postmaster.pid`, PostgreSQL's own, names process and port, but outlives a killed server, and its number may be
 another program's by then. The lock file `alive` is ours: the server and each of its children hold it through an inherited
 descriptor, so it is free exactly when the last of them is gone, in whatever container they run.
-
-What lives here: asking and waiting. What does not: starting and stopping.
 """
 
 from __future__ import annotations

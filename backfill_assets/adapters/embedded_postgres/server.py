@@ -2,8 +2,6 @@
 
 It belongs to no Python process: the first that needs it starts it, every other one uses it, and it runs on until `stop()` or
 the machine's end.
-
-What lives here: the order of the steps. What does not: the steps, each in the module next door that its name says.
 """
 
 from __future__ import annotations

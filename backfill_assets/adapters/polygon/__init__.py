@@ -1,8 +1,5 @@
 """Polygon.io (also Massive), the market-data vendor.
 
-What lives here: asking for bars and reference data, and reading the answers. What does not: dagster, the store, or which
-bars are wanted.
-
 `failures` knows what refusals mean, `envelope`, `wire` and `wire_reference` what answers look like, `addresses` where they
 are, `transport` how to get one, `ahead` how to have some early, `client` and `reference` what to ask for.
 """

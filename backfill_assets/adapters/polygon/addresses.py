@@ -1,8 +1,4 @@
-"""Where answers are asked for, and where a list of pages leads.
-
-What lives here: addresses (path and parameters) of bars, a ticker as a part of one, the next page's, and the watch that
-pages lead forward. What does not: requests, and what stands on a page.
-"""
+"""Where answers are asked for, and where a list of pages leads."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Answers asked for before those who need them are there.
-
-What lives here: asking in a thread with an event loop of its own, and handing each body over once. What does not: which
-answers are worth it, and reading them.
-"""
+"""Answers asked for before those who need them are there."""
 
 from __future__ import annotations
 

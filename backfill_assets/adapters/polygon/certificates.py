@@ -1,7 +1,4 @@
-"""By which certificates the vendor is known to be itself: certifi's, or those that SSL_CERT_FILE or SSL_CERT_DIR name.
-
-What lives here: loading them, once in a process, as it takes some 30 ms. What does not: connections.
-"""
+"""By which certificates the vendor is known to be itself: certifi's, or those that SSL_CERT_FILE or SSL_CERT_DIR name."""
 
 from __future__ import annotations
 

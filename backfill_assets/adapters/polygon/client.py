@@ -1,9 +1,5 @@
 """What is asked of the vendor: bars of a ticker in a range, every ticker's bar of a date, and reference data.
 
-What lives here: paging of bars, and the one door to the rest. What does not: retries and keys
-(`transport`), shapes of answers (`wire`), reference endpoints (`reference`), which ranges are worth asking for, and what
-becomes of the bars.
-
 The contract is https://polygon.io/docs/rest/stocks/aggregates; the vendor also answers as api.massive.com.
 """
 
@@ -36,7 +32,7 @@ if TYPE_CHECKING:
 
     from backfill_assets.adapters.polygon.addresses import Address
     from backfill_assets.adapters.polygon.wire_reference import Events
-    from backfill_assets.domain.corporate_events import Dividend, Split
+    from backfill_assets.domain.corporate_actions import Dividend, Split
     from backfill_assets.domain.listings import Listing
     from backfill_assets.domain.timeframes import Timeframe
 

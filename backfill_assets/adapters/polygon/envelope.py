@@ -1,7 +1,4 @@
-"""What surrounds every answer of the vendor: a status, and failures that come with HTTP 200.
-
-What lives here: telling a good answer from a failure and from what cannot be read. What does not: what is inside.
-"""
+"""What surrounds every answer of the vendor: a status, and failures that come with HTTP 200."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The vendor's ways of saying no, as typed errors.
-
-What lives here: which HTTP status and which words in a body mean which error, and when the vendor wants to be asked again.
-What does not: requests, retries, or what a good answer looks like.
-"""
+"""The vendor's ways of saying no, as typed errors."""
 
 from __future__ import annotations
 

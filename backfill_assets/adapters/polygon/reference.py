@@ -1,8 +1,4 @@
-"""What is asked of the vendor besides bars: between which days a ticker is traded, splits, dividends.
-
-What lives here: paths, parameters and paging of the reference endpoints, and what their answers say together. What does not:
-retries and keys (`transport`), shapes of answers (`wire_reference`).
-"""
+"""What is asked of the vendor besides bars: between which days a ticker is traded, splits, dividends."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from backfill_assets.adapters.polygon.wire_reference import (
     decode_dividends,
     decode_splits,
 )
-from backfill_assets.domain.corporate_events import Dividend, Split
+from backfill_assets.domain.corporate_actions import Dividend, Split
 from backfill_assets.domain.errors import BadRequest, NotFound
 from backfill_assets.domain.listings import UNKNOWN, Listing
 

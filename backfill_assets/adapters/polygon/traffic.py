@@ -1,7 +1,4 @@
-"""How much was asked of the vendor.
-
-What lives here: counts. What does not: what is counted.
-"""
+"""How much was asked of the vendor."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """GET against the vendor, until there is an answer or no hope of one.
 
-What lives here: the key, permits, connections, retries, counting. What does not: paths, parameters, the shape of answers.
-
 The key goes into the Authorization header and nowhere else; errors and log lines name a path, never a query. Proxies and
 certificates named by the environment are used, as a company's network may leave no other way out, but not to reach this
 machine itself. A `.netrc` file is not: httpx reads one only when told to, and the explicit `auth` here would win.

@@ -1,8 +1,5 @@
 """The vendor's bars in JSON, read into the bar frame.
 
-What lives here: the shapes of answers with bars, as the vendor spells them, and their translation. What does not: requests,
-and what makes bars storable (order, range, doubles): bars are handed on as they came, for the domain to judge.
-
 Field names are those of https://polygon.io/docs/rest/stocks/aggregates/custom-bars: t is milliseconds since the epoch, UTC.
 """
 

@@ -1,8 +1,5 @@
 """The vendor's reference data in JSON: listing dates, splits, dividends.
 
-What lives here: the shapes of these answers, as the vendor spells them, and which rows of them can be used. What does not:
-requests, and what several answers say together.
-
 Field names are those of massive.com/docs/rest/stocks/tickers and …/corporate-actions. The new paths (`/stocks/v1/…`) and the
 deprecated ones (`/v3/reference/…`) share the fields that are read here; the deprecated ones may lack `id` and `currency`.
 """
@@ -17,7 +14,7 @@ import msgspec
 
 from backfill_assets.adapters.polygon import failures
 from backfill_assets.adapters.polygon.envelope import opened
-from backfill_assets.domain.corporate_events import Dividend, Split
+from backfill_assets.domain.corporate_actions import Dividend, Split
 from backfill_assets.domain.errors import MalformedAnswer
 
 if TYPE_CHECKING:

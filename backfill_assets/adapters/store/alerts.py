@@ -1,8 +1,4 @@
-"""Alerts: what stands open, and the outbox of messages.
-
-What lives here: reading and writing both tables, a change and its messages in one transaction. What does not: what changes
-(the domain), sending.
-"""
+"""Alerts: what stands open, and the outbox of messages."""
 
 from __future__ import annotations
 

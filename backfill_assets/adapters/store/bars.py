@@ -1,7 +1,4 @@
-"""Bars and the sessions they answer: written together, read for planning.
-
-What lives here: the transactions. What does not: the statements (`rows`), deciding what to ask for.
-"""
+"""Bars and the sessions they answer: written together, read for planning."""
 
 from __future__ import annotations
 
@@ -23,14 +20,14 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.retries import FIRST_PAUSE
 from backfill_assets.domain.timeframes import Timeframe
 
-__all__ = ["BarStore", "SeriesAnswers", "Terms", "Written"]
+__all__ = ["BarStore", "SeriesAnswers", "WriteContext", "Written"]
 
 type SeriesAnswers = Mapping[tuple[str, str], Answers]
 """By symbol and timeframe name, then by session."""
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class WriteContext:
     """What an answer is stored with.
 
     zone         the market's, for the bounds of a session
@@ -56,7 +53,7 @@ class Terms:
 class BarStore(Store):
     """The bars of every series."""
 
-    def write(self, symbol: str, timeframe: Timeframe, answer: WholeSessions, terms: Terms) -> Written:
+    def write(self, symbol: str, timeframe: Timeframe, answer: WholeSessions, terms: WriteContext) -> Written:
         """Store an answer: bars, what is derived from them, the sessions they answer and the coverage, in one transaction.
 
         Writing the same answer again changes nothing. What is told is of the answer's own bars, not of the derived ones.
@@ -72,7 +69,7 @@ class BarStore(Store):
             return self._transaction(work)
 
     def write_failures(
-        self, symbol: str, timeframe: Timeframe, sessions: Sequence[date], terms: Terms, *, refused: bool
+        self, symbol: str, timeframe: Timeframe, sessions: Sequence[date], terms: WriteContext, *, refused: bool
     ) -> None:
         """Note that sessions could not be asked for; `refused`: because the vendor's plan does not include them."""
 
@@ -81,7 +78,7 @@ class BarStore(Store):
 
         self._transaction(work)
 
-    def derive(self, symbol: str, timeframe: Timeframe, sessions: Sequence[date], terms: Terms) -> None:
+    def derive(self, symbol: str, timeframe: Timeframe, sessions: Sequence[date], terms: WriteContext) -> None:
         """Make derived bars from what is stored of `timeframe`, for sessions (ascending) that have it and lack them."""
 
         def work(connection: psycopg.Connection[Row]) -> None:
@@ -117,7 +114,7 @@ def _locked(rows: Rows) -> Rows:
     return rows
 
 
-def _write(rows: Rows, answer: WholeSessions, terms: Terms) -> Written:
+def _write(rows: Rows, answer: WholeSessions, terms: WriteContext) -> Written:
     written = rows.merge(answer.bars, terms.source)
     if not answer.sessions:
         return written

@@ -1,7 +1,4 @@
-"""What every store over the market tables shares: a pool of connections, and transactions that survive a broken one.
-
-What lives here: lifetime and repetition. What does not: any statement.
-"""
+"""What every store over the market tables shares: a pool of connections, and transactions that survive a broken one."""
 
 from __future__ import annotations
 

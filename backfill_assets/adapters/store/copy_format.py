@@ -1,7 +1,4 @@
-"""Bars as one block of PostgreSQL's binary COPY format.
-
-What lives here: the byte layout. What does not: the table it goes to.
-"""
+"""Bars as one block of PostgreSQL's binary COPY format."""
 
 from __future__ import annotations
 

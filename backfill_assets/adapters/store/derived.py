@@ -1,7 +1,4 @@
-"""Derived bars, written in the transaction of the bars that they come from.
-
-What lives here: which stored bars a derived one needs, and writing it. What does not: the arithmetic (`domain.derive`).
-"""
+"""Derived bars, written in the transaction of the bars that they come from."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Feature rows into, and bars out of, PostgreSQL's binary forms.
-
-What lives here: the byte layouts. What does not: tables, and which rows.
-"""
+"""Feature rows into, and bars out of, PostgreSQL's binary forms."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """Marks on the feature rows that a change can reach, made in the transaction of the change.
 
-What lives here: what one change reaches, as marks. What does not: computing, and taking marks away.
-
 The value of a feature depends on its bar and on those before it, as far as its window looks back, and back to its session's
 first bar. So a bar that is added or changed reaches itself, so many bars after it, and what is left of its session; a split
 reaches so many from its ex-date on. Of daily and weekly bars all history is looked at: there a change reaches everything

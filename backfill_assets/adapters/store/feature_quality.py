@@ -1,8 +1,4 @@
-"""Stored features looked at: which sessions have theirs, and values that cannot be.
-
-What lives here: the queries, one of them put together from the catalog of features. What does not: computing, and what is
-done about what was found.
-"""
+"""Stored features looked at: which sessions have theirs, and values that cannot be."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Features: what is to be computed, the bars for it, and the rows that come of it.
-
-What lives here: one piece of work as one transaction. What does not: the arithmetic, and which pieces are asked for.
-"""
+"""Features: what is to be computed, the bars for it, and the rows that come of it."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ _TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class FeatureSeries:
     """One symbol's one timeframe, with the zone of its market."""
 
     symbol: str
@@ -100,7 +97,7 @@ class FeatureStore(Store):
     """market_features, and the marks that say what of it is stale."""
 
     def compute_some(
-        self, series: Series, start: datetime, end: datetime, work: Callable[[Window], Float]
+        self, series: FeatureSeries, start: datetime, end: datetime, work: Callable[[Window], Float]
     ) -> int | None:
         """Compute the first stale rows between two instants (end excluded), MOST_ROWS at the most, in one transaction.
 
@@ -113,7 +110,7 @@ class FeatureStore(Store):
 
         return self._transaction(transaction)
 
-    def mark(self, series: Series, start: datetime, end: datetime) -> None:
+    def mark(self, series: FeatureSeries, start: datetime, end: datetime) -> None:
         """Have all rows between two instants computed again."""
         values = {"symbol": series.symbol, "timeframe": series.timeframe.name, "start": start, "end": end}
         self._transaction(lambda c: c.execute(SQL["mark_all"], values))
@@ -145,7 +142,7 @@ class _Marks:
 @dataclass(frozen=True, slots=True)
 class _Piece:
     connection: psycopg.Connection[Row]
-    series: Series
+    series: FeatureSeries
 
     def computed(self, start: datetime, end: datetime, work: Callable[[Window], Float]) -> int | None:
         self.connection.execute(SQL["lock_features"], self._named())

@@ -1,7 +1,4 @@
-"""Gaps: what is missing by the tables, and the table that keeps it with its history.
-
-What lives here: reading both, and writing what changed. What does not: finding and comparing (the domain).
-"""
+"""Gaps: what is missing by the tables, and the table that keeps it with its history."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The newest bar of each series.
-
-What lives here: reading it. What does not: what it says of completeness.
-"""
+"""The newest bar of each series."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Listing dates, as the vendor's reference data gave them.
-
-What lives here: reading and writing the table. What does not: asking the vendor, and what is expected of a symbol.
-"""
+"""Listing dates, as the vendor's reference data gave them."""
 
 from __future__ import annotations
 

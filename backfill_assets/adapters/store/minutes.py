@@ -1,7 +1,4 @@
-"""How many minute bars sessions have, and which of them are marked as partial.
-
-What lives here: reading the counts, writing the marks. What does not: the judgement (`domain.minutes`).
-"""
+"""How many minute bars sessions have, and which of them are marked as partial."""
 
 from __future__ import annotations
 

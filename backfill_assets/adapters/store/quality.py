@@ -1,7 +1,4 @@
-"""Bars that cannot be right, looked for where they are stored.
-
-What lives here: the query, and the names of its rules. What does not: what is done about them.
-"""
+"""Bars that cannot be right, looked for where they are stored."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The revision that the market tables are at, and the one that this code needs.
-
-What lives here: comparing them, which every command does first, so without Alembic, which takes a while to load. What does
-not: getting from one to the other (`schema`).
-"""
+"""The revision that the market tables are at, and the one that this code needs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Rows of one series in, or for, a transaction that is open already.
-
-What lives here: the statements on market_data, session_answers and coverage, one function each. What does not: the order in
-which a transaction uses them.
-"""
+"""Rows of one series in, or for, a transaction that is open already."""
 
 from __future__ import annotations
 

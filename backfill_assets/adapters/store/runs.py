@@ -1,7 +1,4 @@
-"""The record of runs.
-
-What lives here: writing it as a run goes, and reading it back. What does not: what is recorded, and the report's form.
-"""
+"""The record of runs."""
 
 from __future__ import annotations
 

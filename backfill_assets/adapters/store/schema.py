@@ -1,7 +1,4 @@
-"""The market tables, brought up to date.
-
-What lives here: running Alembic's migrations. What does not: the migrations, and Dagster's tables.
-"""
+"""The market tables, brought up to date."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The feature set: what is computed of every bar, and the computing of it.
-
-What lives here: what a feature is (`feature`), the set as data (`catalog`), the window that entries compute from (`window`),
-and the computing of rows (`compute`). What does not: the indicators' arithmetic (`domain.indicators`), that of splits
-(`domain.adjustments`), tables.
-"""
+"""The feature set: what is computed of every bar, and the computing of it."""
 
 from backfill_assets.domain.features.catalog import COLUMNS, FEATURES
 from backfill_assets.domain.features.compute import LOOK_BACK, compute, compute_range, look_back, rescaled

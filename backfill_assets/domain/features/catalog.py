@@ -1,8 +1,5 @@
 """The feature set as data: one entry an indicator, one column a number that is kept of every bar.
 
-What lives here: which features there are, and what is true of each. What does not: their arithmetic (`domain.indicators`,
-`domain.volume_indicators`).
-
 One more feature is one more entry, a migration that adds its columns, a test of its answers, its line in docs/FEATURES.md.
 """
 

@@ -1,8 +1,4 @@
-"""From bars to rows of features.
-
-What lives here: computing the whole set of a window, and of a range that may cross splits; how many bars must go before;
-stored rows in other units. What does not: the indicators' arithmetic, and what an entry of the set is.
-"""
+"""From bars to rows of features."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a feature is.
-
-What lives here: the form of an entry of the feature set. What does not: the entries.
-"""
+"""What a feature is."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The bars that features are computed from, with what several features need.
-
-What lives here: a window's columns, its sessions' first rows, and shared intermediate results, each computed once when first
-asked for. What does not: the indicators' arithmetic, and which features there are.
-"""
+"""The bars that features are computed from, with what several features need."""
 
 from __future__ import annotations
 

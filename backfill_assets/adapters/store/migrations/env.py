@@ -1,7 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that `schema.upgrade` hands over.
-
-What lives here: Alembic's wiring. What does not: tables; each stands in its migration.
-"""
+"""Alembic's entry: runs the migrations on the connection that `schema.upgrade` hands over."""
 
 from alembic import context
 

@@ -1,0 +1,103 @@
+"""Splits and dividends: compared with what the vendor lists, and read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, time
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import psycopg
+
+from backfill_assets.adapters.postgres import Row
+from backfill_assets.adapters.sql import statements
+from backfill_assets.adapters.store.base import Store
+from backfill_assets.adapters.store.feature_marks import mark_after
+from backfill_assets.domain.corporate_action_history import Event, EventChanges, EventKind, KnownEvent, Listed, compare
+from backfill_assets.domain.split_jumps import SplitJump
+from backfill_assets.domain.universe import Symbol
+
+SQL = statements("backfill_assets.adapters.store", "corporate_actions.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event with its history; instants are UTC. One that is withdrawn acts no longer."""
+
+    event: Event
+    first_seen: datetime
+    changed_at: datetime
+    withdrawn_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """As which ticker a symbol's events were asked for, from which ex-date on, and when (UTC) it was last answered whole."""
+
+    ticker: str
+    since: date
+    checked_at: datetime
+
+
+class EventStore(Store):
+    """The tables `corporate_events` and `corporate_event_lookups`."""
+
+    def read(self, symbols: Iterable[str]) -> list[StoredEvent]:
+        """All events of the symbols, withdrawn ones too, ascending by symbol and ex-date."""
+        return self._transaction(lambda connection: _events(connection, symbols))
+
+    def lookups(self, symbols: Iterable[str]) -> dict[str, Lookup]:
+        """When the symbols were looked up; those that never were are absent."""
+        values = {"symbols": list(symbols)}
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["lookups"], values).fetchall())
+        return {symbol: Lookup(*lookup) for symbol, *lookup in rows}
+
+    def record(
+        self, symbols: Iterable[str], listed: Listed, answered: Iterable[Symbol], now: datetime, zone: ZoneInfo
+    ) -> EventChanges:
+        """Write what an answer changes in the events of the symbols, and what was answered whole; returns the changes.
+
+        One transaction, with the marks on what its splits reach: from the beginning of their ex-dates in `zone` on. A split
+        of which only details changed moves no price and marks nothing. Recording the same again changes and marks nothing.
+        """
+        names, lookups = list(symbols), list(answered)
+
+        def work(connection: psycopg.Connection[Row]) -> EventChanges:
+            connection.execute(SQL["lock_events"])
+            known = [KnownEvent(s.event, s.withdrawn_at is not None) for s in _events(connection, names)]
+            changes = compare(known, listed)
+            written = (*changes.new, *changes.changed, *changes.returned)
+            with connection.cursor() as cursor:
+                cursor.executemany(SQL["write_event"], [_row(event, now) for event in written])
+                cursor.executemany(SQL["withdraw_event"], [_row(event, now) for event in changes.withdrawn])
+                cursor.executemany(
+                    SQL["record_lookup"],
+                    [{"symbol": s.name, "ticker": s.ticker, "since": listed.since, "checked_at": now} for s in lookups],
+                )
+            for symbol, day in changes.split_days:
+                mark_after(connection, symbol, datetime.combine(day, time(0), zone).astimezone(UTC))
+            return changes
+
+        return self._transaction(work)
+
+    def split_jumps(self, symbols: Iterable[str], until: date, zone: ZoneInfo) -> list[SplitJump]:
+        """For each day with acting splits up to `until`: their ratio, and the raw daily prices within a week on both sides.
+
+        `zone` says when a day begins. Ascending by symbol and day.
+        """
+        values = {"symbols": list(symbols), "until": until, "zone": zone.key}
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["split_jumps"], values).fetchall())
+        return [SplitJump(*row) for row in rows]
+
+
+def _events(connection: psycopg.Connection[Row], symbols: Iterable[str]) -> list[StoredEvent]:
+    rows: list[Any] = connection.execute(SQL["events"], {"symbols": list(symbols)}).fetchall()
+    return [
+        StoredEvent(Event(symbol, EventKind(kind), *facts), first_seen, changed_at, withdrawn_at)
+        for symbol, kind, *facts, first_seen, changed_at, withdrawn_at in rows
+    ]
+
+
+def _row(event: Event, now: datetime) -> Mapping[str, object]:
+    return asdict(event) | {"kind": event.kind.value, "size": event.size, "now": now}

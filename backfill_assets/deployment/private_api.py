@@ -1,0 +1,312 @@
+"""Every use of Dagster's private API by functions, each with a contract test that fails when an upgrade changes it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+import dagster as dg
+import sqlalchemy
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+from dagster._core.definitions.selector import (
+    PartitionRangeSelector,
+    PartitionsByAssetSelector,
+    PartitionsSelector,
+)
+from dagster._core.events import (
+    DagsterEvent,
+    DagsterEventBatchMetadata,
+    DagsterEventType,
+    StepMaterializationData,
+    generate_event_batch_id,
+)
+from dagster._core.execution.api import execute_run
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.remote_origin import RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    ScheduleInstigatorData,
+    SensorInstigatorData,
+    TickStatus,
+)
+from dagster._core.storage.dagster_run import DagsterRun
+from dagster._core.utils import make_new_backfill_id
+from dagster._core.workspace.load import location_origins_from_yaml_paths
+from dagster._utils.schedules import reverse_cron_string_iterator
+from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import DBAPIError
+
+from backfill_assets.adapters.postgres import records_unavailable
+
+
+def log_materializations(context: dg.AssetExecutionContext, events: Iterable[dg.AssetMaterialization]) -> None:
+    """Record materializations of single partitions as one batch of writes; `context.log_event` makes a write of each."""
+    pending = list(events)
+    step = context.get_step_execution_context().step
+    batch = generate_event_batch_id()  # type: ignore[no-untyped-call]  # Dagster's own gap
+    for position, event in enumerate(pending, start=1):
+        context.instance.report_dagster_event(
+            DagsterEvent(
+                event_type_value=DagsterEventType.ASSET_MATERIALIZATION.value,
+                job_name=context.job_name,
+                step_key=step.key,
+                step_handle=step.handle,
+                node_handle=step.node_handle,
+                step_kind_value=step.kind.value,
+                event_specific_data=StepMaterializationData(event, []),
+                message=f"Materialized {event.asset_key.to_user_string()}, partition {event.partition}.",
+            ),
+            context.run.run_id,
+            batch_metadata=DagsterEventBatchMetadata(batch, position == len(pending)),
+        )
+
+
+def create_local_run(
+    instance: dg.DagsterInstance,
+    job: dg.JobDefinition,
+    workspace: Path,
+    *,
+    assets: frozenset[dg.AssetKey],
+    tags: Mapping[str, str],
+    run_config: Mapping[str, object],
+) -> DagsterRun:
+    """A run that this process will carry out, known to the instance as if the workspace's code location had it.
+
+    So Dagit shows it with its job and assets, and the daemon can retry it where this process dies.
+    """
+    location = next(iter(location_origins_from_yaml_paths([str(workspace)])))
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME), job.name)
+    return instance.create_run_for_job(
+        job_def=job.get_subset(asset_selection=set(assets)),
+        asset_selection=set(assets),
+        tags=tags,
+        run_config=run_config,
+        remote_job_origin=origin,
+    )
+
+
+def execute_local_run(instance: dg.DagsterInstance, job: dg.JobDefinition, run: DagsterRun) -> bool:
+    """Carry a run out in this process; whether it succeeded. Events go to the instance as from any other run."""
+    return execute_run(InMemoryJob(job), run, instance).success
+
+
+_SAID_WHILE_TRYING = "Retrying failed database connection"
+_SAID_BEFORE_RAISING = "Exception while writing logger call to event log"
+
+
+@contextmanager
+def quiet_storage() -> Iterator[None]:
+    """Keep from standard error what Dagster says of a storage that fails, as it then raises the same.
+
+    Several lines for each attempt, and the statement that failed with all its values: nothing for a person's terminal.
+    """
+    root = logging.getLogger()
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith(_SAID_WHILE_TRYING)
+
+    root.addFilter(wanted)
+    try:
+        with redirect_stderr(cast("TextIO", _StandardError(sys.stderr))):
+            yield
+    finally:
+        root.removeFilter(wanted)
+
+
+class _StandardError:
+    """A stream in all but one text, which Dagster writes there without a logger."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return len(text) if text.startswith(_SAID_BEFORE_RAISING) else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedBackfill:
+    """A backfill of assets that has not ended: its tags, and the partition keys that it targets, by asset."""
+
+    backfill_id: str
+    tags: Mapping[str, str]
+    partitions: Mapping[dg.AssetKey, frozenset[str]]
+
+
+def launch_backfill(
+    instance: dg.DagsterInstance,
+    repository: dg.RepositoryDefinition,
+    assets: Sequence[dg.AssetKey],
+    ranges: Sequence[tuple[str, str]],
+    *,
+    title: str,
+    tags: Mapping[str, str],
+    at: datetime,
+) -> str:
+    """Have the daemon fill ranges of partitions (first and last key, both included) of assets; the backfill's id.
+
+    It stands on Dagit's page of backfills like one that a person launched there.
+    """
+    partitions = PartitionsSelector(ranges=[PartitionRangeSelector(start=first, end=last) for first, last in ranges])
+    backfill = PartitionBackfill.from_partitions_by_assets(
+        backfill_id=make_new_backfill_id(),
+        asset_graph=repository.asset_graph,
+        backfill_timestamp=at.timestamp(),
+        tags=tags,
+        dynamic_partitions_store=instance,
+        partitions_by_assets=[PartitionsByAssetSelector(asset_key=key, partitions=partitions) for key in assets],
+        title=title,
+        description=None,
+        run_config=None,
+    )
+    instance.add_backfill(backfill)
+    return str(backfill.backfill_id)
+
+
+def unfinished_backfills(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition) -> list[UnfinishedBackfill]:
+    """The backfills of assets that have been asked for and have not ended."""
+    unfinished = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
+    found = []
+    for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=unfinished)):
+        if backfill.is_asset_backfill:
+            target = backfill.get_asset_backfill_data(repository.asset_graph).target_subset
+            keys = {k: frozenset(s.get_partition_keys()) for k, s in target.partitions_subsets_by_asset_key.items()}
+            found.append(UnfinishedBackfill(backfill.backfill_id, backfill.tags, keys))
+    return found
+
+
+def check_evaluations_after(instance: dg.DagsterInstance, event: int, limit: int) -> list[dg.AssetCheckEvaluation]:
+    """The first `limit` results of asset checks after an event, in the order in which they were recorded."""
+    records = instance.event_log_storage.get_event_records(
+        dg.EventRecordsFilter(DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=event), limit, ascending=True
+    )
+    events = (record.event_log_entry.dagster_event for record in records)
+    return [event.asset_check_evaluation_data for event in events if event is not None]
+
+
+def newest_check_evaluations(
+    instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]
+) -> list[dg.AssetCheckEvaluation]:
+    """The newest result of each check that has one, whatever a run under way will say."""
+    summaries = instance.event_log_storage.get_asset_check_summary_records(checks)
+    records = (summary.last_completed_check_execution_record for summary in summaries.values())
+    return [record.evaluation for record in records if record is not None and record.evaluation is not None]
+
+
+def newest_event(instance: dg.DagsterInstance) -> int:
+    """The number of the newest event of any kind; 0 where there is none."""
+    return instance.event_log_storage.get_maximum_record_id() or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ticking:
+    """A sensor or schedule as the instance knows it: whether it is on, and its ticks. Instants are UTC.
+
+    started     when it was switched on, or first seen by the daemon
+    last_good   start of the last tick that neither failed nor goes on, None where there is none
+    last_error  what the last tick failed with, empty where it did not
+    """
+
+    name: str
+    switched_off: bool
+    started: datetime
+    last_good: datetime | None
+    last_error: str
+
+
+def ticking(instance: dg.DagsterInstance) -> dict[str, Ticking]:
+    """Every sensor and schedule that the daemon has seen, by name. None on an instance without a place for schedules."""
+    if instance.schedule_storage is None:
+        return {}
+    known = instance.all_instigator_state()
+    kinds = (InstigatorType.SENSOR, InstigatorType.SCHEDULE)
+    return {state.instigator_name: _ticking(instance, state) for state in known if state.instigator_type in kinds}
+
+
+def _ticking(instance: dg.DagsterInstance, state: InstigatorState) -> Ticking:
+    origin, selector = state.instigator_origin_id, state.selector_id
+    good = instance.get_tick_summaries(origin, selector, limit=1, statuses=[TickStatus.SUCCESS, TickStatus.SKIPPED])
+    ended = instance.get_tick_summaries(origin, selector, limit=1, statuses=_ENDED_TICKS)
+    error = ""
+    if ended and ended[0].status is TickStatus.FAILURE:
+        tick = instance.get_ticks(origin, selector, limit=1, statuses=[TickStatus.FAILURE])[0]
+        cause = tick.error
+        while cause is not None and cause.cause is not None:
+            cause = cause.cause
+        error = " ".join(cause.message.split(": ", 1)[-1].split()) if cause else ""
+    data, started = state.instigator_data, None
+    if isinstance(data, SensorInstigatorData):
+        started = data.last_sensor_start_timestamp
+    elif isinstance(data, ScheduleInstigatorData):
+        started = data.start_timestamp
+    return Ticking(
+        state.instigator_name,
+        state.status is InstigatorStatus.STOPPED,
+        datetime.fromtimestamp(started or 0, UTC),
+        datetime.fromtimestamp(good[0].timestamp, UTC) if good else None,
+        error,
+    )
+
+
+_ENDED_TICKS = [TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE]
+
+
+def last_due(schedule: dg.ScheduleDefinition, before: datetime) -> datetime:
+    """When a schedule was to tick last, by `before` at the latest."""
+    crons = [schedule.cron_schedule] if isinstance(schedule.cron_schedule, str) else schedule.cron_schedule
+    zone = schedule.execution_timezone or "UTC"
+    return max(next(reverse_cron_string_iterator(before.timestamp(), cron, zone)) for cron in crons)
+
+
+def daemon_seen(instance: dg.DagsterInstance) -> datetime | None:
+    """When the daemon last said that it lives (UTC), None where it never did: the oldest word of the parts that matter.
+
+    These are the ones that evaluate sensors and schedules. Each speaks about every half minute.
+    """
+    heartbeats = instance.get_daemon_heartbeats()
+    last = [heartbeats[part].timestamp for part in ("SENSOR", "SCHEDULER") if part in heartbeats]
+    return datetime.fromtimestamp(min(last), UTC) if len(last) == _WATCHED_PARTS else None
+
+
+_WATCHED_PARTS = 2
+
+
+def pool_connections(storage: DagsterPostgresStorage) -> None:
+    """Let each of the three storages keep one connection open instead of opening one a query.
+
+    Opening takes 4.7 ms with default settings, about half of a short run's time. A connection is tested before it is used, so
+    that a restarted server goes unnoticed.
+    """
+    for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
+        part._engine = sqlalchemy.create_engine(  # type: ignore[union-attr]  # noqa: SLF001  # no public door
+            storage.postgres_url,
+            isolation_level="AUTOCOMMIT",
+            pool_size=1,
+            max_overflow=20,
+            pool_pre_ping=True,
+            pool_recycle=3600,
+        )
+
+
+@contextmanager
+def records_needed() -> Iterator[None]:
+    """Around a command, or as a decorator of a sensor's body: raises DatabaseUnavailable where the records cannot be reached.
+
+    The next tick connects anew, so nothing has to be restarted once the database is back.
+    """
+    try:
+        yield
+    except (DagsterPostgresException, DBAPIError) as error:
+        raise records_unavailable(error) from None

@@ -1,0 +1,52 @@
+"""Taking old entries out of Dagster's event log, which Dagster itself never does.
+
+The newest materialization of every partition stays, and the newest evaluation of every check: they are what Dagit shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+
+from backfill_assets.adapters.postgres import Row, connected
+from backfill_assets.adapters.sql import statements
+
+SQL = statements(__package__, "retention.sql")
+
+_AT_A_TIME = 10_000
+"""Rows that one transaction takes: none holds its locks for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """How many entries went: of runs' logs, of materializations that newer ones repeat, of checks that were made again."""
+
+    events: int
+    materializations: int
+    checks: int
+
+
+def purge_events(url: str, before: datetime) -> Purged:
+    """Take away what is older than `before` (aware) and shown nowhere. Raises DatabaseUnavailable."""
+    with connected(url) as connection:
+        row: Any = connection.execute("select to_regclass('dagster.event_logs') is not null").fetchone()
+        if not row[0]:
+            return Purged(0, 0, 0)
+        # Dagster stores instants without a zone, in UTC.
+        until = before.astimezone(UTC).replace(tzinfo=None)
+        return Purged(*(_repeat(connection, name, until) for name in _STATEMENTS))
+
+
+_STATEMENTS = ("old_events", "outdated_materializations", "outdated_checks")
+
+
+def _repeat(connection: psycopg.Connection[Row], statement: str, before: datetime) -> int:
+    total = 0
+    while True:
+        row: Any = connection.execute(SQL[statement], {"before": before, "most": _AT_A_TIME}).fetchone()
+        if not row[0]:
+            return total
+        total += row[0]

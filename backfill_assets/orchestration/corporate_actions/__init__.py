@@ -1,0 +1,1 @@
+"""Splits and dividends: assets and checks."""

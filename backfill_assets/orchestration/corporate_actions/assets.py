@@ -1,0 +1,116 @@
+"""Splits and dividends of a market of stocks.
+
+Dagster reads the annotations of the bodies as objects: no `from __future__ import annotations` here.
+"""
+
+import asyncio
+from datetime import timedelta
+
+import dagster as dg
+from pydantic import Field
+
+from backfill_assets.adapters.store.corporate_actions import EventStore, StoredEvent
+from backfill_assets.deployment.runs import interruptible, run_start
+from backfill_assets.domain.corporate_action_history import EventKind
+from backfill_assets.domain.run_record import RunKind
+from backfill_assets.domain.sessions import HOURS
+from backfill_assets.domain.universe import Market
+from backfill_assets.orchestration.corporate_actions.checks import split_check_result, split_check_spec
+from backfill_assets.orchestration.keys import OWNERS, events_key
+from backfill_assets.orchestration.resources import Clock, MarketStore, PolygonApi
+from backfill_assets.pipelines.audit import recorded_run
+from backfill_assets.pipelines.corporate_actions import OVERLAP, Update, update_events
+
+COLUMNS = dg.TableSchema(
+    columns=[
+        dg.TableColumn("symbol", "text", "The symbol as in the universe."),
+        dg.TableColumn("kind", "text", "split or dividend."),
+        dg.TableColumn("ex_date", "date", "First day in new shares, or without the dividend; New York."),
+        dg.TableColumn("ratio_from", "float8", "Old shares; null for dividends."),
+        dg.TableColumn("ratio_to", "float8", "What they become; null for dividends."),
+        dg.TableColumn("cash_amount", "float8", "Cash a share, in the shares of that day; null for splits."),
+        dg.TableColumn("currency", "text", "Of the cash amount."),
+        dg.TableColumn(
+            "declared", "date", "Day of the announcement; null where the vendor gave none, as the next four."
+        ),
+        dg.TableColumn("record_date", "date", "Day of the register."),
+        dg.TableColumn("pay_date", "date", "Day of payment."),
+        dg.TableColumn("frequency", "integer", "Payments a year; 0 for one that is not regular."),
+        dg.TableColumn("vendor_id", "text", "The vendor's own name of the event."),
+        dg.TableColumn("first_seen", "timestamptz", "When the vendor was first seen to list it."),
+        dg.TableColumn("changed_at", "timestamptz", "When the row was last written."),
+        dg.TableColumn("withdrawn_at", "timestamptz", "Since when the vendor lists it no longer; null while it acts."),
+        dg.TableColumn("size", "float8", "New shares for an old one, or cash a share."),
+    ],
+    constraints=dg.TableConstraints(other=["primary key (symbol, kind, ex_date, size)"]),
+)
+
+
+class EventsConfig(dg.Config):
+    """How far back a run asks."""
+
+    overlap_days: int = Field(
+        default=OVERLAP.days, ge=1, le=36_525, description="So many days before the last success are asked for again."
+    )
+    everything: bool = Field(default=False, description="Ask for everything again, since the market's first day.")
+
+
+def events_asset(market: Market) -> dg.AssetsDefinition:
+    """The splits and dividends of a market's symbols: asset `[market, "corporate_events"]`."""
+
+    @dg.asset(
+        key=events_key(market),
+        group_name=market.name,
+        owners=OWNERS,
+        kinds={"polygon", "postgres"},
+        tags={"domain": "reference", "market": market.name},
+        check_specs=[split_check_spec(market)],
+        description=f"{market.name.capitalize()}: splits and cash dividends since {market.start}, from Polygon. "
+        "Bars stay raw; the view `market_data_adjusted` applies the splits.\n\n"
+        "Rows of table `corporate_events`. A record that the vendor lists twice is one row; one that it lists no longer is "
+        "marked withdrawn, and acts no longer.",
+        metadata={
+            "dagster/table_name": "corporate_events",
+            "dagster/column_schema": COLUMNS,
+            "symbols": len(market.symbols),
+            "time_zone": HOURS[market.kind].zone.key,
+        },
+    )
+    async def corporate_events(
+        context: dg.AssetExecutionContext, config: EventsConfig, clock: Clock, store: MarketStore, polygon: PolygonApi
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with a check, Dagster knows the plain class only
+        names, zone = [symbol.name for symbol in market.symbols], HOURS[market.kind].zone
+        with interruptible(context), EventStore(store.url(), connections=1) as table:
+            overlap = timedelta(days=config.overlap_days)
+            async with polygon.client(store.url()) as vendor:
+                with recorded_run(table, run_start(context, RunKind.EVENTS, market, clock.now()), clock.now) as notes:
+                    notes.traffic = vendor.traffic
+                    update = await update_events(
+                        table, vendor, market, clock.now, overlap=overlap, everything=config.everything
+                    )
+            today = clock.now().astimezone(zone).date()
+            stored = await asyncio.to_thread(table.read, names)
+            jumps = await asyncio.to_thread(table.split_jumps, names, today, zone)
+        for warning in update.warnings:
+            context.log.warning(warning)
+        return dg.MaterializeResult(metadata=_told(update, stored), check_results=[split_check_result(market, jumps)])
+
+    return corporate_events
+
+
+def _told(update: Update, stored: list[StoredEvent]) -> dict[str, int | str]:
+    acting = [s.event.kind for s in stored if s.withdrawn_at is None]
+    changes = update.changes
+    told: dict[str, int | str] = {
+        "asked_since": update.since.isoformat(),
+        "splits": acting.count(EventKind.SPLIT),
+        "dividends": acting.count(EventKind.DIVIDEND),
+        "new": len(changes.new),
+        "changed": len(changes.changed),
+        "withdrawn": len(changes.withdrawn),
+        "returned": len(changes.returned),
+        "dropped_rows": update.dropped,
+    }
+    if update.warnings:
+        told["warnings"] = " ".join(update.warnings)
+    return told

@@ -1,0 +1,1 @@
+"""Features of bars: assets, checks, and the sensor that keeps them up to date."""

@@ -1,0 +1,90 @@
+"""The sensor that keeps features up to date: it launches a run over what changed bars and splits have made stale.
+
+Dagster reads the annotations of the body as objects: no `from __future__ import annotations` here.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import dagster as dg
+
+from backfill_assets.adapters.store.features import FeatureStore, StaleSeries
+from backfill_assets.deployment.private_api import UnfinishedBackfill, records_needed, unfinished_backfills
+from backfill_assets.deployment.runs import end_dead_runs
+from backfill_assets.deployment.tags import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.sessions import Calendar
+from backfill_assets.domain.universe import Market, Universe
+from backfill_assets.orchestration.in_flight import at_work
+from backfill_assets.orchestration.keys import features_key
+from backfill_assets.orchestration.partitions import partition_key
+from backfill_assets.orchestration.resources import Clock, MarketStore
+from backfill_assets.pipelines.feature_health import stale_sessions
+
+EVERY_SECONDS = 60
+
+
+def stale_features_sensor(
+    universe: Universe, calendars: Mapping[str, Calendar], jobs: Sequence["dg.UnresolvedAssetJobDefinition"]
+) -> dg.SensorDefinition:
+    """One sensor for all markets; `calendars` by market name, `jobs` those of the features. On by default."""
+
+    @dg.sensor(
+        name="stale_features",
+        jobs=jobs,
+        minimum_interval_seconds=EVERY_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Launches a run over the features that changed bars and splits have made out of date. Waits while bars "
+        "of the market are fetched, and asks once an hour for what a run did not bring up to date.",
+    )
+    @records_needed()
+    def stale_features(context: dg.SensorEvaluationContext, clock: Clock, store: MarketStore) -> dg.SensorResult:
+        repository = context.repository_def
+        if repository is None:
+            raise ValueError("the sensor was evaluated without its repository")
+        end_dead_runs(context.instance)
+        backfills = unfinished_backfills(context.instance, repository)
+        found = []
+        with FeatureStore(store.url(), connections=1) as table:
+            for market in universe.markets:
+                stale = stale_sessions(table, market, calendars[market.name], clock.now())
+                found.append(_wanted(context.instance, backfills, market, stale, clock.now()))
+        requests = [each for each in found if isinstance(each, dg.RunRequest)]
+        if requests:
+            return dg.SensorResult(run_requests=requests)
+        return dg.SensorResult(skip_reason=" ".join(each for each in found if isinstance(each, str)))
+
+    return stale_features
+
+
+def _wanted(
+    instance: dg.DagsterInstance,
+    backfills: Sequence[UnfinishedBackfill],
+    market: Market,
+    stale: Sequence[tuple[StaleSeries, DayRange]],
+    now: datetime,
+) -> dg.RunRequest | str:
+    """The run that a market needs, or why there is none."""
+    if not stale:
+        return f"{market.name}: nothing is out of date."
+    if working := at_work(instance, backfills, market, "features"):
+        return f"{market.name}: waits for the end of {working} over its features."
+    if working := at_work(instance, backfills, market, "ohlcv"):
+        return f"{market.name}: waits for the end of {working} over its bars."
+    names = {series.symbol for series, _ in stale}
+    timeframes = {series.timeframe for series, _ in stale}
+    symbols = [symbol for symbol in market.symbols if symbol.name in names]
+    start, end = min(days.start for _, days in stale), max(days.end for _, days in stale)
+    narrowed = {"symbols": [s.name for s in symbols]} if len(symbols) < len(market.symbols) else {}
+    return dg.RunRequest(
+        # A mark is new whenever something else has changed. Of a state that a run did not mend, there is one run an hour.
+        run_key=f"{market.name} {max(series.newest_mark for series, _ in stale)} {now:%Y-%m-%dT%H}",
+        job_name=f"{market.name}_features_job",
+        asset_selection=[features_key(market, t) for t in market.timeframes if t.name in timeframes],
+        tags={
+            RANGE_START_TAG: partition_key(start, symbols[0]),
+            RANGE_END_TAG: partition_key(end, symbols[-1]),
+            TRIGGER_TAG: "stale features",
+        },
+        run_config={"ops": {f"{market.name}_features": {"config": narrowed}}},
+    )

@@ -1,0 +1,57 @@
+"""Listing dates of a market of stocks, kept so that nothing is missed before a symbol traded or after.
+
+Dagster reads the annotations of the bodies as objects: no `from __future__ import annotations` here.
+"""
+
+import dagster as dg
+
+from backfill_assets.adapters.store.listings import ListingStore
+from backfill_assets.deployment.runs import interruptible
+from backfill_assets.domain.universe import Market
+from backfill_assets.orchestration.keys import OWNERS, listings_key
+from backfill_assets.orchestration.resources import Clock, MarketStore, PolygonApi
+from backfill_assets.pipelines.listings import look_up, stale
+
+COLUMNS = dg.TableSchema(
+    columns=[
+        dg.TableColumn("symbol", "text", "The symbol as in the universe."),
+        dg.TableColumn("listed", "date", "First day of trading; null where the vendor tells none."),
+        dg.TableColumn("delisted", "date", "Last day of trading; null while it trades."),
+        dg.TableColumn("checked_at", "timestamptz", "When the vendor was last asked."),
+    ],
+    constraints=dg.TableConstraints(other=["primary key (symbol)"]),
+)
+
+
+def listings_asset(market: Market) -> dg.AssetsDefinition:
+    """The listing dates of a market's symbols: asset `[market, "listings"]`."""
+
+    @dg.asset(
+        key=listings_key(market),
+        group_name=market.name,
+        owners=OWNERS,
+        kinds={"polygon", "postgres"},
+        tags={"domain": "reference", "market": market.name},
+        description=f"{market.name.capitalize()}: first and last day of trading of each symbol, by Polygon's reference data. "
+        "Sessions outside are not expected: they are no gaps.\n\nRows of table `listings`, asked for again after six days.",
+        metadata={"dagster/table_name": "listings", "dagster/column_schema": COLUMNS},
+    )
+    async def listings(
+        context: dg.AssetExecutionContext, clock: Clock, store: MarketStore, polygon: PolygonApi
+    ) -> dg.MaterializeResult[None]:
+        with interruptible(context), ListingStore(store.url(), connections=1) as table:
+            due = stale(market.symbols, table.read([s.name for s in market.symbols]), clock.now())
+            async with polygon.client(store.url()) as vendor:
+                await look_up(table, vendor, due, clock.now)
+            known = table.read([s.name for s in market.symbols])
+        dates = {name: k.listing for name, k in sorted(known.items())}
+        return dg.MaterializeResult(
+            metadata={
+                "symbols": len(known),
+                "looked_up": len(due),
+                "without_a_listing_date": len([d for d in dates.values() if d.listed is None]),
+                "delisted": ", ".join(f"{name} {d.delisted}" for name, d in dates.items() if d.delisted) or "none",
+            }
+        )
+
+    return listings

@@ -1,0 +1,1 @@
+"""OHLCV bars: assets, checks, and the sensor that repairs gaps."""

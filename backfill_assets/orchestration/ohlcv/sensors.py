@@ -1,0 +1,148 @@
+"""The sensor that repairs gaps: it launches backfills of the partitions that are missing.
+
+Dagster reads the annotations of the body as objects: no `from __future__ import annotations` here.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import dagster as dg
+
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.adapters.store.gaps import GapStore
+from backfill_assets.deployment.private_api import (
+    UnfinishedBackfill,
+    launch_backfill,
+    records_needed,
+    unfinished_backfills,
+)
+from backfill_assets.deployment.runs import end_dead_runs
+from backfill_assets.deployment.tags import REPAIR_TAG, TRIGGER_TAG
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.sessions import Calendar
+from backfill_assets.domain.universe import Market, Universe
+from backfill_assets.orchestration.in_flight import busy_days, repair_of
+from backfill_assets.orchestration.keys import ohlcv_key
+from backfill_assets.orchestration.partitions import partition_key
+from backfill_assets.orchestration.resources import Clock, MarketStore
+from backfill_assets.pipelines.gaps import Watched, find_gaps, series_of
+from backfill_assets.pipelines.listings import known_listings
+from backfill_assets.pipelines.repair import Tried, choose
+
+NAME = "gap_repair"
+EVERY_SECONDS = 30
+
+SENSOR_TAG = "dagster/sensor_name"
+"""Dagster's own: Dagit tells by it who launched something; without it, a person did."""
+
+type Memory = dict[str, dict[str, Tried]]
+"""By market and symbol."""
+
+
+def gap_repair_sensor(universe: Universe, calendars: Mapping[str, Calendar]) -> dg.SensorDefinition:
+    """One sensor for all markets; `calendars` by market name. On by default."""
+
+    @dg.sensor(
+        name=NAME,
+        minimum_interval_seconds=EVERY_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Launches backfills of missing sessions that are due: each symbol from its first due session to its "
+        "last. Waits while runs cover them and between attempts, and leaves to the checks what stays missing. A backfill "
+        "whose run succeeded is shown as failed where the vendor had nothing for a session: its partition stays empty.",
+    )
+    @records_needed()
+    def gap_repair(context: dg.SensorEvaluationContext, clock: Clock, store: MarketStore) -> dg.SensorResult:
+        settings = Settings.read(os.environ)
+        if settings.api_key is None:
+            return _said("POLYGON_API_KEY is not set: nothing can be repaired.", context.cursor)
+        repository = context.repository_def
+        if repository is None:
+            raise ValueError("the sensor was evaluated without its repository")
+        end_dead_runs(context.instance)
+        backfills = unfinished_backfills(context.instance, repository)
+        memory, said = _read(context.cursor), []
+        with GapStore(store.url(), connections=1) as gaps:
+            gaps.forget_others(series_of(universe))
+            for market in universe.markets:
+                watched = Watched(
+                    market,
+                    calendars[market.name],
+                    known_listings(gaps, market),
+                    settings.retries,
+                )
+                sentence, memory[market.name] = _tend(
+                    context.instance, repository, gaps, watched, backfills, memory.get(market.name, {}), clock.now()
+                )
+                said.append(sentence)
+        return _said(" ".join(said), _written(memory))
+
+    return gap_repair
+
+
+def _tend(
+    instance: dg.DagsterInstance,
+    repository: dg.RepositoryDefinition,
+    store: GapStore,
+    watched: Watched,
+    backfills: Sequence[UnfinishedBackfill],
+    tried: dict[str, Tried],
+    now: datetime,
+) -> tuple[str, dict[str, Tried]]:
+    """Look after one market: what was done or is waited for, and what to remember."""
+    market = watched.market
+    gaps = find_gaps(store, watched, now)
+    if under_way := repair_of(backfills, market):
+        return f"{market.name}: repair {under_way} is under way.", tried
+    choice = choose(gaps, now, busy_days(instance, backfills, market), tried, watched.retries)
+    told = list(choice.waiting)
+    if choice.repairs:
+        launched = _launch(instance, repository, market, choice.repairs, now)
+        told.insert(0, f"backfill {launched} repairs {', '.join(f'{s} {d}' for s, d in choice.repairs.items())}")
+    return f"{market.name}: {'; '.join(told) or 'nothing is missing'}.", dict(choice.tried)
+
+
+def _launch(
+    instance: dg.DagsterInstance,
+    repository: dg.RepositoryDefinition,
+    market: Market,
+    repairs: Mapping[str, DayRange],
+    now: datetime,
+) -> str:
+    symbols = [market.symbol(name) for name in repairs]
+    ranges = [(repairs[s.name].start, repairs[s.name].end, s) for s in symbols]
+    return launch_backfill(
+        instance,
+        repository,
+        [ohlcv_key(market, t) for t in market.timeframes],
+        [(partition_key(start, s), partition_key(end, s)) for start, end, s in ranges],
+        title=f"Repair of {market.name} gaps",
+        tags={REPAIR_TAG: market.name, TRIGGER_TAG: "gap repair", SENSOR_TAG: NAME},
+        at=now,
+    )
+
+
+def _said(sentence: str, cursor: str | None) -> dg.SensorResult:
+    return dg.SensorResult(skip_reason=sentence, cursor=cursor)
+
+
+def _read(cursor: str | None) -> Memory:
+    """What the sensor remembers; an unreadable cursor is none."""
+    try:
+        stored = json.loads(cursor or "{}")
+        return {
+            market: {s: Tried(t["state"], t["times"], datetime.fromisoformat(t["at"])) for s, t in symbols.items()}
+            for market, symbols in stored.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _written(memory: Memory) -> str:
+    return json.dumps(
+        {
+            market: {s: {"state": t.state, "times": t.times, "at": t.at.isoformat()} for s, t in symbols.items()}
+            for market, symbols in memory.items()
+        }
+    )

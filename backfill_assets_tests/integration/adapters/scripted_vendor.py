@@ -1,0 +1,112 @@
+"""A real HTTP server on this machine that answers from a list, and what a client needs besides."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
+
+KEY = "sekrit-key-0123456789"
+
+
+@dataclass(frozen=True)
+class Answer:
+    body: bytes | dict[str, Any] = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: bool = False  # announces more than it sends
+    silent: bool = False  # closes without a word
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    target: str
+    headers: dict[str, str]
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.target).path
+
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(parse_qsl(urlsplit(self.target).query))
+
+
+def bar(t: int, **more: Any) -> dict[str, Any]:
+    return {"t": t, "o": 1.0, "h": 2.0, "l": 0.5, "c": 1.5, "v": 10, "vw": 1.25, "n": 3} | more
+
+
+def good(*bars: dict[str, Any], **more: Any) -> Answer:
+    results = {"results": list(bars)} if bars else {}
+    return Answer({"status": "OK", "resultsCount": len(bars), "request_id": "r1"} | results | more)
+
+
+class ScriptedVendor:
+    """Answers in the order of the script, the last one for ever."""
+
+    def __init__(self, *script: Answer) -> None:
+        self.script, self.asked = list(script), list[Asked]()
+        self.in_flight = self.most_in_flight = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+            self.asked.append(Asked(first.split(" ")[1], {k.lower(): v for k, v in (x.split(": ", 1) for x in lines)}))
+            answer = self.script[min(len(self.asked), len(self.script)) - 1]
+            await asyncio.sleep(answer.seconds)
+            self.in_flight -= 1
+            writer.write(self._bytes(answer))
+            await writer.drain()
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+    @staticmethod
+    def _bytes(answer: Answer) -> bytes:
+        if answer.silent:
+            return b""
+        body = json.dumps(answer.body).encode() if isinstance(answer.body, dict) else answer.body
+        headers = {"Content-Length": str(len(body) + 100 * answer.cut), "Connection": "close"} | answer.headers
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"HTTP/1.1 {answer.status} Said\r\n{head}\r\n".encode() + body
+
+
+class CountingLimiter:
+    def __init__(self) -> None:
+        self.permits = 0
+        self.pushed: list[float] = []
+
+    async def acquire(self) -> None:
+        self.permits += 1
+        await asyncio.sleep(0)
+
+    async def push_back(self, seconds: float) -> None:
+        self.pushed.append(seconds)
+
+
+class NoSleep:
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+def rising(times: Sequence[int]) -> bool:
+    return list(times) == sorted(set(times))

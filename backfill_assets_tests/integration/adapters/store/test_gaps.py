@@ -1,0 +1,445 @@
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date, timedelta
+from threading import Event
+
+import numpy as np
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backfill_assets.adapters.store.bars import BarStore, WriteContext
+from backfill_assets.adapters.store.gaps import GapStore, multirange
+from backfill_assets.adapters.store.minutes import MinuteStore
+from backfill_assets.domain.answers import SessionAnswer, WholeSessions
+from backfill_assets.domain.bars import Bars
+from backfill_assets.domain.days import ONE_DAY, DayRange
+from backfill_assets.domain.gap_history import Change, OpenGap, reconcile
+from backfill_assets.domain.gaps import Gap, GapFinder, Reason
+from backfill_assets.domain.listings import UNKNOWN, Listing
+from backfill_assets.domain.retries import USUAL, Retries
+from backfill_assets.domain.sessions import HOURS, Kind, calendar, count_by_session, day_starts
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
+from backfill_assets_tests.surroundings import MOMENT, rows
+
+NEW_YORK = HOURS[Kind.STOCKS].zone
+TRADING = calendar(Kind.STOCKS, DayRange(date(2024, 2, 12), date(2024, 3, 22)))  # closed on Monday, 19 February
+MON, TUE, WED, THU, FRI = (date(2024, 3, d) for d in range(4, 9))
+HOUR = timedelta(hours=1)
+FIVE = TIMEFRAMES["5m"]
+
+fresh = (f"S{i}" for i in itertools.count())
+against_a_database = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def store(database_url):
+    with GapStore(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def look(store):
+    """What the tables say; the table of gaps stays as it is, or becomes what `change` says."""
+
+    def look(*symbols, timeframes=(MINUTE_1,), sessions=TRADING.sessions, listings=None, change=None, now=MOMENT):
+        seen = []
+
+        def judge(recorded):
+            seen.append(recorded)
+            return change or Change()
+
+        store.compare(symbols, timeframes, sessions, listings or {}, judge, now)
+        return seen[0]
+
+    return look
+
+
+def cover(url, symbol, timeframe, days):
+    with psycopg.connect(url) as connection:
+        connection.execute("insert into coverage values (%s, %s, %s)", [symbol, timeframe.name, multirange(days)])
+
+
+def gap(first, last, *, symbol="AAPL", timeframe="1m", reason=Reason.MISSING, explained=False, attempts=1):
+    span = DayRange(first, last)
+    due = None if explained else MOMENT + HOUR
+    return Gap(symbol, timeframe, span, len(TRADING.within(span)), reason, explained, attempts, due)
+
+
+def opened(*gaps, since=MOMENT):
+    return Change(opened=tuple(OpenGap(g, since) for g in gaps))
+
+
+def lacking(recorded, symbol="AAPL", timeframe="1m"):
+    return [(r.start, r.end) for r in recorded.lacking.get((symbol, timeframe), [])]
+
+
+# --- What is lacking
+
+
+def test_of_a_series_that_has_nothing_all_days_from_the_first_session_to_the_last_lack(look):
+    assert lacking(look("AAPL")) == [(TRADING.sessions[0], TRADING.sessions[-1])]
+
+
+def test_a_series_that_has_everything_lacks_nothing(look, database_url):
+    cover(database_url, "AAPL", MINUTE_1, TRADING.sessions)
+    assert look("AAPL").lacking == {}
+
+
+def test_what_lacks_stands_between_what_is_there(look, database_url):
+    cover(database_url, "AAPL", MINUTE_1, [MON, WED, THU])
+    week = look("AAPL", sessions=[MON, TUE, WED, THU, FRI])
+    assert lacking(week) == [(TUE, TUE), (FRI, FRI)]
+
+
+def test_coverage_outside_what_is_expected_hides_nothing(look, database_url):
+    cover(database_url, "AAPL", MINUTE_1, [MON - 3 * ONE_DAY, FRI + ONE_DAY])
+    assert lacking(look("AAPL", sessions=[MON, TUE])) == [(MON, TUE)]
+
+
+def test_each_timeframe_of_each_symbol_lacks_its_own(look, database_url):
+    cover(database_url, "AAPL", MINUTE_1, [MON])
+    cover(database_url, "SPY", DAY_1, [TUE])
+    found = look("AAPL", "SPY", timeframes=(MINUTE_1, DAY_1), sessions=[MON, TUE])
+    assert {key: [(r.start, r.end) for r in ranges] for key, ranges in found.lacking.items()} == {
+        ("AAPL", "1m"): [(TUE, TUE)],
+        ("AAPL", "1d"): [(MON, TUE)],
+        ("SPY", "1m"): [(MON, TUE)],
+        ("SPY", "1d"): [(MON, MON)],
+    }
+
+
+def test_nothing_is_expected_before_a_listing_or_after_its_end(look):
+    week = [MON, TUE, WED, THU, FRI]
+    for listing, expected in (
+        (Listing(TUE, None), [(TUE, FRI)]),
+        (Listing(None, WED), [(MON, WED)]),
+        (Listing(TUE, WED), [(TUE, WED)]),
+        (Listing(WED, WED), [(WED, WED)]),
+        (Listing(FRI + ONE_DAY, None), []),
+        (Listing(None, MON - ONE_DAY), []),
+        (UNKNOWN, [(MON, FRI)]),
+    ):
+        assert lacking(look("AAPL", sessions=week, listings={"AAPL": listing})) == expected, listing
+
+
+def test_of_a_listing_that_ends_before_it_begins_nothing_is_expected(look):
+    assert look("AAPL", listings={"AAPL": Listing(WED, TUE)}).lacking == {}
+
+
+@pytest.mark.parametrize("covered", [[], [MON]])
+def test_where_no_session_is_expected_nothing_lacks(look, database_url, covered):
+    cover(database_url, "AAPL", MINUTE_1, covered)
+    assert look("AAPL", sessions=[]).lacking == {}
+    assert look().lacking == {}
+    assert look("AAPL", timeframes=()).lacking == {}
+
+
+NEAR = st.integers(-5, len(TRADING.span) + 4).map(lambda n: TRADING.span.start + n * ONE_DAY)
+COVERAGE = st.none() | st.sets(NEAR)
+LISTINGS = st.builds(Listing, st.none() | NEAR, st.none() | NEAR)
+
+
+@against_a_database
+@given(
+    st.sampled_from([TRADING.sessions, tuple(TRADING.span)]),
+    st.lists(st.tuples(COVERAGE, COVERAGE, st.none() | LISTINGS), min_size=1, max_size=4),
+)
+def test_what_lacks_is_what_subtracting_sets_of_days_leaves(look, database_url, sessions, market):
+    names = [next(fresh) for _ in market]
+    listings = {}
+    for name, (of_minutes, of_days, listing) in zip(names, market, strict=True):
+        for timeframe, covered in ((MINUTE_1, of_minutes), (DAY_1, of_days)):
+            if covered is not None:
+                cover(database_url, name, timeframe, covered)
+        if listing is not None:
+            listings[name] = listing
+    found = look(*names, timeframes=(MINUTE_1, DAY_1), sessions=sessions, listings=listings)
+    for name, (of_minutes, of_days, listing) in zip(names, market, strict=True):
+        for timeframe, covered in ((MINUTE_1, of_minutes), (DAY_1, of_days)):
+            ranges = found.lacking.get((name, timeframe.name), [])
+            expected = [s for s in sessions if (listing or UNKNOWN).expects(s) and s not in (covered or ())]
+            assert [s for r in ranges for s in sessions if s in r] == expected, "ascending, each once"
+            assert all(a.end < b.start for a, b in itertools.pairwise(ranges))
+
+
+# --- What stands recorded besides
+
+
+def test_what_was_asked_for_and_is_not_whole_is_told_of_the_sources_only(look, database_url):
+    with psycopg.connect(database_url) as connection:
+        for timeframe, session, bars, partial in (
+            ("1m", MON, 5, False),
+            ("1m", TUE, 5, True),
+            ("1m", WED, 0, False),
+            ("5m", WED, 0, False),
+            ("1d", THU, 0, False),
+        ):
+            connection.execute(
+                """insert into session_answers
+                   (symbol, timeframe, session, bars, answers, failures, refused, partial, answered_at)
+                   values ('AAPL', %s, %s, %s, 2, 1, false, %s, %s)""",
+                [timeframe, session, bars, partial, MOMENT],
+            )
+    found = look("AAPL", "SPY", timeframes=(FIVE,)).unwhole
+    thin = SessionAnswer(TUE, 5, None, None, 2, 1, refused=False, partial=True, asked_at=MOMENT)
+    assert found == {("AAPL", "1m"): {TUE: thin, WED: replace(thin, session=WED, bars=0, partial=False)}}
+    assert set(look("AAPL", timeframes=(FIVE, WEEK_1)).unwhole) == {("AAPL", "1m"), ("AAPL", "1d")}
+    assert look("SPY").unwhole == {}
+
+
+# --- The table
+
+
+def test_gaps_that_are_noted_are_read_back_as_they_were(look, database_url):
+    gaps = [
+        gap(MON, TUE),
+        gap(THU, FRI, attempts=5, explained=True, reason=Reason.VENDOR_EMPTY),
+        gap(MON, MON, symbol="SPY", reason=Reason.NOT_ENTITLED, explained=True),
+        gap(MON, MON, timeframe="5m", reason=Reason.PARTIAL),
+    ]
+    look("AAPL", change=opened(*gaps, since=MOMENT - HOUR))
+    known = look("AAPL", "SPY", timeframes=(MINUTE_1, FIVE)).known
+    assert {(k.gap, k.first_seen) for k in known} == {(g, MOMENT - HOUR) for g in gaps}
+    assert len({k.id for k in known}) == len(gaps)
+    assert {k.gap for k in look("SPY").known} == {gaps[2]}
+    query = "SELECT symbol, timeframe, COUNT(*) FROM backfill_gaps WHERE filled = FALSE GROUP BY 1, 2"
+    assert set(rows(database_url, query)) == {("AAPL", "1m", 2), ("AAPL", "5m", 1), ("SPY", "1m", 1)}
+
+
+def test_gaps_of_a_timeframe_that_is_not_looked_at_are_left_alone(look):
+    kept = gap(MON, TUE, timeframe="5m")
+    look("AAPL", change=opened(kept))
+    assert look("AAPL", timeframes=(MINUTE_1,)).known == []
+    assert [k.gap for k in look("AAPL", timeframes=(FIVE,)).known] == [kept]
+
+
+def test_a_change_takes_away_closes_and_opens(look, database_url):
+    look("AAPL", change=opened(gap(MON, FRI)))
+    (known,) = look("AAPL").known
+    later = MOMENT + 9 * HOUR
+    part = replace(gap(MON, TUE), next_attempt_at=None)
+    rest = gap(WED, FRI, attempts=2)
+    change = Change((known.id,), (OpenGap(part, MOMENT),), (OpenGap(rest, MOMENT),))
+    look("AAPL", change=change, now=later)
+    query = "select gap_start, gap_end, sessions, attempts, next_attempt_at, first_seen, filled, filled_at from backfill_gaps"
+    assert set(rows(database_url, query)) == {
+        (MON, TUE, 2, 1, None, MOMENT, True, later),
+        (WED, FRI, 3, 2, MOMENT + HOUR, MOMENT, False, None),
+    }
+    assert [k.gap for k in look("AAPL").known] == [rest], "what is closed is known no more"
+
+
+def test_a_gap_can_be_closed_and_opened_again_any_number_of_times(look, database_url):
+    for _ in range(3):
+        look("AAPL", change=opened(gap(MON, TUE)))
+        (known,) = look("AAPL").known
+        look("AAPL", change=Change((known.id,), (OpenGap(known.gap, known.first_seen),)))
+    assert rows(database_url, "select filled, count(*) from backfill_gaps group by 1") == [(True, 3)]
+
+
+def test_two_open_gaps_of_a_series_cannot_begin_on_one_day(look, database_url):
+    look("AAPL", change=opened(gap(MON, TUE)))
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        look("AAPL", change=opened(gap(MON, FRI)))
+    assert rows(database_url, "select gap_end from backfill_gaps") == [(TUE,)]
+
+
+def test_a_comparison_that_fails_leaves_the_table_as_it_was(store, look):
+    look("AAPL", change=opened(gap(MON, TUE)))
+    before = look("AAPL").known
+
+    def fail(_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.compare(["AAPL"], [MINUTE_1], TRADING.sessions, {}, fail, MOMENT)
+    bad = Change((before[0].id,), opened=(OpenGap(gap(THU, THU, symbol="A\0"), MOMENT),))
+    with pytest.raises(psycopg.DataError):
+        look("AAPL", change=bad)
+    assert look("AAPL").known == before
+
+
+def test_who_compares_waits_for_who_compares_already(store, database_url, look):
+    reached, go_on = Event(), Event()
+
+    def slow(_):
+        reached.set()
+        assert go_on.wait(30)
+        return opened(gap(MON, TUE))
+
+    waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(2) as pool, psycopg.connect(database_url, autocommit=True) as observer:
+        first = pool.submit(store.compare, ["AAPL"], [MINUTE_1], TRADING.sessions, {}, slow, MOMENT)
+        assert reached.wait(30)
+        second = pool.submit(look, "AAPL")
+        while not observer.execute(waiting).fetchone()[0]:
+            observer.execute("select pg_sleep(0.01)")
+        go_on.set()
+        first.result(30)
+        assert [k.gap for k in second.result(30).known] == [gap(MON, TUE)]
+
+
+def test_open_gaps_of_series_that_nobody_keeps_are_forgotten_and_the_history_stays(store, look, database_url):
+    look("AAPL", change=opened(gap(MON, TUE), gap(MON, MON, timeframe="5m"), gap(MON, MON, symbol="OLD")))
+    look("OLD", change=Change(closed=(OpenGap(gap(FRI, FRI, symbol="OLD"), MOMENT),)))
+    store.forget_others([("AAPL", "1m"), ("SPY", "5m")])
+    query = "select symbol, timeframe, gap_start, filled from backfill_gaps"
+    assert set(rows(database_url, query)) == {("AAPL", "1m", MON, False), ("OLD", "1m", FRI, True)}
+    store.forget_others([])
+    assert [row[-1] for row in rows(database_url, query)] == [True]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "update backfill_gaps set gap_end = gap_start - 1",
+        "update backfill_gaps set sessions = 0",
+        "update backfill_gaps set filled = true",
+        "update backfill_gaps set filled_at = now()",
+        "update backfill_gaps set reason = null",
+    ],
+)
+def test_a_row_that_contradicts_itself_is_refused(look, database_url, broken):
+    look("AAPL", change=opened(gap(MON, TUE)))
+    with pytest.raises(psycopg.errors.IntegrityError), psycopg.connect(database_url) as connection:
+        connection.execute(broken)
+
+
+@against_a_database
+@given(st.lists(st.tuples(st.sets(NEAR), st.sets(NEAR)), min_size=1, max_size=4))
+def test_look_after_look_the_open_rows_are_the_gaps_and_the_closed_ones_hold_the_rest(store, database_url, looks):
+    name = next(fresh)
+    finder = GapFinder(TRADING, USUAL)
+    ever, now = {MINUTE_1: set(), DAY_1: set()}, MOMENT
+    for covered in looks:
+        now += HOUR
+        found = []
+        with psycopg.connect(database_url) as connection:
+            connection.execute("delete from coverage where symbol = %s", [name])
+        for timeframe, days in zip(ever, covered, strict=True):
+            cover(database_url, name, timeframe, days)
+            ever[timeframe] |= set(TRADING.sessions) - days
+
+        def judge(recorded):
+            for timeframe in ever:
+                found.extend(finder.gaps(name, timeframe, recorded.lacking.get((name, timeframe.name), []), {}))  # noqa: B023  # called in this round
+            return reconcile(recorded.known, found, TRADING, {}, now)  # noqa: B023  # the same
+
+        for _ in range(2):
+            found.clear()
+            store.compare([name], list(ever), TRADING.sessions, {}, judge, now)
+        query = "select timeframe, gap_start, gap_end, sessions from backfill_gaps where symbol = %s and not filled"
+        assert sorted(rows(database_url, query, name)) == sorted(
+            (g.timeframe, g.days.start, g.days.end, g.sessions) for g in found
+        )
+        for timeframe, days in zip(ever, covered, strict=True):
+            held = rows(
+                database_url,
+                "select gap_start, gap_end, filled from backfill_gaps where symbol = %s and timeframe = %s",
+                name,
+                timeframe.name,
+            )
+            sessions = {(s, filled) for a, b, filled in held for s in TRADING.within(DayRange(a, b))}
+            assert {s for s, filled in sessions if not filled} == set(TRADING.sessions) - days
+            assert {s for s, _ in sessions} == ever[timeframe], "what ever lacked is in the table"
+
+
+# --- How attempts are counted, which the reasons hang on
+
+
+def minutes(session, number):
+    """An answer of a session with its first so many minutes."""
+    start = int(day_starts([session], NEW_YORK)[0]) + 570 * 60_000
+    t = start + 60_000 * np.arange(number, dtype=np.int64)
+    ones = np.ones(number)
+    bars = Bars(t, *[ones] * 6, np.ones(number, np.int64))
+    return WholeSessions((session,), tuple(count_by_session(bars, [session], NEW_YORK)), bars)
+
+
+def model(known, event, at, retries):
+    """What is recorded after an event, by the rules in words.
+
+    An attempt counts once the pause of the one before is over; so do the first answer, and one with more bars than before,
+    which begins anew. An answer that counts ends the failures before it. Bars are never taken back, what is whole cannot
+    fail, and only what has no bars can be refused.
+    """
+    kind, bars = event
+    if kind == "mark":
+        return known and replace(known, partial=bool(known.bars))
+    if kind == "answered":
+        if known is None or bars > known.bars:
+            return SessionAnswer(MON, bars, None, None, 1, 0, refused=False, partial=False, asked_at=at)
+        first = known.answers == 0
+    else:
+        refused = kind == "refused"
+        if known is None:
+            return SessionAnswer(MON, 0, None, None, 0, 1, refused=refused, partial=False, asked_at=at)
+        if known.whole:
+            return known
+        first = False
+    counts = first or at >= known.asked_at + retries.pause(known.attempts)
+    return replace(
+        known,
+        answers=known.answers + (counts and kind == "answered"),
+        failures=0 if counts and kind == "answered" else known.failures + counts,
+        refused=kind == "refused" and known.bars == 0,
+        asked_at=at if counts else known.asked_at,
+    )
+
+
+EVENTS = st.one_of(
+    st.tuples(st.just("answered"), st.sampled_from([0, 0, 0, 3, 5, 8])),
+    st.tuples(st.sampled_from(["failed", "failed", "refused", "mark"]), st.just(0)),
+)
+STEPS = st.sampled_from([0, 1, 2, 4, 8, 16, 64]).map(lambda m: timedelta(minutes=m))
+
+
+@against_a_database
+@given(st.lists(st.tuples(EVENTS, STEPS), max_size=12), st.sampled_from([1, 2, 7]).map(lambda m: timedelta(minutes=m)))
+def test_attempts_are_counted_by_the_rules_whatever_the_order_of_events(store, events, pause):
+    name, at, known = next(fresh), MOMENT, None
+    bars, thin = BarStore.beside(store), MinuteStore.beside(store)
+    for (kind, number), step in events:
+        at += step
+        terms = WriteContext(NEW_YORK, at, first_pause=pause)
+        if kind == "answered":
+            bars.write(name, MINUTE_1, minutes(MON, number), terms)
+        elif kind == "mark":
+            thin.mark({(name, MON): bool(known and known.bars)})
+        else:
+            bars.write_failures(name, MINUTE_1, [MON], terms, refused=kind == "refused")
+        known = model(known, (kind, number), at, Retries(pause))
+    found = bars.answers([name], [MINUTE_1], DayRange(MON, MON)).get((name, "1m"), {}).get(MON)
+    assert (found and replace(found, first=None, last=None)) == known
+    if known and known.bars:
+        assert (found.last - found.first) == timedelta(minutes=known.bars - 1)
+
+
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(1, 1200).map(lambda s: timedelta(seconds=s)), min_size=1, max_size=40), st.integers(2, 5))
+def test_a_session_that_stays_empty_is_asked_for_so_often_at_most(store, steps, attempts):
+    retries = Retries(timedelta(seconds=90), attempts)
+    name, at, asked = next(fresh), MOMENT, []
+    bars = BarStore.beside(store)
+    for step in steps:
+        at += step
+        known = bars.answers([name], [MINUTE_1], DayRange(MON, MON)).get((name, "1m"), {})
+        if retries.to_ask([MON], known, at):
+            bars.write(name, MINUTE_1, minutes(MON, 0), WriteContext(NEW_YORK, at, first_pause=retries.first_pause))
+            asked.append(at)
+    assert len(asked) <= attempts
+    for number, (one, following) in enumerate(itertools.pairwise(asked)):
+        assert following - one >= retries.first_pause * 2**number
+
+
+def test_failures_are_noted_of_many_sessions_at_once_and_of_none(store, database_url):
+    bars = BarStore.beside(store)
+    bars.write("AAPL", MINUTE_1, minutes(TUE, 5), WriteContext(NEW_YORK, MOMENT))
+    bars.write_failures("AAPL", MINUTE_1, [MON, TUE, WED], WriteContext(NEW_YORK, MOMENT + HOUR), refused=True)
+    bars.write_failures("AAPL", MINUTE_1, [], WriteContext(NEW_YORK, MOMENT + HOUR), refused=False)
+    query = "select session, bars, answers, failures, refused from session_answers order by 1"
+    assert rows(database_url, query) == [(MON, 0, 0, 1, True), (TUE, 5, 1, 0, False), (WED, 0, 0, 1, True)]
+    assert rows(database_url, "select filled::text from coverage") == [("{[2024-03-05,2024-03-06)}",)]

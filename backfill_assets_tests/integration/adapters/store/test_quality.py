@@ -1,0 +1,386 @@
+import itertools
+import math
+from datetime import UTC, date, datetime, time, timedelta
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backfill_assets.adapters.store.bars import BarStore, WriteContext
+from backfill_assets.adapters.store.quality import RULES, InvalidBars, QualityStore
+from backfill_assets.domain.answers import WholeSessions
+from backfill_assets.domain.bars import Bars
+from backfill_assets.domain.days import ONE_DAY, DayRange
+from backfill_assets.domain.sessions import HOURS, Kind, calendar, count_by_session
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1, made_from
+from backfill_assets.simulator import Market, Scenario
+from backfill_assets_tests.surroundings import MOMENT, rows
+
+HIGH = "high lies below open, close or low"
+LOW = "low lies above open or close"
+PRICE = "a price is not positive and finite"
+VOLUME = "volume is negative or not finite"
+GRID = "the timestamp is not on the timeframe's grid"
+SESSION = "the bar lies outside its session's hours"
+
+YEAR = DayRange(date(2024, 1, 1), date(2024, 12, 31))
+SHUT = date(2024, 5, 4)
+"""A day on which the coins do not trade."""
+CALENDARS = {
+    Kind.STOCKS: calendar(Kind.STOCKS, YEAR),
+    Kind.CRYPTO: calendar(Kind.CRYPTO, YEAR, frozenset({SHUT})),
+}
+ALL = tuple(TIMEFRAMES.values())
+GOOD = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "volume": 100.0}
+NAN, INF = math.nan, math.inf
+
+
+@pytest.fixture
+def store(database_url):
+    with QualityStore(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def put(database_url):
+    """Stores bars: (symbol, timeframe name, start, values that differ from a good bar's)."""
+
+    def put(*bars):
+        with psycopg.connect(database_url) as connection, connection.cursor() as cursor:
+            cursor.executemany(
+                """insert into market_data (symbol, timeframe, "timestamp", open, high, low, close, volume, source)
+                   values (%s, %s, %s, %s, %s, %s, %s, %s, 'test')""",
+                [[symbol, timeframe, at, *(GOOD | changes).values()] for symbol, timeframe, at, changes in bars],
+            )
+
+    return put
+
+
+def examine(store, *symbols, kind=Kind.STOCKS, timeframes=ALL, days=YEAR):
+    return store.examine(symbols, timeframes, CALENDARS[kind], days)
+
+
+@pytest.fixture
+def broken(store, put):
+    """The rules that each of some bars (timeframe name, start, values) breaks, in their order: each has its own symbol."""
+
+    def broken(bars, kind=Kind.STOCKS):
+        names = [f"S{number}" for number in range(len(bars))]
+        put(*((name, *bar) for name, bar in zip(names, bars, strict=True)))
+        found = {name: set() for name in names}
+        for invalid in examine(store, *names, kind=kind).invalid:
+            assert invalid.bars == 1
+            found[invalid.symbol].add(invalid.rule)
+        return list(found.values())
+
+    return broken
+
+
+def local(moment, kind=Kind.STOCKS):
+    """A wall-clock time of the market, as ISO text, as an instant."""
+    return datetime.fromisoformat(moment).replace(tzinfo=HOURS[kind].zone).astimezone(UTC)
+
+
+def test_the_rules_have_these_names():
+    assert set(RULES.values()) == {HIGH, LOW, PRICE, VOLUME, GRID, SESSION}
+
+
+# --- Values
+
+
+GOOD_VALUES = [
+    {},
+    {"open": 9.0, "close": 11.0},
+    dict.fromkeys(("open", "high", "low", "close"), 7.0),
+    dict.fromkeys(("open", "high", "low", "close"), 1e-8),
+    {"volume": 0.0},
+    {"volume": 1e15},
+]
+BAD_VALUES = [
+    ({"high": 9.5}, {HIGH}),
+    ({"open": 12.0}, {HIGH}),
+    ({"close": 12.0}, {HIGH}),
+    ({"open": 8.0, "close": 8.0, "low": 8.0, "high": 7.0}, {HIGH}),
+    ({"low": 10.5}, {LOW}),
+    ({"open": 8.0}, {LOW}),
+    ({"close": 8.0}, {LOW}),
+    ({"low": 12.0}, {HIGH, LOW}),
+    ({"low": 0.0}, {PRICE}),
+    ({"low": -1.0}, {PRICE}),
+    (dict.fromkeys(("open", "high", "low", "close"), 0.0), {PRICE}),
+    ({"low": -INF}, {PRICE}),
+    ({"high": INF}, {PRICE}),
+    ({"high": NAN}, {PRICE}),
+    (dict.fromkeys(("open", "high", "low", "close"), NAN), {PRICE}),
+    # NaN and infinity are greater than any high.
+    ({"close": NAN}, {PRICE, HIGH}),
+    ({"open": INF}, {PRICE, HIGH}),
+    ({"low": NAN}, {PRICE, HIGH, LOW}),
+    ({"volume": -1.0}, {VOLUME}),
+    ({"volume": NAN}, {VOLUME}),
+    ({"volume": INF}, {VOLUME}),
+    ({"volume": -INF}, {VOLUME}),
+]
+
+
+def test_a_bar_that_can_be_breaks_no_rule(broken):
+    at = local("2024-03-05T09:30")
+    assert broken([("1m", at, values) for values in GOOD_VALUES]) == [set()] * len(GOOD_VALUES)
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "at"),
+    [("1m", "2024-03-05T09:30"), ("4h", "2024-03-05T07:00"), ("1d", "2024-03-05"), ("1w", "2024-03-03")],
+)
+def test_values_that_cannot_be_break_just_these_rules(broken, timeframe, at):
+    found = broken([(timeframe, local(at), values) for values, _ in BAD_VALUES])
+    for (values, rules), these in zip(BAD_VALUES, found, strict=True):
+        assert these == rules, values
+
+
+# --- Instants
+
+
+STOCKS_STARTS = [
+    ("1m", "2024-03-05T03:59", {SESSION}),
+    ("1m", "2024-03-05T04:00", set()),
+    ("1m", "2024-03-05T19:59", set()),
+    ("1m", "2024-03-05T20:00", {SESSION}),
+    ("1m", "2024-03-05T23:59", {SESSION}),
+    ("1m", "2024-03-05T09:30:30", {GRID}),
+    ("1m", "2024-03-05T09:30:00.001", {GRID}),
+    ("1m", "2024-03-05T20:00:01", {GRID, SESSION}),
+    ("1m", "2024-03-09T12:00", {SESSION}),  # a Saturday
+    ("1m", "2024-03-29T12:00", {SESSION}),  # Good Friday
+    ("1m", "2024-11-29T16:59", set()),  # a half day: late prints arrive until the evening
+    ("1m", "2024-11-29T19:59", set()),
+    ("1m", "2024-11-29T20:00", {SESSION}),
+    ("5m", "2024-03-05T03:55", {SESSION}),
+    ("5m", "2024-03-05T04:00", set()),
+    ("5m", "2024-03-05T19:55", set()),
+    ("5m", "2024-03-05T09:31", {GRID}),
+    ("15m", "2024-03-05T03:45", {SESSION}),
+    ("15m", "2024-03-05T09:45", set()),
+    ("15m", "2024-03-05T09:40", {GRID}),
+    ("30m", "2024-03-05T19:30", set()),
+    ("30m", "2024-03-05T19:45", {GRID}),
+    ("1h", "2024-03-05T03:00", {SESSION}),
+    ("1h", "2024-03-05T04:00", set()),
+    ("1h", "2024-03-05T19:00", set()),
+    ("1h", "2024-03-05T20:00", {SESSION}),
+    ("1h", "2024-03-05T09:30", {GRID}),
+    # In winter 4h bars start at 23:00, 03:00, 07:00 … New York: the first minutes lie in the one from 03:00.
+    ("4h", "2024-03-07T23:00", {SESSION}),
+    ("4h", "2024-03-08T03:00", set()),
+    ("4h", "2024-03-08T19:00", set()),
+    ("4h", "2024-03-08T04:00", {GRID}),
+    # In summer at 00:00, 04:00 … 16:00: the one from 20:00 begins when trading has ended.
+    ("4h", "2024-03-11T00:00", {SESSION}),
+    ("4h", "2024-03-11T04:00", set()),
+    ("4h", "2024-03-11T16:00", set()),
+    ("4h", "2024-03-11T20:00", {SESSION}),
+    ("4h", "2024-03-11T03:00", {GRID}),
+    ("4h", "2024-11-01T16:00", set()),
+    ("4h", "2024-11-01T20:00", {SESSION}),
+    ("4h", "2024-11-04T19:00", set()),
+    ("4h", "2024-11-04T23:00", {SESSION}),
+    ("1d", "2024-03-08T00:00", set()),
+    ("1d", "2024-03-11T00:00", set()),
+    ("1d", "2024-11-04T00:00", set()),
+    ("1d", "2024-11-29T00:00", set()),
+    ("1d", "2024-03-09T00:00", {SESSION}),
+    ("1d", "2024-03-29T00:00", {SESSION}),
+    ("1d", "2024-03-06T01:00", {GRID}),
+    ("1d", "2024-03-05T19:00", {GRID}),  # midnight of UTC
+    ("1d", "2024-03-10T00:00", {SESSION}),  # the clocks go forward
+    ("1w", "2024-03-10T00:00", set()),
+    ("1w", "2024-11-03T00:00", set()),  # and back
+    ("1w", "2024-11-03T01:00", {GRID}),
+    ("1w", "2024-03-11T00:00", {GRID}),
+    ("1w", "2024-03-09T00:00", {GRID}),
+]
+COINS_STARTS = [
+    ("1m", "2024-03-09T00:00", set()),
+    ("1m", "2024-12-25T23:59", set()),
+    ("1m", "2024-03-10T02:30", set()),
+    ("1m", f"{SHUT}T12:00", {SESSION}),
+    ("5m", "2024-03-09T00:01", {GRID}),
+    ("4h", "2024-03-10T20:00", set()),
+    ("4h", "2024-03-10T22:00", {GRID}),
+    ("1d", "2024-03-09T00:00", set()),
+    ("1d", "2024-03-09T05:00", {GRID}),
+    ("1d", f"{SHUT}T00:00", {SESSION}),
+    ("1w", "2024-03-10T00:00", set()),
+    ("1w", "2024-03-11T00:00", {GRID}),
+]
+"""A coin's day is the UTC day, around the clock."""
+
+
+@pytest.mark.parametrize(("kind", "starts"), [(Kind.STOCKS, STOCKS_STARTS), (Kind.CRYPTO, COINS_STARTS)])
+def test_a_bar_starts_on_the_grid_and_within_its_session(broken, kind, starts):
+    found = broken([(timeframe, local(at, kind), {}) for timeframe, at, _ in starts], kind)
+    for (timeframe, at, rules), these in zip(starts, found, strict=True):
+        assert these == rules, (timeframe, at)
+
+
+# --- What is told
+
+
+def test_bars_are_counted_by_series_and_rule_with_the_start_of_the_first(store, put):
+    first = local("2024-03-05T10:00")
+    put(
+        *(("AAPL", "1m", first + n * timedelta(minutes=1), {"volume": -1.0}) for n in range(3)),
+        ("AAPL", "1m", local("2024-03-05T03:59"), {"high": 1.0}),
+        ("AAPL", "5m", first, {"volume": -1.0}),
+        ("SPY", "1m", first, {"volume": -1.0}),
+        ("SPY", "1m", local("2024-03-05T10:01"), {}),
+    )
+    found = examine(store, "SPY", "AAPL")
+    assert found.days == (YEAR,)
+    assert found.bars == {"1m": 6, "5m": 1}
+    assert found.invalid == (
+        InvalidBars("AAPL", "1m", HIGH, 1, local("2024-03-05T03:59")),
+        InvalidBars("AAPL", "1m", VOLUME, 3, first),
+        InvalidBars("AAPL", "1m", SESSION, 1, local("2024-03-05T03:59")),
+        InvalidBars("AAPL", "5m", VOLUME, 1, first),
+        InvalidBars("SPY", "1m", VOLUME, 1, first),
+    )
+    assert {i.first.tzinfo for i in found.invalid} == {UTC}
+
+
+def test_only_the_symbols_timeframes_and_days_that_are_named_are_looked_at(store, put):
+    bad = {"volume": -1.0}
+    put(
+        ("AAPL", "1m", local("2024-03-04T23:59"), bad),
+        ("AAPL", "1m", local("2024-03-05T00:00"), bad),
+        ("AAPL", "1m", local("2024-03-06T23:59"), bad),
+        ("AAPL", "1m", local("2024-03-07T00:00"), bad),
+        ("AAPL", "5m", local("2024-03-05T12:00"), bad),
+        ("SPY", "1m", local("2024-03-05T12:00"), bad),
+    )
+    days = DayRange(date(2024, 3, 5), date(2024, 3, 6))
+    found = examine(store, "AAPL", timeframes=[MINUTE_1], days=days)
+    assert found.bars == {"1m": 2}
+    assert [(i.timeframe, i.bars) for i in found.invalid if i.rule == VOLUME] == [("1m", 2)]
+
+
+@pytest.mark.parametrize("timeframe", ["1m", "4h", "1d"])
+def test_days_without_a_session_have_no_place_for_a_bar(store, put, timeframe):
+    saturday, sunday = date(2024, 3, 9), date(2024, 3, 10)
+    at = local("2024-03-09T00:00" if timeframe == "1d" else "2024-03-09T11:00")
+    put(("AAPL", timeframe, at, {}))
+    found = examine(store, "AAPL", days=DayRange(saturday, sunday))
+    assert [(i.timeframe, i.rule, i.bars) for i in found.invalid] == [(timeframe, SESSION, 1)]
+
+
+@pytest.mark.parametrize("timeframes", [(), (DAY_1,), (DAY_1, WEEK_1), (MINUTE_1,)])
+def test_any_choice_of_timeframes_can_be_examined(store, put, timeframes):
+    put(("X", "1d", local("2024-03-09"), {}), ("X", "1w", local("2024-03-10"), {}))
+    found = examine(store, "X", timeframes=timeframes)
+    assert set(found.bars) == {t.name for t in timeframes} - {"1m"}
+    assert [i.rule for i in found.invalid] == [SESSION] * (DAY_1 in timeframes)
+
+
+def test_where_nothing_is_stored_nothing_is_wrong(store):
+    found = examine(store, "X")
+    assert (found.bars, found.invalid) == ({}, ())
+    assert examine(store).invalid == ()
+
+
+# --- For all bars
+
+NUMBERS = st.sampled_from([-INF, -1.0, 0.0, 1e-8, 8.0, 9.0, 10.0, 11.0, 12.0, INF, NAN])
+VALUES = st.dictionaries(st.sampled_from(sorted(GOOD)), NUMBERS, max_size=3)
+# Around the ends of half days, holidays, weekends and of both changes of the clocks; off the grid now and then.
+DAYS = st.sampled_from(
+    [date(2024, m, d) for m, d in ((3, 8), (3, 9), (3, 10), (3, 11), (5, 4), (7, 3), (7, 4), (11, 1), (11, 3), (11, 4))]
+)
+STARTS = st.builds(
+    lambda day, hours, minutes, seconds: (
+        datetime.combine(day, time(0), UTC) + timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    ),
+    DAYS,
+    st.integers(0, 29),
+    st.sampled_from([0, 0, 0, 5, 15, 30, 59]),
+    st.sampled_from([0, 0, 0, 1]),
+)
+
+
+def by_the_words(kind, timeframe, at, values):
+    """The rules that a bar breaks, one sentence after the other. NaN counts as greater than everything."""
+    trading, hours = CALENDARS[kind], HOURS[kind]
+    o, h, lo, c = ((1, 0.0) if math.isnan(v) else (0, v) for v in (values[n] for n in ("open", "high", "low", "close")))
+    found = set()
+    if h < o or h < c or h < lo:
+        found.add(HIGH)
+    if lo > o or lo > c:
+        found.add(LOW)
+    if not all(math.isfinite(values[n]) and values[n] > 0 for n in ("open", "high", "low", "close")):
+        found.add(PRICE)
+    if not math.isfinite(values["volume"]) or values["volume"] < 0:
+        found.add(VOLUME)
+    start = at.astimezone(hours.zone)
+    day = start.date()
+    if timeframe in (DAY_1, WEEK_1):
+        if start.time() != time(0) or (timeframe == WEEK_1 and start.isoweekday() != 7):
+            found.add(GRID)
+        if timeframe == DAY_1 and day not in trading:
+            found.add(SESSION)
+        return found
+    if at.timestamp() % timeframe.seconds:
+        found.add(GRID)
+    opens = datetime.combine(day, hours.opens, hours.zone)
+    closes = datetime.combine(day, hours.closes, hours.zone) if hours.closes else opens + ONE_DAY
+    ends = at + timedelta(seconds=timeframe.seconds)
+    if day not in trading or at >= closes.astimezone(UTC) or ends <= opens.astimezone(UTC):
+        found.add(SESSION)
+    return found
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(Kind),
+    st.lists(st.tuples(st.sampled_from(ALL), STARTS, VALUES), min_size=1, max_size=40),
+)
+def test_each_bar_breaks_the_rules_that_it_breaks_by_their_words(broken, database_url, kind, bars):
+    with psycopg.connect(database_url) as connection:
+        connection.execute("truncate market_data")
+    found = broken([(timeframe.name, at, values) for timeframe, at, values in bars], kind)
+    assert found == [by_the_words(kind, timeframe, at, GOOD | values) for timeframe, at, values in bars]
+
+
+# --- A vendor's bars
+
+
+@pytest.mark.parametrize(
+    ("kind", "ticker", "first", "last"),
+    [
+        pytest.param(Kind.STOCKS, "AAPL", date(2024, 3, 4), date(2024, 3, 15), id="clocks go forward"),
+        pytest.param(Kind.STOCKS, "SPY", date(2024, 10, 28), date(2024, 11, 8), id="clocks go back"),
+        pytest.param(Kind.STOCKS, "MSFT", date(2024, 11, 25), date(2024, 12, 6), id="Thanksgiving and its half day"),
+        pytest.param(Kind.CRYPTO, "X:BTCUSD", date(2024, 10, 27), date(2024, 11, 9), id="coins"),
+        pytest.param(Kind.CRYPTO, "X:ETHUSD", date(2024, 3, 3), date(2024, 3, 16), id="coins in spring"),
+    ],
+)
+def test_bars_of_a_healthy_vendor_and_all_that_is_made_from_them_break_no_rule(
+    store, database_url, kind, ticker, first, last
+):
+    vendor = Market(Scenario(), lambda: MOMENT)
+    trading = CALENDARS[kind]
+    zone = trading.hours.zone
+    days = DayRange(first, last)
+    sessions = trading.within(days)
+    for timeframe, ask in ((MINUTE_1, vendor.minute_bars), (DAY_1, vendor.daily_bars)):
+        c = ask(ticker, first, last)
+        bars = Bars(c.t, c.open, c.high, c.low, c.close, c.volume, c.vwap, c.trades)
+        answer = WholeSessions(sessions, tuple(count_by_session(bars, sessions, zone)), bars)
+        terms = WriteContext(zone, MOMENT, derived=made_from(timeframe, ALL), finished=sessions)
+        BarStore.beside(store).write("X", timeframe, answer, terms)
+    # A week is stamped on its Sunday, which may lie before the first session.
+    found = examine(store, "X", kind=kind, days=DayRange(first - 6 * ONE_DAY, last))
+    assert found.invalid == ()
+    assert set(found.bars) == set(TIMEFRAMES)
+    assert found.bars == dict(rows(database_url, "select timeframe, count(*) from market_data group by 1"))
+    least = itertools.pairwise(found.bars[t] for t in TIMEFRAMES)
+    assert all(finer > coarser for finer, coarser in least)

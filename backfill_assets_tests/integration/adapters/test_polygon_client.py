@@ -1,0 +1,212 @@
+import itertools
+from datetime import date
+
+import pytest
+
+from backfill_assets.adapters.polygon import Polygon
+from backfill_assets.domain.errors import BadRequest, KeyRefused, MalformedAnswer, NotEntitled
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1
+from backfill_assets_tests.integration.adapters.scripted_vendor import (
+    KEY,
+    Answer,
+    CountingLimiter,
+    NoSleep,
+    ScriptedVendor,
+    bar,
+    good,
+    rising,
+)
+
+JAN_2, JAN_5 = date(2024, 1, 2), date(2024, 1, 5)
+RANGE = "/v2/aggs/ticker/AAPL/range/1/minute/2024-01-02/2024-01-05"
+OURS = {"adjusted": "false", "sort": "asc", "limit": "50000"}
+
+
+def polygon(vendor, key=KEY, prefix="", **more):
+    return Polygon(
+        key, base_url=vendor.url + prefix, limiter=CountingLimiter(), sleep=NoSleep(), random=lambda: 0.0, **more
+    )
+
+
+def following(cursor, host="https://api.polygon.io", path=RANGE):
+    return f"{host}{path}?cursor={cursor}"
+
+
+async def collect(client, ticker="AAPL", timeframe=MINUTE_1, start=JAN_2, end=JAN_5):
+    async with client:
+        return [page async for page in client.pages(ticker, timeframe, start, end)]
+
+
+async def test_one_page():
+    async with ScriptedVendor(good(bar(2), bar(1), bar(1), status="DELAYED", adjusted=False)) as vendor:
+        pages = await collect(polygon(vendor))
+    assert [page.bars.timestamp.tolist() for page in pages] == [
+        [2, 1, 1]
+    ]  # as sent: order and doubles are not its business
+    assert [page.more for page in pages] == [False]
+    assert [(asked.path, asked.query) for asked in vendor.asked] == [(RANGE, OURS)]
+
+
+async def test_an_empty_range_is_one_empty_page():
+    async with ScriptedVendor(good()) as vendor:
+        pages = await collect(polygon(vendor))
+    assert [len(page.bars) for page in pages] == [0]
+
+
+@pytest.mark.parametrize("prefix", ["", "/gateway/polygon"])
+@pytest.mark.parametrize("host", ["https://api.polygon.io", "https://api.massive.com", "http://evil.invalid:1", ""])
+@pytest.mark.parametrize("prefixed", [False, True])
+async def test_every_page_is_asked_of_our_host_unadjusted_and_full(prefix, host, prefixed):
+    path = prefix + RANGE if prefixed else RANGE
+    script = (
+        good(bar(1), next_url=following("one", host, path) + "&apiKey=leaked&adjusted=true"),
+        good(bar(2), next_url=following("two%3D%26", host, path.replace("2024-01-02", "1704200000000")) + "&limit=5"),
+        good(bar(3)),
+    )
+    async with ScriptedVendor(*script) as vendor:
+        pages = await collect(polygon(vendor, prefix=prefix))
+    assert [page.bars.timestamp.tolist() for page in pages] == [[1], [2], [3]]
+    assert [page.more for page in pages] == [True, True, False]
+    assert [asked.path for asked in vendor.asked] == [
+        prefix + RANGE,
+        prefix + RANGE,
+        prefix + RANGE.replace("2024-01-02", "1704200000000"),
+    ]
+    assert [asked.query for asked in vendor.asked] == [OURS, OURS | {"cursor": "one"}, OURS | {"cursor": "two=&"}]
+    assert {asked.headers["authorization"] for asked in vendor.asked} == {f"Bearer {KEY}"}
+    assert {asked.headers["host"] for asked in vendor.asked} == {f"127.0.0.1:{vendor.port}"}
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [good(bar(1), next_url=f"https://api.polygon.io{RANGE}?limit=9")],
+        [good(bar(i), next_url=following("same")) for i in range(1, 9)],
+        [good(bar(i), next_url=following(c)) for i, c in enumerate("abab", start=1)],
+        [good(bar(5), next_url=following("a")), good(bar(5), next_url=following("b"))],
+        [good(bar(5), next_url=following("a")), good(bar(3), bar(4), next_url=following("b"))],
+        [good(next_url=following(i)) for i in range(40)],
+    ],
+    ids=["the first again", "the same", "in a circle", "the same bars", "backwards", "never any bars"],
+)
+async def test_pages_that_lead_nowhere_end_with_an_error(pages):
+    async with ScriptedVendor(*pages) as vendor:
+        with pytest.raises(MalformedAnswer, match="do not lead forward"):
+            await collect(polygon(vendor))
+    assert len(vendor.asked) <= 11
+
+
+@pytest.mark.parametrize(
+    "next_url",
+    [
+        following("a", path=RANGE.replace("AAPL", "MSFT")),
+        following("a", path=RANGE.replace("minute", "day")),
+        following("a", path="/v2/aggs/ticker/AAPL/range/1/minute/../../../../MSFT/range/1/minute/1/2"),
+        following("a", host="https://api.polygon.io//evil.invalid"),
+        "?cursor=a",
+        "https://[bad/v2",
+        "javascript:alert(1)",
+    ],
+)
+async def test_a_next_page_of_something_else_is_not_asked_for(next_url):
+    async with ScriptedVendor(good(bar(1), next_url=next_url)) as vendor:
+        with pytest.raises(MalformedAnswer, match="next page"):
+            await collect(polygon(vendor))
+    assert len(vendor.asked) == 1
+
+
+async def test_a_few_empty_pages_do_not_end_a_range():
+    script = [*(good(next_url=following(i)) for i in range(4)), good(bar(7))]
+    async with ScriptedVendor(*script) as vendor:
+        pages = await collect(polygon(vendor))
+    assert [len(page.bars) for page in pages] == [0, 0, 0, 0, 1]
+
+
+async def test_a_last_page_may_repeat_bars():
+    async with ScriptedVendor(good(bar(1), bar(2), next_url=following("a")), good(bar(2))) as vendor:
+        assert len(await collect(polygon(vendor))) == 2
+
+
+async def test_pages_before_a_failure_are_handed_out():
+    script = (good(bar(1), next_url=following("a")), Answer({"status": "NOT_AUTHORIZED", "message": "Your plan"}, 403))
+    async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
+        pages = client.pages("AAPL", MINUTE_1, JAN_2, JAN_5)
+        first = await anext(pages)
+        with pytest.raises(NotEntitled):
+            await anext(pages)
+    assert first.bars.timestamp.tolist() == [1]
+    assert client.traffic.requests == 2
+
+
+@pytest.mark.parametrize(
+    ("ticker", "target"),
+    [("X:BTCUSD", "X:BTCUSD"), ("BRK.B", "BRK.B"), ("A/B?c#d e%", "A%2FB%3Fc%23d%20e%25"), ("ÜX", "%C3%9CX")],
+)
+async def test_a_ticker_is_one_segment_of_the_path(ticker, target):
+    path = f"/v2/aggs/ticker/{target}/range/1/day/2024-01-02/2024-01-05"
+    async with ScriptedVendor(good(bar(1), next_url=following("a", path=path)), good(bar(2))) as vendor:
+        await collect(polygon(vendor), ticker, DAY_1)
+    assert [asked.path for asked in vendor.asked] == [path, path]
+
+
+@pytest.mark.parametrize("ticker", ["", ".", ".."])
+async def test_what_is_no_ticker_is_not_sent(ticker):
+    async with ScriptedVendor(good()) as vendor:
+        with pytest.raises(BadRequest):
+            await collect(polygon(vendor), ticker)
+    assert vendor.asked == []
+
+
+async def test_a_range_backwards_is_not_sent():
+    async with ScriptedVendor(good()) as vendor:
+        with pytest.raises(BadRequest, match="must not follow"):
+            await collect(polygon(vendor), start=JAN_5, end=JAN_2)
+    assert vendor.asked == []
+
+
+async def test_adjusted_prices_of_a_stock_are_refused():
+    async with ScriptedVendor(good(bar(1), adjusted=True)) as vendor:
+        with pytest.raises(MalformedAnswer, match="split-adjusted"):
+            await collect(polygon(vendor))
+        assert len(await collect(polygon(vendor), "X:BTCUSD")) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("stocks", "/v2/aggs/grouped/locale/us/market/stocks/2024-01-02"),
+        ("crypto", "/v2/aggs/grouped/locale/global/market/crypto/2024-01-02"),
+    ],
+)
+async def test_grouped_daily(kind, path):
+    async with ScriptedVendor(good(bar(1, T="A"), bar(1, T="B", c=9.0), adjusted=False)) as vendor:
+        async with polygon(vendor) as client:
+            day = await client.grouped_daily(kind, JAN_2)
+        assert [(asked.path, asked.query) for asked in vendor.asked] == [(path, {"adjusted": "false"})]
+    assert day.tickers == ["A", "B"]
+    assert day.bars.close.tolist() == [1.5, 9.0]
+
+
+async def test_a_closed_day_is_an_empty_grouped_day():
+    async with ScriptedVendor(good()) as vendor, polygon(vendor) as client:
+        day = await client.grouped_daily("stocks", JAN_2)
+    assert (day.tickers, len(day.bars)) == ([], 0)
+
+
+@pytest.mark.parametrize("key", [None, ""])
+async def test_without_a_key_nothing_is_sent(key):
+    async with ScriptedVendor(good()) as vendor, polygon(vendor, key) as client:
+        with pytest.raises(KeyRefused, match="POLYGON_API_KEY is not set: "):
+            await client.grouped_daily("stocks", JAN_2)
+        with pytest.raises(KeyRefused, match="POLYGON_API_KEY is not set: "):
+            await collect(client)
+    assert vendor.asked == []
+
+
+async def test_two_series_at_once_do_not_mix():
+    script = [Answer(good(bar(i)).body, seconds=0.01) for i in range(6)]
+    async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
+        streams = [client.pages("AAPL", MINUTE_1, JAN_2, JAN_5), client.pages("AAPL", DAY_1, JAN_2, JAN_5)]
+        pages = [[page async for page in stream] for stream in streams]
+    assert rising([int(page.bars.timestamp[0]) for page in itertools.chain(*pages)])
+    assert {asked.path.split("/")[7] for asked in vendor.asked} == {"minute", "day"}

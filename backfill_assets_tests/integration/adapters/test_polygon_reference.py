@@ -1,0 +1,612 @@
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import pytest
+
+from backfill_assets.adapters.polygon import Polygon
+from backfill_assets.adapters.polygon.wire_reference import decode_details, decode_dividends, decode_splits
+from backfill_assets.domain.corporate_actions import Dividend, Split
+from backfill_assets.domain.errors import (
+    BadRequest,
+    KeyRefused,
+    MalformedAnswer,
+    NotEntitled,
+    NotFound,
+    RateLimited,
+    VendorUnavailable,
+)
+from backfill_assets.domain.listings import UNKNOWN, Listing
+from backfill_assets.simulator import Dividend as ListedDividend
+from backfill_assets.simulator import Fault, Scenario, Simulator
+from backfill_assets.simulator import Split as ListedSplit
+from backfill_assets_tests.integration.adapters.scripted_vendor import (
+    KEY,
+    Answer,
+    CountingLimiter,
+    NoSleep,
+    ScriptedVendor,
+    good,
+)
+from backfill_assets_tests.surroundings import PROJECT
+
+RECORDED = PROJECT.parent / "shared" / "truth" / "polygon" / "test_rest" / "mocks" / "v3" / "reference"
+recorded_only = pytest.mark.skipif(
+    not RECORDED.is_dir(), reason="the recorded answers of the vendor are not on this machine"
+)
+
+JAN_1 = date(2024, 1, 1)
+SPLITS = tuple(
+    ListedSplit(ticker=ticker, execution_date=day, split_from=old, split_to=new)
+    for ticker, day, old, new in [
+        ("NVDA", date(2021, 7, 20), 1, 4),
+        ("NVDA", date(2024, 6, 10), 1, 10),
+        ("AAPL", date(2024, 6, 10), 1, 1.05),
+        ("GE", date(2024, 2, 1), 8, 1),
+        ("XOM", date(2024, 12, 30), 1, 2),
+        ("TSLA", date(2025, 8, 25), 1, 3),  # announced: the clock stands before it
+    ]
+)
+SINCE_2024 = [
+    ("GE", date(2024, 2, 1), 8, 1),
+    ("AAPL", date(2024, 6, 10), 1, 1.05),
+    ("NVDA", date(2024, 6, 10), 1, 10),
+    ("XOM", date(2024, 12, 30), 1, 2),
+    ("TSLA", date(2025, 8, 25), 1, 3),
+]
+NEW, OLD = "/stocks/v1/splits", "/v3/reference/splits"
+
+
+def polygon(vendor, key=KEY, **more):
+    return Polygon(key, base_url=vendor.url, limiter=CountingLimiter(), sleep=NoSleep(), random=lambda: 0.0, **more)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Simulator(Scenario(splits=SPLITS), now=lambda: datetime(2025, 7, 1, tzinfo=UTC)) as running:
+        yield running
+
+
+@pytest.fixture
+def vendor(server):
+    server.reset()
+    yield server
+    assert not any(request.url_key for request in server.requests)
+    assert all(request.header_key for request in server.requests)
+
+
+def facts(splits):
+    return [(s.ticker, s.ex_date, s.ratio_from, s.ratio_to) for s in splits.rows]
+
+
+def paths(vendor):
+    return [request.path for request in vendor.requests]
+
+
+# --- listing dates ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_ticker_that_is_traded_has_a_first_day_only(vendor):
+    async with polygon(vendor) as client:
+        assert await client.listing("AAPL") == Listing(date(1980, 12, 12), None)
+    assert paths(vendor) == ["/v3/reference/tickers/AAPL"]
+
+
+@pytest.mark.parametrize(
+    ("details", "listed", "requests"),
+    [("inactive", date(2015, 7, 7), 2), ("dated", date(2015, 7, 7), 1), ("missing", None, 2)],
+)
+async def test_a_delisted_ticker_has_a_last_day(vendor, details, listed, requests):
+    vendor.change(delisted={"PYPL": date(2024, 5, 3)}, listed={"PYPL": date(2015, 7, 7)}, delisted_details=details)
+    async with polygon(vendor) as client:
+        assert await client.listing("PYPL") == Listing(listed, date(2024, 5, 3))
+    assert len(vendor.requests) == requests
+    assert [r.query for r in vendor.requests[1:]] == [
+        {"ticker": "PYPL", "active": "false", "limit": "1000"} for _ in range(requests - 1)
+    ]
+
+
+async def test_of_an_unknown_ticker_nothing_is_known(vendor):
+    async with polygon(vendor) as client:
+        assert await client.listing("NOPE") == UNKNOWN
+    assert [r.status for r in vendor.requests] == [404, 200]
+
+
+async def test_a_reused_ticker_that_is_traded_has_no_last_day(vendor):
+    vendor.change(formerly={"PYPL": (date(2003, 5, 2), date(2009, 1, 5))})
+    async with polygon(vendor) as client:
+        assert await client.listing("PYPL") == Listing(date(2015, 7, 6), None)
+    assert len(vendor.requests) == 1
+
+
+@pytest.mark.parametrize("details", ["inactive", "missing"])
+async def test_a_reused_ticker_that_is_gone_has_its_latest_last_day(vendor, details):
+    vendor.change(
+        delisted={"PYPL": date(2024, 5, 3)},
+        formerly={"PYPL": (date(2003, 5, 2), date(2009, 1, 5))},
+        delisted_details=details,
+    )
+    async with polygon(vendor) as client:
+        assert (await client.listing("PYPL")).delisted == date(2024, 5, 3)
+    assert len(vendor.requests) == 2
+
+
+async def test_a_coin_is_traded_without_a_first_day(vendor):
+    async with polygon(vendor) as client:
+        assert await client.listing("X:BTCUSD") == UNKNOWN
+    assert paths(vendor) == ["/v3/reference/tickers/X:BTCUSD"]
+
+
+def page_of(**results):
+    return Answer({"status": "OK", "results": {"ticker": "OLD"} | results})
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("2020-05-05T00:00:00Z", date(2020, 5, 5)),
+        ("2020-05-05T04:00:00Z", date(2020, 5, 5)),  # midnight in New York, in summer
+        ("2020-01-06T05:00:00Z", date(2020, 1, 6)),
+        ("2020-05-05T00:00:00.12345678Z", date(2020, 5, 5)),
+        ("2020-05-05T00:00:00-04:00", date(2020, 5, 5)),
+        ("2020-05-04T22:00:00-04:00", date(2020, 5, 5)),
+        ("2020-05-05", date(2020, 5, 5)),
+    ],
+)
+async def test_delisted_utc_names_a_day(text, day):
+    async with ScriptedVendor(page_of(active=False, delisted_utc=text)) as vendor, polygon(vendor) as client:
+        assert await client.listing("OLD") == Listing(None, day)
+    assert len(vendor.asked) == 1
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "0001-01-01T00:00:00+14:00", None])
+async def test_a_last_day_that_cannot_be_read_is_looked_for_in_the_list_and_then_unknown(text):
+    gone = good({"ticker": "OLD", "active": False, "delisted_utc": text})
+    script = (page_of(active=False, delisted_utc=text, list_date="2001-02-03"), gone)
+    async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
+        assert await client.listing("OLD") == Listing(date(2001, 2, 3), None)
+    assert len(vendor.asked) == 2
+
+
+@pytest.mark.parametrize("text", ["", "soon", None])
+async def test_a_first_day_that_cannot_be_read_is_unknown(text):
+    async with ScriptedVendor(page_of(active=True, list_date=text)) as vendor, polygon(vendor) as client:
+        assert await client.listing("OLD") == UNKNOWN
+
+
+async def test_a_ticker_of_which_is_not_said_whether_it_is_traded_has_the_last_day_that_is_given():
+    script = (page_of(delisted_utc="2020-05-05T00:00:00Z"), page_of())
+    async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
+        assert await client.listing("OLD") == Listing(None, date(2020, 5, 5))
+        assert await client.listing("OLD") == UNKNOWN
+    assert len(vendor.asked) == 2
+
+
+async def test_a_traded_ticker_has_no_last_day_whatever_else_its_page_says():
+    page = page_of(active=True, list_date="2015-07-06", delisted_utc="2009-01-05T05:00:00Z")
+    async with ScriptedVendor(page) as vendor, polygon(vendor) as client:
+        assert await client.listing("OLD") == Listing(date(2015, 7, 6), None)
+
+
+async def test_a_last_day_before_the_first_is_not_believed():
+    script = (
+        page_of(active=False, list_date="2015-07-06"),
+        good({"ticker": "OLD", "delisted_utc": "2009-01-05T05:00:00Z"}),
+    )
+    async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
+        assert await client.listing("OLD") == UNKNOWN
+
+
+async def test_other_tickers_in_the_list_do_not_count():
+    script = (page_of(active=False), good({"ticker": "OLDER", "delisted_utc": "2009-01-05T05:00:00Z"}))
+    async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
+        assert await client.listing("OLD") == UNKNOWN
+
+
+async def test_a_page_without_results_is_no_answer():
+    async with ScriptedVendor(Answer({"status": "OK", "request_id": "r"})) as vendor, polygon(vendor) as client:
+        with pytest.raises(MalformedAnswer):
+            await client.listing("OLD")
+
+
+async def test_a_vendor_without_a_list_of_tickers_is_an_error_and_not_an_unknown_ticker():
+    async with ScriptedVendor(Answer(b"404 page not found", 404)) as vendor, polygon(vendor) as client:
+        with pytest.raises(NotFound, match="/v3/reference/tickers"):
+            await client.listing("OLD")
+    assert len(vendor.asked) == 2
+
+
+@pytest.mark.parametrize(("ticker", "segment"), [("BRK.B", "BRK.B"), ("A/B?c#d e%", "A%2FB%3Fc%23d%20e%25")])
+async def test_a_ticker_is_one_segment_of_the_path(ticker, segment):
+    async with ScriptedVendor(page_of(active=True)) as vendor, polygon(vendor) as client:
+        await client.listing(ticker)
+    assert [asked.target for asked in vendor.asked] == [f"/v3/reference/tickers/{segment}"]
+
+
+@pytest.mark.parametrize("ticker", ["", ".", ".."])
+async def test_what_is_no_ticker_is_not_sent(ticker):
+    async with ScriptedVendor(page_of()) as vendor, polygon(vendor) as client:
+        with pytest.raises(BadRequest):
+            await client.listing(ticker)
+    assert vendor.asked == []
+
+
+# --- splits and dividends ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("new_paths", [True, False])
+async def test_the_markets_splits_since_a_day_with_those_that_are_announced(vendor, new_paths):
+    vendor.change(corporate_actions_v1=new_paths)
+    async with polygon(vendor) as client:
+        splits = await client.splits(JAN_1)
+    assert facts(splits) == SINCE_2024
+    assert splits.dropped == ()
+    assert all(split.vendor_id and split.vendor_id.startswith("E") for split in splits.rows)
+
+
+@pytest.mark.parametrize("new_paths", [True, False])
+async def test_both_ends_of_the_days_belong_to_them(vendor, new_paths):
+    vendor.change(corporate_actions_v1=new_paths)
+    async with polygon(vendor) as client:
+        assert facts(await client.splits(date(2024, 2, 1), date(2024, 6, 10))) == SINCE_2024[:3]
+        assert facts(await client.splits(date(2024, 2, 2), date(2024, 6, 9))) == []
+
+
+async def test_days_backwards_are_not_sent(vendor):
+    async with polygon(vendor) as client:
+        with pytest.raises(BadRequest, match="must not follow"):
+            await client.splits(JAN_1, date(2023, 12, 31))
+    assert vendor.requests == []
+
+
+async def test_what_is_asked_for(vendor):
+    async with polygon(vendor) as client:
+        await client.splits(JAN_1)
+        await client.dividends(JAN_1, date(2024, 2, 1))
+    assert [(r.path, r.query) for r in vendor.requests] == [
+        (NEW, {"execution_date.gte": "2024-01-01", "sort": "execution_date.asc", "limit": "5000"}),
+        (
+            "/stocks/v1/dividends",
+            {
+                "ex_dividend_date.gte": "2024-01-01",
+                "ex_dividend_date.lte": "2024-02-01",
+                "sort": "ex_dividend_date.asc",
+                "limit": "5000",
+            },
+        ),
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("new_paths", [True, False])
+async def test_every_page_is_followed(vendor, size, new_paths):
+    vendor.change(reference_page=size, corporate_actions_v1=new_paths, next_url_base="http://evil.invalid:1")
+    async with polygon(vendor) as client:
+        assert facts(await client.splits(JAN_1)) == SINCE_2024
+    asked = vendor.requests[0 if new_paths else 1 :]
+    assert len(asked) == -(-len(SINCE_2024) // size)
+    assert {(r.path, r.query["limit"]) for r in asked} == {(NEW, "5000") if new_paths else (OLD, "1000")}
+
+
+DIVIDEND = ListedDividend(
+    ticker="AAPL",
+    ex_dividend_date=date(2024, 5, 10),
+    cash_amount=0.25,
+    declaration_date=date(2024, 5, 2),
+    record_date=date(2024, 5, 13),
+    pay_date=date(2024, 5, 16),
+)
+
+
+@pytest.mark.parametrize("new_paths", [True, False])
+async def test_the_markets_dividends(vendor, new_paths):
+    bare = ListedDividend(ticker="MSFT", ex_dividend_date=date(2024, 2, 14), cash_amount=0.75, frequency=0)
+    vendor.change(dividends=(DIVIDEND, bare), corporate_actions_v1=new_paths, reference_page=1)
+    async with polygon(vendor) as client:
+        found = await client.dividends(JAN_1, date(2024, 12, 31))
+    assert [replace(row, vendor_id=None) for row in found.rows] == [
+        Dividend("MSFT", date(2024, 2, 14), 0.75, "USD", frequency=0),
+        Dividend("AAPL", date(2024, 5, 10), 0.25, "USD", date(2024, 5, 2), date(2024, 5, 13), date(2024, 5, 16), 4),
+    ]
+    assert all(row.vendor_id for row in found.rows)
+
+
+async def test_a_vendor_without_the_new_paths_is_asked_at_the_deprecated_ones_from_then_on(vendor):
+    vendor.change(corporate_actions_v1=False)
+    async with polygon(vendor) as client:
+        for _ in range(3):
+            assert facts(await client.splits(JAN_1)) == SINCE_2024
+        assert (await client.dividends(JAN_1)).rows == []
+    assert paths(vendor) == [NEW, OLD, OLD, OLD, "/stocks/v1/dividends", "/v3/reference/dividends"]
+    assert vendor.requests[1].query == {
+        "execution_date.gte": "2024-01-01",
+        "sort": "execution_date",
+        "order": "asc",
+        "limit": "1000",
+    }
+
+
+async def test_a_vendor_with_neither_path_is_an_error(vendor):
+    vendor.change(corporate_actions_v1=False, faults=(Fault(kind="status", status=404, path=OLD),))
+    async with polygon(vendor) as client:
+        with pytest.raises(NotFound, match=OLD):
+            await client.splits(JAN_1)
+
+
+async def test_a_later_page_that_is_gone_is_an_error_and_no_reason_for_the_deprecated_path(vendor):
+    vendor.change(reference_page=1, faults=(Fault(kind="status", status=404, path=NEW, nth=2),))
+    async with polygon(vendor) as client:
+        with pytest.raises(NotFound):
+            await client.splits(JAN_1)
+        assert facts(await client.splits(JAN_1)) == SINCE_2024
+    assert set(paths(vendor)) == {NEW}
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+PASSING = [
+    Fault(kind="status", status=429, nth=1),
+    Fault(kind="status", status=503, nth=1),
+    Fault(kind="error_in_200", nth=1),
+    Fault(kind="cut_body", nth=1),
+    Fault(kind="malformed_json", nth=1),
+    Fault(kind="html", status=502, nth=1),
+    Fault(kind="reset", nth=1),
+]
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: f"{fault.kind}-{fault.status}")
+async def test_what_passes_is_asked_again_with_a_permit_each(vendor, fault):
+    vendor.change(faults=(fault,))
+    async with polygon(vendor) as client:
+        assert facts(await client.splits(JAN_1)) == SINCE_2024
+        vendor.change(faults=(fault,))
+        assert await client.listing("AAPL") == Listing(date(1980, 12, 12), None)
+    assert (client.traffic.requests, client.traffic.retries) == (4, 2)
+    assert client._transport._limiter.permits == 4
+    assert len(client._transport._limiter.pushed) == (2 if fault.status == 429 else 0)
+
+
+async def test_a_page_in_the_middle_is_asked_again_by_itself(vendor):
+    vendor.change(reference_page=2, faults=(Fault(kind="cut_body", nth=2),))
+    async with polygon(vendor) as client:
+        assert facts(await client.splits(JAN_1)) == SINCE_2024
+    assert client.traffic.requests == 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault(kind="status", status=429), RateLimited),
+        (Fault(kind="status", status=500), VendorUnavailable),
+        (Fault(kind="error_in_200"), VendorUnavailable),
+        (Fault(kind="cut_body"), VendorUnavailable),
+        (Fault(kind="malformed_json"), MalformedAnswer),
+    ],
+    ids=lambda value: getattr(value, "kind", None),
+)
+async def test_what_does_not_pass_is_a_typed_error(vendor, fault, error):
+    vendor.change(faults=(fault,))
+    async with polygon(vendor) as client:
+        for ask in (client.splits(JAN_1), client.dividends(JAN_1), client.listing("AAPL")):
+            with pytest.raises(error) as raised:
+                await ask
+            assert KEY not in str(raised.value)
+    assert client.traffic.requests == 18
+
+
+async def test_a_refused_key_is_one_request(vendor):
+    vendor.change(api_keys=("another-key",))
+    async with polygon(vendor) as client:
+        for ask in (client.listing("AAPL"), client.splits(JAN_1), client.dividends(JAN_1)):
+            with pytest.raises(KeyRefused):
+                await ask
+    assert len(vendor.requests) == 1
+
+
+@pytest.mark.parametrize("path", ["/v3/reference/tickers", NEW, "/stocks/v1/dividends"])
+async def test_a_plan_without_reference_data_is_one_request(vendor, path):
+    vendor.change(faults=(Fault(kind="status", status=403, path=path),))
+    async with polygon(vendor) as client:
+        ask = {NEW: client.splits, "/stocks/v1/dividends": client.dividends}.get(path)
+        with pytest.raises(NotEntitled):
+            await (ask(JAN_1) if ask else client.listing("AAPL"))
+    assert len(vendor.requests) == 1
+
+
+async def test_without_a_key_nothing_is_sent(vendor):
+    async with polygon(vendor, key=None) as client:
+        for ask in (client.listing("AAPL"), client.splits(JAN_1), client.dividends(JAN_1)):
+            with pytest.raises(KeyRefused, match="POLYGON_API_KEY is not set: "):
+                await ask
+    assert vendor.requests == []
+
+
+# --- what a vendor may send -------------------------------------------------------------------------------------------
+
+
+def split(ticker="A", day="2024-01-02", old=1, new=2, **more):
+    return {"ticker": ticker, "execution_date": day, "split_from": old, "split_to": new} | more
+
+
+def following(cursor, host="https://api.polygon.io", path=NEW):
+    return f"{host}{path}?cursor={cursor}"
+
+
+async def splits_of(*script, since=JAN_1, until=None):
+    async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
+        return await client.splits(since, until), vendor
+
+
+@pytest.mark.parametrize("host", ["https://api.polygon.io:443", "https://api.massive.com", "http://evil.invalid:1", ""])
+async def test_every_page_is_asked_of_our_host_with_the_key_in_the_header(host):
+    found, vendor = await splits_of(
+        good(split("A"), next_url=following("AQ8E%3D%3D", host) + "&apiKey=leaked&limit=5"), good(split("B"))
+    )
+    assert [row.ticker for row in found.rows] == ["A", "B"]
+    assert [(asked.path, asked.query) for asked in vendor.asked[1:]] == [(NEW, {"cursor": "AQ8E==", "limit": "5000"})]
+    assert {asked.headers["authorization"] for asked in vendor.asked} == {f"Bearer {KEY}"}
+    assert {asked.headers["host"] for asked in vendor.asked} == {f"127.0.0.1:{vendor.port}"}
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [good(split(f"A{i}"), next_url=following("same")) for i in range(9)],
+        [good(split(f"A{i}"), next_url=following(c)) for i, c in enumerate("abab")],
+        [good(split("A"), next_url=following(i)) for i in range(40)],
+        [good(next_url=following(i)) for i in range(40)],
+        [good(split(new=0), next_url=following(i)) for i in range(40)],
+    ],
+    ids=["the same", "in a circle", "the same rows", "never any rows", "never a row that can be used"],
+)
+async def test_pages_that_lead_nowhere_end_with_an_error(pages):
+    async with ScriptedVendor(*pages) as vendor, polygon(vendor) as client:
+        with pytest.raises(MalformedAnswer, match="do not lead forward"):
+            await client.splits(JAN_1)
+    assert len(vendor.asked) <= 11
+
+
+@pytest.mark.parametrize(
+    "next_url",
+    [
+        following("a", path="/stocks/v1/dividends"),
+        following("a", path="/stocks/v1/splitsandmore"),
+        following("a", path=NEW + "/../dividends"),
+        following("a", path=OLD),
+        "?cursor=a",
+        "https://[bad/v2",
+    ],
+)
+async def test_a_next_page_of_something_else_is_not_asked_for(next_url):
+    async with ScriptedVendor(good(split(), next_url=next_url)) as vendor, polygon(vendor) as client:
+        with pytest.raises(MalformedAnswer, match="next page"):
+            await client.splits(JAN_1)
+    assert len(vendor.asked) == 1
+
+
+async def test_a_row_that_comes_twice_is_one_event_and_one_under_another_id_or_day_is_not():
+    found, _ = await splits_of(
+        good(split(id="E1"), split(id="E2"), next_url=following("a")),
+        good(split(id="E2"), split(day="2024-01-09", id="E3")),
+    )
+    assert [(row.ex_date.day, row.vendor_id) for row in found.rows] == [(2, "E1"), (2, "E2"), (9, "E3")]
+
+
+async def test_events_outside_the_days_that_were_asked_for_are_left_out():
+    days = ["2023-12-31", "2024-01-01", "2024-01-31", "2024-02-01"]
+    found, _ = await splits_of(good(*(split(day=day) for day in days)), until=date(2024, 1, 31))
+    assert [f"{row.ex_date}" for row in found.rows] == days[1:3]
+
+
+@pytest.mark.parametrize(
+    ("row", "ticker"),
+    [
+        (split("BAD", new=0), "BAD"),
+        (split("BAD", old=-1), "BAD"),
+        (split("BAD", new=None), "BAD"),
+        (split("BAD", new="2"), "BAD"),
+        ({"ticker": "BAD", "execution_date": "2024-01-02", "split_to": 2}, "BAD"),
+        (split("BAD", day="soon"), "BAD"),
+        (split("BAD", day="2024-02-30"), "BAD"),
+        (split("BAD", day=None), "BAD"),
+        (split(""), ""),
+        (split(7), ""),
+        (None, ""),
+        ([1, 2], ""),
+    ],
+)
+async def test_a_row_that_cannot_be_used_costs_no_other(row, ticker):
+    found, vendor = await splits_of(good(split("A"), row, split("B")))
+    assert [good_one.ticker for good_one in found.rows] == ["A", "B"]
+    assert found.dropped == (ticker,)
+    assert len(vendor.asked) == 1
+
+
+def test_a_number_beyond_all_bounds_is_no_ratio():
+    body = b'{"status":"OK","results":[{"ticker":"A","execution_date":"2024-01-02","split_from":1,"split_to":1e999}]}'
+    assert decode_splits(body).dropped == ("A",)
+
+
+@pytest.mark.parametrize("count", [1, 9])
+async def test_a_few_rows_that_cannot_be_used_are_named(count):
+    found, _ = await splits_of(good(*(split(f"BAD{i}", new=0) for i in range(count))))
+    assert (found.rows, len(found.dropped)) == ([], count)
+
+
+async def test_a_page_of_rows_of_which_none_can_be_used_is_another_format():
+    rows = [{"ticker": "A", "execution_date": "2024-01-02", "ratio": 2}] * 10
+    async with ScriptedVendor(good(*rows)) as vendor, polygon(vendor) as client:
+        with pytest.raises(MalformedAnswer, match=r"none of its 10 rows can be used.*split_from"):
+            await client.splits(JAN_1)
+
+
+@pytest.mark.parametrize("results", [{}, {"results": None}, {"results": []}])
+async def test_days_without_events_are_empty(results):
+    found, _ = await splits_of(Answer({"status": "OK", "request_id": "r"} | results))
+    assert (found.rows, found.dropped) == ([], ())
+
+
+@pytest.mark.parametrize("body", [{"results": []}, {"status": "OK", "results": {}}, {"status": "OK", "results": "x"}])
+async def test_what_is_no_list_of_events_is_malformed(body):
+    async with ScriptedVendor(Answer(body)) as vendor, polygon(vendor) as client:
+        with pytest.raises(MalformedAnswer):
+            await client.splits(JAN_1)
+
+
+def dividend(**more):
+    return {"ticker": "A", "ex_dividend_date": "2024-01-02", "cash_amount": 0.5} | more
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (dividend(), {}),
+        (dividend(currency="CAD", frequency=12.0, id="E1"), {"currency": "CAD", "frequency": 12, "vendor_id": "E1"}),
+        (dividend(frequency=None, currency=None, pay_date=None, id=None), {}),
+        (dividend(frequency=2.5, pay_date="", record_date="soon", declaration_date="0000-00-00"), {}),
+        (dividend(cash_amount=0), {"cash_amount": 0.0}),
+    ],
+)
+async def test_a_dividends_fields(row, expected):
+    async with ScriptedVendor(good(row)) as vendor, polygon(vendor) as client:
+        found = await client.dividends(JAN_1)
+    assert found.rows == [replace(Dividend("A", date(2024, 1, 2), 0.5), **expected)]
+
+
+@pytest.mark.parametrize("amount", [-0.5, None, "0.5"])
+async def test_a_dividend_without_an_amount_is_named_and_left_out(amount):
+    async with ScriptedVendor(good(dividend(cash_amount=amount))) as vendor, polygon(vendor) as client:
+        found = await client.dividends(JAN_1)
+    assert (found.rows, found.dropped) == ([], ("A",))
+
+
+# --- recorded answers -------------------------------------------------------------------------------------------------
+
+
+@recorded_only
+def test_recorded_splits():
+    page = decode_splits((RECORDED / "splits.json").read_bytes())
+    assert (len(page.rows), page.dropped, page.next_url) == (10, (), None)
+    assert page.rows[0] == Split("GOOGL", date(2022, 7, 18), 1, 20)
+    assert [row.ex_date.day for row in page.rows if row.ticker == "SHOP"] == [29, 22]  # put off, and listed under both
+
+
+@recorded_only
+def test_recorded_dividends():
+    page = decode_dividends((RECORDED / "dividends.json").read_bytes())
+    assert (len(page.rows), page.dropped) == (10, ())
+    assert page.rows[0] == Dividend(
+        "CSSEN",
+        date(2025, 6, 12),
+        0.59375,
+        declared=date(2020, 9, 9),
+        record_date=date(2025, 6, 15),
+        pay_date=date(2025, 6, 30),
+        frequency=4,
+    )
+
+
+@recorded_only
+def test_recorded_details():
+    details = decode_details((RECORDED / "tickers" / "AAPL.json").read_bytes())
+    assert (details.listed, details.delisted, details.active) == (date(1980, 12, 12), None, True)

@@ -1,0 +1,149 @@
+"""The command line in surroundings of its own: a simulated vendor, a database, a data folder, a universe file. What does
+not live here: commands."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.cli.app import _exit_code
+from backfill_assets.deployment.storage import COMPILED, EVENT_SETTINGS
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.sessions import horizon
+from backfill_assets.orchestration.launch import open_instance
+from backfill_assets_tests.postgres import unset
+from backfill_assets_tests.surroundings import KEY, PROJECT, rows, vendor, vendor_server
+
+__all__ = ["vendor", "vendor_server"]
+
+UNIVERSE = """
+markets:
+  stocks: {start: 2024-01-02, symbols: [AAPL, MSFT]}
+  crypto: {start: 2024-01-01, symbols: [BTC]}
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self):
+        """The one line that went to standard error."""
+        (line,) = self.err.splitlines()
+        assert line.startswith("backfill: ")
+        assert "Traceback" not in self.out + self.err
+        return line.removeprefix("backfill: ")
+
+
+class Shell:
+    """Runs commands: `shell("run", "--days", "3")` in this process, `shell.program(…)` as a program of its own."""
+
+    def __init__(self, capfd, vendor, database_url, data):
+        self._capfd, self.vendor, self.database_url, self.data = capfd, vendor, database_url, data
+        self.said = []
+
+    def __call__(self, *arguments):
+        self._capfd.readouterr()
+        code = _exit_code(list(arguments))
+        return self._heard(Said(code, *self._capfd.readouterr()))
+
+    def program(self, *arguments):
+        done = subprocess.run(
+            [Path(sys.executable).parent / "backfill", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+            cwd=PROJECT,
+        )
+        return self._heard(Said(done.returncode, done.stdout, done.stderr))
+
+    def _heard(self, said):
+        self.said.append(said)
+        return said
+
+    def rows(self, query, *values):
+        return rows(self.database_url, query, *values)
+
+    def instance(self):
+        """Dagster's instance as the commands open it; a context manager."""
+        return open_instance(Settings.read(os.environ))
+
+
+@pytest.fixture
+def surroundings(monkeypatch, tmp_path, vendor):
+    """The environment, with a database that nobody serves."""
+    unset(monkeypatch, *EVENT_SETTINGS)  # which the instance sets
+    # Compiled once for all tests, and for the programs that they start.
+    monkeypatch.setenv(COMPILED, str(PROJECT / ".pytest_cache" / "numba"))
+    universe = tmp_path / "universe.yaml"
+    universe.write_text(UNIVERSE, encoding="utf-8")
+    monkeypatch.setenv("DAGSTER_HOME", str(PROJECT))
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:pa55word@127.0.0.1:1/market")
+    monkeypatch.setenv("BACKFILL_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("BACKFILL_UNIVERSE", str(universe))
+    monkeypatch.setenv("POLYGON_BASE_URL", vendor.url)
+    monkeypatch.setenv("POLYGON_API_KEY", KEY)
+    monkeypatch.setenv("POLYGON_REQUESTS_PER_SECOND", "500")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def lonely(surroundings, capfd, vendor):
+    """A shell without a database."""
+    return Shell(capfd, vendor, None, surroundings)
+
+
+@pytest.fixture
+def shell(surroundings, capfd, vendor, used_database_url, monkeypatch):
+    """A shell with everything there."""
+    monkeypatch.setenv("DATABASE_URL", used_database_url)
+    return Shell(capfd, vendor, used_database_url, surroundings)
+
+
+@pytest.fixture
+def closed_markets(shell, monkeypatch, tmp_path):
+    """A shell over two markets that close for good on 10 March 2024: whatever day it is, what is expected stays the same."""
+    after = list(DayRange(date(2024, 3, 11), horizon(datetime.now(UTC).date())))
+    closures = {
+        "stocks": ", ".join(f"{day}" for day in after if day.weekday() < 5),
+        "crypto": ", ".join(f"{day}" for day in after),
+    }
+    path = tmp_path / "closed.yaml"
+    path.write_text(
+        f"""
+markets:
+  stocks: {{start: 2024-03-04, symbols: [AAPL, MSFT], extra_closures: [{closures["stocks"]}]}}
+  crypto: {{start: 2024-03-04, symbols: [BTC], extra_closures: [{closures["crypto"]}]}}
+""",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("BACKFILL_UNIVERSE", str(path))
+    return shell
+
+
+@pytest.fixture
+def filled_but(closed_markets, snapshots, monkeypatch):
+    """Fills `closed_markets` but for holes, which were answered empty less than the first pause ago."""
+
+    def fill(*holes):
+        monkeypatch.setenv("BACKFILL_RETRY_FIRST_PAUSE", "3600")  # longer than the tests of one beginning take
+        closed_markets.vendor.change(holes=holes)
+
+        def run():
+            assert closed_markets("run").code == 3
+
+        snapshots.at(("filled but", holes), closed_markets.database_url, run)
+        return closed_markets
+
+    return fill

@@ -1,0 +1,150 @@
+"""`backfill events`: exit codes, what is said, and the run that it leaves behind."""
+
+import json
+import os
+from datetime import date
+
+import dagster as dg
+import pytest
+
+from backfill_assets.deployment.tags import TRIGGER_TAG
+from backfill_assets.simulator import Dividend, Fault, Split
+
+SPLITS = (
+    Split(ticker="AAPL", execution_date=date(2024, 8, 5), split_to=4),
+    Split(ticker="GE", execution_date=date(2025, 6, 20), split_from=8, split_to=1),
+    Split(ticker="MSFT", execution_date=date(2025, 8, 25), split_from=2, split_to=3),
+)
+DIVIDENDS = (
+    Dividend(ticker="MSFT", ex_dividend_date=date(2024, 5, 15), cash_amount=0.75, pay_date=date(2024, 6, 13)),
+    Dividend(ticker="KO", ex_dividend_date=date(2025, 6, 20), cash_amount=0.5),
+)
+
+
+@pytest.fixture
+def kept(shell):
+    shell.vendor.change(splits=SPLITS, dividends=DIVIDENDS)
+    return shell
+
+
+def table(said):
+    return [line.split() for line in said.out.splitlines()]
+
+
+HEADING = ["symbol", "kind", "ex-date", "ratio", "or", "amount", "withdrawn"]
+
+
+def test_events_are_asked_for_in_a_run_and_listed(kept):
+    said = kept("events")
+    assert (said.code, said.err) == (0, "")
+    assert table(said) == [
+        HEADING,
+        ["AAPL", "split", "2024-08-05", "4", "for", "1"],
+        ["MSFT", "dividend", "2024-05-15", "0.75", "USD"],
+        ["MSFT", "split", "2025-08-25", "3", "for", "2"],
+    ]
+    assert len(kept.vendor.requests) == 2
+    with kept.instance() as instance:
+        (run,) = instance.get_runs()
+        assert (run.job_name, run.status) == ("stocks_events_job", dg.DagsterRunStatus.SUCCESS)
+        assert run.tags[TRIGGER_TAG] == "command line"
+        assert run.remote_job_origin.location_name == "backfill_assets"
+        key = dg.AssetKey(["stocks", "corporate_events"])
+        assert instance.get_latest_materialization_event(key).run_id == run.run_id
+
+
+def test_what_is_withdrawn_is_listed_as_such(kept):
+    to_come, of_others = (
+        Split(ticker=ticker, execution_date=date(2999, 1, 4), split_to=10) for ticker in ("MSFT", "GE")
+    )
+    kept.vendor.change(splits=(to_come, of_others), dividends=DIVIDENDS)
+    kept("events")
+    kept.vendor.change(splits=(of_others,), dividends=DIVIDENDS)
+    said = kept("events", "--symbols", "MSFT")
+    ((*_, day, clock, zone),) = [line for line in table(said) if line[:2] == ["MSFT", "split"]]
+    assert (said.code, zone) == (0, "UTC")
+    assert [f"{day} {clock}"] == [
+        row[0]
+        for row in kept.rows(
+            "select to_char(withdrawn_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI') from corporate_events"
+            " where symbol = 'MSFT' and kind = 'split'"
+        )
+    ]
+    assert {line[0] for line in table(said)[1:]} == {"MSFT"}
+
+
+def test_json_is_alone_on_standard_output(kept):
+    said = kept("events", "--symbols", "AAPL,BTC", "--json")
+    assert (said.code, said.err) == (0, "")
+    found = json.loads(said.out)
+    (run,), (event,) = found["runs"], found["events"]
+    assert (found["exit_code"], run["market"], run["succeeded"], run["error"]) == (0, "stocks", True, None)
+    assert {name: event[name] for name in ("symbol", "kind", "ex_date", "ratio_from", "ratio_to", "cash_amount")} == {
+        "symbol": "AAPL",
+        "kind": "split",
+        "ex_date": "2024-08-05",
+        "ratio_from": 1.0,
+        "ratio_to": 4.0,
+        "cash_amount": None,
+    }
+    assert event["withdrawn_at"] is None
+    assert event["first_seen"] == event["changed_at"]
+    assert event["first_seen"].endswith("+00:00")
+
+
+def test_no_events_are_told_of_as_none(kept):
+    kept.vendor.change(splits=SPLITS[1:2], dividends=DIVIDENDS[1:])
+    assert kept("events").out == "No splits or dividends are known.\n"
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_refused_key_is_one_sentence_and_exit_code_1(kept, form):
+    kept.vendor.change(api_keys=("another",))
+    said = kept("events", *form)
+    assert said.code == 1
+    assert said.sentence.startswith("stocks: Polygon refuses the API key")
+    if form:
+        assert json.loads(said.out)["exit_code"] == 1
+    else:
+        assert said.out == ""
+    assert kept.rows("select count(*) from corporate_events") == [(0,)]
+
+
+def test_a_plan_without_them_is_one_sentence_and_exit_code_1(kept):
+    kept.vendor.change(faults=(Fault(kind="status", status=403, path="/splits"),))
+    said = kept("events")
+    assert said.code == 1
+    assert said.sentence.startswith("stocks: The Polygon plan of this key does not include")
+
+
+def test_without_a_key_nothing_is_started(kept, monkeypatch):
+    monkeypatch.delenv("POLYGON_API_KEY")
+    said = kept("events")
+    assert said.code == 1
+    assert said.sentence.startswith("POLYGON_API_KEY is not set")
+    assert kept.vendor.requests == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--symbols", "APPL"], "Symbol 'APPL' is not in the universe; did you mean AAPL?"),
+        (["--markets", "bonds"], "Market 'bonds' is not in the universe"),
+        (["--symbols", "BTC"], "Only stocks have splits and dividends, and none of them is chosen."),
+        (["--markets", "crypto"], "Only stocks have splits and dividends, and none of them is chosen."),
+        (["--days", "3"], "--days"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(lonely, arguments, sentence):
+    said = lonely("events", *arguments)
+    assert said.code == 2
+    assert sentence in said.sentence
+    assert said.out == ""
+
+
+def test_no_database_is_one_sentence_and_exit_code_1(lonely):
+    said = lonely("events")
+    assert said.code == 1
+    assert "cannot be used" in said.sentence
+    assert "pa55word" not in said.err
+    assert os.environ["POLYGON_API_KEY"] not in said.err

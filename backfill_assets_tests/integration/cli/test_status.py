@@ -1,0 +1,228 @@
+"""`backfill status`: what a terminal, a pipe, a program and a browser are given, and the exit code."""
+
+import io
+import json
+import re
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from backfill_assets.cli.status import show_status
+from backfill_assets.domain.timeframes import TIMEFRAMES
+from backfill_assets.simulator import Hole
+from backfill_assets_tests.surroundings import let_time_pass
+from backfill_assets_tests.unit.presentation.examples import NOW, lacking, whole
+
+ALL = list(TIMEFRAMES)
+LOST = Hole(ticker="AAPL", first=date(2024, 3, 6), last=date(2024, 3, 7))
+THIN = Hole(ticker="X:BTCUSD", first=date(2024, 3, 9), last=date(2024, 3, 9), base="minute", start="08:00", end="24:00")
+HEAD = ["symbol", *ALL, "gaps", "last", "bar", "(UTC)", "next", "try"]
+
+
+def words(text):
+    return [line.split() for line in text.splitlines()]
+
+
+def shown(*found, width=80, terminal=False, now=NOW):
+    """What a console of that width shows."""
+    screen = io.StringIO()
+    console = Console(file=screen, width=width, force_terminal=terminal, color_system="standard" if terminal else None)
+    show_status(console, found, now)
+    return screen.getvalue()
+
+
+def test_before_anything_was_asked_for_everything_is_missing(closed_markets, monkeypatch):
+    monkeypatch.delenv("POLYGON_API_KEY")
+    said = closed_markets("status")
+    assert (said.code, said.err) == (3, "")
+    nothing = [*["✗", "0%"] * 8, "8", "none", "now"]
+    assert words(said.out) == [
+        ["stocks,", "2024-03-04", "to", "2024-03-08:", "0.0%", "complete;", "10", "missing", "of", "10", "sessions"],
+        ["crypto,", "2024-03-04", "to", "2024-03-10:", "0.0%", "complete;", "7", "missing", "of", "7", "sessions"],
+        HEAD,
+        *([symbol, *nothing] for symbol in ("AAPL", "MSFT", "BTC")),
+        ["✓", "complete,", "~", "explained,", "✗", "open", "gaps"],
+        ["24", "gaps", "unexplained;", "this", "asks", "for", "them", "at", "once:"],
+        ["backfill", "repair", "--symbols", "AAPL,MSFT,BTC"],
+    ]
+    assert closed_markets.vendor.requests == []
+
+
+def test_a_complete_store_is_all_ticks_and_exits_with_zero(closed_markets):
+    assert closed_markets("run").code == 0
+    said = closed_markets("status")
+    assert (said.code, said.err) == (0, "")
+    assert [line for line in words(said.out) if line[0] in {"AAPL", "BTC"}] == [
+        ["AAPL", *["✓"] * 8, "0", "2024-03-09", "00:59"],
+        ["BTC", *["✓"] * 8, "0", "2024-03-10", "23:59"],
+    ]
+    assert "repair" not in said.out
+    assert closed_markets("status", "--markets", "crypto").out.count("\n") == 4
+
+
+def test_gaps_are_shown_until_they_are_explained(closed_markets, monkeypatch):
+    monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
+    monkeypatch.setenv("BACKFILL_RETRY_FIRST_PAUSE", "3600")
+    shell = closed_markets
+    shell.vendor.change(holes=(LOST, THIN))
+    assert shell("run").code == 3
+    said = shell("status")
+    assert said.code == 3
+    found = {line[0]: line for line in words(said.out)}
+    assert found["AAPL"][1:-3] == [*["✗60%"] * 7, "✓", "7", "2024-03-09", "00:59"]
+    assert found["BTC"][1:9] == [*["✗85%"] * 6, "✓", "✓"]
+    assert found["MSFT"][1:10] == [*["✓"] * 8, "0"]
+    assert " ".join(found["AAPL"][-3:]) in {"in 1 h", "in 60 min"}
+    let_time_pass(shell.database_url)
+    shell("repair")
+    said = shell("status")
+    assert said.code == 0
+    found = {line[0]: line for line in words(said.out)}
+    assert found["AAPL"][1:] == [*["~60%"] * 7, "✓", "0", "2024-03-09", "00:59"]
+    assert found["BTC"][1:9] == [*["~85%"] * 6, "✓", "✓"]
+    assert "repair" not in said.out
+
+
+@pytest.fixture
+def filled_with_holes(filled_but):
+    return filled_but(LOST, THIN)
+
+
+def test_json_tells_markets_symbols_series_and_gaps(filled_with_holes):
+    said = filled_with_holes("status", "--json")
+    assert (said.code, said.err) == (3, "")
+    found = json.loads(said.out)
+    assert set(found) == {"exit_code", "as_of", "markets", "symbols", "series", "gaps"}
+    assert found["exit_code"] == 3
+    stocks, crypto = found["markets"]
+    assert stocks == {
+        "market": "stocks",
+        "start": "2024-03-04",
+        "end": "2024-03-08",
+        "share_complete": 0.8,
+        "expected_sessions": 10,
+        "complete_sessions": 8,
+        "explained_sessions": 0,
+        "partial_sessions": 0,
+        "missing_sessions": 2,
+    }
+    assert (crypto["expected_sessions"], crypto["partial_sessions"]) == (7, 1)
+    series = {(s["symbol"], s["timeframe"]): s for s in found["series"]}
+    assert set(series) == {(s, t) for s in ("AAPL", "MSFT", "BTC") for t in ALL}
+    query = "select symbol, timeframe, max(timestamp) from market_data group by 1, 2"
+    assert {k: datetime.fromisoformat(s["last_bar"]) for k, s in series.items()} == {
+        (s, t): at for s, t, at in filled_with_holes.rows(query)
+    }
+    assert (series["AAPL", "1d"]["share_complete"], series["AAPL", "1d"]["open_gaps"]) == (0.6, 1)
+    assert {s["symbol"]: s["open_gaps"] for s in found["symbols"]} == {"AAPL": 7, "MSFT": 0, "BTC": 6}
+    assert found["gaps"] == json.loads(filled_with_holes("gaps", "--json").out)
+
+
+def test_symbols_and_markets_narrow_what_is_shown_and_what_the_exit_code_tells(filled_with_holes):
+    said = filled_with_holes("status", "--symbols", "MSFT", "--json")
+    assert said.code == 0
+    assert [s["symbol"] for s in json.loads(said.out)["symbols"]] == ["MSFT"]
+    assert filled_with_holes.rows("select count(*) from backfill_gaps where not filled") == [(13,)]
+    assert filled_with_holes("status", "--markets", "crypto").code == 3
+
+
+def test_a_page_is_written_beside_what_is_shown(filled_with_holes, tmp_path):
+    path = tmp_path / "status page.html"
+    said = filled_with_holes("status", "--html", str(path), "--json")
+    assert (said.code, said.err) == (3, "")
+    assert json.loads(said.out)["markets"]
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>")
+    for part in ("<h2>stocks</h2>", "<h2>crypto</h2>", "backfill repair --symbols AAPL"):
+        assert part in text
+    assert [p.name for p in tmp_path.iterdir() if "status" in p.name] == [path.name]
+
+
+@pytest.mark.parametrize("place", ["nowhere/status.html", "."])
+def test_a_page_that_cannot_be_written_is_one_sentence(closed_markets, tmp_path, place):
+    said = closed_markets("status", "--html", str(tmp_path / place))
+    assert (said.code, said.out) == (2, "")
+    assert re.match(r"--html '.*' cannot be written \(.+\)\.$", said.sentence)
+    assert not list(Path(tmp_path).rglob("*.part"))
+
+
+def test_wrong_names_are_one_sentence(lonely):
+    said = lonely("status", "--symbols", "AAPLE")
+    assert (said.code, said.out) == (2, "")
+    assert "did you mean AAPL?" in said.sentence
+
+
+# --- The terminal
+
+
+def table(text):
+    """The table's lines, its head left out."""
+    lines = text.splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("symbol"))
+    legend = next(i for i, line in enumerate(lines) if "explained, " in line and "complete, " in line)
+    return lines[head + 1 : legend]
+
+
+def lacking_in_all_timeframes(symbol):
+    """The widest row that there can be."""
+    first, *others = lacking(symbols=(symbol, "MSFT", "NVDA", "SPY")).rows
+    series = tuple(replace(s, counts=first.series[0].counts, gaps=first.series[0].gaps) for s in first.series)
+    return replace(lacking(), rows=(replace(first, series=series), *others))
+
+
+def test_it_fits_eighty_columns_with_symbols_of_eight_letters():
+    plain = shown(lacking_in_all_timeframes("BRK.B-AB"), now=NOW - timedelta(minutes=55))
+    assert max(map(len, plain.splitlines())) <= 80
+    widest, *others = table(plain)
+    assert widest == f"BRK.B-AB {'✗98% ' * 8}  16 2025-06-30 23:59 in 59 min"
+    assert [line.split()[0] for line in others] == ["MSFT", "NVDA", "SPY"]
+
+
+def test_a_longer_symbol_is_folded_and_the_rest_stays_in_its_place():
+    symbol = "ABCDEFGHIJKLMNOPQRST"
+    lines = table(shown(lacking_in_all_timeframes(symbol), now=NOW - timedelta(minutes=55)))
+    assert {len(line) for line in lines} == {80}
+    assert "".join(line.split()[0] for line in lines[:-3]) == symbol
+    assert lines[0].endswith(f" {'✗98% ' * 8}  16 2025-06-30 23:59 in 59 min")
+
+
+def test_colours_only_underline_what_glyphs_say():
+    drawn = shown(lacking(), terminal=True)
+    for glyph, colour in {"✓": 32, "~": 33, "✗": 31}.items():
+        assert f"\x1b[{colour}m{glyph}\x1b[0m" in drawn
+    assert re.sub(r"\x1b\[[0-9;]*m", "", drawn) == shown(lacking())
+
+
+def test_through_a_pipe_it_is_plain(closed_markets):
+    done = closed_markets.program("status")
+    assert (done.code, done.err) == (3, "")
+    assert "\x1b" not in done.out
+    assert "✗ 0%" in done.out
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        (timedelta(seconds=-1), "now"),
+        (timedelta(seconds=30), "in 30 s"),
+        (timedelta(minutes=4), "in 4 min"),
+        (timedelta(minutes=59, seconds=59), "in 60 min"),
+        (timedelta(hours=1, seconds=1), "in 2 h"),
+        (timedelta(days=3), "in 3 d"),
+    ],
+)
+def test_the_next_attempt_is_told_by_how_long_it_is_until_then(before, told):
+    due = NOW + timedelta(minutes=4)
+    (line,) = [line for line in shown(lacking(), now=due - before).splitlines() if line.startswith("AAPL")]
+    assert line.rstrip().endswith(f" 23:59 {told}")
+
+
+def test_markets_of_other_timeframes_leave_their_columns_empty():
+    lines = shown(lacking(), whole()).splitlines()
+    head = next(line for line in lines if line.startswith("symbol"))
+    *_, aapl = [line for line in lines if line.startswith("AAPL")]
+    ticks = [head[i : i + 3].split()[0] for i, sign in enumerate(aapl) if sign == "✓"]
+    assert ticks == ["1m", "1d"]

@@ -1,0 +1,153 @@
+"""Contracts with Dagster that alerting relies on, on a real instance of the project's dagster.yaml.
+
+An upgrade of Dagster that changes one of these makes a test here fail.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+from dagster._core.scheduler.instigation import TickStatus
+from dagster._daemon.types import DaemonHeartbeat
+
+from backfill_assets.deployment.private_api import (
+    check_evaluations_after,
+    daemon_seen,
+    last_due,
+    newest_check_evaluations,
+    newest_event,
+    ticking,
+)
+from backfill_assets.deployment.runs import run_failure
+from backfill_assets_tests.dagster_harness import QUIET
+from backfill_assets_tests.integration.deployment.test_private_api import home, instance
+from backfill_assets_tests.integration.orchestration.alerts.alerting import Ticks, ended_run
+
+__all__ = ["home", "instance"]
+
+NOON = datetime(2025, 7, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+KEYS = [dg.AssetCheckKey(dg.AssetKey(["m", "a"]), name) for name in ("one", "two")]
+
+
+@dg.multi_asset(
+    specs=[dg.AssetSpec(["m", "a"])], check_specs=[dg.AssetCheckSpec(k.name, asset=k.asset_key) for k in KEYS]
+)
+def checked(context: dg.AssetExecutionContext):
+    """Fails the check that the run's tag names, or itself."""
+    if context.run.tags["fails"] == "all":
+        raise RuntimeError("told to") from ValueError("because")
+    yield dg.MaterializeResult(asset_key=["m", "a"])
+    for key in KEYS:
+        yield dg.AssetCheckResult(
+            passed=context.run.tags["fails"] != key.name, asset_key=key.asset_key, check_name=key.name
+        )
+
+
+JOB = dg.Definitions(assets=[checked], executor=dg.in_process_executor).resolve_implicit_global_asset_job_def()
+
+
+def run(instance, fails):
+    return JOB.execute_in_process(
+        instance=instance, tags={"fails": fails}, run_config={"loggers": QUIET}, raise_on_error=False
+    )
+
+
+def told(evaluations):
+    return [(e.asset_check_key.name, e.passed) for e in evaluations]
+
+
+# --- The results of checks
+
+
+def test_the_results_of_checks_are_followed_from_an_event_on(instance):
+    assert newest_event(instance) == 0
+    assert check_evaluations_after(instance, 0, 100) == []
+    run(instance, "one")
+    first = [("one", False), ("two", True)]
+    assert told(check_evaluations_after(instance, 0, 100)) == first
+    seen = newest_event(instance)
+    assert seen > 0
+    assert check_evaluations_after(instance, seen, 100) == []
+    run(instance, "two")
+    second = [("one", True), ("two", False)]
+    assert told(check_evaluations_after(instance, seen, 100)) == second
+    assert told(check_evaluations_after(instance, 0, 3)) == [*first, second[0]]
+
+
+def test_the_newest_result_of_a_check_stands_until_there_is_another_one(instance):
+    assert newest_check_evaluations(instance, KEYS) == []
+    run(instance, "one")
+    assert not run(instance, "all").success  # planned the checks, and never came to them
+    assert told(newest_check_evaluations(instance, KEYS)) == [("one", False), ("two", True)]
+    assert told(newest_check_evaluations(instance, KEYS[:1])) == [("one", False)]
+    assert newest_check_evaluations(instance, []) == []
+
+
+# --- Ticks
+
+
+def test_ticks_are_known_by_name_with_the_last_that_ended_well(instance):
+    ticks = Ticks(instance)
+    ticks.on("looks", NOON)
+    ticks.on("nightly", NOON, cron="0 2 * * *")
+    assert ticking(instance)["looks"].last_good is None
+    ticks.tick("looks", NOON + MINUTE)
+    ticks.tick("looks", NOON + 2 * MINUTE, "It broke.")
+    ticks.tick("looks", NOON + 3 * MINUTE, status=TickStatus.STARTED)
+    ticks.tick("nightly", NOON + MINUTE, "It broke.")
+    ticks.tick("nightly", NOON + 2 * MINUTE, status=TickStatus.SUCCESS)
+    ticks.off("nightly")
+    known = ticking(instance)
+    assert set(known) == {"looks", "nightly"}
+    looks, nightly = known["looks"], known["nightly"]
+    assert (looks.switched_off, looks.started, looks.last_good) == (False, NOON, NOON + MINUTE)
+    assert looks.last_error == "It broke."
+    assert (nightly.switched_off, nightly.started, nightly.last_good) == (True, NOON, NOON + 2 * MINUTE)
+    assert nightly.last_error == ""
+
+
+def test_an_instance_without_a_place_for_schedules_knows_no_ticks():
+    with dg.DagsterInstance.ephemeral() as bare:
+        assert ticking(bare) == {}
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "due"),
+    [
+        ("0 2 * * *", None, datetime(2025, 7, 1, 2, tzinfo=UTC)),
+        ("0 2 * * *", "America/New_York", datetime(2025, 7, 1, 6, tzinfo=UTC)),
+        ("0 12 * * *", "UTC", NOON),
+        (["0 2 * * *", "30 * * * *"], "UTC", datetime(2025, 7, 1, 11, 30, tzinfo=UTC)),
+        ("0 5 * * 0", "UTC", datetime(2025, 6, 29, 5, tzinfo=UTC)),
+    ],
+)
+def test_it_is_known_when_a_schedule_was_due(cron, zone, due):
+    schedule = dg.ScheduleDefinition(name="s", job=JOB, cron_schedule=cron, execution_timezone=zone)
+    assert last_due(schedule, NOON) == due
+
+
+def test_the_daemon_was_seen_when_the_last_of_its_parts_that_matter_was(instance):
+    assert daemon_seen(instance) is None
+    instance.add_daemon_heartbeat(DaemonHeartbeat(NOON.timestamp(), "SENSOR", "d", []))
+    assert daemon_seen(instance) is None
+    instance.add_daemon_heartbeat(DaemonHeartbeat((NOON - MINUTE).timestamp(), "SCHEDULER", "d", []))
+    instance.add_daemon_heartbeat(DaemonHeartbeat((NOON - 9 * MINUTE).timestamp(), "BACKFILL", "d", []))
+    assert daemon_seen(instance) == NOON - MINUTE
+    assert {"SENSOR", "SCHEDULER"} <= set(instance.get_required_daemon_types())
+
+
+# --- Failures
+
+
+def test_of_a_failure_the_innermost_cause_is_told(instance):
+    failed = run_failure(instance, run(instance, "all").run_id)
+    assert (failed.kind, failed.sentence) == ("ValueError", "because")
+
+
+def test_a_run_that_ended_without_an_error_is_told_by_what_was_reported_of_it(instance):
+    killed = ended_run(instance, "j", NOON, NOON, ("", "Its process is gone."), step_error=False)
+    assert run_failure(instance, killed).sentence == "Its process is gone."
+    (record,) = instance.get_runs(dg.RunsFilter(run_ids=[killed]))
+    instance.report_run_failed(record, "Reported twice.")
+    assert run_failure(instance, killed).kind == ""

@@ -1,0 +1,92 @@
+"""The purge of Dagster's own tables, on real runs: what goes, and that Dagit shows the same as before."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import psycopg
+import pytest
+
+from backfill_assets.deployment.retention import Purged, purge_events
+from backfill_assets_tests.integration.cli.conftest import shell, surroundings
+from backfill_assets_tests.surroundings import rows, vendor, vendor_server
+
+__all__ = ["shell", "surroundings", "vendor", "vendor_server"]
+
+WEEK = ("--symbols", "AAPL", "--start", "2024-03-04", "--end", "2024-03-06")
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
+
+
+def shown(shell):
+    """What Dagit shows of the assets: materialized partitions, and the newest result of each check."""
+    with shell.instance() as instance:
+        keys = [dg.AssetKey(["stocks", "ohlcv", t]) for t in ("1m", "1d")]
+        partitions = {k.to_user_string(): sorted(instance.get_materialized_partitions(k)) for k in keys}
+        checks = [dg.AssetCheckKey(k, "no_missing_sessions") for k in keys]
+        latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
+        results = {
+            str(k): record.event.dagster_event.asset_check_evaluation_data.passed for k, record in latest.items()
+        }
+    return partitions, results
+
+
+def events(url):
+    return dict(rows(url, "select dagster_event_type, count(*) from dagster.event_logs group by 1"))
+
+
+@pytest.fixture
+def busy(shell, snapshots):
+    """A store over which two runs went, the second of which repeated everything."""
+
+    def two_runs():
+        shell("run", *WEEK)
+        with psycopg.connect(shell.database_url) as connection:
+            connection.execute(
+                "update session_answers set answered_at = answered_at - interval '1 day', partial = true"
+            )
+        shell("run", *WEEK)
+
+    snapshots.at("two runs", shell.database_url, two_runs)
+    return shell
+
+
+def test_what_is_shown_stays_and_the_rest_goes(busy):
+    before = shown(busy)
+    counted = events(busy.database_url)
+    gone = purge_events(busy.database_url, TOMORROW)
+    left = events(busy.database_url)
+    assert set(left) == {"ASSET_MATERIALIZATION", "ASSET_CHECK_EVALUATION"}
+    assert shown(busy) == before
+    assert all(before[0].values()), "something was there to be shown"
+    assert gone.materializations == counted["ASSET_MATERIALIZATION"] - left["ASSET_MATERIALIZATION"] > 0
+    assert gone.checks == counted["ASSET_CHECK_EVALUATION"] - left["ASSET_CHECK_EVALUATION"] > 0
+    assert gone.events == sum(counted.values()) - sum(left.values()) - gone.materializations - gone.checks
+    assert purge_events(busy.database_url, TOMORROW) == Purged(0, 0, 0)
+    assert json.loads(busy("run", *WEEK, "--json").out)["planned_requests"] == 0
+
+
+def test_what_is_younger_stays(busy):
+    assert purge_events(busy.database_url, datetime.now(UTC) - timedelta(days=1)) == Purged(0, 0, 0)
+
+
+def test_a_run_that_has_not_ended_keeps_its_log(busy):
+    with psycopg.connect(busy.database_url) as connection:
+        connection.execute("update dagster.runs set status = 'STARTED'")
+    assert purge_events(busy.database_url, TOMORROW).events == 0
+
+
+def test_a_database_without_dagster_has_nothing_to_purge(database_url):
+    assert purge_events(database_url, TOMORROW) == Purged(0, 0, 0)
+
+
+@pytest.mark.parametrize("age", ["90", "0d", "3651d", "-1d", "d", "9999d"])
+def test_an_age_that_is_none_is_told(shell, age):
+    said = shell("db", "purge", "--older-than", age)
+    assert said.code == 2
+    assert "is not a number of days like 90d" in said.sentence
+
+
+def test_the_command_says_what_went(busy):
+    said = busy("db", "purge")
+    assert said.code == 0
+    assert "older than 90 days: 0 log entries" in said.out

@@ -1,0 +1,14 @@
+"""A platform over the universe of the kind of test: assets, checks, or sensors."""
+
+import pytest
+
+from backfill_assets_tests.dagster_harness import platform
+from backfill_assets_tests.integration.orchestration.universes import ASSETS, CHECKS, SENSORS
+from backfill_assets_tests.surroundings import vendor, vendor_server
+
+__all__ = ["platform", "vendor", "vendor_server"]
+
+
+@pytest.fixture
+def universe_kept(request):
+    return {"test_assets": ASSETS, "test_catalog": ASSETS, "test_checks": CHECKS}.get(request.path.stem, SENSORS)

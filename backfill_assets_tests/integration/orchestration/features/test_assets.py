@@ -1,0 +1,286 @@
+"""The feature assets, run by Dagster: what a run computes, and what it tells Dagster of; what late news and a crash leave."""
+
+import asyncio
+import itertools
+from datetime import UTC, date, datetime
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from backfill_assets.adapters.store import features as store
+from backfill_assets.adapters.store.corporate_actions import EventStore
+from backfill_assets.domain.adjustments import SplitRatio
+from backfill_assets.domain.corporate_action_history import Event, EventKind, Listed
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.features import COLUMNS, LOOK_BACK, compute_range
+from backfill_assets.domain.timeframes import TIMEFRAMES
+from backfill_assets.domain.universe import Symbol
+from backfill_assets.orchestration.features.assets import FeaturesConfig
+from backfill_assets.pipelines import features as pipeline
+from backfill_assets.pipelines.features import FeatureOrder, fill_features
+from backfill_assets.simulator import Hole
+from backfill_assets_tests.dagster_harness import definitions, failure
+from backfill_assets_tests.surroundings import MOMENT, market, stored, universe
+from backfill_assets_tests.unit.domain.walks import NEW_YORK
+
+WEEK = ("2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08")
+NAMES = [column.name for column in COLUMNS]
+LATE_SPLIT = date(2024, 3, 6)
+
+
+def cells(days=WEEK, symbols=("AAPL", "MSFT")):
+    return {f"{day}|{symbol}" for day, symbol in itertools.product(days, symbols)}
+
+
+def compute(platform, first="2024-03-04|AAPL", last="2024-03-08|MSFT", **options):
+    return platform.run(first, last, family="features", **options)
+
+
+@pytest.fixture
+def fetched(platform):
+    """A platform whose first two symbols have the bars of the week."""
+
+    def fetch():
+        assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
+
+    platform.begin("fetched", fetch)
+    return platform
+
+
+def rows(platform, symbol, timeframe):
+    """The stored features of a series, ascending, NaN for null."""
+    found = platform.rows(
+        f"select {', '.join(NAMES)} from market_features "  # noqa: S608  # names of the catalog
+        "where symbol = %s and timeframe = %s order by timestamp",
+        symbol,
+        timeframe,
+    )
+    return np.array(found, dtype=np.float64).reshape(-1, len(NAMES))
+
+
+def writers(platform, table, symbol, timeframe):
+    """By bar start the transaction that wrote the row."""
+    query = f"select timestamp, xmin::text from {table} where symbol = %s and timeframe = %s"  # noqa: S608  # our own names
+    return dict(platform.rows(query, symbol, timeframe))
+
+
+def waiting(platform):
+    """The series that are known to have something to be computed."""
+    stocks = platform.universe.markets[0]
+    with store.FeatureStore(platform.database_url) as table:
+        return table.stale([s.name for s in stocks.symbols], stocks.timeframes)
+
+
+def told(platform, timeframe="1m"):
+    return platform.materialized(timeframe, family="features")
+
+
+# --- What a run does and tells
+
+
+def test_every_bar_gets_its_row_and_every_partition_with_bars_is_materialized(fetched, monkeypatch):
+    monkeypatch.delenv("POLYGON_API_KEY")
+    sent = len(fetched.vendor.requests)
+    assert compute(fetched).success
+    for timeframe in ("1m", "1d"):
+        assert told(fetched, timeframe) == cells()
+        for symbol in ("AAPL", "MSFT"):
+            expected = compute_range(stored(fetched.database_url, symbol, timeframe), TIMEFRAMES[timeframe], NEW_YORK)
+            np.testing.assert_array_equal(rows(fetched, symbol, timeframe), expected)
+    assert len(fetched.vendor.requests) == sent
+    assert waiting(fetched) == []
+
+
+def test_a_materialization_tells_its_bars_and_when_they_began_and_ended(fetched):
+    compute(fetched)
+    for timeframe in ("1m", "1d"):
+        of_bars = fetched.metadata(timeframe, "2024-03-06|MSFT")
+        assert fetched.metadata(timeframe, "2024-03-06|MSFT", family="features") == of_bars
+
+
+def test_without_bars_a_run_succeeds_and_materializes_nothing(platform):
+    result = compute(platform)
+    assert result.success
+    assert told(platform) == told(platform, "1d") == set()
+    assert platform.vendor.requests == []
+
+
+def test_sessions_without_bars_stay_missing(platform):
+    day = date(2024, 3, 6)
+    platform.vendor.change(holes=(Hole(ticker="AAPL", first=day, last=day, base="minute"),))
+    platform.run("2024-03-04|AAPL", "2024-03-08|MSFT")
+    assert compute(platform).success
+    assert told(platform) == cells() - {"2024-03-06|AAPL"}
+    assert told(platform, "1d") == cells()
+
+
+def test_a_session_of_which_a_row_is_missing_stays_missing_though_nothing_is_known_to_be_stale(fetched):
+    computed_unseen(fetched)
+    fetched.rows(
+        "delete from market_features where symbol = 'AAPL' and timeframe = '1m' and timestamp = %s returning 1",
+        datetime(2024, 3, 6, 15, tzinfo=UTC),
+    )
+    assert compute(fetched).success
+    assert told(fetched) == cells() - {"2024-03-06|AAPL"}
+    assert told(fetched, "1d") == cells()
+
+
+def computed_unseen(platform):
+    """All features of the week, without Dagster's knowledge."""
+    stocks = platform.universe.markets[0]
+    order = FeatureOrder(stocks, stocks.symbols, stocks.timeframes, DayRange(date(2024, 3, 4), date(2024, 3, 8)))
+    with store.FeatureStore(platform.database_url) as table:
+        asyncio.run(fill_features(order, table))
+
+
+def test_days_and_symbols_narrow_what_is_computed(fetched):
+    assert compute(fetched, "2024-03-05|AAPL", "2024-03-06|MSFT", symbols=["MSFT"]).success
+    wanted = cells(("2024-03-05", "2024-03-06"), ("MSFT",))
+    assert told(fetched) == told(fetched, "1d") == wanted
+    found = fetched.rows(
+        """select distinct symbol, (timestamp at time zone 'America/New_York')::date::text
+           from market_features order by 2"""
+    )
+    assert found == [("MSFT", "2024-03-05"), ("MSFT", "2024-03-06")]
+
+
+def test_a_run_of_symbols_that_are_not_in_its_rectangle_does_nothing(fetched):
+    assert compute(fetched, symbols=["NVDA"]).success
+    assert told(fetched) == set()
+
+
+@pytest.mark.parametrize("timeframe", ["1m", "1d"])
+def test_one_timeframe_can_be_run_alone(fetched, timeframe):
+    assert compute(fetched, only=[timeframe]).success
+    assert {t: told(fetched, t) for t in ("1m", "1d")} == {"1m": set(), "1d": set()} | {timeframe: cells()}
+
+
+def test_what_is_up_to_date_is_written_again_only_where_everything_is_asked_for(fetched):
+    compute(fetched)
+    before = writers(fetched, "market_features", "AAPL", "1m")
+    assert compute(fetched).success
+    assert writers(fetched, "market_features", "AAPL", "1m") == before
+    values = rows(fetched, "AAPL", "1m")
+    assert compute(fetched, full=True).success
+    again = writers(fetched, "market_features", "AAPL", "1m")
+    assert again.keys() == before.keys()
+    assert not set(again.values()) & set(before.values())
+    np.testing.assert_array_equal(rows(fetched, "AAPL", "1m"), values)
+
+
+def test_crypto_has_features_too(platform):
+    platform.run("2024-03-09|BTC", "2024-03-10|ETH", of="crypto")
+    assert compute(platform, "2024-03-09|BTC", "2024-03-10|ETH", of="crypto").success
+    both = cells(("2024-03-09", "2024-03-10"), ("BTC", "ETH"))
+    assert platform.materialized("1m", of="crypto", family="features") == both
+
+
+def test_bars_that_cannot_be_used_fail_the_run_and_all_else_is_computed_and_told(fetched):
+    fetched.rows("update market_data set close = 'NaN' where symbol = 'AAPL' and timeframe = '1d' returning 1")
+    result = compute(fetched)
+    assert not result.success
+    assert failure(result).cls_name == "UnusableBars"
+    assert "AAPL 1d: the bar of 2024-03-04 05:00 UTC has a price or a volume" in failure(result).message
+    assert told(fetched) == cells()
+    assert told(fetched, "1d") == cells(symbols=("MSFT",))
+
+
+def test_the_config_says_what_it_takes():
+    with pytest.raises(ValueError, match="max_concurrent"):
+        FeaturesConfig(max_concurrent=51)
+    assert FeaturesConfig().model_dump() == {"max_concurrent": 5, "symbols": [], "full": False}
+
+
+# --- What a run that was broken off leaves
+
+
+def test_a_run_that_is_broken_off_is_finished_by_the_next_with_the_same_rows(fetched, monkeypatch):
+    monkeypatch.setattr(store, "MOST_ROWS", 300)  # recursions agree to the last bit over the same pieces only
+    compute(fetched)
+    undisturbed = {(s, t): rows(fetched, s, t) for s in ("AAPL", "MSFT") for t in ("1m", "1d")}
+    fetched.rows("delete from market_features returning 1")
+    fetched.rows(
+        "insert into feature_marks (symbol, timeframe, stale) select distinct symbol, timeframe, tstzrange(null, null) "
+        "from market_data returning 1"
+    )
+    real, calls = pipeline.compute_range, itertools.count(1)
+
+    def killed_at_the_eighth(*arguments):
+        if next(calls) == 8:
+            raise RuntimeError("killed")
+        return real(*arguments)
+
+    monkeypatch.setattr(pipeline, "compute_range", killed_at_the_eighth)
+    broken = compute(fetched, max_concurrent=1)
+    assert not broken.success
+    ((left,),) = fetched.rows("select count(*) from market_features")
+    assert 0 < left < sum(map(len, undisturbed.values()))
+    assert compute(fetched, max_concurrent=2).success
+    for (symbol, timeframe), values in undisturbed.items():
+        np.testing.assert_array_equal(rows(fetched, symbol, timeframe), values)
+    assert waiting(fetched) == []
+
+
+# --- Splits
+
+
+def record(platform, *splits):
+    """Let the store learn of all that AAPL has, as the look-up of corporate events does."""
+    events = tuple(Event("AAPL", EventKind.SPLIT, ex_date, 1.0, 4.0) for ex_date in splits)
+    listed = Listed(date(2024, 1, 2), events, frozenset({("AAPL", EventKind.SPLIT)}))
+    with EventStore(platform.database_url, connections=1) as table:
+        table.record(["AAPL"], listed, [Symbol("AAPL", "AAPL")], MOMENT, NEW_YORK)
+
+
+def test_a_late_split_recomputes_what_it_reaches_and_no_more_and_touches_no_bar(fetched):
+    compute(fetched)
+    old = {t: writers(fetched, "market_features", "AAPL", t) for t in ("1m", "1d")}
+    other = {t: writers(fetched, "market_features", "MSFT", t) for t in ("1m", "1d")}
+    bars = {t: writers(fetched, "market_data", "AAPL", t) for t in ("1m", "1d")}
+    record(fetched, LATE_SPLIT)
+    assert compute(fetched).success
+    at = datetime(2024, 3, 6, tzinfo=NEW_YORK)
+    new = {t: writers(fetched, "market_features", "AAPL", t) for t in ("1m", "1d")}
+    touched = {t: [stamp for stamp in new[t] if new[t][stamp] != old[t][stamp]] for t in new}
+    assert touched["1d"] == [stamp for stamp in new["1d"] if stamp >= at]
+    assert touched["1m"] == [stamp for stamp in new["1m"] if stamp >= at][:LOOK_BACK]
+    assert {t: writers(fetched, "market_features", "MSFT", t) for t in ("1m", "1d")} == other
+    assert {t: writers(fetched, "market_data", "AAPL", t) for t in ("1m", "1d")} == bars
+    for timeframe in ("1m", "1d"):
+        expected = compute_range(
+            stored(fetched.database_url, "AAPL", timeframe),
+            TIMEFRAMES[timeframe],
+            NEW_YORK,
+            [SplitRatio(LATE_SPLIT, 1, 4)],
+        )
+        np.testing.assert_allclose(rows(fetched, "AAPL", timeframe), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_split_that_is_withdrawn_acts_no_longer(fetched):
+    compute(fetched)
+    before = rows(fetched, "AAPL", "1d")
+    record(fetched, LATE_SPLIT)
+    compute(fetched)
+    assert not np.array_equal(rows(fetched, "AAPL", "1d"), before, equal_nan=True)
+    record(fetched)
+    compute(fetched)
+    np.testing.assert_array_equal(rows(fetched, "AAPL", "1d"), before)
+
+
+# --- Beside the bars
+
+
+def test_a_run_over_bars_does_not_run_features_and_the_other_way_round(fetched):
+    assert told(fetched) == set()
+    compute(fetched)
+    jobs = [run.job_name for run in fetched.instance.get_runs()]
+    assert jobs == ["stocks_features_job", "stocks_ohlcv_job"]
+
+
+def test_each_timeframe_depends_on_the_bars_of_the_same():
+    graph = definitions(universe(market("stocks", "AAPL", timeframes=" ".join(TIMEFRAMES)))).resolve_asset_graph()
+    for timeframe in TIMEFRAMES:
+        node = graph.get(dg.AssetKey(["stocks", "features", timeframe]))
+        assert node.parent_keys == {dg.AssetKey(["stocks", "ohlcv", timeframe])}
+        assert node.partitions_def == graph.get(dg.AssetKey(["stocks", "ohlcv", timeframe])).partitions_def

@@ -1,0 +1,250 @@
+"""The sensor that keeps features up to date: what it asks for, what it waits for, and what it says. Dagster's daemon is
+played by the tests: they run what was asked for."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from backfill_assets.deployment.private_api import launch_backfill
+from backfill_assets.deployment.runs import this_process
+from backfill_assets.deployment.tags import PROCESS_TAG
+from backfill_assets.orchestration.resources import MarketStore
+from backfill_assets.simulator import Restatement
+from backfill_assets_tests.dagster_harness import FixedClock, definitions
+from backfill_assets_tests.integration.orchestration.universes import over, running
+from backfill_assets_tests.surroundings import MOMENT, market, universe
+
+CORNERS = ("2025-06-16|AAPL", "2025-06-30|NVDA")
+QUIET = "stocks: nothing is out of date. crypto: nothing is out of date."
+OUTCOMES = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED]
+
+
+def tick(platform, now=MOMENT):
+    """What the sensor says at an instant: its requests by job, and why there are none."""
+    defs = platform.definitions(now)
+    with dg.build_sensor_context(
+        instance=platform.instance,
+        repository_def=defs.get_repository_def(),
+        resources={"clock": FixedClock(at=now.isoformat()), "store": MarketStore()},
+    ) as context:
+        data = defs.resolve_sensor_def("stale_features").evaluate_tick(context)
+    return {request.job_name: request for request in data.run_requests}, data.skip_message
+
+
+def asked(platform, now=MOMENT):
+    """The only request of a tick."""
+    requests, _ = tick(platform, now)
+    (request,) = requests.values()
+    return request
+
+
+def corners(request):
+    return tuple(request.tags[f"dagster/asset_partition_range_{edge}"] for edge in ("start", "end"))
+
+
+def symbols(request):
+    """What the config narrows the rectangle to, [] for no narrowing."""
+    (op,) = request.run_config["ops"].values()
+    return op["config"].get("symbols", [])
+
+
+def carry_out(platform, request, **options):
+    """Run what was asked for."""
+    market_name = request.job_name.removesuffix("_features_job")
+    only = [key.path[-1] for key in request.asset_selection]
+    result = platform.run(
+        *corners(request), of=market_name, family="features", only=only, symbols=symbols(request), **options
+    )
+    assert result.success
+
+
+@pytest.fixture
+def fetched(platform):
+    """A platform with all bars of the stocks, and no features."""
+
+    def fetch():
+        assert platform.run(*CORNERS).success
+
+    platform.begin("fetched", fetch)
+    return platform
+
+
+@pytest.fixture
+def computed(platform):
+    """A platform with all features of the stocks too."""
+
+    def compute():
+        assert platform.run(*CORNERS).success
+        carry_out(platform, asked(platform))
+
+    platform.begin("computed", compute)
+    return platform
+
+
+def test_without_bars_nothing_is_asked_for(platform):
+    assert tick(platform) == ({}, QUIET)
+
+
+def test_no_key_is_needed(fetched, monkeypatch):
+    monkeypatch.delenv("POLYGON_API_KEY")
+    assert set(tick(fetched)[0]) == {"stocks_features_job"}
+
+
+def test_new_bars_are_one_run_over_all_their_sessions_and_symbols(fetched):
+    request = asked(fetched)
+    assert request.job_name == "stocks_features_job"
+    assert corners(request) == CORNERS
+    assert symbols(request) == []
+    assert request.asset_selection == [dg.AssetKey(["stocks", "features", t]) for t in ("1d", "1w")]
+    assert request.tags["backfill/trigger"] == "stale features"
+
+
+def test_once_it_was_carried_out_nothing_is_asked_for(computed):
+    assert tick(computed) == ({}, QUIET)
+    for timeframe in ("1d", "1w"):
+        assert len(computed.materialized(timeframe, family="features")) == 30
+
+
+def test_each_market_has_a_run_of_its_own(fetched):
+    assert fetched.run("2025-06-28|BTC", "2025-06-30|BTC", of="crypto").success
+    requests, _ = tick(fetched)
+    assert set(requests) == {"stocks_features_job", "crypto_features_job"}
+    assert corners(requests["crypto_features_job"]) == ("2025-06-28|BTC", "2025-06-30|BTC")
+
+
+def test_a_restated_bar_asks_for_its_symbol_from_its_day_on(computed):
+    computed.vendor.change(restatements=(Restatement(ticker="MSFT", day=date(2025, 6, 24), factor=1.01),))
+    assert computed.run("2025-06-24|MSFT", "2025-06-24|MSFT", refresh="EVERYTHING", only=["1d"]).success
+    request = asked(computed)
+    assert corners(request) == ("2025-06-23|MSFT", "2025-06-30|MSFT")  # from the Monday of its week
+    assert symbols(request) == ["MSFT"]
+
+
+def test_symbols_between_two_stale_ones_are_left_out(computed):
+    stale(computed, "AAPL", "1d", "2025-06-20")
+    stale(computed, "NVDA", "1d", "2025-06-26")
+    request = asked(computed)
+    assert corners(request) == ("2025-06-20|AAPL", "2025-06-26|NVDA")
+    assert symbols(request) == ["AAPL", "NVDA"]
+    assert request.asset_selection == [dg.AssetKey(["stocks", "features", "1d"])]
+
+
+def stale(platform, symbol, timeframe, day):
+    """Have the bar of one day computed again."""
+    start = datetime.fromisoformat(day).replace(hour=4, tzinfo=UTC)  # midnight in New York
+    platform.rows(
+        "insert into feature_marks (symbol, timeframe, stale) values (%s, %s, tstzrange(%s, %s)) returning 1",
+        symbol,
+        timeframe,
+        start,
+        start + timedelta(days=1),
+    )
+
+
+def test_a_week_is_run_over_its_sessions_though_it_is_stamped_on_a_closed_day(computed):
+    stale(computed, "MSFT", "1w", "2025-06-22")
+    request = asked(computed)
+    assert corners(request) == ("2025-06-23|MSFT", "2025-06-27|MSFT")
+    carry_out(computed, request)
+    assert tick(computed) == ({}, QUIET)
+
+
+def test_the_week_under_way_ends_with_the_last_finished_session(computed):
+    stale(computed, "MSFT", "1w", "2025-06-29")
+    assert corners(asked(computed)) == ("2025-06-30|MSFT", "2025-06-30|MSFT")
+
+
+@pytest.mark.parametrize(
+    ("day", "start", "end"),
+    [
+        pytest.param("2025-06-19", "2025-06-18", "2025-06-20", id="a holiday"),
+        pytest.param("2025-06-22", "2025-06-20", "2025-06-23", id="a Sunday"),
+    ],
+)
+def test_a_bar_of_a_closed_day_is_reached_by_the_sessions_around_it(computed, day, start, end):
+    """Such bars are there where a closure was learnt of only after they had been fetched."""
+    at = datetime.fromisoformat(day).replace(hour=4, tzinfo=UTC)
+    computed.rows(
+        """insert into market_data (symbol, timeframe, "timestamp", open, high, low, close, volume, source)
+           values ('AAPL', '1d', %s, 1, 1, 1, 1, 1, 'polygon') returning 1""",
+        at,
+    )
+    stale(computed, "AAPL", "1d", day)
+    request = asked(computed)
+    assert corners(request) == (f"{start}|AAPL", f"{end}|AAPL")
+    carry_out(computed, request)
+    assert tick(computed) == ({}, QUIET)
+
+
+def test_bars_before_the_first_day_are_not_chased(computed):
+    at = datetime(2025, 6, 2, 4, tzinfo=UTC)
+    computed.rows(
+        """insert into market_data (symbol, timeframe, "timestamp", open, high, low, close, volume, source)
+           values ('AAPL', '1d', %s, 1, 1, 1, 1, 1, 'polygon') returning 1""",
+        at,
+    )
+    stale(computed, "AAPL", "1d", "2025-06-02")
+    assert tick(computed) == ({}, QUIET)
+
+
+# --- What it waits for
+
+
+@pytest.mark.parametrize("status", OUTCOMES)
+@pytest.mark.parametrize(
+    ("family", "what"), [("features", "over its features"), ("ohlcv", "over its bars")], ids=["features", "ohlcv"]
+)
+def test_a_run_of_the_market_is_waited_for(fetched, status, family, what):
+    run = running(fetched.instance, status, over(*CORNERS), job_name=f"stocks_{family}_job")
+    said = f"stocks: waits for the end of run {run.run_id[:8]} {what}. crypto: nothing is out of date."
+    assert tick(fetched) == ({}, said)
+    fetched.instance.report_run_failed(run)
+    assert corners(asked(fetched)) == CORNERS
+
+
+def test_a_backfill_of_the_bars_is_waited_for(fetched):
+    backfill = launch_backfill(
+        fetched.instance,
+        fetched.defs.get_repository_def(),
+        [dg.AssetKey(["stocks", "ohlcv", "1d"])],
+        [("2025-06-20|MSFT", "2025-06-20|NVDA")],
+        title="By hand",
+        tags={},
+        at=MOMENT,
+    )
+    assert tick(fetched)[1].startswith(f"stocks: waits for the end of backfill {backfill} over its bars.")
+
+
+def test_runs_of_another_market_and_of_the_checks_are_not_waited_for(fetched):
+    running(fetched.instance, dg.DagsterRunStatus.STARTED, {}, job_name="crypto_ohlcv_job")
+    running(fetched.instance, dg.DagsterRunStatus.STARTED, {}, job_name="stocks_ohlcv_checks")
+    assert corners(asked(fetched)) == CORNERS
+
+
+def test_a_run_whose_process_is_gone_is_ended_and_not_waited_for(fetched):
+    tags = over(*CORNERS) | this_process() | {PROCESS_TAG: f"{2**22 + 1}@1.00"}
+    dead = running(fetched.instance, dg.DagsterRunStatus.STARTED, tags, job_name="stocks_features_job")
+    assert corners(asked(fetched)) == CORNERS
+    assert fetched.instance.get_run_by_id(dead.run_id).status is dg.DagsterRunStatus.FAILURE
+
+
+# --- Once for each state
+
+
+def test_the_same_state_has_one_run_an_hour(fetched):
+    keys = [asked(fetched, MOMENT + timedelta(minutes=m)).run_key for m in (0, 1, 59, 60)]
+    assert keys[0] == keys[1] == keys[2] != keys[3]
+
+
+def test_a_further_change_is_another_state(computed):
+    stale(computed, "AAPL", "1d", "2025-06-20")
+    before = asked(computed).run_key
+    stale(computed, "AAPL", "1d", "2025-06-20")
+    assert asked(computed).run_key != before
+
+
+def test_it_runs_without_being_switched_on():
+    sensor = definitions(universe(market("stocks", "AAPL"))).resolve_sensor_def("stale_features")
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    assert sensor.minimum_interval_seconds == 60

@@ -1,0 +1,46 @@
+"""The universes of these tests, and runs and backfills as they stand in Dagster's instance."""
+
+from datetime import date
+
+from dagster._core.execution.backfill import BulkActionStatus
+from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.test_utils import create_run_for_test
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+from backfill_assets_tests.surroundings import market, universe
+
+STOCKS = market("stocks", "AAPL", "MSFT", "NVDA", start=date(2025, 6, 16), timeframes="1d 1w")
+CRYPTO = market("crypto", "BTC", start=date(2025, 6, 28), timeframes="1d")
+
+ASSETS = universe(market("stocks", "AAPL", "MSFT", "NVDA"), market("crypto", "BTC", "ETH"))
+
+CHECKS = universe(
+    market("stocks", "AAPL", "MSFT", start=date(2025, 6, 16)), market("crypto", "BTC", start=date(2025, 6, 28))
+)
+"""It began ten sessions ago: what is missing is what a test has left out."""
+
+SENSORS = universe(STOCKS, CRYPTO)
+
+
+def over(first, last):
+    """The tags of a run over a rectangle."""
+    return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+
+
+def running(instance, status, tags, **fields):
+    """A run of the stocks' job, as it stands in the instance."""
+    job = fields.get("job_name", "stocks_ohlcv_job")
+    location = InProcessCodeLocationOrigin(
+        LoadableTargetOrigin(module_name="backfill_assets.definitions"), "backfill_assets"
+    )
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job)  # what is queued must have one
+    return create_run_for_test(
+        instance, **{"job_name": job, "status": status, "tags": tags, "remote_job_origin": origin} | fields
+    )
+
+
+def ended(instance, backfill_id=None, status=BulkActionStatus.COMPLETED_FAILED):
+    """Let the daemon have ended one backfill, or all."""
+    for backfill in instance.get_backfills():
+        if backfill_id in {None, backfill.backfill_id}:
+            instance.update_backfill(backfill.with_status(status))

@@ -1,0 +1,148 @@
+"""A market that is kept while time passes: one clock for vendor and platform, and what its gaps are told as."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+
+from backfill_assets.adapters.polygon import Polygon, RetryPolicy
+from backfill_assets.adapters.rate_limit import RateLimiter
+from backfill_assets.adapters.store.bars import BarStore
+from backfill_assets.adapters.store.gaps import GapStore
+from backfill_assets.adapters.store.listings import ListingStore
+from backfill_assets.adapters.store.minutes import MinuteStore
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.gaps import Gap
+from backfill_assets.domain.retries import USUAL
+from backfill_assets.domain.timeframes import TIMEFRAMES
+from backfill_assets.domain.universe import Market
+from backfill_assets.pipelines.backfill_request import BackfillRequest, market_calendar
+from backfill_assets.pipelines.gaps import Watched, find_gaps
+from backfill_assets.pipelines.listings import in_question, known_listings, look_up
+from backfill_assets.pipelines.minutes import ThinSession, judge_minutes
+from backfill_assets.pipelines.ohlcv import SettledSeries, fetch_missing
+from backfill_assets.simulator import Simulator
+from backfill_assets_tests.integration.adapters.scripted_vendor import NoSleep
+from backfill_assets_tests.surroundings import KEY, market
+
+ALL = " ".join(TIMEFRAMES)
+INTRADAY = ("1m", "5m", "15m", "30m", "1h", "4h")
+
+
+class Clock:
+    """The present, which moves only when it is told to."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_(self, **time: float) -> None:
+        self.now += timedelta(**time)
+
+
+@contextmanager
+def ticking(moment: datetime) -> Iterator[tuple[Clock, Simulator]]:
+    """A clock, and a vendor that lives by it."""
+    clock = Clock(moment)
+    with Simulator(now=clock) as vendor:
+        yield clock, vendor
+
+
+def kept(kind: str, names: str, start: str, *, timeframes: str = ALL) -> Market:
+    """A market that is kept since `start`."""
+    return market(kind, *names.split(), start=date.fromisoformat(start), timeframes=timeframes)
+
+
+@dataclass(frozen=True)
+class PipelineHarness:
+    """One market at work against one database and one vendor."""
+
+    market: Market
+    clock: Clock
+    store: BarStore
+    client: Polygon
+
+    def order(
+        self, start: str | None = None, end: str | None = None, *, timeframes: str | None = None, **terms: object
+    ) -> BackfillRequest:
+        """Everything that has finished by now, or what of it is named, without what the listings exclude."""
+        calendar = market_calendar(self.market, self.clock.now.date())
+        newest = calendar.last_finished(self.clock.now)
+        first, last = date.fromisoformat(start or f"{self.market.start}"), date.fromisoformat(end or f"{newest}")
+        sessions = calendar.within(DayRange(first, min(last, newest)))
+        wanted = dict.fromkeys(self.market.symbols, sessions)
+        meant = tuple(t for t in self.market.timeframes if timeframes is None or t.name in timeframes.split())
+        order = BackfillRequest(self.market, calendar, wanted, meant, self.clock.now, **terms)
+        return order.within(known_listings(self.store, self.market))
+
+    async def fetch(self, *days: str, **terms: object) -> list[SettledSeries]:
+        """Carry out the order over all that has finished, or over what of it is named."""
+        return await self.carry_out(self.order(*days, **terms))
+
+    async def carry_out(self, order: BackfillRequest) -> list[SettledSeries]:
+        """Fetch what an order needs."""
+        return await fetch_missing(order, self.store, self.client, clock=self.clock)
+
+    async def look_up(self, order: BackfillRequest, series: Iterable[SettledSeries]) -> list[str]:
+        """What a run does at its end; the symbols that it looked up."""
+        symbols = in_question(order, list(series))
+        await look_up(ListingStore.beside(self.store), self.client, symbols, self.clock)
+        return [s.name for s in symbols]
+
+    def watched(self) -> Watched:
+        calendar = market_calendar(self.market, self.clock.now.date())
+        return Watched(self.market, calendar, known_listings(self.store, self.market), USUAL)
+
+    def gaps(self) -> list[Gap]:
+        """The gaps of now, as the table then holds them too."""
+        return find_gaps(GapStore.beside(self.store), self.watched(), self.clock.now)
+
+    def judge(self) -> list[ThinSession]:
+        """Judge all minutes that are stored."""
+        names = [s.name for s in self.market.symbols]
+        return judge_minutes(MinuteStore.beside(self.store), names, self.watched().calendar)
+
+    def of(self, market: Market) -> PipelineHarness:
+        """The same for another market."""
+        return replace(self, market=market)
+
+
+@asynccontextmanager
+async def pipeline_harness(url: str, vendor: Simulator, clock: Clock, market: Market) -> AsyncIterator[PipelineHarness]:
+    """Store and client, open; no wait of theirs takes time, and a request is tried twice."""
+    async with (
+        RateLimiter(url, per_second=1000, sleep=NoSleep()) as limiter,
+        Polygon(
+            KEY,
+            base_url=vendor.url,
+            limiter=limiter,
+            sleep=NoSleep(),
+            random=lambda: 0.5,
+            retry=RetryPolicy(attempts=2),
+        ) as client,
+    ):
+        with BarStore(url) as store:
+            yield PipelineHarness(market, clock, store, client)
+
+
+def told(gaps: Iterable[Gap]) -> set[tuple[str, str, str, int, str]]:
+    """Symbol, timeframe, days, sessions, reason of each gap."""
+    return {(g.symbol, g.timeframe, str(g.days), g.sessions, g.reason.value) for g in gaps}
+
+
+def over(
+    symbol: str, timeframes: Iterable[str], days: str, sessions: int, reason: str
+) -> set[tuple[str, str, str, int, str]]:
+    """The same gap of several timeframes."""
+    return {(symbol, timeframe, days, sessions, reason) for timeframe in timeframes}
+
+
+def only(gaps: Iterable[Gap], timeframe: str) -> Gap:
+    """The one gap of a timeframe."""
+    found = [g for g in gaps if g.timeframe == timeframe]
+    assert len(found) == 1, found
+    return found[0]

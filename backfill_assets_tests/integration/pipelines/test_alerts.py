@@ -1,0 +1,227 @@
+"""From observations to what arrives: on real tables, over real wires."""
+
+import threading
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from backfill_assets.adapters.notify import channel_names, channels
+from backfill_assets.adapters.store.alerts import AlertStore
+from backfill_assets.domain.alert_rules import Failure, GapsSeen, HeartbeatSeen, WorkSeen
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.gaps import Gap, Reason
+from backfill_assets.pipelines.alerts import LONGEST_PAUSE, AlertSettings, deliver, gaps_seen, pause, settle, told
+from backfill_assets_tests.receivers import PASSWORD, TOKEN, mail_server, webhook
+from backfill_assets_tests.surroundings import market, rows, universe
+
+NOW = datetime(2025, 7, 1, 12, tzinfo=UTC)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+START = date(2025, 6, 2)
+
+
+def gaps(sessions, symbol="AAPL"):
+    if not sessions:
+        return GapsSeen("stocks", ())
+    days = DayRange(START, START + timedelta(days=sessions - 1))
+    return GapsSeen(
+        "stocks",
+        (Gap(symbol, "1m", days, sessions, Reason.MISSING, explained=False, attempts=0, next_attempt_at=None),),
+    )
+
+
+class Sensor:
+    """One that alerts, over stores of its own: made anew, it remembers nothing but what the tables hold."""
+
+    def __init__(self, database_url, *urls):
+        self.url, self.urls, self.now = database_url, urls, NOW
+
+    def look(self, *seen, after=MINUTE, gone=lambda _: False, secrets=()):
+        self.now += after
+        terms = AlertSettings(tuple(channel_names(self.urls)), 24 * HOUR, "http://127.0.0.1:3000", secrets)
+        with AlertStore(self.url) as store:
+            settle(store, seen, terms, self.now, gone)
+            attempts = deliver(store, channels(self.urls), lambda: self.now)
+            return told(store.open(), store.waiting(), attempts)
+
+    def restarted(self):
+        after = Sensor(self.url, *self.urls)
+        after.now = self.now
+        return after
+
+
+@pytest.fixture
+def hook():
+    with webhook() as running:
+        yield running
+
+
+@pytest.fixture
+def sensor(database_url, hook):
+    return Sensor(database_url, hook.url)
+
+
+def test_a_gap_warns_once_becomes_critical_once_and_recovers_once(sensor, hook):
+    assert sensor.look(gaps(1)) == "No alert is open."
+    for sessions in (2, 2, 5, 7, 7):
+        sensor.look(gaps(sessions))
+    assert hook.titles == ["WARNING: gap:stocks"]
+    for sessions in (8, 9, 300, 8):
+        sensor.look(gaps(sessions))
+    assert hook.titles == ["WARNING: gap:stocks", "now CRITICAL: gap:stocks"]
+    for sessions in (3, 0, 0, 1):
+        sensor.look(gaps(sessions))
+    assert hook.titles == ["WARNING: gap:stocks", "now CRITICAL: gap:stocks", "RECOVERED: gap:stocks"]
+
+
+def test_a_restart_neither_repeats_nor_forgets(sensor, hook):
+    for sessions in (2, 2, 8, 8, 0, 0):
+        sensor.look(gaps(sessions))
+        sensor = sensor.restarted()
+    assert hook.titles == ["WARNING: gap:stocks", "now CRITICAL: gap:stocks", "RECOVERED: gap:stocks"]
+
+
+def test_many_symbols_are_one_message_with_all_of_them_in_it(sensor, hook):
+    many = GapsSeen("stocks", tuple(g for n in range(9) for g in gaps(3, f"S{n}").gaps))
+    sensor.look(many)
+    (message,) = hook.received
+    assert all(f"\nS{n}" in message["message"] for n in range(9))
+
+
+def test_what_lasts_is_told_again_after_a_day_and_with_another_number_then(sensor, hook):
+    sensor.look(gaps(2))
+    sensor.look(gaps(2), after=23 * HOUR)
+    assert len(hook.received) == 1
+    sensor.look(gaps(5), after=HOUR)
+    assert hook.titles[1:] == ["still WARNING: gap:stocks"]
+    assert "AAPL lacks most: 5 sessions" in hook.received[1]["message"]
+    assert "(1 day)" in hook.received[1]["message"]
+    sensor.look(gaps(5), after=23 * HOUR)
+    assert len(hook.received) == 2
+
+
+def test_what_was_switched_off_is_told_once_and_when_it_is_on_again(sensor, hook):
+    off = HeartbeatSeen("gap_repair", schedule=False, silent=True, switched_off=True, last=NOW)
+    on = HeartbeatSeen("gap_repair", schedule=False, silent=False, switched_off=False, last=NOW)
+    for _ in range(5):
+        sensor.look(off, after=30 * HOUR)
+    sensor.look(on)
+    assert hook.titles == ["WARNING: heartbeat:gap_repair", "RECOVERED: heartbeat:gap_repair"]
+
+
+def test_what_is_not_watched_any_more_is_closed(sensor, hook):
+    sensor.look(gaps(2))
+    sensor.look(gone=lambda incident: incident == "gap:stocks")
+    assert hook.titles == ["WARNING: gap:stocks", "CLOSED: gap:stocks"]
+
+
+def test_a_channel_that_is_down_keeps_no_other_from_being_served_and_is_served_later(database_url):
+    with webhook() as hook, mail_server() as mail:
+        sensor = Sensor(database_url, hook.url, mail.url)
+        hook.down()
+        said = sensor.look(gaps(2))
+        assert [m["Subject"] for m in mail.received] == ["WARNING: gap:stocks"]
+        assert said == (
+            "1 alert open. 1 message sent. 1 message for json waiting: no connection, or the login was refused; "
+            "again at 12:02:00 UTC."
+        )
+        sensor.look(gaps(8))
+        sensor = sensor.restarted()
+        sensor.look(gaps(0))
+        assert len(mail.received) == 3
+        assert hook.received == []
+        hook.up()
+        assert sensor.look(gaps(0), after=2 * HOUR) == "No alert is open. 3 messages sent."
+        assert hook.titles == ["WARNING: gap:stocks", "now CRITICAL: gap:stocks", "RECOVERED: gap:stocks"]
+        assert len(mail.received) == 3
+
+
+def test_a_channel_that_is_down_is_tried_once_a_look_with_pauses_that_grow(database_url, sensor, hook):
+    hook.status = 500
+    looks = []
+    for _ in range(66):
+        sensor.look(gaps(2))
+        looks.append(rows(database_url, "select attempts from alert_deliveries")[0][0])
+    tries = [minute for minute, (a, b) in enumerate(pairwise(looks), start=2) if b > a]
+    assert looks[0] == 1
+    assert tries == [2, 4, 8, 16, 32, 64]
+    assert rows(database_url, "select error, delivered_at from alert_deliveries") == [("it answered 500.", None)]
+    hook.status = 200
+    sensor.look(gaps(2), after=HOUR)
+    assert hook.titles == ["WARNING: gap:stocks"]
+    assert pause(1) == MINUTE
+    assert pause(1000) == LONGEST_PAUSE
+
+
+def test_two_sensors_at_once_tell_it_once(database_url, hook):
+    both = threading.Barrier(2)
+
+    def look():
+        sensor = Sensor(database_url, hook.url)
+        both.wait(20)
+        sensor.look(gaps(2))
+
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(40)
+    assert hook.titles == ["WARNING: gap:stocks"]
+
+
+def test_without_channels_nothing_is_told_and_what_lasts_is_told_once_there_is_one(database_url, hook):
+    deaf = Sensor(database_url)
+    assert deaf.look(gaps(2)) == "1 alert open."
+    other = HeartbeatSeen("x", schedule=False, silent=True, switched_off=False, last=None)
+    deaf.look(other)
+    deaf.look(HeartbeatSeen("x", schedule=False, silent=False, switched_off=False, last=NOW))
+    hearing = Sensor(database_url, hook.url)
+    hearing.now = deaf.now
+    hearing.look(gaps(9))
+    assert hook.titles == ["CRITICAL: gap:stocks"]
+    assert "Since:    2025-07-01 12:01 UTC" in hook.received[0]["message"]
+
+
+def test_a_message_for_an_address_that_was_mended_reaches_it(database_url):
+    with mail_server() as mail:
+        wrong = Sensor(database_url, mail.url.replace(PASSWORD, "typed-wrong"))
+        wrong.look(gaps(2))
+        right = Sensor(database_url, mail.url)
+        right.now = wrong.now
+        right.look(gaps(2))
+        assert [m["Subject"] for m in mail.received] == ["WARNING: gap:stocks"]
+
+
+def test_a_process_that_dies_while_it_sends_gives_the_message_back(database_url, hook):
+    """It claimed the message, and nothing was heard of it again."""
+    terms = AlertSettings(("json",), 24 * HOUR, "http://127.0.0.1:3000")
+    with AlertStore(database_url) as store:
+        settle(store, [gaps(2)], terms, NOW)
+        assert store.claim("json", NOW, NOW + 2 * MINUTE)
+    sensor = Sensor(database_url, hook.url)
+    sensor.look(gaps(2))
+    assert hook.titles == []
+    sensor.look(gaps(2))
+    assert hook.titles == ["WARNING: gap:stocks"]
+
+
+def test_no_secret_reaches_tables_messages_or_the_sensors_words(database_url):
+    key = "sekrit-key-0123456789"
+    failure = Failure("r1", f"Cannot reach postgresql://u:{PASSWORD}@h/d with {key}.")
+    with webhook() as hook, webhook() as broken, mail_server() as mail:
+        broken.status = 500
+        sensor = Sensor(database_url, hook.url, mail.url, broken.url)
+        said = sensor.look(WorkSeen("stocks_ohlcv_job", failure), secrets=(key, PASSWORD))
+        heard = [str(hook.received), *(m.as_string() for m in mail.received)]
+    assert len(hook.received) == len(mail.received) == 1
+    kept = str([rows(database_url, f"select * from {table}") for table in ("alerts", "alert_deliveries")])  # noqa: S608  # ours
+    assert "Cannot reach postgresql://u:***@h/d with ***." in kept
+    for text in (kept, said, *heard):
+        for secret in (key, PASSWORD, TOKEN, f":{hook.port}", f":{mail.port}"):
+            assert secret not in text
+
+
+def test_gaps_are_those_of_the_series_that_are_kept(database_url):
+    with AlertStore(database_url) as store:
+        seen = gaps_seen(store, universe(market("stocks", "AAPL"), market("crypto", "BTC")))
+    assert [(s.market, s.gaps) for s in seen] == [("stocks", ()), ("crypto", ())]

@@ -1,0 +1,184 @@
+"""Eight timeframes from two: stored bars against the vendor's own, whatever the order they came in."""
+
+import random
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import httpx
+import numpy as np
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backfill_assets.adapters.store.bars import BarStore, WriteContext
+from backfill_assets.domain.answers import WholeSessions
+from backfill_assets.domain.bars import Bars
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.derive import week_start
+from backfill_assets.domain.sessions import count_by_session, day_starts
+from backfill_assets.domain.timeframes import DAY_1, TIMEFRAMES, WEEK_1
+from backfill_assets.pipelines.backfill_request import Refresh, plan
+from backfill_assets.simulator import Restatement
+from backfill_assets_tests.integration.pipelines.test_ohlcv import filled, order
+from backfill_assets_tests.surroundings import MOMENT, rows, stored, trading
+
+ALL = " ".join(TIMEFRAMES)
+FIELDS = ("open", "high", "low", "close", "volume")
+
+
+def own_bars(vendor, symbol, timeframe, start, end):
+    """The vendor's own bars of a range, by start."""
+    url = f"{vendor.url}/v2/aggs/ticker/{symbol.ticker}/range/{timeframe.multiplier}/{timeframe.timespan}/{start}/{end}"
+    options = {"adjusted": "false", "limit": "50000", "apiKey": "any"}
+    answer = httpx.get(url, params=options).json()
+    assert "next_url" not in answer
+    return {bar["t"]: bar for bar in answer["results"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "start", "end"),
+    [
+        ("stocks", "AAPL NVDA", "2024-05-20", "2024-06-14"),  # Memorial Day, and NVDA's split of 10 June
+        ("stocks", "SPY", "2024-03-04", "2024-03-15"),  # clocks go forward on 10 March
+        ("stocks", "SPY", "2024-11-25", "2024-12-06"),  # a half day, 29 November
+        ("crypto", "BTC", "2024-10-27", "2024-11-09"),
+    ],
+)
+async def test_every_derived_bar_is_the_vendors_own(database_url, vendor, kind, names, start, end):
+    what = order(kind, names, start, end, timeframes=ALL)
+    series = await filled(database_url, vendor, what)
+    assert len(vendor.requests) == 2 * len(what.wanted)
+    assert not any(s.missing for s in series)
+    for symbol in what.wanted:
+        for timeframe in TIMEFRAMES.values():
+            expected = own_bars(vendor, symbol, timeframe, start, end)
+            found = stored(database_url, symbol.name, timeframe.name)
+            assert found.timestamp.tolist() == sorted(expected), (symbol, timeframe)
+            for name in FIELDS:
+                theirs = [expected[t][name[0]] for t in found.timestamp.tolist()]
+                np.testing.assert_allclose(
+                    getattr(found, name), theirs, rtol=1e-9, err_msg=f"{symbol} {timeframe} {name}"
+                )
+            for ours, key in ((found.vwap, "vw"), (found.trades, "n")):
+                for stamp, value in zip(found.timestamp.tolist(), ours.tolist(), strict=True):
+                    if value >= 0 and key in expected[stamp]:
+                        assert value == pytest.approx(expected[stamp][key], rel=1e-7)
+
+
+async def test_a_run_that_cuts_weeks_asks_for_the_days_that_make_them_whole(database_url, vendor):
+    what = order("stocks", "AAPL", "2024-03-06", "2024-03-12", timeframes="1d 1w")
+    await filled(database_url, vendor, what)
+    assert [r.path.split("/")[-2:] for r in vendor.requests] == [["2024-03-04", "2024-03-15"]]
+    weeks = stored(database_url, "AAPL", "1w")
+    expected = own_bars(vendor, what.market.symbols[0], WEEK_1, "2024-03-04", "2024-03-15")
+    assert weeks.timestamp.tolist() == sorted(expected)
+    assert weeks.volume.tolist() == [expected[t]["v"] for t in sorted(expected)]
+
+
+async def test_a_restated_minute_changes_the_bars_that_it_is_in_and_no_others(database_url, vendor):
+    what = order("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL)
+    await filled(database_url, vendor, what)
+    before = rows(database_url, "select timeframe, timestamp, xmin::text from market_data")
+    vendor.change(restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 6), factor=1.01),))
+    again = order("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL, refresh=Refresh.EVERYTHING)
+    await filled(database_url, vendor, again)
+    after = rows(database_url, "select timeframe, timestamp, xmin::text from market_data")
+    touched = {(t, (s.date() if t != "1w" else None)) for t, s, _ in set(after) - set(before)}
+    assert {t for t, _ in touched} == set(TIMEFRAMES)
+    assert {day for t, day in touched if t != "1w"} <= {
+        date(2024, 3, 6),
+        date(2024, 3, 7),
+    }  # 19:00 New York is 00:00 UTC
+    assert len(after) == len(before)
+    weeks = [stamp for t, stamp, _ in set(after) - set(before) if t == "1w"]
+    assert len(weeks) == 1
+
+
+async def test_a_timeframe_that_joins_the_universe_is_made_from_what_is_stored(database_url, vendor):
+    await filled(database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-15"))
+    sent = len(vendor.requests)
+    what = order("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL)
+    series = await filled(database_url, vendor, what)
+    assert len(vendor.requests) == sent
+    assert not any(s.missing for s in series)
+    made = rows(database_url, "select distinct timeframe from market_data where source = 'derived'")
+    assert {t for (t,) in made} == set(TIMEFRAMES) - {"1m", "1d"}
+
+
+async def test_a_timeframe_that_the_universe_leaves_out_is_not_built(database_url, vendor):
+    await filled(database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1m 1h"))
+    assert {t for (t,) in rows(database_url, "select distinct timeframe from market_data")} == {"1m", "1h"}
+
+
+async def test_one_day_of_many_symbols_is_one_grouped_request(database_url, vendor):
+    names = "AAPL MSFT NVDA SPY"
+    what = order("stocks", names, "2024-03-11", "2024-03-11", timeframes="1d")
+    series = await filled(database_url, vendor, what)
+    assert [r.path for r in vendor.requests] == ["/v2/aggs/grouped/locale/us/market/stocks/2024-03-11"]
+    assert not any(s.missing for s in series)
+    for symbol in what.wanted:
+        (expected,) = own_bars(vendor, symbol, DAY_1, "2024-03-11", "2024-03-11").values()
+        (stamp,) = stored(database_url, symbol.name, "1d").timestamp.tolist()
+        assert stamp == expected["t"], "a daily bar is stamped at its day's beginning, however it was asked for"
+        (volume,) = stored(database_url, symbol.name, "1d").volume.tolist()
+        assert volume == expected["v"]
+
+
+async def test_a_night_takes_a_request_a_symbol_and_two_for_the_days(database_url, vendor):
+    names = "AAPL MSFT NVDA SPY AMZN"
+    before = order("stocks", names, "2024-03-04", "2024-03-12", timeframes=ALL)
+    await filled(database_url, vendor, replace(before, now=datetime(2024, 3, 13, 2, tzinfo=UTC)))
+    vendor.change(restatements=(Restatement(ticker="SPY", day=date(2024, 3, 11), factor=1.01),))
+    sent = len(vendor.requests)
+    night = order("stocks", names, "2024-03-11", "2024-03-13", timeframes=ALL, refresh=Refresh.RESTATEMENTS)
+    series = await filled(database_url, vendor, replace(night, now=datetime(2024, 3, 14, 2, tzinfo=UTC)))
+    assert not any(s.missing for s in series)
+    assert len(vendor.requests) - sent == len(names.split()) + 2
+    changed = {(s.symbol.name, s.timeframe.name) for s in series if s.written.changed}
+    assert changed == {("SPY", "1m"), ("SPY", "1d")}
+
+
+def test_a_night_of_twenty_symbols_asks_for_days_once():
+    names = " ".join(f"S{n}" for n in range(20))
+    assert len(plan(order("stocks", names, "2024-03-15", "2024-03-15"), {})) == 21
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.randoms(use_true_random=False), st.integers(1, 6))
+def test_weeks_are_the_same_whatever_order_their_days_come_in(database_url, shuffle: random.Random, parts):
+    calendar = trading("stocks")
+    zone = calendar.hours.zone
+    days = list(calendar.within(DayRange(date(2024, 3, 4), date(2024, 3, 22))))
+    bars = Bars(day_starts(days, zone), *[np.arange(1.0, len(days) + 1)] * 6, np.arange(1, len(days) + 1))
+    order_of_days = days.copy()
+    shuffle.shuffle(order_of_days)
+    chunks = [sorted(order_of_days[n::parts]) for n in range(parts)]
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("truncate market_data, session_answers, coverage")
+    with BarStore(database_url) as store:
+        for chunk in filter(None, chunks):
+            some = bars.take(np.isin(bars.timestamp, day_starts(chunk, zone)))
+            answer = WholeSessions(tuple(chunk), tuple(count_by_session(some, chunk, zone)), some)
+            store.write("AAPL", DAY_1, answer, WriteContext(zone, MOMENT, derived=(WEEK_1,), finished=days))
+    weeks = stored(database_url, "AAPL", "1w")
+    sundays = sorted({week_start(d) for d in days})
+    assert weeks.timestamp.tolist() == day_starts(sundays, zone).tolist()
+    assert weeks.volume.tolist() == [sum(n for n, d in enumerate(days, 1) if week_start(d) == s) for s in sundays]
+    recorded = rows(database_url, "select session, bars from session_answers where timeframe = '1w' order by 1")
+    assert recorded == [(day, 1) for day in days]
+
+
+def test_a_week_that_lacks_an_answered_day_has_no_bar(database_url):
+    calendar = trading("stocks")
+    zone = calendar.hours.zone
+    week = list(calendar.within(DayRange(date(2024, 3, 4), date(2024, 3, 8))))
+    some = week[1:]
+    bars = Bars(day_starts(some, zone), *[np.ones(4)] * 6, np.ones(4, np.int64))
+    with BarStore(database_url) as store:
+        answer = WholeSessions(tuple(some), tuple(count_by_session(bars, some, zone)), bars)
+        store.write("AAPL", DAY_1, answer, WriteContext(zone, MOMENT, derived=(WEEK_1,), finished=week))
+        assert len(stored(database_url, "AAPL", "1w")) == 0
+        empty = WholeSessions((week[0],), (), Bars.empty())
+        store.write("AAPL", DAY_1, empty, WriteContext(zone, MOMENT, derived=(WEEK_1,), finished=week))
+    assert stored(database_url, "AAPL", "1w").volume.tolist() == [4.0], "a day without bars is answered all the same"

@@ -1,0 +1,437 @@
+"""Bars go from a simulated vendor, over HTTP, through the rate limit, into real tables: only the waiting is left out."""
+
+import asyncio
+from dataclasses import replace
+from datetime import date, timedelta
+
+import pytest
+
+from backfill_assets.adapters.polygon import Polygon, RetryPolicy
+from backfill_assets.adapters.rate_limit import RateLimiter
+from backfill_assets.adapters.store.bars import BarStore, Written
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorUnavailable
+from backfill_assets.domain.request_plan import pages_of
+from backfill_assets.domain.timeframes import MINUTE_1
+from backfill_assets.pipelines.backfill_request import BackfillRequest, Refresh, plan, recorded
+from backfill_assets.pipelines.ohlcv import SeriesFailed, SettledSeries, fetch_missing, series_failure
+from backfill_assets.simulator import Fault, Hole, Restatement
+from backfill_assets_tests.integration.adapters.scripted_vendor import NoSleep
+from backfill_assets_tests.surroundings import KEY, MOMENT, market, rows, same_bars, stored, trading
+
+TABLES = {
+    "market_data": "select symbol, timeframe, timestamp, open, high, low, close, volume, vwap, trades, source, xmin::text",
+    "session_answers": "select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial",
+    "coverage": "select symbol, timeframe, filled::text",
+}
+
+
+def order(kind, names, start, end, *, timeframes="1m 1d", now=MOMENT, **options):
+    of = market(kind, *names.split(), timeframes=timeframes)
+    calendar = trading(kind)
+    sessions = calendar.within(DayRange(date.fromisoformat(start), date.fromisoformat(end)))
+    return BackfillRequest(of, calendar, dict.fromkeys(of.symbols, sessions), of.timeframes, now, **options)
+
+
+async def filled(url, vendor, what, *, key=KEY, patient=False, progress=None, at_once=3, **options):
+    """Fill an order; `patient` makes every wait of the client and the limiter take no time."""
+    waiting = {"sleep": NoSleep()} if patient else {}
+    with BarStore(url) as store:
+        async with (
+            RateLimiter(url, per_second=500, **waiting) as limiter,
+            Polygon(
+                key, base_url=vendor.url, limiter=limiter, sleep=NoSleep(), random=lambda: 0.5, **options
+            ) as client,
+        ):
+            return await fetch_missing(what, store, client, clock=lambda: what.now, progress=progress, at_once=at_once)
+
+
+def snapshot(url):
+    return {name: rows(url, f"{query} from {name} order by 1, 2, 3") for name, query in TABLES.items()}
+
+
+def sessions_of(what):
+    return list(next(iter(what.wanted.values())))
+
+
+def asked(vendor):
+    """Ticker, first and last day of every request."""
+    return [(p[4], p[8], p[9]) for p in (r.path.split("/") for r in vendor.requests)]
+
+
+class Told:
+    """A listener that remembers."""
+
+    def __init__(self):
+        self.events = []
+
+    def planned(self, of, requests):
+        self.events.append(("planned", of.name, len(requests)))
+
+    def answered(self, request, sessions, written):
+        self.events.append(("answered", request.label, sessions, written.inserted))
+
+    def ended(self, request, error):
+        self.events.append(("ended", request.label, error is not None))
+
+    def settled(self, symbol, source):
+        self.events.append(("settled", symbol.name, source.name))
+
+
+def truth(vendor, symbol, timeframe, start, end):
+    ask = vendor.market.minute_bars if timeframe == "1m" else vendor.market.daily_bars
+    return ask(symbol.ticker, date.fromisoformat(start), date.fromisoformat(end), adjusted=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "start", "end"),
+    [
+        pytest.param("stocks", "AAPL", "2024-03-06", "2024-03-13", id="clocks go forward"),
+        pytest.param("stocks", "AAPL", "2024-10-31", "2024-11-06", id="clocks go back"),
+        pytest.param("stocks", "AAPL", "2024-07-02", "2024-07-08", id="half day and Independence Day"),
+        pytest.param("stocks", "AAPL", "2024-11-27", "2024-12-02", id="Thanksgiving and the half day after"),
+        pytest.param("stocks", "NVDA", "2024-06-06", "2024-06-12", id="a split of ten for one"),
+        pytest.param("stocks", "BRK.B", "2024-01-02", "2024-01-05", id="a dot in the name"),
+        pytest.param("crypto", "BTC", "2024-03-09", "2024-03-11", id="crypto, around the clock"),
+        pytest.param("crypto", "BTC", "2024-02-28", "2024-03-01", id="crypto over a leap day"),
+    ],
+)
+async def test_the_tables_hold_what_was_traded(database_url, vendor, kind, name, start, end):
+    what = order(kind, name, start, end)
+    series = await filled(database_url, vendor, what)
+    (symbol,) = what.wanted
+    for one in series:
+        expected = truth(vendor, symbol, one.timeframe.name, start, end)
+        assert len(expected)
+        same_bars(stored(database_url, name, one.timeframe.name), expected)
+        assert one.written == Written(inserted=len(expected))
+        assert (one.missing, one.error, one.dropped) == ([], None, 0)
+    days = sessions_of(what)
+    answered = rows(
+        database_url, "select timeframe, array_agg(session order by session) from session_answers group by 1"
+    )
+    assert dict(answered) == {"1m": days, "1d": days}
+    assert rows(database_url, "select distinct symbol, source from market_data") == [(name, "polygon")]
+    assert len(vendor.requests) == 2
+
+
+async def test_prices_stand_as_they_were_paid_before_a_split(database_url, vendor):
+    await filled(database_url, vendor, order("stocks", "NVDA", "2024-06-07", "2024-06-10", timeframes="1d"))
+    before, after = stored(database_url, "NVDA", "1d").close
+    assert 5 < before / after < 20
+
+
+async def test_the_answers_tell_count_and_first_and_last_bar_of_each_session(database_url, vendor):
+    what = order("stocks", "AAPL", "2024-07-02", "2024-07-05")
+    (series, _) = await filled(database_url, vendor, what)
+    counted = rows(
+        database_url,
+        """select (timestamp at time zone 'America/New_York')::date, count(*)::int, min(timestamp), max(timestamp)
+           from market_data where timeframe = '1m' group by 1 order by 1""",
+    )
+    assert [(a.session, a.bars, a.first, a.last) for a in series.answers.values()] == counted
+    assert [c[0] for c in counted] == sessions_of(what)
+
+
+async def test_a_range_beyond_a_page_takes_the_pages_that_were_planned(database_url, vendor):
+    what = order("crypto", "BTC", "2024-03-01", "2024-04-10", timeframes="1m")  # 41 days of 1440 minutes
+    planned = pages_of(plan(what, {}))
+    await filled(database_url, vendor, what)
+    expected = truth(vendor, next(iter(what.wanted)), "1m", "2024-03-01", "2024-04-10")
+    assert len(expected) > 50_000
+    same_bars(stored(database_url, "BTC", "1m"), expected)
+    assert len(vendor.requests) == planned == 2
+    assert {r.query["adjusted"] for r in vendor.requests} == {"false"}
+    assert rows(database_url, "select filled::text from coverage") == [("{[2024-03-01,2024-04-11)}",)]
+    assert rows(database_url, "select count(*), sum(bars) from session_answers") == [(41, len(expected))]
+
+
+async def test_what_was_answered_before_a_later_page_failed_stays_and_only_the_rest_is_asked_for(database_url, vendor):
+    what = order("crypto", "BTC", "2024-03-01", "2024-04-10", timeframes="1m")
+    vendor.change(faults=(Fault(kind="status", nth=2),))
+    (series,) = await filled(database_url, vendor, what, retry=RetryPolicy(attempts=1))
+    assert isinstance(series.error, VendorUnavailable)
+    answered = sum(a.answers > 0 for a in series.answers.values())
+    assert 30 < answered < 41
+    assert series.missing == sessions_of(what)[answered:]
+    vendor.reset()
+    (series,) = await filled(database_url, vendor, what)
+    assert (series.error, series.missing) == (None, [])
+    assert asked(vendor) == [("X:BTCUSD", str(sessions_of(what)[answered]), "2024-04-10")]
+    same_bars(stored(database_url, "BTC", "1m"), truth(vendor, series.symbol, "1m", "2024-03-01", "2024-04-10"))
+
+
+async def test_a_second_fill_sends_nothing_and_writes_nothing(database_url, vendor):
+    what = order("stocks", "AAPL MSFT", "2024-03-04", "2024-03-08")
+    await filled(database_url, vendor, what)
+    before, sent = snapshot(database_url), len(vendor.requests)
+    assert sent == 4
+    series = await filled(database_url, vendor, what)
+    assert snapshot(database_url) == before
+    assert len(vendor.requests) == sent
+    assert all(not s.missing and s.written == Written() for s in series)
+
+
+async def test_a_longer_range_asks_only_for_what_is_new(database_url, vendor):
+    await filled(database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-06", timeframes="1d"))
+    vendor.reset()
+    await filled(database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1d"))
+    assert asked(vendor) == [("AAPL", "2024-03-07", "2024-03-08")]
+    assert rows(database_url, "select filled::text from coverage") == [("{[2024-03-04,2024-03-09)}",)]
+
+
+async def test_an_order_without_sessions_sends_nothing(database_url, vendor):
+    what = order("stocks", "AAPL", "2024-03-09", "2024-03-10")
+    assert what.days is None
+    series = await filled(database_url, vendor, what)
+    assert [s.missing for s in series] == [[], []]
+    assert vendor.requests == []
+
+
+async def test_a_hole_stays_missing_and_is_asked_for_until_it_is_confirmed(database_url, vendor):
+    day = date(2024, 3, 6)
+    vendor.change(holes=(Hole(ticker="AAPL", first=day, last=day, base="minute"),))
+    what = order("stocks", "AAPL", "2024-03-04", "2024-03-08")
+    sent = []
+    for _ in range(7):
+        minutes, daily = await filled(database_url, vendor, what)
+        assert (minutes.missing, daily.missing) == ([day], [])
+        sent.append(len(vendor.requests))
+        what = replace(what, now=what.now + timedelta(days=1))
+    assert sent == [2, 3, 4, 5, 6, 6, 6]
+    assert set(asked(vendor)[2:]) == {("AAPL", str(day), str(day))}
+    assert rows(database_url, "select session, answers from session_answers where bars = 0") == [(day, 5)]
+    covered = rows(database_url, "select timeframe, filled @> %s from coverage order by 1", day)
+    assert covered == [("1d", True), ("1m", False)]
+
+
+async def test_a_day_that_the_vendor_gets_late_is_fetched_when_it_is_there(database_url, vendor):
+    day = date(2024, 3, 6)
+    vendor.change(holes=(Hole(ticker="AAPL", first=day, last=day, heal_after_requests=2),))
+    what = order("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1m")
+    found = []
+    for passed in (0, 3, 10):  # minutes: the pauses are two and four long
+        later = replace(what, now=what.now + timedelta(minutes=passed))
+        found.append((await filled(database_url, vendor, later))[0].missing)
+    assert found == [[day], [day], []]
+    same_bars(
+        stored(database_url, "AAPL", "1m"), truth(vendor, what.market.symbols[0], "1m", "2024-03-04", "2024-03-08")
+    )
+
+
+async def test_a_series_that_fails_for_good_does_not_stop_the_others(database_url, vendor):
+    vendor.change(faults=(Fault(kind="status", status=500, ticker="MSFT"),))
+    what = order("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08")
+    series = await filled(database_url, vendor, what)
+    failed = [s for s in series if s.error]
+    assert [(s.symbol.name, s.timeframe.name) for s in failed] == [("MSFT", "1m"), ("MSFT", "1d")]
+    assert all(s.missing == sessions_of(what) for s in failed)
+    assert all(not s.missing for s in series if s not in failed)
+    told = "select symbol, max(bars) > 0, sum(answers), sum(failures) from session_answers group by 1 order by 1"
+    assert rows(database_url, told) == [("AAPL", True, 10, 0), ("MSFT", False, 0, 10), ("NVDA", True, 10, 0)]
+    assert len(vendor.requests) == 4 + 2 * RetryPolicy().attempts
+    with pytest.raises(
+        SeriesFailed, match=r"^2 of 6 series .* MSFT 1m: Polygon gave no usable answer.* MSFT 1d: "
+    ) as told:
+        raise series_failure(series)
+    assert KEY not in str(told.value)
+
+
+def test_of_many_failures_five_are_named():
+    (symbol,) = market("stocks", "AAPL").symbols
+    series = [SettledSeries(symbol, MINUTE_1, (), {}, error=VendorUnavailable("away")) for _ in range(7)]
+    with pytest.raises(SeriesFailed, match=r"^7 of 7 .*(AAPL 1m: away; ){5}and 2 more$"):
+        raise series_failure(series)
+    assert series_failure([]) is None
+
+
+async def test_a_refused_key_costs_one_request_and_leaves_no_trace(database_url, vendor):
+    vendor.change(api_keys=("another",))
+    with pytest.raises(KeyRefused, match="POLYGON_API_KEY") as told:
+        await filled(database_url, vendor, order("stocks", "AAPL MSFT NVDA TSLA", "2024-03-04", "2024-03-08"))
+    assert len(vendor.requests) == 1
+    assert snapshot(database_url) == {name: [] for name in TABLES}
+    assert KEY not in str(told.value)
+
+
+async def test_without_a_key_nothing_is_sent(database_url, vendor):
+    with pytest.raises(KeyRefused, match="POLYGON_API_KEY is not set"):
+        await filled(database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08"), key=None)
+    assert vendor.requests == []
+
+
+async def test_a_plan_that_does_not_include_a_symbol_says_so_of_it_and_goes_on_with_the_others(database_url, vendor):
+    vendor.change(forbidden=("MSFT",))
+    what = order("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08", timeframes="1d")
+    series = await filled(database_url, vendor, what, at_once=1)
+    assert [(s.symbol.name, type(s.error)) for s in series if s.error] == [("MSFT", NotEntitled)]
+    told = "select symbol, max(bars) > 0, bool_or(refused) from session_answers group by 1 order by 1"
+    assert rows(database_url, told) == [("AAPL", True, False), ("MSFT", False, True), ("NVDA", True, False)]
+    assert len(vendor.requests) == 3, "a refusal is not tried again"
+
+
+async def test_a_symbol_that_the_vendor_does_not_know_is_missing_everywhere(database_url, vendor):
+    what = order("stocks", "AAPL ZZZZ", "2024-03-04", "2024-03-05", timeframes="1d")
+    series = {s.symbol.name: s for s in await filled(database_url, vendor, what)}
+    assert (series["AAPL"].missing, series["ZZZZ"].missing) == ([], sessions_of(what))
+
+
+@pytest.mark.parametrize("delayed", [False, True])
+async def test_whatever_goes_wrong_on_the_way_the_tables_are_right_in_the_end(database_url, vendor, delayed):
+    spoilt = ("status", "error_in_200", "cut_body", "html", "reset", "malformed_json", "nulls")
+    harmless = ("duplicates", "disorder", "out_of_range")
+    faults = [Fault(kind=kind, nth=2 * i + 1, status=502) for i, kind in enumerate(spoilt)]
+    faults += [Fault(kind=kind, nth=2 * i + 2) for i, kind in enumerate(harmless)]
+    vendor.change(faults=tuple(faults), delayed=delayed)
+    what = order("stocks", "AAPL MSFT NVDA TSLA", "2024-03-07", "2024-03-12")
+    series = await filled(database_url, vendor, what, patient=True)
+    assert [r.fault for r in vendor.requests if r.fault in spoilt] == list(spoilt)
+    assert {r.fault for r in vendor.requests} >= set(harmless)
+    assert len(vendor.requests) == 8 + len(spoilt)
+    assert sum(s.dropped for s in series) == 2 * Fault(kind="out_of_range").count
+    for one in series:
+        assert (one.error, one.missing) == (None, [])
+        same_bars(
+            stored(database_url, one.symbol.name, one.timeframe.name),
+            truth(vendor, one.symbol, one.timeframe.name, "2024-03-07", "2024-03-12"),
+        )
+
+
+async def test_a_vendor_that_says_too_fast_is_waited_for(database_url, vendor):
+    vendor.change(faults=(Fault(kind="status", status=429, nth=2, retry_after=7),))
+    what = order("stocks", "AAPL MSFT", "2024-03-04", "2024-03-05")
+    series = await filled(database_url, vendor, what, patient=True)
+    assert all(not s.missing for s in series)
+    assert len(vendor.requests) == 5
+    assert rows(database_url, "select gen, next_at > now() + interval '5 s' from rate_limit") == [(1, True)]
+
+
+@pytest.mark.parametrize("broken", [1, 2, 3, 4])
+async def test_a_fill_that_broke_off_goes_on_where_it_was(database_url, vendor, broken):
+    what = order("stocks", "AAPL MSFT", "2024-03-07", "2024-03-12")
+    vendor.change(faults=(Fault(kind="reset", nth=broken),))
+    first = await filled(database_url, vendor, what, at_once=1, retry=RetryPolicy(attempts=1))
+    assert sum(s.error is not None for s in first) == 1
+    second = await filled(database_url, vendor, what)
+    assert len(vendor.requests) == 5
+    assert all(s.error is None and not s.missing for s in second)
+    for one in second:
+        expected = truth(vendor, one.symbol, one.timeframe.name, "2024-03-07", "2024-03-12")
+        same_bars(stored(database_url, one.symbol.name, one.timeframe.name), expected)
+
+
+async def test_a_refresh_asks_again_and_writes_only_what_changed(database_url, vendor):
+    day = date(2024, 3, 6)
+    what = order("stocks", "AAPL", "2024-03-04", "2024-03-08")
+    await filled(database_url, vendor, what)
+    before = snapshot(database_url)
+    vendor.change(restatements=(Restatement(ticker="AAPL", day=day, factor=1.01),))
+    await filled(database_url, vendor, what)
+    assert len(vendor.requests) == 2
+    refreshed = await filled(
+        database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08", refresh=Refresh.EVERYTHING)
+    )
+    assert len(vendor.requests) == 4
+    for one in refreshed:
+        expected = truth(vendor, one.symbol, one.timeframe.name, "2024-03-04", "2024-03-08")
+        same_bars(stored(database_url, "AAPL", one.timeframe.name), expected)
+        bars = one.answers[day].bars
+        assert one.written == Written(0, bars, len(expected) - bars)
+    after = snapshot(database_url)
+    touched = {
+        row[2].astimezone(trading().hours.zone).date() for row in set(after["market_data"]) - set(before["market_data"])
+    }
+    assert touched == {day}
+    assert {k: after[k] for k in ("session_answers", "coverage")} == {
+        k: before[k] for k in ("session_answers", "coverage")
+    }
+
+
+async def test_a_refresh_that_is_answered_with_nothing_takes_nothing_back(database_url, vendor):
+    await filled(database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08"))
+    before = snapshot(database_url)
+    vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 4), last=date(2024, 3, 8)),))
+    series = await filled(
+        database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08", refresh=Refresh.EVERYTHING)
+    )
+    assert snapshot(database_url) == before
+    assert all(not s.missing for s in series)
+
+
+async def test_two_fills_of_the_same_at_once_give_the_same_tables(database_url, vendor):
+    what = order("stocks", "AAPL MSFT", "2024-03-07", "2024-03-12")
+    both = await asyncio.gather(*(filled(database_url, vendor, what) for _ in range(2)))
+    assert all(not s.missing and s.error is None for series in both for s in series)
+    for one in both[0]:
+        expected = truth(vendor, one.symbol, one.timeframe.name, "2024-03-07", "2024-03-12")
+        same_bars(stored(database_url, one.symbol.name, one.timeframe.name), expected)
+        alike = [s for series in both for s in series if (s.symbol, s.timeframe) == (one.symbol, one.timeframe)]
+        inserted = sum(s.written.inserted for s in alike)
+        assert inserted == len(expected)
+
+
+async def test_the_listener_hears_what_is_planned_answered_ended_and_settled(database_url, vendor):
+    told = Told()
+    vendor.change(faults=(Fault(kind="status", ticker="MSFT"),))
+    what = order("stocks", "AAPL MSFT", "2024-03-04", "2024-03-08", timeframes="1d")
+    await filled(database_url, vendor, what, progress=told)
+    assert told.events[0] == ("planned", "stocks", 2)
+    by_symbol = {name: [e for e in told.events[1:] if e[1] == name] for name in ("AAPL", "MSFT")}
+    assert by_symbol == {
+        "AAPL": [("answered", "AAPL", 5, 5), ("ended", "AAPL", False), ("settled", "AAPL", "1d")],
+        "MSFT": [("ended", "MSFT", True), ("settled", "MSFT", "1d")],
+    }
+
+
+async def test_a_series_is_settled_after_the_last_of_its_requests(database_url, vendor):
+    between = order("stocks", "AAPL", "2024-01-02", "2024-06-28", timeframes="1m")
+    await filled(database_url, vendor, order("stocks", "AAPL", "2024-01-03", "2024-06-27", timeframes="1m"))
+    told, at_settling = Told(), []
+    told.settled = lambda symbol, source: at_settling.append((symbol.name, source.name, list(told.events)))
+    await filled(database_url, vendor, between, progress=told)
+    planned = told.events[0][2]
+    assert planned > 1
+    ((name, source, before),) = at_settling
+    assert (name, source, before) == ("AAPL", "1m", told.events)
+    assert len([e for e in before if e[0] == "ended"]) == planned
+
+
+async def test_days_that_are_asked_for_of_all_symbols_settle_with_the_last_day(database_url, vendor):
+    told = Told()
+    names = "AAPL MSFT NVDA"
+    await filled(
+        database_url, vendor, order("stocks", names, "2024-03-04", "2024-03-05", timeframes="1d"), progress=told
+    )
+    assert told.events[0] == ("planned", "stocks", 2)
+    assert sorted(told.events[-3:]) == [("settled", name, "1d") for name in names.split()]
+
+
+async def test_no_more_symbols_are_fetched_at_a_time_than_asked_for(database_url, vendor):
+    told = Told()
+    what = order("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08")
+    await filled(database_url, vendor, what, progress=told, at_once=1)
+    assert [e[1] for e in told.events if e[0] == "ended"] == ["AAPL", "AAPL", "MSFT", "MSFT", "NVDA", "NVDA"]
+
+
+def test_what_is_recorded_of_nothing_is_nothing(database_url):
+    with BarStore(database_url) as store:
+        assert recorded(store, order("stocks", "AAPL", "2024-03-09", "2024-03-10")) == {}
+
+
+async def test_days_before_a_plans_history_do_not_keep_newer_ones_from_being_fetched(database_url, vendor):
+    await filled(database_url, vendor, order("stocks", "AAPL", "2024-01-02", "2024-03-08", timeframes="1m"))
+    vendor.change(history_edge=date(2024, 1, 2))
+    old_and_new = order("stocks", "AAPL", "2023-12-01", "2024-03-15", timeframes="1m")
+    (series,) = await filled(database_url, vendor, old_and_new)
+    assert series.error is None
+    refused = [s for s in series.wanted if s in series.answers and series.answers[s].refused]
+    assert refused == [s for s in series.wanted if s < date(2024, 1, 2)]
+    fetched = {s for s in series.wanted if s in series.answers and series.answers[s].bars}
+    assert date(2024, 3, 15) in fetched
+
+
+async def test_a_plan_that_includes_nothing_of_it_costs_the_requests_of_two_symbols_and_one_more(database_url, vendor):
+    vendor.change(history_edge=date(2025, 1, 1))
+    with pytest.raises(NotEntitled):
+        await filled(database_url, vendor, order("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08"), at_once=1)
+    assert [r.path.split("/")[4] for r in vendor.requests] == ["AAPL", "AAPL", "MSFT", "MSFT", "NVDA"]

@@ -1,0 +1,100 @@
+"""Refusals by the plan on an empty store, where nothing yet shows whether the plan has anything: which of them end a run."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from backfill_assets.domain.errors import NotEntitled, VendorUnavailable
+from backfill_assets.simulator import Fault
+from backfill_assets_tests.integration.pipelines.harness import kept, over, pipeline_harness, ticking, told
+from backfill_assets_tests.surroundings import rows
+
+SATURDAY = datetime(2024, 12, 7, 12, tzinfo=UTC)
+EVENING = datetime(2024, 12, 6, 2, tzinfo=UTC)
+"""21:00 in New York on Thursday, 5 December: the session has finished, and the day has not."""
+
+NAMES = "AAPL MSFT NVDA AMZN"
+
+
+def failed(series):
+    return {s.symbol.name: type(s.error) for s in series if s.error}
+
+
+@pytest.mark.parametrize("refused", ["AAPL", "MSFT", "AMZN", "AAPL MSFT", "NVDA AMZN"])
+async def test_symbols_that_the_plan_does_not_have_fail_alone_where_others_are_answered(database_url, refused):
+    with ticking(SATURDAY) as (clock, vendor):
+        vendor.change(forbidden=tuple(refused.split()))
+        async with pipeline_harness(
+            database_url, vendor, clock, kept("stocks", NAMES, "2024-12-02", timeframes="1m")
+        ) as one:
+            series = await one.fetch()
+            assert failed(series) == dict.fromkeys(refused.split(), NotEntitled)
+            before = [over(name, ["1m"], "2024-12-02 to 2024-12-05", 4, "not_entitled") for name in refused.split()]
+            newest = [over(name, ["1m"], "2024-12-06", 1, "missing") for name in refused.split()]
+            assert told(one.gaps()) == set().union(*before, *newest), "as where bars were stored before"
+
+
+@pytest.mark.parametrize("refused", [NAMES, "AAPL MSFT NVDA"])
+async def test_three_refused_symbols_and_nothing_given_end_the_run_and_are_noted_nowhere(database_url, refused):
+    with ticking(SATURDAY) as (clock, vendor):
+        slow = Fault(kind="slow", ticker="AMZN", seconds=30.0)
+        vendor.change(forbidden=tuple(refused.split()), faults=(slow,))
+        async with pipeline_harness(
+            database_url, vendor, clock, kept("stocks", NAMES, "2024-12-02", timeframes="1m")
+        ) as one:
+            with pytest.raises(NotEntitled, match="plan of this key does not include"):
+                await asyncio.wait_for(one.fetch(), 20)
+    assert {r.path.split("/")[4] for r in vendor.requests} <= set(NAMES.split())
+    assert rows(database_url, "select * from session_answers") == []
+
+
+async def test_fewer_symbols_than_three_are_enough_where_there_are_no_more(database_url):
+    with ticking(SATURDAY) as (clock, vendor):
+        vendor.change(forbidden=("AAPL", "MSFT"))
+        async with pipeline_harness(
+            database_url, vendor, clock, kept("stocks", "AAPL MSFT", "2024-12-02", timeframes="1m")
+        ) as one:
+            with pytest.raises(NotEntitled):
+                await one.fetch()
+    assert rows(database_url, "select * from session_answers") == []
+
+
+async def test_a_refusal_beside_another_failure_is_told_with_it_and_explains_nothing(database_url):
+    with ticking(SATURDAY) as (clock, vendor):
+        vendor.change(forbidden=("AAPL",), faults=(Fault(kind="status", status=503, ticker="MSFT"),))
+        async with pipeline_harness(
+            database_url, vendor, clock, kept("stocks", "AAPL MSFT", "2024-12-02", timeframes="1m")
+        ) as one:
+            series = await one.fetch()
+            assert failed(series) == {"AAPL": NotEntitled, "MSFT": VendorUnavailable}
+            assert {gap.reason.value for gap in one.gaps() if gap.symbol == "AAPL"} == {"missing"}
+            vendor.change(forbidden=(), faults=())
+            clock.pass_(days=1)
+            await one.fetch()
+            assert one.gaps() == []
+
+
+async def test_a_plan_without_today_is_no_failure_of_the_first_run_either(database_url):
+    """One day of many symbols is a grouped request, and the newest one may be the first that is refused."""
+    with ticking(EVENING) as (clock, vendor):
+        vendor.change(today_forbidden=True)
+        async with pipeline_harness(
+            database_url, vendor, clock, kept("stocks", NAMES, "2024-12-03", timeframes="1d")
+        ) as one:
+            series = await one.fetch()
+            assert any("grouped" in r.path for r in vendor.requests)
+            assert failed(series) == {}
+            assert told(one.gaps()) == set().union(
+                *(over(n, ["1d"], "2024-12-05", 1, "missing") for n in NAMES.split())
+            )
+
+
+async def test_a_plan_without_today_and_nothing_but_today_wanted_says_so(database_url):
+    with ticking(EVENING) as (clock, vendor):
+        vendor.change(today_forbidden=True)
+        async with pipeline_harness(
+            database_url, vendor, clock, kept("stocks", NAMES, "2024-12-05", timeframes="1d")
+        ) as one:
+            with pytest.raises(NotEntitled):
+                await one.fetch()

@@ -1,0 +1,134 @@
+"""The real platform for a test: `backfill up` as a user starts it, over a simulator and a database of the test's own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from backfill_assets.cli.code_servers import code_servers
+from backfill_assets.simulator import Simulator
+from backfill_assets_tests.surroundings import PROJECT, rows
+
+BACKFILL = Path(sys.executable).parent / "backfill"
+_LONGEST_WAIT_SECONDS = 150
+PAUSE = {"BACKFILL_RETRY_FIRST_PAUSE": "86400"}
+"""So long the sensor that repairs gaps waits, and what is missing is left to the test."""
+
+_LAUNCH = """
+mutation ($parameters: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $parameters) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}"""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A running `backfill up`."""
+
+    url: str
+    data: Path
+    environment: dict[str, str]
+    simulator: Simulator
+    process: subprocess.Popen[str]
+
+    def ask(self, query: str, **variables: object) -> Any:
+        """The `data` of a GraphQL answer."""
+        answer = httpx.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=60).json()
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    def launch(self, assets: Iterable[tuple[str, ...]], partitions: Iterable[str], config: object = None) -> str:
+        """Launch a backfill of these partitions, as the page of an asset does; its id."""
+        parameters = {
+            "assetSelection": [{"path": list(path)} for path in assets],
+            "partitionNames": list(partitions),
+            "fromFailure": False,
+        }
+        if config is not None:
+            parameters["runConfigData"] = config
+        answer = self.ask(_LAUNCH, parameters=parameters)["launchPartitionBackfill"]
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        return str(answer["backfillId"])
+
+
+def until[T](question: Callable[[], T | None]) -> T:
+    """The first answer that is not None: for what other processes do in their own time."""
+    deadline = time.monotonic() + _LONGEST_WAIT_SECONDS
+    while time.monotonic() < deadline:
+        if (answer := question()) is not None:
+            return answer
+        time.sleep(0.5)
+    raise TimeoutError(question.__name__)
+
+
+def in_the_middle(simulator: Simulator, database_url: str) -> bool:
+    """Whether a run has stored minutes, and the days are asked for: where days are slow, it stays so for a while."""
+    asked = any("/1/day/" in request.path for request in simulator.requests)
+    return asked and bool(rows(database_url, "select 1 from market_data where timeframe = '1m' limit 1"))
+
+
+def environment(simulator: Simulator, data: Path, database_url: str, universe: str, **settings: str) -> dict[str, str]:
+    """What a user would have exported."""
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "universe.yaml").write_text(universe, encoding="utf-8")
+    ours = ("DAGSTER_", "BACKFILL_", "ALERT_", "DAGIT_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return kept | {
+        "DATABASE_URL": database_url,
+        "BACKFILL_DATA_DIR": str(data),
+        "BACKFILL_UNIVERSE": str(data / "universe.yaml"),
+        "POLYGON_BASE_URL": simulator.url,
+        "POLYGON_API_KEY": "a-key-for-tests",
+        "POLYGON_REQUESTS_PER_SECOND": "100",
+        **settings,
+    }
+
+
+@contextmanager
+def platform(simulator: Simulator, data: Path, database_url: str, universe: str, **settings: str) -> Iterator[Platform]:
+    """`backfill up` with the environment that these make, until the context ends."""
+    with up(simulator, environment(simulator, data, database_url, universe, **settings)) as running:
+        yield running
+
+
+@contextmanager
+def up(simulator: Simulator, variables: dict[str, str], *, umask: int = -1) -> Iterator[Platform]:
+    """`backfill up` in an environment, until the context ends; then Ctrl-C, and nothing of it stays. `umask` -1: our own."""
+    data = Path(variables["BACKFILL_DATA_DIR"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [BACKFILL, "up", "--port", str(port)]
+    with subprocess.Popen(
+        command, cwd=PROJECT, env=variables, stdout=subprocess.PIPE, text=True, umask=umask
+    ) as process:
+        try:
+            assert process.stdout is not None
+            said: list[str] = []
+            for line in process.stdout:
+                said.append(line)
+                if line.startswith("Dagit: "):
+                    break
+            assert said[-1:] == [f"Dagit: http://127.0.0.1:{port}   (logs: {data / 'logs'})\n"], "".join(said)
+            yield Platform(f"http://127.0.0.1:{port}", data, variables, simulator, process)
+        finally:
+            services = (
+                [service.pid for service in psutil.Process(process.pid).children()] if process.poll() is None else []
+            )
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+            # one that carries a run out ends with it, which needs the database
+            until(lambda: None if any(code_servers(service) for service in services) else True)

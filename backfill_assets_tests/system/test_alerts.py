@@ -1,0 +1,182 @@
+"""Alerts from end to end: real runs, real daemon, real channels; who is told what, how often, and where no secret stands."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import httpx
+import pytest
+
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.domain.sessions import Kind
+from backfill_assets.orchestration.launch import open_instance
+from backfill_assets.simulator import Hole, Scenario, Simulator
+from backfill_assets_tests.dagster_harness import definitions
+from backfill_assets_tests.integration.orchestration.alerts.alerting import Sensor
+from backfill_assets_tests.receivers import mail_server, webhook
+from backfill_assets_tests.secrets_search import found, secrets_of
+from backfill_assets_tests.system.platform import BACKFILL, PROJECT, DagsterHarness, environment, platform, until
+from backfill_assets_tests.system.test_repair import sessions
+
+KEY = "a-key-for-tests"
+LOGIN = "hookUserName:h00kPassWord"
+GAP = "gap:stocks"
+LATER = timedelta(seconds=70)
+"""Longer than the first pause of a channel that did not take a message."""
+
+TICKS = """
+{
+  sensorOrError(sensorSelector: {
+    repositoryLocationName: "backfill_assets", repositoryName: "__repository__", sensorName: "check_alerts"
+  }) {
+    ... on Sensor { sensorState { ticks(limit: 50) { status skipReason cursor error { message stack } } } }
+  }
+}"""
+RUNS = """
+{
+  runsOrError {
+    ... on Runs {
+      results {
+        runId status runConfigYaml tags { key value } assetSelection { path }
+        eventConnection { events { __typename ... on MessageEvent { message eventType } } }
+      }
+    }
+  }
+}"""
+ASSETS = """
+{
+  assetNodes {
+    assetKey { path } description metadataEntries { label description ... on TextMetadataEntry { text } }
+    configField { configType { recursiveConfigTypes { description } } }
+    assetMaterializations(limit: 50) { metadataEntries { label description ... on TextMetadataEntry { text } } }
+    assetChecksOrError {
+      ... on AssetChecks {
+        checks {
+          name description
+          executionForLatestMaterialization {
+            evaluation {
+              description
+              metadataEntries {
+                label ... on TextMetadataEntry { text } ... on TableMetadataEntry { table { records } }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}"""
+
+
+def lacking(*days: str) -> Scenario:
+    """A vendor that has nothing of AAPL on these days."""
+    dates = [date.fromisoformat(day) for day in days]
+    return Scenario(api_keys=(KEY,), holes=tuple(Hole(ticker="AAPL", first=day, last=day) for day in dates))
+
+
+def command(variables: dict[str, str], *words: str) -> str:
+    """Run one as a user does; all that it said. Sessions are missing, or nothing is."""
+    done = subprocess.run([BACKFILL, *words], cwd=PROJECT, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode in {0, 3}, done.stderr
+    return done.stdout + done.stderr
+
+
+def looks(running: DagsterHarness) -> list[str]:
+    """What the sensor's ticks have said, the newest first."""
+    ticks = running.ask(TICKS)["sensorOrError"]["sensorState"]["ticks"]
+    assert not [tick["error"] for tick in ticks if tick["error"]]
+    return [tick["skipReason"] for tick in ticks if tick["skipReason"]]
+
+
+def said(running: DagsterHarness, words: str) -> str:
+    """What a tick said, once one has said something with these words."""
+    return until(lambda: next((look for look in looks(running) if words in look), None))
+
+
+def of_gaps(titles: list[str]) -> list[str]:
+    """The subjects about the gap. No others, but that the hourly checks may meet features that wait."""
+    assert not [title for title in titles if GAP not in title and ":stocks/features" not in title]
+    return [title for title in titles if GAP in title]
+
+
+@contextmanager
+def instance(variables: dict[str, str]) -> Iterator[dg.DagsterInstance]:
+    """The platform's own records, in this process, with the platform's environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            if os.environ.get(name) != value:
+                patch.setenv(name, value)
+        with open_instance(Settings.read(os.environ)) as opened:
+            yield opened
+
+
+def test_a_gap_is_told_once_at_each_rung_to_every_channel_and_no_secret_is_written(
+    tmp_path: Path, database_url: str
+) -> None:
+    days = sessions(Kind.STOCKS, 12)
+    small, wide = days[6:8], days[:8]
+    kept = f"markets: {{stocks: {{start: {days[0]}, symbols: [AAPL, SPY], timeframes: [1d]}}}}"
+    heard: dict[str, str] = {}
+    with Simulator(lacking(*small)) as vendor, mail_server() as mail, webhook() as hook:
+        # The plan does not reach the first six sessions yet: they are explained, and two remain that are not.
+        vendor.change(history_edge=date.fromisoformat(days[6]))
+        address = hook.url.replace("json://", f"json://{LOGIN}@")
+        settings = {"ALERT_URLS": f"{address} {mail.url}", "BACKFILL_RETRY_FIRST_PAUSE": "3600"}
+        variables = environment(vendor, tmp_path, database_url, kept, **settings)
+
+        def told() -> tuple[list[str], list[str]]:
+            """What has arrived about the gap: at the webhook, and by mail."""
+            return of_gaps(hook.titles), of_gaps([str(m["Subject"]) for m in mail.received])
+
+        heard["run"] = command(variables, "run", "--features", "--start", days[6])
+        heard["refused"] = command(variables, "run", "--end", days[5])
+
+        # Two sessions: one warning, by either way.
+        with platform(vendor, tmp_path, database_url, kept, **settings) as running:
+            until(lambda: all(told()) or None)
+            assert told() == ([f"WARNING: {GAP}"],) * 2
+            # No DAGIT_URL is set: the link leads to the Dagit of this very `backfill up`.
+            (warning,) = [message["message"] for message in hook.received if GAP in message["title"]]
+            assert f"{running.url}/assets/stocks/ohlcv/1d" in warning
+
+        # Eight, while one channel is down, and after a restart: the other one is told, and of nothing that it knows.
+        hook.down()
+        vendor.scenario = lacking(*wide)
+        heard["wider"] = command(variables, "repair", "--explained")
+        with platform(vendor, tmp_path, database_url, kept, **settings) as running:
+            heard["tick"] = said(running, "1 message for json waiting")
+            assert told() == ([f"WARNING: {GAP}"], [f"WARNING: {GAP}", f"now CRITICAL: {GAP}"])
+            heard |= {"runs": json.dumps(running.ask(RUNS)), "assets": json.dumps(running.ask(ASSETS))}
+            heard["page"] = httpx.get(f"{running.url}/").text
+        assert "1 alert open." in heard["tick"]
+        assert "no_missing_sessions" in heard["assets"]
+
+        # The channel is back: it is given what it missed, and the other one nothing twice.
+        hook.up()
+        critical = [f"WARNING: {GAP}", f"now CRITICAL: {GAP}"]
+        universe = Settings.read(variables).universe(datetime.now(UTC).date())
+        with instance(variables) as opened:
+            sensor = Sensor("check_alerts", opened, lambda now: definitions(universe, now))
+            for _ in range(2):
+                heard["later"] = sensor.tick(datetime.now(UTC) + LATER, cursor=None)
+            assert told() == (critical, critical)
+
+            # Filled: one recovery each.
+            vendor.scenario = lacking()
+            heard["filled"] = command(variables, "repair")
+            for cursor in (sensor.cursor, None):
+                heard["over"] = sensor.tick(datetime.now(UTC) + LATER, cursor=cursor)
+            assert told() == ([*critical, f"RECOVERED: {GAP}"],) * 2
+            assert heard["over"] == "No alert is open."
+
+        heard["hook"] = json.dumps(hook.received)
+        heard["mail"] = "".join(message.as_string() for message in mail.received)
+        secrets = {"the key": KEY} | secrets_of(address, mail.url)
+        assert {"password of address 1", "user of address 1", "password of address 2"} <= set(secrets)
+        assert found({"what is there": "AAPL lacks most"}, database_url=database_url), "the search finds what is there"
+        assert found(secrets, database_url=database_url, folders=[tmp_path], texts=heard) == []

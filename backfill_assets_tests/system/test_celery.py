@@ -1,0 +1,179 @@
+"""Several machines: Celery workers with homes and data folders of their own, one PostgreSQL, one Redis, one rate.
+
+Two share a backfill, until one of them is killed in the middle of it: the bars are those of a single machine.
+"""
+
+import itertools
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from backfill_assets.adapters.store import schema
+from backfill_assets.simulator import Fault, RequestRecord, Scenario, Simulator
+from backfill_assets_tests.surroundings import rows
+from backfill_assets_tests.system.celery_workers import Worker, home, redis, worker
+from backfill_assets_tests.system.platform import BACKFILL, PAUSE, PROJECT, Platform, environment, platform, until
+
+pytest.importorskip("dagster_celery", reason="the extra `celery` is not installed")
+
+SYMBOLS = ("AAPL", "MSFT", "SPY", "AMZN")
+UNIVERSE = f"markets: {{stocks: {{start: 2026-09-01, symbols: [{', '.join(SYMBOLS)}]}}}}"
+FIRST, LAST = "2026-09-03", "2026-09-11"
+DAYS = ("2026-09-03", "2026-09-04", "2026-09-08", "2026-09-09", "2026-09-10", "2026-09-11")  # around Labor Day
+PER_SECOND = 2
+HELD = Fault(kind="slow", path="/range/1/day/", times=len(SYMBOLS), seconds=20.0)
+"""Each run lasts until all are launched: no worker can take the next symbol because it was done with the first, and a
+worker that is killed has runs."""
+RUNS = "{ runsOrError { ... on Runs { results { runId status tags { key value } } } } }"
+BARS = """
+select symbol, timeframe, count(*),
+  md5(string_agg(concat_ws(' ', timestamp, open, high, low, close, volume), ',' order by timestamp))
+from market_data where (timestamp at time zone 'America/New_York')::date = any(%s::date[])
+group by 1, 2 order by 1, 2"""
+STORED = "select distinct symbol from session_answers where timeframe = '1m' and session = any(%s::date[])"
+ASSETS = tuple(f'["stocks", "ohlcv", "{timeframe}"]' for timeframe in ("1m", "1d"))
+MARKED = """
+select asset_key, split_part(partition, '|', 1), split_part(partition, '|', 2), count(*) from dagster.event_logs
+where dagster_event_type = 'ASSET_MATERIALIZATION' and split_part(partition, '|', 1) = any(%s) group by 1, 2, 3"""
+UNFINISHED = "select run_id, status from dagster.runs where status not in ('SUCCESS', 'FAILURE', 'CANCELED')"
+SAID = """
+select event from dagster.event_logs where run_id = %s and dagster_event_type = 'PIPELINE_FAILURE'"""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Dagit and the daemon on one, a worker on each of two others."""
+
+    platform: Platform
+    workers: tuple[Worker, Worker]
+
+    def backfill(self) -> str:
+        """Launch DAYS of every symbol, as Dagit does it; the backfill's id."""
+        assets = [("stocks", "ohlcv", timeframe) for timeframe in ("1m", "1d")]
+        return self.platform.launch(assets, [f"{day}|{symbol}" for symbol in SYMBOLS for day in DAYS])
+
+    def runs(self, backfill: str) -> list[dict]:
+        """The backfill's runs, retries too, with their tags by name."""
+        found = self.platform.ask(RUNS)["runsOrError"]["results"]
+        named = [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in found]
+        return [run for run in named if run["tags"].get("dagster/backfill") == backfill]
+
+    def ended(self, backfill: str) -> list[dict] | None:
+        """The runs, once every symbol has one that succeeded and none goes on."""
+        runs = self.runs(backfill)
+        good = [run for run in runs if run["status"] == "SUCCESS"]
+        over = all(run["status"] in {"SUCCESS", "FAILURE"} for run in runs)
+        return runs if over and len(good) == len(SYMBOLS) else None
+
+    def asked(self, timeframe: str = "") -> list[RequestRecord]:
+        """The requests for bars that reached the vendor, by their base timeframe."""
+        return [r for r in self.platform.simulator.requests if f"/range/{timeframe}" in r.path]
+
+    def worker_of(self, run: dict) -> Worker | None:
+        """The worker whose log tells that it took the run's task."""
+        task = run["tags"].get("dagster-celery/task_id", "none yet").encode()
+        return next((one for one in self.workers if task in one.log.read_bytes()), None)
+
+
+@pytest.fixture
+def machines(tmp_path: Path, database_url: str) -> Iterator[Machines]:
+    with ExitStack() as stack:
+        broker = stack.enter_context(redis(tmp_path))
+        simulator = stack.enter_context(Simulator(Scenario(faults=(HELD,))))
+        workers = []
+
+        def settings(name: str) -> dict[str, str]:
+            return PAUSE | {
+                "DAGSTER_HOME": str(home(tmp_path / name / "home", poll_seconds=2)),
+                "CELERY_BROKER_URL": broker,
+                "POLYGON_REQUESTS_PER_SECOND": str(PER_SECOND),
+            }
+
+        for name in ("one", "two"):
+            folder = tmp_path / name
+            variables = environment(simulator, folder / "data", database_url, UNIVERSE, **settings(name))
+            workers.append(stack.enter_context(worker(name, variables, folder)))
+        # Without a key there, the sensor that fills gaps launches nothing over the same days.
+        keyless = settings("dagit") | {"POLYGON_API_KEY": ""}
+        dagit = stack.enter_context(platform(simulator, tmp_path / "dagit" / "data", database_url, UNIVERSE, **keyless))
+        yield Machines(dagit, (workers[0], workers[1]))
+
+
+@pytest.fixture
+def another_database_url(postgres_server: str, database_url: str) -> Iterator[str]:
+    """An empty store beside the test's own."""
+    name = f"{database_url.rpartition('/')[2]}_alone"
+    with psycopg.connect(postgres_server, autocommit=True) as server:
+        server.execute(f"create database {name}")
+        try:
+            schema.upgrade(f"{database_url}_alone")
+            yield f"{database_url}_alone"
+        finally:
+            server.execute(f"drop database {name} with (force)")
+
+
+def _bars(url: str) -> list[tuple[str, str, int, str]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(BARS, [list(DAYS)]).fetchall()
+
+
+def _same_on_one_machine(machines: Machines, folder: Path, url: str) -> list[tuple[str, str, int, str]]:
+    """What `backfill run` stores, by itself, of the same days in an empty store."""
+    variables = environment(machines.platform.simulator, folder, url, UNIVERSE, **PAUSE)
+    command = [BACKFILL, "run", "--start", FIRST, "--end", LAST]
+    done = subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return _bars(url)
+
+
+def _keep_the_rate(machines: Machines) -> None:
+    # Permits are an interval apart on the database's clock; the way from there to the vendor takes its own time.
+    arrivals = sorted(r.monotonic for r in machines.asked())
+    for start, end in itertools.combinations(arrivals, 2):
+        within = sum(start <= at <= end for at in arrivals)
+        assert within <= (end - start) * PER_SECOND + 2
+
+
+def test_two_workers_share_a_backfill_and_what_a_killed_one_had_begun_is_finished_by_the_other(
+    machines, tmp_path, database_url, another_database_url
+) -> None:
+    backfill = machines.backfill()
+    dead, left = machines.workers
+
+    def all_held() -> list[dict] | None:
+        """The runs, once each has stored its minutes and waits for its days."""
+        held = len(machines.asked("1/day/")) == len(rows(database_url, STORED, list(DAYS))) == len(SYMBOLS)
+        return machines.runs(backfill) if held else None
+
+    begun = until(all_held)
+    assert len(begun) == len(SYMBOLS), "a run a symbol"
+    assert {machines.worker_of(run) for run in begun} == set(machines.workers)
+    assert [run["status"] for run in begun] == ["STARTED"] * len(SYMBOLS)
+    lost = [run for run in begun if machines.worker_of(run) == dead]
+    dead.kill()
+
+    until(lambda: machines.ended(backfill))
+    until(lambda: rows(database_url, UNFINISHED) == [] or None)  # those of sensors too, and none that started late
+    runs = machines.runs(backfill)
+    failed = {run["runId"] for run in runs if run["status"] == "FAILURE"}
+    assert failed == {run["runId"] for run in lost}, "only what the dead worker had"
+    again = [run for run in runs if "dagster/parent_run_id" in run["tags"]]
+    assert sorted(run["tags"]["dagster/parent_run_id"] for run in again) == sorted(failed), "each once"
+    assert all(machines.worker_of(run) == left for run in again)
+    for run in failed:
+        assert f"The worker {dead.name} does not answer." in rows(database_url, SAID, run)[0][0]
+    assert len(runs) == len(SYMBOLS) + len(lost)
+
+    # What was stored before the kill is not asked for again; what was under way is, once.
+    assert len(machines.asked("1/minute/")) == len(SYMBOLS)
+    assert len(machines.asked("1/day/")) == len(SYMBOLS) + len(lost)
+    _keep_the_rate(machines)
+    marked = rows(database_url, MARKED, list(DAYS))
+    assert {(asset, day, symbol) for asset, day, symbol, _ in marked} == set(itertools.product(ASSETS, DAYS, SYMBOLS))
+    assert {count for *_, count in marked} == {1}, "no session is told of twice"
+    assert _bars(database_url) == _same_on_one_machine(machines, tmp_path / "alone", another_database_url)

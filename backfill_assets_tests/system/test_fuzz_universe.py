@@ -1,0 +1,79 @@
+"""Whatever stands in the universe file: a universe, or one sentence, as the program reads it."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.domain.errors import UniverseMistake
+from backfill_assets_tests.system.test_fuzz_inputs import QUICK
+
+TODAY = date(2025, 6, 2)
+
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{n}: &{n} [{', '.join([f'*{p}'] * 9)}]\n" for p, n in zip("abcdefgh", "bcdefghi", strict=True)
+)
+STOCKS = "markets: {{stocks: {{start: {start}, symbols: [{symbols}]}}}}"
+ODD_FILES = {
+    "a bomb of aliases": BOMB,
+    "a bomb as symbols": BOMB + "markets: {stocks: {start: 2024-01-02, symbols: *i}}",
+    "an alias of itself": "markets: &m {stocks: *m}",
+    "a symbol that holds itself": "markets: {stocks: {start: 2024-01-02, symbols: &s [*s]}}",
+    "the same list twice": "markets: {stocks: {start: 2024-01-02, symbols: &s [A]}, "
+    "more: {kind: stocks, start: 2024-01-02, symbols: *s}}",
+    "nested deeply": "[" * 100_000,
+    "mappings nested deeply": "{a: " * 20_000,
+    "a day that is none": STOCKS.format(start="2024-02-30", symbols="A"),
+    "the year 0": STOCKS.format(start="0000-01-01", symbols="A"),
+    "the last year": STOCKS.format(start="9999-12-31", symbols="A"),
+    "a moment": STOCKS.format(start="2024-01-02T00:00:00Z", symbols="A"),
+    "a number as day": STOCKS.format(start="20240102", symbols="A"),
+    "digits of another script": STOCKS.format(start="２０２４-01-02", symbols="A"),  # noqa: RUF001  # what is tried
+    "another tag": STOCKS.format(start="!!python/object/apply:os.system [ls]", symbols="A"),
+    "a symbol of another alphabet": STOCKS.format(start="2024-01-02", symbols="АAPL"),  # noqa: RUF001  # what is tried
+    "a symbol with SQL": STOCKS.format(start="2024-01-02", symbols='"A\'; drop table market_data; --"'),
+    "a symbol with a line": STOCKS.format(start="2024-01-02", symbols='"A\\nB"'),
+    "a symbol with a path": STOCKS.format(start="2024-01-02", symbols='"../../etc"'),
+    "a long symbol": STOCKS.format(start="2024-01-02", symbols="A" * 100_000),
+    "two documents": "markets: {}\n---\nmarkets: {}",
+    "a byte order mark": "\ufeff" + STOCKS.format(start="2024-01-02", symbols="A,A"),
+}
+
+
+def universe_of(path: Path) -> None:
+    """Read as the program reads it: a universe, or one sentence."""
+    try:
+        universe = Settings.read({"DAGSTER_HOME": str(path.parent), "BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
+    except UniverseMistake as mistake:
+        assert len(str(mistake).splitlines()) == 1, str(mistake)  # noqa: PT017  # either outcome is right
+    else:
+        assert universe.markets
+
+
+@pytest.mark.parametrize("odd", ODD_FILES)
+def test_an_odd_universe_is_a_mistake(odd: str, tmp_path: Path) -> None:
+    path = tmp_path / "universe.yaml"
+    path.write_text(ODD_FILES[odd], encoding="utf-8")
+    with pytest.raises(UniverseMistake) as caught:
+        Settings.read({"DAGSTER_HOME": str(tmp_path), "BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 1000
+
+
+@QUICK
+@given(content=st.binary(max_size=200))
+def test_any_bytes_are_a_universe_or_a_mistake(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "universe.yaml"
+    path.write_bytes(content)
+    universe_of(path)
+
+
+def test_a_huge_universe_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "universe.yaml"
+    path.write_text(
+        STOCKS.format(start="2024-01-02", symbols=", ".join(f"S{n}" for n in range(20_000))), encoding="utf-8"
+    )
+    universe_of(path)

@@ -1,0 +1,237 @@
+"""Whatever a vendor answers, over real HTTP and real tables: a typed error and nothing written, or whole rows."""
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backfill_assets.adapters.polygon import Polygon, RetryPolicy
+from backfill_assets.adapters.store.corporate_actions import EventStore
+from backfill_assets.domain.errors import BackfillError, VendorError
+from backfill_assets.pipelines.corporate_actions import update_events
+from backfill_assets_tests.integration.adapters.scripted_vendor import Answer, CountingLimiter, NoSleep, ScriptedVendor
+from backfill_assets_tests.integration.pipelines.test_ohlcv import filled, order, snapshot
+from backfill_assets_tests.surroundings import KEY, MOMENT, market, rows
+from backfill_assets_tests.system.world import SOAK
+
+BOUNDED = settings(max_examples=2000 if SOAK else 60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ORDER = order("stocks", "AAPL", "2024-03-04", "2024-03-06")
+STOCKS = market("stocks", "AAPL", "NVDA")
+PATH = "/v2/aggs/ticker/AAPL/range/1/minute/2024-03-04/2024-03-06"
+OPENING = 1_709_562_600_000
+"""14:30 UTC on 2024-03-04, in ms."""
+
+ODD_NUMBERS = [
+    *("0", "-0.0", "-1", "1.5", "1e308", "1e309", "-1e999", "5e-324", "1e18", "9223372036854775807", "9" * 400),
+    *("NaN", "Infinity", "-Infinity", "2147483648", "1e12"),
+]
+ODD = st.sampled_from(
+    [
+        *ODD_NUMBERS,
+        *("null", "true", "[]", "{}", '""', '"1"', '"AAPL"', r'"\u0000"', r'"A\ud800"', '"2024-02-30"', '"0001-01-01"'),
+        *('"9999-12-31"', '"NVDA"', "[" * 2000 + "]" * 2000),
+    ]
+)
+
+
+def bar(number: int) -> dict[str, str]:
+    return {"t": str(OPENING + 60_000 * number), "v": "10", "vw": "1.25", "n": "3"} | dict.fromkeys("ohlc", "1.5")
+
+
+def event(number: int) -> dict[str, str]:
+    day = f'"2024-03-{number + 4:02}"'
+    return {
+        "ticker": '"AAPL"',
+        "id": f'"E{number}"',
+        "execution_date": day,
+        "ex_dividend_date": day,
+        "split_from": "1",
+        "split_to": "2",
+        "cash_amount": "0.25",
+        "currency": '"USD"',
+        "frequency": "4",
+        "record_date": day,
+        "pay_date": day,
+        "declaration_date": day,
+    }
+
+
+def bent(draw, written: dict[str, str]) -> str:
+    """An object of JSON as written, with a few fields exchanged, taken away or doubled."""
+    fields = list(written.items())
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(fields) - 1))
+        what = draw(st.sampled_from(["exchange", "exchange", "remove", "double"]))
+        name, _old = fields[at]
+        if what == "exchange":
+            fields[at] = (name, draw(ODD))
+        elif what == "double":
+            fields.append((name, draw(ODD)))
+        elif len(fields) > 1:
+            del fields[at]
+    return "{" + ",".join(f'"{name}":{value}' for name, value in fields) + "}"
+
+
+@st.composite
+def answers(draw, row, next_urls) -> bytes:
+    if draw(st.integers(0, 9)) == 0:
+        return draw(st.binary(max_size=60))
+    results = "[" + ",".join(bent(draw, row(n)) for n in range(draw(st.integers(0, 3)))) + "]"
+    envelope = {"status": '"OK"', "resultsCount": "1", "adjusted": "false", "request_id": '"r"', "results": results}
+    following = draw(st.sampled_from(next_urls))
+    envelope |= {"next_url": json.dumps(following)} if following else {}
+    return (bent(draw, envelope) if draw(st.integers(0, 2)) == 0 else _as_written(envelope)).encode()
+
+
+def _as_written(envelope: dict[str, str]) -> str:
+    return "{" + ",".join(f'"{name}":{value}' for name, value in envelope.items()) + "}"
+
+
+def onward(path: str) -> list[str | None]:
+    """Where a next page could be said to be; ELSEWHERE is a server that nobody is to ask."""
+    return [
+        *(None, None, None, f"ELSEWHERE{path}?cursor=1", f"ELSEWHERE{path}?cursor=2&apiKey=x"),
+        *(
+            "https://api.polygon.io@ELSEWHERE/",
+            "//ELSEWHERE/v2",
+            "javascript:alert(1)",
+            "\x00",
+            f"ELSEWHERE{path}/../../x",
+        ),
+        *(
+            "https://[::1",
+            f"ELSEWHERE{path}\r\nX-Other: 1",
+            "ELSEWHERE/v2/aggs/ticker/MSFT/range/1/minute/1/2?cursor=3",
+        ),
+    ]
+
+
+def asked_of(vendor: ScriptedVendor, elsewhere: ScriptedVendor) -> None:
+    """The key went to the vendor in a header, and to nobody else."""
+    assert elsewhere.asked == []
+    for asked in vendor.asked:
+        assert KEY not in asked.target
+        assert asked.headers["authorization"] == f"Bearer {KEY}"
+
+
+def is_one_sentence(error: BaseException) -> None:
+    assert isinstance(error, BackfillError), repr(error)
+    assert type(error) is not BackfillError
+    told = str(error)
+    assert told.strip()
+    assert "\n" not in told
+    assert KEY not in told
+
+
+@BOUNDED
+@given(bodies=st.lists(answers(bar, onward(PATH)), min_size=1, max_size=3))
+def test_bars_are_whole_or_nothing_is_written(bodies: list[bytes], database_url: str) -> None:
+    before = snapshot(database_url)
+    series = asyncio.run(_fill(database_url, bodies))
+    for failed in (s.error for s in series if s.error is not None):
+        is_one_sentence(failed)
+    if all(s.error is not None for s in series):
+        assert snapshot(database_url)["market_data"] == before["market_data"]
+    wrong = """select count(*) from market_data where symbol <> 'AAPL' or timestamp < '2024-03-04' or timestamp > '2024-03-07'
+      or 'Infinity' in (open, high, low, close, volume) or 'NaN' in (open, high, low, close, volume)"""
+    assert rows(database_url, wrong) == [(0,)]
+    sums = """select count(*) from session_answers a where a.timeframe = '1m' and bars <> (select count(*) from market_data m
+      where m.symbol = a.symbol and m.timeframe = '1m' and (m.timestamp at time zone 'America/New_York')::date = a.session)"""
+    assert rows(database_url, sums) == [(0,)]
+
+
+async def _fill(url: str, bodies: list[bytes]) -> list:
+    async with ScriptedVendor(Answer(b"{}")) as elsewhere:
+        script = [Answer(body.replace(b"ELSEWHERE", elsewhere.url.encode())) for body in bodies]
+        async with ScriptedVendor(*script) as vendor:
+            try:
+                return await filled(url, vendor, ORDER, patient=True, at_once=1, retry=RetryPolicy(attempts=2))
+            except BackfillError as error:
+                is_one_sentence(error)
+                return []
+            finally:
+                asked_of(vendor, elsewhere)
+
+
+EVENT_PATHS = ("/stocks/v1/splits", "/stocks/v1/dividends")
+
+
+@BOUNDED
+@given(bodies=st.lists(answers(event, [*onward(EVENT_PATHS[0]), *onward(EVENT_PATHS[1])]), min_size=1, max_size=4))
+def test_events_are_written_whole_or_not_at_all(bodies: list[bytes], database_url: str) -> None:
+    tables = ("corporate_events", "corporate_event_lookups")
+    before = [rows(database_url, f"select * from {name} order by 1, 2") for name in tables]  # noqa: S608  # our own names
+    error = asyncio.run(_update(database_url, bodies))
+    after = [rows(database_url, f"select * from {name} order by 1, 2") for name in tables]  # noqa: S608  # our own names
+    if error is not None:
+        is_one_sentence(error)
+        assert after == before
+    assert {symbol for (symbol, *_) in after[0]} <= {"AAPL", "NVDA"}
+
+
+@pytest.mark.parametrize("field", ["id", "currency"])
+async def test_a_character_that_postgresql_does_not_take_costs_no_other_event(field: str, database_url: str) -> None:
+    rows_sent = [event(0) | {field: r'"A\u0000"'}, event(1) | {"ticker": '"NVDA"'}]
+    body = _as_written({"status": '"OK"', "results": f"[{','.join(map(_as_written, rows_sent))}]"}).encode()
+    assert await _update(database_url, [body]) is None
+    assert ("NVDA",) in rows(database_url, "select distinct symbol from corporate_events")
+
+
+@pytest.mark.parametrize("number", ["-1", "9223372036854775807", "1e18", "2147483648", "1e308", "5e-324"])
+@pytest.mark.parametrize("field", ["t", "o", "h", "l", "c", "v", "vw", "n"])
+async def test_a_number_beyond_all_bars_is_a_typed_error_or_a_bar(field: str, number: str, database_url: str) -> None:
+    body = _as_written(
+        {"status": '"OK"', "results": f"[{_as_written(bar(0))},{_as_written(bar(1) | {field: number})}]"}
+    )
+    series = await _fill(database_url, [body.encode()])
+    for failed in (s.error for s in series if s.error is not None):
+        is_one_sentence(failed)
+
+
+async def _update(url: str, bodies: list[bytes]) -> BackfillError | None:
+    async with ScriptedVendor(Answer(b"{}")) as elsewhere:
+        script = [Answer(body.replace(b"ELSEWHERE", elsewhere.url.encode())) for body in bodies]
+        async with ScriptedVendor(*script) as vendor, _client(vendor) as client:
+            try:
+                with EventStore(url) as store:
+                    await update_events(store, client, STOCKS, lambda: MOMENT)
+            except BackfillError as error:
+                return error
+            finally:
+                asked_of(vendor, elsewhere)
+    return None
+
+
+def _client(vendor: ScriptedVendor) -> Polygon:
+    return Polygon(KEY, base_url=vendor.url, limiter=CountingLimiter(), sleep=NoSleep(), retry=RetryPolicy(attempts=2))
+
+
+def facts(_number: int) -> dict[str, str]:
+    return {
+        "ticker": '"AAPL"',
+        "list_date": '"1980-12-12"',
+        "delisted_utc": '"2020-01-01T00:00:00Z"',
+        "active": "false",
+    }
+
+
+@st.composite
+def details(draw) -> bytes:
+    return _as_written({"status": '"OK"', "results": bent(draw, facts(0))}).encode()
+
+
+@BOUNDED
+@given(bodies=st.lists(details() | answers(facts, [None]), min_size=1, max_size=2))
+def test_a_listing_is_days_in_order_or_a_typed_error(bodies: list[bytes]) -> None:
+    async def ask() -> None:
+        async with ScriptedVendor(*map(Answer, bodies)) as vendor, _client(vendor) as client:
+            try:
+                listing = await client.listing("AAPL")
+            except VendorError as error:
+                is_one_sentence(error)
+            else:
+                assert listing.listed is None or listing.delisted is None or listing.listed <= listing.delisted
+
+    asyncio.run(ask())

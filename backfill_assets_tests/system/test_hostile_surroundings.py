@@ -1,0 +1,135 @@
+"""A whole platform on the embedded server, as a new user starts it, where much is against it: everybody may write what others
+make, PG… variables are meant for another server, `backfill up` is killed, and so is what has its code loaded."""
+
+import os
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from backfill_assets.cli.code_servers import code_servers
+from backfill_assets.simulator import Simulator
+from backfill_assets_tests.integration.adapters.test_database import CHANGING, HARMFUL
+from backfill_assets_tests.postgres import open_folder
+from backfill_assets_tests.system.platform import BACKFILL, PROJECT, Platform, environment, until, up
+from backfill_assets_tests.system.test_repair import ended
+
+UNIVERSE = "markets: {crypto: {start: 2026-08-03, symbols: [BTC], timeframes: [1d]}}"
+RUNS = "{ runsOrError { ... on Runs { results { jobName status } } } }"
+SYMBOLS = """
+{
+  assetNodeOrError(assetKey: {path: ["crypto", "ohlcv", "1d"]}) {
+    ... on AssetNode { partitionKeysByDimension { name partitionKeys } }
+  }
+}"""
+OTHERS_READ_OR_WRITE, OTHERS_PASS = 0o066, 0o011
+
+
+def test_it_keeps_its_files_to_itself_uses_its_own_server_and_ends_what_a_killed_one_left() -> None:
+    with open_folder() as parent, Simulator() as simulator:
+        data = parent / "new" / "data"
+        settings = {**HARMFUL, **CHANGING, "BACKFILL_DATA_DIR": str(data)}
+        variables = environment(simulator, parent / "own", "", UNIVERSE, **settings)
+        variables.pop("NUMBA_CACHE_DIR", None)
+
+        def command(*arguments: str) -> None:
+            done = subprocess.run(
+                [BACKFILL, *arguments],
+                cwd=PROJECT,
+                env=variables,
+                capture_output=True,
+                text=True,
+                check=False,
+                umask=0,
+                timeout=200,
+            )
+            assert done.returncode == 0, done.stderr
+
+        try:
+            command("run", "--start", "2026-09-08", "--end", "2026-09-09", "--features")
+            with up(simulator, variables, umask=0) as running:
+                assert until(lambda: _measured(running)) == "SUCCESS", (
+                    "a run that the daemon launched after the command's"
+                )
+                _look(data)
+                left = _killed(running)
+            with up(simulator, variables, umask=0) as again:
+                assert not any(_goes_on(service) for service in left)
+                services = psutil.Process(again.process.pid).children()
+                assert len(list((data / "services").iterdir())) == len(services) == len(left) == 3
+                _look(data)
+                _follows(again)
+            assert not any(_goes_on(service) for service in services)
+        finally:
+            command("db", "stop")
+        _look(data)
+
+
+def _follows(running: Platform) -> None:
+    """A change of the universe is in Dagit, and a killed process that had the code loaded is replaced: a backfill is done."""
+
+    def symbols() -> list[str]:
+        dimensions = running.ask(SYMBOLS)["assetNodeOrError"]["partitionKeysByDimension"]
+        (found,) = [dimension["partitionKeys"] for dimension in dimensions if dimension["name"] == "symbol"]
+        return found
+
+    assert symbols() == ["BTC"]
+    file = Path(running.environment["BACKFILL_UNIVERSE"])
+    file.write_text(UNIVERSE.replace("BTC", "BTC, ETH"), encoding="utf-8")
+    until(lambda: symbols() == ["BTC", "ETH"] or None)
+    assert running.process.stdout is not None
+    assert "Loading the universe anew.\n" in iter(running.process.stdout.readline, "")
+
+    for service in psutil.Process(running.process.pid).children():
+        for server in code_servers(service.pid):
+            server.kill()
+    launched = running.launch([("crypto", "ohlcv", "1d")], ["2026-09-08|ETH"])
+    assert until(lambda: ended(running, launched)) == ["SUCCESS"]
+
+
+def _measured(running: Platform) -> str | None:
+    """How the daemon's run that measures completeness has ended."""
+    runs = running.ask(RUNS)["runsOrError"]["results"]
+    ended = [run["status"] for run in runs if run["jobName"] == "crypto_completeness_job"]
+    return next((status for status in ended if status in {"SUCCESS", "FAILURE"}), None)
+
+
+def _killed(running: Platform) -> list[psutil.Process]:
+    """The services of a `backfill up` that is ended by `kill -9`; they go on."""
+    services = psutil.Process(running.process.pid).children()
+    running.process.kill()
+    running.process.wait(60)
+    assert all(_goes_on(service) for service in services)
+    return services
+
+
+def _goes_on(service: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return service.is_running() and service.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _reached_by_others(folder: Path) -> Iterator[Path]:
+    """The folder and what is in it, as far as another user gets."""
+    yield folder
+    if folder.stat().st_mode & OTHERS_PASS:
+        for path in folder.iterdir():
+            yield from _reached_by_others(path) if path.is_dir() else [path]
+
+
+def _look(data: Path) -> None:
+    """Nothing in the data folder is read or written by others."""
+    open_to_others = {
+        p: oct(p.stat().st_mode) for p in _reached_by_others(data) if p.stat().st_mode & OTHERS_READ_OR_WRITE
+    }
+    assert open_to_others == {}
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in data.iterdir()}
+    assert {"postgres", "dagster", "logs", "services", "numba"} >= set(modes) >= {"postgres", "dagster", "numba"}
+    assert set(modes.values()) == {0o700}
+    assert stat.S_IMODE(data.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
+    private = [*data.glob("logs/*.log"), *data.glob("services/*"), data / "postgres/password", data / "postgres/url"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
+    assert list(data.rglob("compute_logs/**/*.err")), "the run's output was looked at too"

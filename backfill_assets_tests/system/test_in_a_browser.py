@@ -1,0 +1,188 @@
+"""Dagit as a person sees and uses it: the real webserver and daemon in a browser, asserted on by what can be read there.
+
+A backfill is launched by hand, and a repair by the sensor beside it; both bring bars and stand on the page of backfills.
+"""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from backfill_assets.domain.sessions import Kind
+from backfill_assets.simulator import Scenario, Simulator
+from backfill_assets_tests.surroundings import same_bars, stored
+from backfill_assets_tests.system.browser import browser_page
+from backfill_assets_tests.system.platform import BACKFILL, PROJECT, Platform, environment, platform, until
+from backfill_assets_tests.system.test_repair import BACKFILLS, RETRIES, both, sessions, shown
+
+DAYS = sessions(Kind.STOCKS, 5)
+SYMBOLS = ("AAPL", "SPY")
+HEALED, BY_HAND = DAYS[2], DAYS[3]
+UNIVERSE = f"markets: {{stocks: {{start: {DAYS[0]}, symbols: [AAPL, SPY]}}}}"
+LATE = (*both("SPY", HEALED, HEALED), *both("AAPL", BY_HAND, BY_HAND))
+CONFIG = "ops: {stocks_ohlcv: {config: {retry: EXPLAINED}}}"
+"""Whoever launches it knows that the vendor has by now what it had confirmed to be empty."""
+
+COMPLETENESS = """
+{
+  assetNodeOrError(assetKey: {path: ["stocks", "completeness"]}) {
+    ... on AssetNode { assetMaterializations(limit: 1) { runId } }
+  }
+}"""
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with browser_page() as opened:
+        opened.set_viewport_size({"width": 1440, "height": 1100})
+        yield opened
+
+
+def test_dagit_shows_what_is_stored_checked_and_automated_and_fills_what_is_missing(
+    page: Page, tmp_path: Path, database_url: str
+) -> None:
+    with Simulator(Scenario(holes=LATE)) as simulator:
+        variables = environment(simulator, tmp_path, database_url, UNIVERSE, **RETRIES)
+        report = tmp_path / "status.html"
+        # The second empty answer is the last one: the sensor leaves AAPL in peace.
+        for command in (["run"], ["repair", "--symbols", "AAPL"], ["status", "--html", report]):
+            subprocess.run([BACKFILL, *command], cwd=PROJECT, env=variables, capture_output=True, check=False)
+        the_page_of_the_command(page, report)
+        first, last = date.fromisoformat(DAYS[0]), date.fromisoformat(DAYS[-1])
+        whole = {symbol: simulator.market.daily_bars(symbol, first, last) for symbol in SYMBOLS}
+        assert [len(stored(database_url, s, "1d")) for s in SYMBOLS] == [len(DAYS) - 1] * 2
+        simulator.scenario = Scenario()
+        with platform(simulator, tmp_path, database_url, UNIVERSE, **RETRIES) as up:
+            the_catalog(page, up.url)
+            an_asset(page, up.url)
+            its_partitions(page, up.url)
+            its_checks(page, up.url)
+            the_automation(page, up.url)
+            launch_by_hand(page, up.url)
+            launched = until(lambda: ended(up, by_hand=True))
+            repair = until(lambda: ended(up, by_hand=False))
+            the_page_of_backfills(page, up.url, launched["id"], repair["id"])
+            the_page_of_one(page, repair["id"])
+            until(lambda: completeness(up))
+            the_completeness_picture(page, up.url)
+            marked = shown(up, ("stocks", "ohlcv", "1d"), DAYS)
+    assert launched["isAssetBackfill"]
+    assert launched["assetSelection"] == [{"path": ["stocks", "ohlcv", "1d"]}]
+    assert repair["title"] == "Repair of stocks gaps"
+    assert [run["status"] for backfill in (launched, repair) for run in backfill["runs"]] == ["SUCCESS"] * 2
+    for symbol in SYMBOLS:
+        same_bars(stored(database_url, symbol, "1d"), whole[symbol])
+    assert marked == {(day, symbol) for day in DAYS for symbol in SYMBOLS}
+
+
+def shows(page: Page, *texts: str) -> None:
+    """Whether all of it can be read there, or soon."""
+    for text in texts:
+        expect(page.locator("body")).to_contain_text(text)
+
+
+def the_catalog(page: Page, url: str) -> None:
+    page.goto(f"{url}/assets")
+    shows(page, "stocks / ohlcv / 1m", "stocks / features / 1d", "stocks / completeness", "stocks / corporate_events")
+
+
+def an_asset(page: Page, url: str) -> None:
+    page.goto(f"{url}/assets/stocks/ohlcv/1d")
+    shows(page, "Description", "market_data", "Columns", "timestamptz", "Latest check results", "At 02:00 AM UTC")
+
+
+def its_partitions(page: Page, url: str) -> None:
+    page.goto(f"{url}/assets/stocks/ohlcv/1d?view=partitions")
+    shows(page, "AAPL", "SPY", DAYS[0])
+
+
+def its_checks(page: Page, url: str) -> None:
+    """What the vendor has confirmed to be empty stays in the table, until it is asked for by hand."""
+    page.goto(f"{url}/assets/stocks/ohlcv/1d?view=checks&checkDetail=no_missing_sessions")
+    shows(page, "bars_are_valid", "latest_session_is_here", "Evaluation result", BY_HAND)
+
+
+def the_automation(page: Page, url: str) -> None:
+    page.goto(f"{url}/automation")
+    shows(page, "gap_repair", "stale_features", "check_alerts", "stocks_ohlcv_nightly", "At 02:00 AM UTC")
+    expect(page.locator("input[type=checkbox]:checked").first).to_be_attached()
+
+
+def completeness(up: Platform) -> list[dict] | None:
+    """Its first materialization, which the sensor asks for after the first run."""
+    return up.ask(COMPLETENESS)["assetNodeOrError"]["assetMaterializations"] or None
+
+
+def the_completeness_picture(page: Page, url: str) -> None:
+    page.goto(f"{url}/assets/stocks/completeness")
+    page.get_by_text("[Show Markdown]").first.click()
+    picture = page.locator("img[src^='data:image']").first
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 100
+    shows(page, *SYMBOLS)
+
+
+def the_page_of_the_command(page: Page, report: Path) -> None:
+    """It is whole by itself: nothing but the file is asked for."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(report.as_uri())
+    shows(page, "SPY", HEALED, BY_HAND)
+    assert [one for one in asked if not one.startswith("data:")] == [report.as_uri()]
+
+
+def ended(up: Platform, *, by_hand: bool) -> dict | None:
+    """The backfill that a person launched, or the sensor, once its runs have ended."""
+    found = up.ask(BACKFILLS)["partitionBackfillsOrError"]["results"]
+    for backfill in found:
+        repair = any(tag["key"] == "backfill/repair" for tag in backfill["tags"])
+        statuses = {run["status"] for run in backfill["runs"]}
+        if repair != by_hand and statuses and statuses <= {"SUCCESS", "FAILURE"}:
+            return backfill
+    return None
+
+
+def launch_by_hand(page: Page, url: str) -> None:
+    """One day of all symbols, with a config, from the page of an asset's partitions."""
+    page.goto(f"{url}/assets/stocks/ohlcv/1d?view=partitions")
+    expect(page.locator("body")).to_contain_text("Missing (")
+    page.get_by_role("button", name=re.compile("Materialize")).first.click()
+    dialog = page.get_by_role("dialog").filter(has_text="Launch runs to materialize stocks / ohlcv / 1d")
+    days = dialog.get_by_placeholder(re.compile("^ex: "))
+    days.fill(BY_HAND)
+    days.press("Enter")
+    dialog.get_by_role("button", name="All", exact=True).last.click()
+    expect(dialog).to_contain_text("2 partitions")
+    dialog.get_by_text("Config", exact=True).click()
+    dialog.get_by_role("button", name="Add config").click()
+    editor = page.get_by_role("dialog").filter(has_text="Config Editor")
+    expect(editor).to_contain_text("No errors")
+    editor.get_by_role("textbox").focus()
+    page.keyboard.insert_text(CONFIG)
+    expect(editor).to_contain_text(CONFIG)
+    expect(editor).to_contain_text("No errors")
+    editor.get_by_role("button", name="Save config").click()
+    expect(editor).to_be_hidden()
+    dialog.get_by_role("button", name=re.compile("^Launch")).click()
+    expect(dialog).to_be_hidden()
+
+
+def the_page_of_backfills(page: Page, url: str, *ids: str) -> None:
+    """Both, who launched them, and how far they are: the daemon looks every half minute whether a backfill is done."""
+    page.goto(f"{url}/runs")
+    page.get_by_role("tab", name="Backfills").click()
+    for text in (*ids, "Manually launched", "gap_repair", "backfill/repair: stocks"):
+        expect(page.get_by_text(text).first).to_be_visible()
+    expect(page.get_by_text(re.compile("^(Started|Success)$"))).to_have_count(2)
+
+
+def the_page_of_one(page: Page, backfill: str) -> None:
+    """That it fills what was due and nothing else, and that its run succeeded."""
+    page.get_by_role("link", name=backfill).click()
+    expect(page.locator("body")).to_contain_text(f"{HEALED}|SPY")
+    page.get_by_role("tab", name="Runs").click()
+    expect(page.get_by_text("Success", exact=True)).to_have_count(1)

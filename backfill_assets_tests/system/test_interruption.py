@@ -1,0 +1,81 @@
+"""Ctrl-C, or its like from whoever ends programs, in the middle of a real `backfill run`."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from backfill_assets.simulator import Fault, Scenario, Simulator
+from backfill_assets_tests.system.platform import BACKFILL, PROJECT, environment, in_the_middle, until
+
+UNIVERSE = "markets: {stocks: {start: 2026-08-03, symbols: [AAPL, SPY]}}"
+DAYS = ["--start", "2026-09-08", "--end", "2026-09-11"]
+STOPPED = "backfill: Stopped. What is stored stays; the same command goes on from there."
+
+
+def interrupted(
+    command: list[object], variables: dict[str, str], when: Callable[[], bool], name: signal.Signals, *, group: bool
+) -> tuple[int, str, list[str]]:
+    """Start it, send it a signal, or it and all that it started, once it is time; its code, and what it said and told."""
+    with subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            until(lambda: when() or None)
+            (os.killpg if group else os.kill)(process.pid, name)
+            said, complained = process.communicate(timeout=60)
+        finally:
+            process.kill()  # one that does not end is no reason to wait for ever
+    return process.returncode, said, complained.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        pytest.param(signal.SIGINT, True, id="Ctrl-C, which reaches the terminal's whole process group"),
+        pytest.param(signal.SIGTERM, False, id="SIGTERM to the program alone"),
+    ],
+)
+def test_an_interrupted_run_is_canceled_and_goes_on_from_there(name, group, tmp_path: Path, database_url: str) -> None:
+    slow = Scenario(faults=(Fault(kind="slow", path="/range/1/day/", seconds=30.0),))
+    with Simulator(slow) as simulator:
+        variables = environment(simulator, tmp_path, database_url, UNIVERSE)
+        command = [BACKFILL, "run", *DAYS, "--json"]
+        heard = interrupted(command, variables, lambda: in_the_middle(simulator, database_url), name, group=group)
+        assert heard == (130, "", [STOPPED])
+        with psycopg.connect(database_url) as connection:
+            assert connection.execute("select status from dagster.runs").fetchall() == [("CANCELED",)]
+            stored = connection.execute("select distinct timeframe from market_data").fetchall()
+        assert ("1m",) in stored
+        assert ("1d",) not in stored
+
+        simulator.scenario = Scenario()
+        again = subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True, check=False)
+        assert again.returncode == 0, again.stderr
+        minutes = [r for r in simulator.requests if "/AAPL/range/1/minute/" in r.path]
+        assert len(minutes) == 1, "what was answered is not asked for again"
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_dagster_is_still_loaded_it_has_begun_nothing(
+    name, tmp_path: Path, database_url: str
+) -> None:
+    """The first requests are under way by then."""
+    slow = Scenario(faults=(Fault(kind="slow", path="/range/", seconds=30.0),))
+    with Simulator(slow) as simulator:
+        variables = environment(simulator, tmp_path, database_url, UNIVERSE)
+        command = [BACKFILL, "run", *DAYS]
+        code, said, told = interrupted(command, variables, lambda: bool(simulator.requests), name, group=False)
+        assert (code, said, told[-1]) == (130, "", STOPPED), told
+        with psycopg.connect(database_url) as connection:
+            assert connection.execute("select from market_data").fetchall() == []

@@ -1,0 +1,83 @@
+"""Neither the vendor's key nor what is secret in alert addresses stands in anything that the platform wrote, also not after
+requests that failed: no key, no plan, no connection, a redirect."""
+
+from datetime import date
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from backfill_assets.adapters.polygon import Polygon
+from backfill_assets.domain.errors import BadRequest
+from backfill_assets.domain.timeframes import DAY_1
+from backfill_assets.simulator import Fault, Scenario, Simulator
+from backfill_assets_tests.integration.adapters.scripted_vendor import (
+    Answer,
+    CountingLimiter,
+    NoSleep,
+    ScriptedVendor,
+    good,
+)
+from backfill_assets_tests.secrets_search import found, secrets_of
+from backfill_assets_tests.system.world import RANGE, world
+
+KEY = "k3y&of/n0body%at+all_0123456789"
+ADDRESS = "json://somebody:w0rd-of-n0body@127.0.0.1:1/t0ken-of-n0body"
+TROUBLE = Scenario(
+    forbidden=("X:BTCUSD",),
+    faults=(
+        Fault(kind="reset", ticker="AAPL", nth=1),
+        Fault(kind="status", status=302, ticker="SPY"),
+    ),
+)
+NO_KEY_IS_GOOD = Scenario(api_keys=("another-key",))
+
+
+def test_nothing_that_is_written_holds_a_secret(tmp_path: Path, database_url: str) -> None:
+    with Simulator() as simulator:
+        broken = world(
+            simulator,
+            tmp_path,
+            database_url,
+            POLYGON_API_KEY=KEY,
+            ALERT_URLS=ADDRESS,
+            DAGIT_URL="http://127.0.0.1:1",
+        )
+        page, told = tmp_path / "page.html", tmp_path / "report.json"
+        said = {}
+        for name, scenario, code, *command in (
+            ("failing", TROUBLE, 1, "run", "--max-concurrent", "1", *RANGE),
+            ("refused", NO_KEY_IS_GOOD, 1, "run", "--json", *RANGE),
+            ("status", NO_KEY_IS_GOOD, 3, "status", "--html", str(page)),
+            ("report", NO_KEY_IS_GOOD, 0, "report", "--output", str(told)),
+            ("alerts", NO_KEY_IS_GOOD, 1, "alerts", "test"),
+        ):
+            simulator.scenario = scenario
+            done = broken.backfill(*command)
+            assert done.returncode == code, (name, done.stdout, done.stderr)
+            said |= {f"{name}, stdout": done.stdout, f"{name}, stderr": done.stderr}
+        statuses = {request.status for request in simulator.requests}
+        assert statuses >= {0, 302, 401, 403}, statuses
+        assert not any(request.url_key for request in simulator.requests)
+    assert page.is_file()
+    assert told.is_file()
+    secrets = {"the key": KEY} | secrets_of(ADDRESS)
+    secrets |= {"the database's password": urlsplit(database_url).password or KEY}
+    assert found(secrets, database_url=database_url, folders=[tmp_path], texts=said) == []
+    # the search does reach what these commands wrote
+    places = found({"a ticker": "BTCUSD"}, database_url=database_url, folders=[tmp_path], texts=said)
+    assert any(place.startswith("table dagster.") for place in places), places
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_the_key_follows_no_redirect(status: int) -> None:
+    async with ScriptedVendor(good()) as elsewhere:
+        answer = Answer(status=status, headers={"Location": f"{elsewhere.url}/v2/aggs"})
+        async with ScriptedVendor(answer) as vendor:
+            client = Polygon(KEY, base_url=vendor.url, limiter=CountingLimiter(), sleep=NoSleep())
+            async with client:
+                with pytest.raises(BadRequest) as caught:
+                    _ = [page async for page in client.pages("AAPL", DAY_1, date(2024, 1, 2), date(2024, 1, 3))]
+    assert elsewhere.asked == []
+    assert len(vendor.asked) == 1
+    assert KEY not in str(caught.value)

@@ -1,0 +1,84 @@
+"""A vendor of whose answers a third are faulty, and one that is not there at all."""
+
+import socket
+
+import psycopg
+import pytest
+
+from backfill_assets.adapters.polygon import RetryPolicy
+from backfill_assets.domain.errors import VendorUnreachable
+from backfill_assets.simulator import Fault, Scenario, Simulator
+from backfill_assets_tests.integration.pipelines.test_ohlcv import filled, order, snapshot
+from backfill_assets_tests.surroundings import KEY, MOMENT, rows, vendor, vendor_server
+
+__all__ = ["vendor", "vendor_server"]
+
+KINDS = (
+    {"kind": "status", "status": 429},
+    {"kind": "status", "status": 429, "retry_after": 1.0},
+    {"kind": "status", "status": 503},
+    {"kind": "error_in_200"},
+    {"kind": "cut_body"},
+    {"kind": "html", "status": 502},
+    {"kind": "reset"},
+    {"kind": "malformed_json"},
+    {"kind": "slow", "seconds": 0.05},
+    {"kind": "duplicates"},
+    {"kind": "disorder"},
+    {"kind": "out_of_range"},
+)
+# Each rule counts every request, so that each adds its own share: together a third.
+SHARE = 1 - (2 / 3) ** (1 / len(KINDS))
+FAULTS = tuple(Fault(probability=SHARE, seed=n, **kind) for n, kind in enumerate(KINDS))
+
+
+async def test_a_third_of_all_answers_may_be_faulty(database_url: str) -> None:
+    names, days = "AAPL SPY MSFT NVDA", ("2024-03-04", "2024-06-28")
+    orders = [order("stocks", names, *days), order("crypto", "BTC ETH", *days)]
+    with Simulator(Scenario(faults=FAULTS), now=lambda: MOMENT) as simulator:
+        for what in orders:
+            for _ in range(3):  # six attempts of one series may all be unlucky
+                series = await filled(database_url, simulator, what, patient=True)
+                if not any(s.error for s in series):
+                    break
+            assert not [s.error for s in series if s.error]
+        met = {r.fault for r in simulator.requests}
+        assert sum(r.fault is not None for r in simulator.requests) > len(simulator.requests) / 5, met
+        faulty = snapshot(database_url)
+        simulator.scenario = Scenario()
+        with psycopg.connect(database_url) as connection:
+            connection.execute("truncate market_data, session_answers, coverage")
+        for what in orders:
+            await filled(database_url, simulator, what, patient=True)
+        whole = snapshot(database_url)
+    assert [row[:-1] for row in faulty["market_data"]] == [row[:-1] for row in whole["market_data"]]
+    assert faulty["coverage"] == whole["coverage"]
+
+
+class Away:
+    """The address of a vendor that nobody is at."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+async def test_a_vendor_that_is_away_ends_the_run_after_three_series(database_url: str) -> None:
+    what = order("stocks", "AAPL SPY MSFT NVDA TSLA", "2024-03-04", "2024-03-08")
+    away = Away()
+    with pytest.raises(VendorUnreachable) as caught:
+        await filled(database_url, away, what, patient=True, at_once=1)
+    assert str(caught.value).startswith(f"{away.url.removeprefix('http://')} cannot be reached (ConnectError ")
+    assert KEY not in str(caught.value)
+    assert snapshot(database_url)["session_answers"] == []
+
+
+async def test_three_silent_requests_that_are_not_in_a_row_end_nothing(database_url: str, vendor: Simulator) -> None:
+    names = "AAPL SPY MSFT NVDA TSLA AMZN"
+    what = order("stocks", names, "2024-03-04", "2024-03-08", timeframes="1m")
+    silent = ("AAPL", "MSFT", "TSLA")
+    vendor.change(faults=tuple(Fault(kind="reset", ticker=name) for name in silent))
+    series = await filled(database_url, vendor, what, at_once=1, retry=RetryPolicy(attempts=2))
+    assert {s.symbol.name for s in series if isinstance(s.error, VendorUnreachable)} == set(silent)
+    failed = rows(database_url, "select distinct symbol from session_answers where failures = 1")
+    assert {symbol for (symbol,) in failed} == set(silent)

@@ -1,0 +1,308 @@
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backfill_assets.domain.days import ONE_DAY, DayRange, ranges_of
+from backfill_assets.domain.gaps import NIGHT_FIRST, Gap, GapFinder, Reason, hulls, lacking_most, unexplained
+from backfill_assets.domain.retries import USUAL, Retries
+from backfill_assets.domain.sessions import HOURS, Kind, calendar
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
+from backfill_assets_tests.unit.domain.test_retries import NOON, RETRIES, TWO_MINUTES, standing
+
+# Two closed Mondays, a half day, and the clocks going forward; the first and the last week are cut.
+SPAN = DayRange(date(2025, 1, 15), date(2025, 3, 12))
+CALENDARS = {kind: calendar(kind, SPAN) for kind in Kind}
+STOCKS = GapFinder(CALENDARS[Kind.STOCKS], USUAL)
+MON, TUE, WED, THU, FRI, NEXT_MON = (date(2025, 2, d) for d in (3, 4, 5, 6, 7, 10))
+SUNDAY = MON - ONE_DAY
+LATE = NOON + timedelta(hours=1)
+
+
+def days(first, last):
+    return DayRange(first, last)
+
+
+def one(finder, timeframe, lacking, unwhole):
+    """The only gap."""
+    (gap,) = finder.gaps("AAPL", timeframe, lacking, {a.session: a for a in unwhole})
+    return gap
+
+
+def several(timeframe, lacking, unwhole):
+    """Range, reason and whether it is explained, of each gap."""
+    found = STOCKS.gaps("AAPL", timeframe, lacking, {a.session: a for a in unwhole})
+    return [(g.days.start, g.days.end, g.sessions, g.reason, g.explained) for g in found]
+
+
+# --- By example
+
+
+def test_where_nothing_lacks_there_is_no_gap():
+    assert STOCKS.gaps("AAPL", MINUTE_1, [], {}) == []
+
+
+def test_days_without_sessions_are_no_gap():
+    assert STOCKS.gaps("AAPL", MINUTE_1, [days(FRI + ONE_DAY, NEXT_MON - ONE_DAY)], {}) == []
+
+
+def test_what_was_never_asked_for_is_missing_and_due_six_hours_after_its_first_session_ended():
+    gap = one(STOCKS, MINUTE_1, [days(MON, FRI)], [])
+    # 20:15 New York is 01:15 UTC
+    expected = datetime(2025, 2, 4, 7, 15, tzinfo=UTC)
+    week = days(MON, FRI)
+    assert gap == Gap("AAPL", "1m", week, 5, Reason.MISSING, explained=False, attempts=0, next_attempt_at=expected)
+    assert not gap.due(expected - timedelta(microseconds=1))
+    assert gap.due(expected)
+
+
+def test_a_gap_reaches_over_a_weekend_and_begins_and_ends_with_a_session():
+    gap = one(STOCKS, DAY_1, [days(FRI, NEXT_MON), days(NEXT_MON + ONE_DAY, NEXT_MON + ONE_DAY)], [])
+    assert (gap.days, gap.sessions) == (days(FRI, NEXT_MON + ONE_DAY), 3)
+    padded = one(STOCKS, DAY_1, [days(FRI + ONE_DAY, NEXT_MON)], [])
+    assert (padded.days, padded.sessions) == (days(NEXT_MON, NEXT_MON), 1)
+
+
+def test_a_session_that_is_there_parts_two_gaps():
+    found = several(MINUTE_1, [days(MON, TUE), days(THU, THU)], [])
+    assert [(first, last) for first, last, *_ in found] == [(MON, TUE), (THU, THU)]
+
+
+@pytest.mark.parametrize(
+    ("known", "reason", "explained"),
+    [
+        (standing(MON, answers=0, failures=3), Reason.MISSING, False),
+        (standing(MON, answers=1), Reason.MISSING, False),
+        (standing(MON, answers=4), Reason.MISSING, False),
+        (standing(MON, answers=1, failures=4), Reason.MISSING, False),
+        (standing(MON, answers=2, failures=3), Reason.VENDOR_EMPTY, True),
+        (standing(MON, answers=5), Reason.VENDOR_EMPTY, True),
+        (standing(MON, answers=0, failures=1, refused=True), Reason.NOT_ENTITLED, True),
+        (standing(MON, answers=2, failures=1, refused=True), Reason.NOT_ENTITLED, True),
+    ],
+)
+def test_a_session_without_bars_has_the_reason_that_its_answers_give(known, reason, explained):
+    assert several(MINUTE_1, [days(MON, MON)], [known]) == [(MON, MON, 1, reason, explained)]
+
+
+@pytest.mark.parametrize(("answers", "explained"), [(1, False), (5, True)])
+def test_a_thin_session_is_a_partial_gap_of_its_timeframe_and_of_those_made_from_it(answers, explained):
+    known = standing(TUE, bars=12, answers=answers)
+    for name in ("1m", "5m", "4h"):
+        assert several(TIMEFRAMES[name], [], [known]) == [(TUE, TUE, 1, Reason.PARTIAL, explained)]
+
+
+def test_neighbours_for_one_reason_stand_together_and_fall_due_with_the_first_that_does():
+    known = [standing(MON, answers=2, asked_at=LATE), standing(TUE), standing(WED, answers=0, failures=3)]
+    gap = one(STOCKS, MINUTE_1, [days(MON, WED)], known)
+    assert (gap.days, gap.reason, gap.attempts) == (days(MON, WED), Reason.MISSING, 3)
+    assert gap.next_attempt_at == NOON + TWO_MINUTES
+
+
+def test_one_that_was_asked_for_often_enough_does_not_stop_its_neighbours_from_falling_due():
+    known = [standing(MON, answers=1, failures=4), standing(TUE)]
+    gap = one(STOCKS, MINUTE_1, [days(MON, TUE)], known)
+    assert (gap.explained, gap.attempts, gap.next_attempt_at) == (False, 5, NOON + TWO_MINUTES)
+
+
+def test_neighbours_for_different_reasons_are_gaps_apart():
+    known = [
+        standing(MON, answers=0, failures=1, refused=True),
+        standing(TUE, answers=5),
+        standing(THU, bars=9, answers=5),
+        standing(FRI, bars=9),
+    ]
+    assert several(MINUTE_1, [days(MON, WED)], known) == [
+        (MON, MON, 1, Reason.NOT_ENTITLED, True),
+        (TUE, TUE, 1, Reason.VENDOR_EMPTY, True),
+        (WED, WED, 1, Reason.MISSING, False),
+        (THU, THU, 1, Reason.PARTIAL, True),
+        (FRI, FRI, 1, Reason.PARTIAL, False),
+    ]
+
+
+def test_a_week_waits_for_the_most_urgent_of_its_days():
+    failed, empty = standing(THU, answers=0, failures=1), standing(TUE, answers=5)
+    week = [days(MON, FRI)]
+    assert several(WEEK_1, week, [empty]) == [(MON, FRI, 5, Reason.VENDOR_EMPTY, True)]
+    assert several(WEEK_1, week, [empty, failed]) == [
+        (MON, MON, 1, Reason.MISSING, False),
+        (TUE, TUE, 1, Reason.VENDOR_EMPTY, True),
+        (WED, FRI, 3, Reason.MISSING, False),
+    ]
+
+
+def test_a_week_is_from_sunday_to_saturday():
+    coins = GapFinder(CALENDARS[Kind.CRYPTO], USUAL)
+    known = {SUNDAY + 7 * ONE_DAY: standing(SUNDAY + 7 * ONE_DAY, answers=5)}
+    found = coins.gaps("BTC", WEEK_1, [days(SUNDAY, SUNDAY + 13 * ONE_DAY)], known)
+    assert [(g.days, g.sessions, g.reason) for g in found] == [
+        (days(SUNDAY, SUNDAY + 6 * ONE_DAY), 7, Reason.MISSING),
+        (days(SUNDAY + 7 * ONE_DAY, SUNDAY + 13 * ONE_DAY), 7, Reason.VENDOR_EMPTY),
+    ]
+
+
+def test_what_stands_recorded_of_days_that_are_no_sessions_is_no_gap():
+    closed = standing(date(2025, 2, 17), bars=3)
+    assert several(MINUTE_1, [], [closed, standing(SUNDAY)]) == []
+
+
+def test_an_explained_gap_is_never_due():
+    gap = one(STOCKS, MINUTE_1, [days(MON, MON)], [standing(MON, answers=5)])
+    assert gap.next_attempt_at is None
+    assert not gap.due(NOON + timedelta(days=99))
+    assert not replace(gap, next_attempt_at=NOON).due(LATE)
+    assert not replace(gap, explained=False).due(LATE)
+
+
+def test_what_is_done_with_gaps():
+    base = one(STOCKS, MINUTE_1, [days(MON, TUE)], [])
+    later = replace(base, days=days(THU, FRI))
+    settled = replace(base, days=days(WED, WED), sessions=1, explained=True)
+    other = replace(base, symbol="SPY", timeframe="1d", days=days(WED, FRI), sessions=3)
+    gaps = [later, settled, other, base]
+    assert unexplained(gaps) == [later, other, base]
+    assert hulls(gaps) == {"AAPL": days(MON, FRI), "SPY": days(WED, FRI)}
+    assert lacking_most(gaps) == 5
+    assert hulls([]) == {}
+    assert lacking_most([]) == 0
+
+
+# --- Session by session
+
+
+def plainly(finder, symbol, timeframe, lacking, unwhole):
+    """What the gaps are, by looking at one session after the other and at nothing else."""
+    found, neighbour = [], None
+    for session in finder.calendar.sessions:
+        thin = session in unwhole and unwhole[session].bars > 0
+        if not thin and not any(r.start <= session <= r.end for r in lacking):
+            neighbour = None
+            continue
+        reason, explained, attempts, due = stands(finder, timeframe, session, unwhole)
+        if neighbour and (neighbour["reason"], neighbour["explained"]) == (reason, explained):
+            neighbour["days"] = DayRange(neighbour["days"].start, session)
+            neighbour["sessions"] += 1
+            neighbour["attempts"] = max(neighbour["attempts"], attempts)
+            neighbour["next_attempt_at"] = min(filter(None, (neighbour["next_attempt_at"], due)), default=None)
+        else:
+            neighbour = {
+                "symbol": symbol,
+                "timeframe": timeframe.name,
+                "days": DayRange(session, session),
+                "sessions": 1,
+                "reason": reason,
+                "explained": explained,
+                "attempts": attempts,
+                "next_attempt_at": due,
+            }
+            found.append(neighbour)
+    return [Gap(**gap) for gap in found]
+
+
+def stands(finder, timeframe, session, unwhole):
+    """Reason, whether it is explained, attempts and next attempt of one session that lacks."""
+    if session in unwhole:
+        return judged(finder.retries, unwhole[session])
+    if timeframe == WEEK_1:
+        sunday = session - (session.isoweekday() % 7) * ONE_DAY
+        others = [unwhole[sunday + n * ONE_DAY] for n in range(7) if sunday + n * ONE_DAY in unwhole]
+        if others:
+            return min((judged(finder.retries, a) for a in others), key=lambda s: (s[1], s[0].value))
+    hours = HOURS[finder.calendar.kind]
+    end = session if hours.closes else session + ONE_DAY
+    finished = datetime.combine(end, hours.closes or time(0), hours.zone).astimezone(UTC) + hours.settling
+    return Reason.MISSING, False, 0, finished + NIGHT_FIRST
+
+
+def judged(retries, answer):
+    tries = answer.answers + answer.failures
+    exhausted = answer.refused or tries >= retries.attempts
+    due = None if exhausted else answer.asked_at + retries.first_pause * 2 ** max(tries - 1, 0)
+    explained = answer.refused or (exhausted and answer.answers >= 2)
+    if answer.refused:
+        return Reason.NOT_ENTITLED, True, tries, None
+    if answer.bars:
+        return Reason.PARTIAL, explained, tries, due
+    return (Reason.VENDOR_EMPTY if explained else Reason.MISSING), explained, tries, due
+
+
+# Beyond the span too: what was recorded under an earlier calendar.
+NEAR = st.integers(-9, len(SPAN) + 9).map(lambda n: SPAN.start + n * ONE_DAY)
+ATTEMPTED = st.fixed_dictionaries(
+    {
+        "bars": st.sampled_from([0, 0, 0, 7]),
+        "answers": st.integers(0, 6),
+        "failures": st.integers(0, 3),
+        "asked_at": st.integers(0, 9).map(lambda h: NOON + timedelta(hours=h)),
+    }
+)
+
+
+@st.composite
+def records(draw):
+    """What stands recorded of sessions that are not whole."""
+    found = {}
+    for day, told in draw(st.dictionaries(NEAR, ATTEMPTED, max_size=25)).items():
+        found[day] = standing(day, refused=not told["bars"] and draw(st.booleans()), **told)
+    return found
+
+
+# Both ends cut sessions off: a market that began later, and days that have not finished.
+FINDERS = st.builds(
+    lambda kind, first, last, retries: GapFinder(
+        replace(CALENDARS[kind], sessions=CALENDARS[kind].sessions[first : len(CALENDARS[kind].sessions) - last]),
+        retries,
+    ),
+    st.sampled_from(Kind),
+    st.integers(0, 8),
+    st.integers(0, 8),
+    RETRIES,
+)
+SERIES = st.sampled_from([MINUTE_1, TIMEFRAMES["4h"], DAY_1, WEEK_1])
+
+
+@given(FINDERS, SERIES, st.sets(NEAR), records())
+def test_gaps_are_what_looking_at_each_session_by_itself_finds(finder, timeframe, lacking, unwhole):
+    ranges = ranges_of(lacking)
+    expected = plainly(finder, "X", timeframe, ranges, unwhole)
+    assert finder.gaps("X", timeframe, ranges, unwhole) == expected
+    # one range a day says the same
+    assert finder.gaps("X", timeframe, [DayRange(d, d) for d in sorted(lacking)], unwhole) == expected
+
+
+@given(FINDERS, SERIES, st.sets(NEAR), records())
+def test_gaps_ascend_hold_every_session_that_lacks_once_and_no_other(finder, timeframe, lacking, unwhole):
+    found = finder.gaps("X", timeframe, ranges_of(lacking), unwhole)
+    inside = [session for gap in found for session in finder.calendar.within(gap.days)]
+    thin = {day for day, answer in unwhole.items() if answer.bars}
+    assert inside == [s for s in finder.calendar.sessions if s in lacking or s in thin]
+    assert [gap.sessions for gap in found] == [len(finder.calendar.within(gap.days)) for gap in found]
+    for gap, after in pairwise(found):
+        assert gap.days.end < after.days.start
+        between = finder.calendar.within(DayRange(gap.days.end, after.days.start))
+        assert len(between) > 2 or (gap.reason, gap.explained) != (after.reason, after.explained)
+    for gap in found:
+        assert {gap.days.start, gap.days.end} <= set(finder.calendar.sessions)
+
+
+@given(FINDERS, st.sets(NEAR), records(), st.integers(0, 2000).map(lambda h: NOON + timedelta(hours=h)))
+def test_a_gap_is_due_as_soon_as_one_of_its_sessions_is(finder, lacking, unwhole, now):
+    for gap in finder.gaps("X", MINUTE_1, ranges_of(lacking), unwhole):
+        due = False
+        for session in finder.calendar.within(gap.days):
+            _, explained, _, at = stands(finder, MINUTE_1, session, unwhole)
+            due = due or (not explained and at is not None and at <= now)
+        assert gap.due(now) is due
+
+
+def test_more_attempts_or_longer_pauses_make_no_gap_vanish():
+    known = [standing(MON, answers=5), standing(TUE, answers=5, bars=9)]
+    for retries in (USUAL, Retries(timedelta(hours=1), 9), Retries(attempts=1)):
+        found = GapFinder(STOCKS.calendar, retries).gaps(
+            "AAPL", MINUTE_1, [days(MON, MON)], {a.session: a for a in known}
+        )
+        assert sum(gap.sessions for gap in found) == 2

@@ -1,0 +1,190 @@
+"""pandas-ta behind its door: what it gets wrong, and what importing it does.
+
+Where a test of what is wrong fails after an upgrade, pandas-ta may have been mended: then ours can go.
+"""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from backfill_assets.domain import indicators as ta
+from backfill_assets.domain import rolling
+from backfill_assets.domain import volume_indicators as flow
+from backfill_assets_tests.unit.domain.walks import minutes, walk
+
+nan = np.nan
+
+
+@pytest.fixture(autouse=True)
+def divisions_by_nothing_are_quiet():
+    with np.errstate(all="ignore"):
+        yield
+
+
+def same(got, want, rtol=1e-12):
+    np.testing.assert_allclose(got, np.array(want, dtype=np.float64), rtol=rtol, atol=1e-15)
+
+
+def column(*values):
+    return np.array(values, dtype=np.float64)
+
+
+@pytest.fixture(scope="module")
+def lively():
+    return walk(minutes(400), seed=3, volatility=2e-3, still=0.2, untraded=0.1)
+
+
+# --- What pandas-ta 0.4.71b0 gets wrong
+
+
+@pytest.fixture(scope="module")
+def library():
+    return ta._ta()
+
+
+@pytest.fixture(scope="module")
+def series(lively):
+    return {name: pd.Series(getattr(lively, name)) for name in ("high", "low", "close", "volume")}
+
+
+def differs(theirs, ours, by):
+    """Whether some value, 100 rows in, is off by more than a share of ours."""
+    theirs, ours = np.asarray(theirs)[100:], ours[100:]
+    return bool(np.nanmax(np.abs(theirs - ours) / np.abs(ours)) > by)
+
+
+def test_pandas_tas_cci_divides_before_it_subtracts(library, series, lively):
+    ours = ta.cci(lively.high, lively.low, lively.close, 20)
+    assert differs(library.cci(series["high"], series["low"], series["close"], length=20), ours, by=10)
+
+
+def test_pandas_tas_natr_smooths_by_an_ema_unless_told(library, series, lively):
+    ours = 100 * ta.atr(ta.true_range(lively.high, lively.low, lively.close), 14) / lively.close
+    bars = series["high"], series["low"], series["close"]
+    assert differs(library.natr(*bars, length=14), ours, by=0.05)
+    settled = slice(330, None)
+    same(library.natr(*bars, length=14, mamode="rma").to_numpy()[settled], ours[settled], rtol=1e-8)
+
+
+def test_pandas_tas_mfi_counts_an_unchanged_price_as_outflow(library):
+    x, volume = column(1, 2, 2, 1), column(7, 10, 90, 5)
+    theirs = library.mfi(*(pd.Series(x),) * 3, pd.Series(volume), length=3)
+    same(theirs[3], 100 * 20 / (20 + 180 + 5))
+    same(flow.mfi(x, x, x, volume, 3)[3], 80)
+
+
+def test_pandas_tas_directional_indicators_begin_from_nothing(library):
+    bars = walk(minutes(500), tick=1e-9)
+    high, low, close = bars.high, bars.low, bars.close
+    ours = ta.directional(high, low, close, ta.atr(ta.true_range(high, low, close), 14), 14)
+    theirs = library.adx(*map(pd.Series, (high, low, close)), length=14)
+    columns = [theirs[name].to_numpy() for name in ("ADX_14", "DMP_14", "DMN_14")]
+    # Wilder's averages begin with the mean of the first 14.
+    assert any(abs(their[14] / mine[14] - 1) > 0.2 for their, mine in zip(columns[1:], ours[1:], strict=True))
+    for their, mine in zip(columns, ours, strict=True):
+        np.testing.assert_allclose(their[495:], mine[495:], atol=1e-6)
+
+
+def test_pandas_tas_directional_movement_takes_rounding_for_a_direction(library):
+    high, low = np.tile(column(10.00, 10.05), 20), np.tile(column(9.95, 9.90), 20)
+    close = (high + low) / 2
+    theirs = library.adx(*map(pd.Series, (high, low, close)), length=14)
+    assert max(theirs["DMP_14"].iloc[-1], theirs["DMN_14"].iloc[-1]) > 10
+    ours = ta.directional(high, low, close, ta.atr(ta.true_range(high, low, close), 14), 14)
+    assert [x[-1] for x in ours] == [0, 0, 0]
+
+
+def test_pandas_tas_rsi_begins_with_the_first_change(library, series, lively):
+    ours, theirs = ta.rsi(lively.close, 14), library.rsi(series["close"], length=14).to_numpy()
+    assert abs(theirs[14] - ours[14]) > 1
+    np.testing.assert_allclose(theirs[395:], ours[395:], atol=1e-6)
+
+
+def test_pandas_tas_bollinger_bands_take_the_samples_deviation(library, series, lively):
+    upper = ta.bollinger(lively.close, ta.sma(lively.close, 20), 20, 2.0)[0]
+    told = library.bbands(series["close"], length=20, ddof=0)["BBU_20_2.0_2.0"].to_numpy()
+    untold = library.bbands(series["close"], length=20)["BBU_20_2.0_2.0"].to_numpy()
+    np.testing.assert_allclose(told[19:], upper[19:], rtol=1e-9)
+    assert np.nanmax(np.abs(untold - upper)) > 1e-3
+
+
+def test_pandas_tas_deviation_depends_on_bars_before_its_window(library):
+    x = np.append(np.exp(np.random.default_rng(0).normal(0, 8, 500)), np.full(100, 1.0))
+    assert library.stdev(pd.Series(x), length=20, ddof=1).iloc[-1] != 0
+    assert rolling.deviation(x, rolling.mean(x, 20), 20, ddof=1)[-1] == 0
+
+
+def test_pandas_tas_true_range_moves_every_row_once_one_bar_is_flat(library):
+    high, low, close = column(2e-8, 1e-8, 3e-8), column(1e-8, 1e-8, 1e-8), column(1e-8, 1e-8, 2e-8)
+    theirs = library.true_range(*map(pd.Series, (high, low, close)))
+    assert theirs[2] != 2e-8 or theirs[1] != 0
+    same(ta.true_range(high, low, close) * 1e8, [nan, 0, 2])
+
+
+def test_pandas_tas_stochastic_calls_a_flat_window_0(library):
+    flat = pd.Series(np.full(40, 5.0))
+    assert library.stoch(flat, flat, flat)["STOCHk_14_3_3"].iloc[-1] == 0
+    assert np.isnan(ta.stochastic(ta.williams_r(*(np.full(40, 5.0),) * 3, 14), 3, 3)[0][-1])
+
+
+def test_pandas_ta_gives_none_for_few_rows_and_here_it_is_nan(library):
+    few = column(1, 2, 3)
+    assert library.ema(pd.Series(few), length=5) is None
+    for ours in (ta.ema(few, 5), ta.sma(few, 5), ta.roc(few, 5), ta.rsi(few, 5), ta.williams_r(few, few, few, 5)):
+        np.testing.assert_array_equal(ours, np.full(3, nan))
+
+
+def test_the_macd_is_pandas_tas_own_to_the_last_bit(library, series, lively):
+    theirs = library.macd(series["close"]).to_numpy()
+    line, signal, histogram = ta.macd(ta.ema(lively.close, 12), ta.ema(lively.close, 26), 26, 9)
+    np.testing.assert_array_equal(np.column_stack([line, histogram, signal]), theirs)
+
+
+# --- The door, each in a process of its own
+
+
+def told_by_a_new_process(program, path=None):
+    environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+SOME = """
+import numpy as np
+from backfill_assets.domain import indicators as ta
+x = np.cumsum(np.ones(50))
+print(ta.sma(x, 5)[-1], ta.roc(x, 10)[-1], ta.ema(x, 5)[-1], ta.wilder(x, 5, 0)[-1], ta.williams_r(x + 1, x, x, 9)[-1])
+"""
+
+
+def test_pandas_ta_is_imported_by_the_first_use_and_leaves_the_warnings_alone():
+    program = f"""
+import sys, warnings
+import backfill_assets.domain.features
+assert "pandas_ta" not in sys.modules and "numba" not in sys.modules
+before = list(warnings.filters)
+{SOME}
+assert "pandas_ta" in sys.modules
+assert list(warnings.filters) == before
+"""
+    assert told_by_a_new_process(program) == told_by_a_new_process(SOME)
+
+
+def test_without_a_folder_for_its_kernels_they_are_compiled_in_memory():
+    nowhere = "from numba.core import caching\ncaching.CacheImpl._locator_classes = []\n"
+    one = (
+        "import numpy as np\nfrom backfill_assets.domain import indicators as ta\nprint(ta.sma(np.arange(9.0), 5)[-1])"
+    )
+    assert told_by_a_new_process(nowhere + one) == told_by_a_new_process(one) == "6.0"
+
+
+def test_an_installed_ta_lib_changes_nothing(tmp_path):
+    (tmp_path / "talib.py").write_text("raise ImportError('it must not be asked')", encoding="utf-8")
+    assert told_by_a_new_process(SOME, tmp_path) == told_by_a_new_process(SOME)

@@ -1,0 +1,320 @@
+from collections import defaultdict
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backfill_assets.domain.bars import Bars
+from backfill_assets.domain.days import ONE_DAY, DayRange
+from backfill_assets.domain.sessions import (
+    HOURS,
+    Calendar,
+    Kind,
+    SessionBars,
+    calendar,
+    count_by_session,
+    day_starts,
+    horizon,
+    session_rows,
+)
+from backfill_assets_tests.unit.domain.frames import frame, ms
+
+NEW_YORK = ZoneInfo("America/New_York")
+MINUTE = timedelta(minutes=1)
+STOCKS = calendar(Kind.STOCKS, DayRange(date(2012, 1, 1), date(2026, 12, 31)))
+CRYPTO = calendar(Kind.CRYPTO, DayRange(date(2024, 1, 1), date(2026, 12, 31)))
+
+# NYSE's own "Holidays and trading hours" page and its notices on national days of mourning.
+HOLIDAYS = {
+    2024: "01-01 01-15 02-19 03-29 05-27 06-19 07-04 09-02 11-28 12-25",
+    2025: "01-01 01-09 01-20 02-17 04-18 05-26 06-19 07-04 09-01 11-27 12-25",
+    2026: "01-01 01-19 02-16 04-03 05-25 06-19 07-03 09-07 11-26 12-25",
+}
+
+
+def utc(*moment):
+    return datetime(*moment, tzinfo=UTC)
+
+
+def new_york(*moment):
+    return datetime(*moment, tzinfo=NEW_YORK)
+
+
+@pytest.mark.parametrize("year", HOLIDAYS)
+def test_stocks_are_shut_on_the_exchanges_holidays_and_on_no_other_weekday(year):
+    published = [date.fromisoformat(f"{year}-{day}") for day in HOLIDAYS[year].split()]
+    assert [d for d in STOCKS.closed_days() if d.year == year] == published
+
+
+@pytest.mark.parametrize(
+    ("day", "why"),
+    [
+        (date(2012, 10, 29), "hurricane Sandy"),
+        (date(2012, 10, 30), "hurricane Sandy"),
+        (date(2018, 12, 5), "mourning for G. H. W. Bush"),
+        (date(2025, 1, 9), "mourning for J. Carter"),
+    ],
+)
+def test_stocks_are_shut_on_closures_that_no_rule_foretells(day, why):
+    assert day not in STOCKS, why
+    assert day in STOCKS.closed_days()
+    assert day - timedelta(days=7) in STOCKS
+    assert day + timedelta(days=7) in STOCKS
+
+
+def test_stocks_were_shut_for_four_days_in_september_2001():
+    september = calendar(Kind.STOCKS, DayRange(date(2001, 9, 10), date(2001, 9, 17)))
+    assert september.sessions == (date(2001, 9, 10), date(2001, 9, 17))
+
+
+@pytest.mark.parametrize("day", [date(2024, 7, 3), date(2024, 11, 29), date(2024, 12, 24), date(2025, 7, 3)])
+def test_half_days_are_sessions_that_finish_with_the_evening_like_all_others(day):
+    assert day in STOCKS
+    assert STOCKS.hours.finished_at(day) == datetime.combine(day, time(20, 15), NEW_YORK)
+
+
+def test_stocks_trade_on_no_weekend():
+    assert all(s.weekday() < 5 for s in STOCKS.sessions)
+
+
+def test_crypto_trades_every_day():
+    assert CRYPTO.sessions == tuple(CRYPTO.span)
+    assert CRYPTO.closed_days() == ()
+    assert date(2024, 12, 25) in CRYPTO
+    assert date(2024, 2, 29) in CRYPTO
+
+
+def test_days_outside_the_span_are_no_sessions():
+    span = DayRange(date(2024, 3, 5), date(2024, 3, 6))
+    for kind in Kind:
+        narrow = calendar(kind, span)
+        assert narrow.sessions == (span.start, span.end)
+        assert date(2024, 3, 4) not in narrow
+        assert date(2024, 3, 7) not in narrow
+
+
+@pytest.mark.parametrize(
+    "span",
+    [
+        DayRange(date(2024, 3, 9), date(2024, 3, 9)),
+        DayRange(date(2024, 3, 9), date(2024, 3, 10)),
+        DayRange(date(2001, 9, 11), date(2001, 9, 11)),
+        DayRange(date(2001, 9, 11), date(2001, 9, 16)),
+        DayRange(date(2024, 12, 25), date(2024, 12, 25)),
+    ],
+    ids=str,
+)
+def test_a_span_without_a_session_is_a_calendar_without_sessions(span):
+    shut = calendar(Kind.STOCKS, span)
+    assert shut.sessions == shut.half_days == ()
+    assert shut.last_finished(utc(2030, 1, 1)) is None
+    assert shut.within(span) == ()
+
+
+def test_the_earliest_start_that_a_universe_may_have_has_sessions():
+    early = calendar(Kind.STOCKS, DayRange(date(1970, 1, 1), date(1970, 1, 9)))
+    assert early.sessions == tuple(date(1970, 1, d) for d in (2, 5, 6, 7, 8, 9))
+
+
+def test_calendars_are_made_once_for_a_span():
+    span = DayRange(date(2024, 3, 5), date(2024, 3, 6))
+    assert calendar(Kind.STOCKS, span) is calendar(Kind.STOCKS, DayRange(span.start, span.end))
+
+
+@given(st.dates(date(2023, 12, 1), date(2027, 1, 31)), st.dates(date(2023, 12, 1), date(2027, 1, 31)))
+def test_the_sessions_among_days_are_those_that_lie_among_them(one, other):
+    days = DayRange(min(one, other), max(one, other))
+    for trading in (STOCKS, CRYPTO):
+        within = trading.within(days)
+        assert within == tuple(s for s in trading.sessions if s in days)
+        assert all(s in trading for s in within)
+
+
+def test_calendars_are_laid_out_to_the_end_of_next_year():
+    assert horizon(date(2025, 1, 1)) == horizon(date(2025, 12, 31)) == date(2026, 12, 31)
+
+
+@pytest.mark.parametrize(
+    ("session", "finished"),
+    [
+        (date(2025, 3, 7), utc(2025, 3, 8, 1, 15)),  # the Friday before the clocks go forward
+        (date(2025, 3, 10), utc(2025, 3, 11, 0, 15)),
+        (date(2025, 10, 31), utc(2025, 11, 1, 0, 15)),  # the Friday before they go back
+        (date(2025, 11, 3), utc(2025, 11, 4, 1, 15)),
+        (date(2024, 3, 8), utc(2024, 3, 9, 1, 15)),
+        (date(2024, 3, 11), utc(2024, 3, 12, 0, 15)),
+        (date(2024, 12, 31), utc(2025, 1, 1, 1, 15)),
+    ],
+)
+def test_a_stock_session_finishes_a_quarter_past_eight_in_new_york(session, finished):
+    assert STOCKS.hours.finished_at(session) == finished
+    assert STOCKS.hours.finished_at(session).tzinfo is UTC
+
+
+def test_a_crypto_session_finishes_at_midnight_utc():
+    assert CRYPTO.hours.finished_at(date(2025, 3, 9)) == utc(2025, 3, 10)
+    assert CRYPTO.hours.finished_at(date(2024, 12, 31)) == utc(2025, 1, 1)
+
+
+def test_the_most_minutes_of_a_session_are_its_hours():
+    assert HOURS[Kind.STOCKS].minutes == (20 - 4) * 60
+    assert HOURS[Kind.CRYPTO].minutes == 24 * 60
+
+
+@pytest.mark.parametrize("session", [date(2025, 3, 7), date(2025, 3, 10), date(2025, 10, 31), date(2024, 11, 29)])
+def test_a_stock_session_is_the_last_finished_from_its_minute_on(session):
+    finished = STOCKS.hours.finished_at(session)
+    before = STOCKS.sessions[STOCKS.sessions.index(session) - 1]
+    assert STOCKS.last_finished(finished - timedelta(microseconds=1)) == before
+    assert STOCKS.last_finished(finished - MINUTE) == before
+    assert STOCKS.last_finished(finished) == session
+    assert STOCKS.last_finished(finished + MINUTE) == session
+
+
+def test_over_a_weekend_friday_stays_the_last_finished():
+    for now in (new_york(2025, 3, 8), new_york(2025, 3, 9, 12), new_york(2025, 3, 10, 20, 14, 59)):
+        assert STOCKS.last_finished(now) == date(2025, 3, 7)
+    assert STOCKS.last_finished(new_york(2025, 3, 10, 20, 15)) == date(2025, 3, 10)
+
+
+def test_over_a_closure_the_session_before_stays_the_last_finished():
+    assert STOCKS.last_finished(new_york(2012, 10, 30, 23)) == date(2012, 10, 26)
+    assert STOCKS.last_finished(new_york(2025, 1, 9, 23)) == date(2025, 1, 8)
+
+
+def test_a_crypto_day_is_the_last_finished_from_midnight_on():
+    assert CRYPTO.last_finished(utc(2025, 6, 2) - timedelta(microseconds=1)) == date(2025, 5, 31)
+    assert CRYPTO.last_finished(utc(2025, 6, 2)) == date(2025, 6, 1)
+    assert CRYPTO.last_finished(utc(2025, 6, 2, 23, 59)) == date(2025, 6, 1)
+
+
+def test_before_the_first_session_has_finished_there_is_none():
+    assert CRYPTO.last_finished(utc(2024, 1, 1, 23, 59)) is None
+    assert CRYPTO.last_finished(utc(2024, 1, 2)) == date(2024, 1, 1)
+    assert STOCKS.last_finished(utc(2000, 1, 1)) is None
+
+
+def test_after_the_span_its_last_session_is_the_last_finished():
+    assert STOCKS.last_finished(utc(2040, 1, 1)) == STOCKS.sessions[-1] == date(2026, 12, 31)
+
+
+INSTANTS = st.datetimes(datetime(2023, 12, 25), datetime(2026, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001  # hypothesis puts the zone on
+OFFSETS = st.integers(-14, 14).map(lambda h: timezone(timedelta(hours=h)))
+
+
+@given(INSTANTS, OFFSETS)
+def test_the_last_finished_is_the_newest_whose_instant_has_come_in_whatever_zone_now_is_told(now, zone):
+    for trading in (STOCKS, CRYPTO):
+        finished = trading.within(DayRange(date(2023, 12, 1), date(2026, 12, 31)))
+        expected = max((s for s in finished if trading.hours.finished_at(s) <= now), default=None)
+        assert trading.last_finished(now.astimezone(zone)) == expected
+
+
+@pytest.mark.parametrize(
+    ("day", "starts", "hours"),
+    [
+        (date(2025, 3, 8), utc(2025, 3, 8, 5), 24),
+        (date(2025, 3, 9), utc(2025, 3, 9, 5), 23),
+        (date(2025, 3, 10), utc(2025, 3, 10, 4), 24),
+        (date(2025, 11, 2), utc(2025, 11, 2, 4), 25),
+        (date(2025, 11, 3), utc(2025, 11, 3, 5), 24),
+    ],
+)
+def test_days_start_at_midnight_in_new_york_though_some_have_23_or_25_hours(day, starts, hours):
+    first, after = day_starts([day, day + ONE_DAY], NEW_YORK)
+    assert first == starts.timestamp() * 1000
+    assert after - first == hours * 3_600_000
+
+
+def test_day_starts_are_a_column_of_milliseconds():
+    assert day_starts([date(1970, 1, 1), date(1970, 1, 2)], ZoneInfo("UTC")).tolist() == [0, 86_400_000]
+    assert day_starts([], NEW_YORK).dtype == np.int64
+    assert len(day_starts([], NEW_YORK)) == 0
+
+
+@given(
+    st.lists(st.dates(date(1970, 1, 1), date(2060, 1, 1)), max_size=20), st.sampled_from([NEW_YORK, ZoneInfo("UTC")])
+)
+def test_a_day_start_is_midnight_on_the_zones_clock(days, zone):
+    told = [datetime.fromtimestamp(int(t) / 1000, zone) for t in day_starts(days, zone)]
+    assert [(t.date(), t.time()) for t in told] == [(d, time(0)) for d in days]
+
+
+def test_the_minutes_around_midnight_belong_to_their_new_york_days():
+    sessions = [date(2025, 3, 7), date(2025, 3, 10)]
+    bars = frame(
+        [
+            ms(2025, 3, 7, 0, 0, zone=NEW_YORK) - 1,
+            ms(2025, 3, 7, 0, 0, zone=NEW_YORK),
+            ms(2025, 3, 7, 23, 59, zone=NEW_YORK),
+            ms(2025, 3, 8, 0, 0, zone=NEW_YORK),
+            ms(2025, 3, 9, 12, 0, zone=NEW_YORK),
+            ms(2025, 3, 10, 0, 0, zone=NEW_YORK),
+            ms(2025, 3, 10, 23, 59, zone=NEW_YORK),
+            ms(2025, 3, 11, 0, 0, zone=NEW_YORK),
+        ]
+    )
+    assert session_rows(bars, sessions, NEW_YORK).tolist() == [-1, 0, 0, -1, -1, 1, 1, -1]
+
+
+def test_without_sessions_no_bar_belongs_to_one():
+    assert session_rows(frame([0, 1]), [], NEW_YORK).tolist() == [-1, -1]
+    assert session_rows(Bars.empty(), [date(2025, 3, 7)], NEW_YORK).tolist() == []
+    assert count_by_session(Bars.empty(), [date(2025, 3, 7)], NEW_YORK) == []
+    assert count_by_session(Bars.empty(), [], NEW_YORK) == []
+
+
+def test_a_count_tells_the_first_and_the_last_start_of_each_session_in_utc():
+    sessions = [date(2025, 3, 7), date(2025, 3, 10), date(2025, 3, 11)]
+    stamps = [
+        ms(2025, 3, 7, 9, 30, zone=NEW_YORK),
+        ms(2025, 3, 7, 15, 59, zone=NEW_YORK),
+        ms(2025, 3, 11, 4, 0, zone=NEW_YORK),
+    ]
+    assert count_by_session(frame(stamps), sessions, NEW_YORK) == [
+        SessionBars(date(2025, 3, 7), 2, utc(2025, 3, 7, 14, 30), utc(2025, 3, 7, 20, 59)),
+        SessionBars(date(2025, 3, 11), 1, utc(2025, 3, 11, 8), utc(2025, 3, 11, 8)),
+    ]
+
+
+@st.composite
+def sessions_and_stamps(draw):
+    """Some sessions over a weekend on which the clocks change, and starts of bars on and around them."""
+    trading: Calendar = draw(st.sampled_from([STOCKS, CRYPTO]))
+    first = draw(st.sampled_from([date(2025, 3, 5), date(2025, 10, 30), date(2024, 12, 23), date(2025, 7, 1)]))
+    sessions = draw(st.lists(st.sampled_from(trading.within(DayRange(first, first + 8 * ONE_DAY))), unique=True))
+    minutes = draw(st.lists(st.integers(-60, 11 * 24 * 60), max_size=40))
+    edges = draw(st.lists(st.sampled_from([n * 24 * 60 + h * 60 for n in range(11) for h in (0, 4, 5)]), max_size=10))
+    start = ms(first.year, first.month, first.day)
+    return sorted(sessions), sorted({start + m * 60_000 for m in minutes + edges}), trading.hours.zone
+
+
+@given(sessions_and_stamps())
+def test_bars_belong_to_the_session_of_their_day_on_the_zones_clock(drawn):
+    sessions, stamps, zone = drawn
+    days = [datetime.fromtimestamp(t / 1000, zone).date() for t in stamps]
+    expected = [sessions.index(d) if d in sessions else -1 for d in days]
+    found = session_rows(frame(stamps), sessions, zone)
+    assert found.dtype == np.int64
+    assert found.tolist() == expected
+
+
+@given(sessions_and_stamps())
+def test_counts_agree_with_counting_bar_by_bar(drawn):
+    sessions, stamps, zone = drawn
+    by_day = defaultdict(list)
+    for t in stamps:
+        by_day[datetime.fromtimestamp(t / 1000, zone).date()].append(datetime.fromtimestamp(t / 1000, UTC))
+    inside = [t for t in stamps if datetime.fromtimestamp(t / 1000, zone).date() in sessions]
+    expected = [SessionBars(s, len(by_day[s]), by_day[s][0], by_day[s][-1]) for s in sessions if s in by_day]
+    assert count_by_session(frame(inside), sessions, zone) == expected
+
+
+def test_sessions_finish_in_the_order_of_their_days():
+    for trading in (STOCKS, CRYPTO):
+        instants = [trading.hours.finished_at(s) for s in trading.sessions]
+        assert all(a < b for a, b in pairwise(instants))
