@@ -6,21 +6,21 @@ import pytest
 from hypothesis import settings
 
 from backfill_assets_tests.postgres import (
+    dagster_database_url,
     dagster_template,
     database_url,
     postgres_server,
     postgres_template,
-    used_database_url,
 )
 from backfill_assets_tests.snapshots import snapshots
 
 __all__ = [
+    "dagster_database_url",
     "dagster_template",
     "database_url",
     "postgres_server",
     "postgres_template",
     "snapshots",
-    "used_database_url",
 ]
 
 settings.register_profile("without a clock", deadline=None)  # a busy machine is no defect

@@ -9,7 +9,7 @@ import pytest
 from backfill_assets.deployment.storage import EVENT_SETTINGS
 from backfill_assets.orchestration.build import build_definitions
 from backfill_assets.orchestration.resources import Clock, MarketStore
-from backfill_assets_tests.surroundings import KEY, MOMENT, rows
+from backfill_assets_tests.support import KEY, MOMENT, rows
 
 QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
 
@@ -44,7 +44,7 @@ class DagsterHarness:
         self.defs = self.definitions(MOMENT)
         self.cursor = None
 
-    def begin(self, state, make):
+    def start_from(self, state, make):
         """Be as after `make`, which is done for the first test that begins there; the vendor hears nothing of the others."""
         memories = [
             storage._held_conn.connection.driver_connection
@@ -129,7 +129,7 @@ def failure(result):
 
 
 @pytest.fixture
-def platform(vendor, database_url, monkeypatch, tmp_path, universe_kept, snapshots):
+def harness(vendor, database_url, monkeypatch, tmp_path, small_universe, snapshots):
     """A platform over the universe of the fixture `universe_kept`, which each folder has its own of."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("POLYGON_BASE_URL", vendor.url)
@@ -141,4 +141,4 @@ def platform(vendor, database_url, monkeypatch, tmp_path, universe_kept, snapsho
     for name in ("DAGSTER_HOME", "BACKFILL_RETRY_FIRST_PAUSE", "BACKFILL_RETRY_ATTEMPTS"):
         monkeypatch.delenv(name, raising=False)
     with dg.DagsterInstance.ephemeral() as instance:
-        yield DagsterHarness(instance, vendor, database_url, universe_kept, snapshots)
+        yield DagsterHarness(instance, vendor, database_url, small_universe, snapshots)

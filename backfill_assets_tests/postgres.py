@@ -19,14 +19,14 @@ import psycopg
 import pytest
 
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
-from backfill_assets_tests.surroundings import PROJECT
+from backfill_assets_tests.support import PROJECT
 
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 """Nothing here has to outlive a power cut, and the vacuum's timing would be a difference between two runs."""
 
 
 @contextmanager
-def open_folder() -> Iterator[Path]:
+def public_folder() -> Iterator[Path]:
     """A new folder that every user can enter, unlike `tmp_path`; removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="backfill-test-"))
     folder.chmod(0o755)
@@ -42,7 +42,7 @@ def postgres_server() -> Iterator[str]:
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
         return
-    with open_folder() as folder:
+    with public_folder() as folder:
         server = EmbeddedPostgres(folder, extra_configuration=FAST)
         yield server.url()
         server.stop()
@@ -67,7 +67,7 @@ def postgres_template(postgres_server: str) -> Iterator[str]:
 @pytest.fixture
 def database_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
     """The URL of a database of the test's own: migrated, empty, dropped afterwards whoever is still connected."""
-    with database_like(postgres_server, postgres_template) as url:
+    with database_copy(postgres_server, postgres_template) as url:
         yield url
 
 
@@ -81,8 +81,8 @@ def dagster_template(
     from backfill_assets.deployment.storage import COMPILED, EVENT_SETTINGS  # noqa: PLC0415
     from backfill_assets.orchestration.launch import open_instance  # noqa: PLC0415
 
-    with database_like(postgres_server, postgres_template) as url, pytest.MonkeyPatch.context() as patch:
-        unset(patch, COMPILED, *EVENT_SETTINGS)
+    with database_copy(postgres_server, postgres_template) as url, pytest.MonkeyPatch.context() as patch:
+        unset_variables(patch, COMPILED, *EVENT_SETTINGS)
         patch.setenv("DAGSTER_HOME", str(PROJECT))
         patch.setenv("DATABASE_URL", url)
         patch.setenv("BACKFILL_DATA_DIR", str(tmp_path_factory.mktemp("data")))
@@ -92,14 +92,14 @@ def dagster_template(
 
 
 @pytest.fixture
-def used_database_url(postgres_server: str, dagster_template: str) -> Iterator[str]:
+def dagster_database_url(postgres_server: str, dagster_template: str) -> Iterator[str]:
     """A database of the test's own as `database_url`, in which Dagster has kept records before."""
-    with database_like(postgres_server, dagster_template) as url:
+    with database_copy(postgres_server, dagster_template) as url:
         yield url
 
 
 @contextmanager
-def database_like(postgres_server: str, template: str) -> Iterator[str]:
+def database_copy(postgres_server: str, template: str) -> Iterator[str]:
     """The URL of a new database that begins as a copy, dropped afterwards whoever is still connected."""
     name = new_name("test")
     with psycopg.connect(postgres_server, autocommit=True) as server:
@@ -110,7 +110,7 @@ def database_like(postgres_server: str, template: str) -> Iterator[str]:
             server.execute(f"drop database {name} with (force)")
 
 
-def unset(patch: pytest.MonkeyPatch, *names: str) -> None:
+def unset_variables(patch: pytest.MonkeyPatch, *names: str) -> None:
     """Unset these of the environment; whatever sets them meanwhile, they are as before when the patch is undone."""
     for name in names:
         patch.setenv(name, "")

@@ -25,7 +25,7 @@ where c.relkind in ('r', 'p', 'm') and n.nspname not in ('pg_catalog', 'informat
 """
 
 
-def found(
+def find_secrets(
     secrets: Mapping[str, str],
     *,
     database_url: str | None = None,
@@ -50,7 +50,7 @@ def found(
     return places
 
 
-def secrets_of(*addresses: str) -> dict[str, str]:
+def secrets_in_urls(*addresses: str) -> dict[str, str]:
     """What is secret in addresses like those of ALERT_URLS: password, user, and each longer part of a path.
 
     For alerts of `mailto://user:password@host` and `json://host/token`. Host, port and parameters are no secrets.

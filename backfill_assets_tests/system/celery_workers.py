@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backfill_assets_tests.system.platform import PROJECT, until
+from backfill_assets_tests.system.platform import PROJECT, wait_until
 
 CELERY = PROJECT / "deploy" / "celery"
 
@@ -44,7 +44,7 @@ def redis(folder: Path) -> Iterator[str]:
     arguments = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
     with subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL) as process:
         try:
-            until(lambda: _listens(port))
+            wait_until(lambda: _listens(port))
             yield f"redis://127.0.0.1:{port}/0"
         finally:
             process.terminate()
@@ -81,7 +81,7 @@ def worker(name: str, environment: Mapping[str, str], folder: Path) -> Iterator[
     ):
         started = Worker(f"{name}@{socket.gethostname()}", process, log)
         try:
-            until(lambda: True if b" ready." in log.read_bytes() else None)
+            wait_until(lambda: True if b" ready." in log.read_bytes() else None)
             yield started
         finally:
             if process.poll() is None:

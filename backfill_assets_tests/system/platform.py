@@ -17,11 +17,11 @@ import psutil
 
 from backfill_assets.cli.code_servers import code_servers
 from backfill_assets.simulator import Simulator
-from backfill_assets_tests.surroundings import PROJECT, rows
+from backfill_assets_tests.support import PROJECT, rows
 
 BACKFILL = Path(sys.executable).parent / "backfill"
 _LONGEST_WAIT_SECONDS = 150
-PAUSE = {"BACKFILL_RETRY_FIRST_PAUSE": "86400"}
+LONG_RETRY_PAUSE = {"BACKFILL_RETRY_FIRST_PAUSE": "86400"}
 """So long the sensor that repairs gaps waits, and what is missing is left to the test."""
 
 _LAUNCH = """
@@ -44,7 +44,7 @@ class Platform:
     simulator: Simulator
     process: subprocess.Popen[str]
 
-    def ask(self, query: str, **variables: object) -> Any:
+    def graphql(self, query: str, **variables: object) -> Any:
         """The `data` of a GraphQL answer."""
         answer = httpx.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=60).json()
         assert "errors" not in answer, answer["errors"]
@@ -59,12 +59,12 @@ class Platform:
         }
         if config is not None:
             parameters["runConfigData"] = config
-        answer = self.ask(_LAUNCH, parameters=parameters)["launchPartitionBackfill"]
+        answer = self.graphql(_LAUNCH, parameters=parameters)["launchPartitionBackfill"]
         assert answer["__typename"] == "LaunchBackfillSuccess", answer
         return str(answer["backfillId"])
 
 
-def until[T](question: Callable[[], T | None]) -> T:
+def wait_until[T](question: Callable[[], T | None]) -> T:
     """The first answer that is not None: for what other processes do in their own time."""
     deadline = time.monotonic() + _LONGEST_WAIT_SECONDS
     while time.monotonic() < deadline:
@@ -74,7 +74,7 @@ def until[T](question: Callable[[], T | None]) -> T:
     raise TimeoutError(question.__name__)
 
 
-def in_the_middle(simulator: Simulator, database_url: str) -> bool:
+def is_midway(simulator: Simulator, database_url: str) -> bool:
     """Whether a run has stored minutes, and the days are asked for: where days are slow, it stays so for a while."""
     asked = any("/1/day/" in request.path for request in simulator.requests)
     return asked and bool(rows(database_url, "select 1 from market_data where timeframe = '1m' limit 1"))
@@ -100,12 +100,12 @@ def environment(simulator: Simulator, data: Path, database_url: str, universe: s
 @contextmanager
 def platform(simulator: Simulator, data: Path, database_url: str, universe: str, **settings: str) -> Iterator[Platform]:
     """`backfill up` with the environment that these make, until the context ends."""
-    with up(simulator, environment(simulator, data, database_url, universe, **settings)) as running:
+    with backfill_up(simulator, environment(simulator, data, database_url, universe, **settings)) as running:
         yield running
 
 
 @contextmanager
-def up(simulator: Simulator, variables: dict[str, str], *, umask: int = -1) -> Iterator[Platform]:
+def backfill_up(simulator: Simulator, variables: dict[str, str], *, umask: int = -1) -> Iterator[Platform]:
     """`backfill up` in an environment, until the context ends; then Ctrl-C, and nothing of it stays. `umask` -1: our own."""
     data = Path(variables["BACKFILL_DATA_DIR"])
     with socket.socket() as free:
@@ -131,4 +131,4 @@ def up(simulator: Simulator, variables: dict[str, str], *, umask: int = -1) -> I
             process.send_signal(signal.SIGINT)
             process.wait(60)
             # one that carries a run out ends with it, which needs the database
-            until(lambda: None if any(code_servers(service) for service in services) else True)
+            wait_until(lambda: None if any(code_servers(service) for service in services) else True)

@@ -19,8 +19,8 @@ from backfill_assets.simulator import Hole, Scenario, Simulator
 from backfill_assets_tests.dagster_harness import definitions
 from backfill_assets_tests.integration.orchestration.alerts.alerting import Sensor
 from backfill_assets_tests.receivers import mail_server, webhook
-from backfill_assets_tests.secrets_search import found, secrets_of
-from backfill_assets_tests.system.platform import BACKFILL, PROJECT, DagsterHarness, environment, platform, until
+from backfill_assets_tests.secrets_search import find_secrets, secrets_in_urls
+from backfill_assets_tests.system.platform import BACKFILL, PROJECT, Platform, environment, platform, wait_until
 from backfill_assets_tests.system.test_repair import sessions
 
 KEY = "a-key-for-tests"
@@ -86,16 +86,16 @@ def command(variables: dict[str, str], *words: str) -> str:
     return done.stdout + done.stderr
 
 
-def looks(running: DagsterHarness) -> list[str]:
+def looks(running: Platform) -> list[str]:
     """What the sensor's ticks have said, the newest first."""
-    ticks = running.ask(TICKS)["sensorOrError"]["sensorState"]["ticks"]
+    ticks = running.graphql(TICKS)["sensorOrError"]["sensorState"]["ticks"]
     assert not [tick["error"] for tick in ticks if tick["error"]]
     return [tick["skipReason"] for tick in ticks if tick["skipReason"]]
 
 
-def said(running: DagsterHarness, words: str) -> str:
+def said(running: Platform, words: str) -> str:
     """What a tick said, once one has said something with these words."""
-    return until(lambda: next((look for look in looks(running) if words in look), None))
+    return wait_until(lambda: next((look for look in looks(running) if words in look), None))
 
 
 def of_gaps(titles: list[str]) -> list[str]:
@@ -138,7 +138,7 @@ def test_a_gap_is_told_once_at_each_rung_to_every_channel_and_no_secret_is_writt
 
         # Two sessions: one warning, by either way.
         with platform(vendor, tmp_path, database_url, kept, **settings) as running:
-            until(lambda: all(told()) or None)
+            wait_until(lambda: all(told()) or None)
             assert told() == ([f"WARNING: {GAP}"],) * 2
             # No DAGIT_URL is set: the link leads to the Dagit of this very `backfill up`.
             (warning,) = [message["message"] for message in hook.received if GAP in message["title"]]
@@ -151,7 +151,7 @@ def test_a_gap_is_told_once_at_each_rung_to_every_channel_and_no_secret_is_writt
         with platform(vendor, tmp_path, database_url, kept, **settings) as running:
             heard["tick"] = said(running, "1 message for json waiting")
             assert told() == ([f"WARNING: {GAP}"], [f"WARNING: {GAP}", f"now CRITICAL: {GAP}"])
-            heard |= {"runs": json.dumps(running.ask(RUNS)), "assets": json.dumps(running.ask(ASSETS))}
+            heard |= {"runs": json.dumps(running.graphql(RUNS)), "assets": json.dumps(running.graphql(ASSETS))}
             heard["page"] = httpx.get(f"{running.url}/").text
         assert "1 alert open." in heard["tick"]
         assert "no_missing_sessions" in heard["assets"]
@@ -176,7 +176,9 @@ def test_a_gap_is_told_once_at_each_rung_to_every_channel_and_no_secret_is_writt
 
         heard["hook"] = json.dumps(hook.received)
         heard["mail"] = "".join(message.as_string() for message in mail.received)
-        secrets = {"the key": KEY} | secrets_of(address, mail.url)
+        secrets = {"the key": KEY} | secrets_in_urls(address, mail.url)
         assert {"password of address 1", "user of address 1", "password of address 2"} <= set(secrets)
-        assert found({"what is there": "AAPL lacks most"}, database_url=database_url), "the search finds what is there"
-        assert found(secrets, database_url=database_url, folders=[tmp_path], texts=heard) == []
+        assert find_secrets({"what is there": "AAPL lacks most"}, database_url=database_url), (
+            "the search finds what is there"
+        )
+        assert find_secrets(secrets, database_url=database_url, folders=[tmp_path], texts=heard) == []

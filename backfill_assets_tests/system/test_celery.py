@@ -15,9 +15,17 @@ import pytest
 
 from backfill_assets.adapters.store import schema
 from backfill_assets.simulator import Fault, RequestRecord, Scenario, Simulator
-from backfill_assets_tests.surroundings import rows
+from backfill_assets_tests.support import rows
 from backfill_assets_tests.system.celery_workers import Worker, home, redis, worker
-from backfill_assets_tests.system.platform import BACKFILL, PAUSE, PROJECT, Platform, environment, platform, until
+from backfill_assets_tests.system.platform import (
+    BACKFILL,
+    LONG_RETRY_PAUSE,
+    PROJECT,
+    Platform,
+    environment,
+    platform,
+    wait_until,
+)
 
 pytest.importorskip("dagster_celery", reason="the extra `celery` is not installed")
 
@@ -59,7 +67,7 @@ class Machines:
 
     def runs(self, backfill: str) -> list[dict]:
         """The backfill's runs, retries too, with their tags by name."""
-        found = self.platform.ask(RUNS)["runsOrError"]["results"]
+        found = self.platform.graphql(RUNS)["runsOrError"]["results"]
         named = [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in found]
         return [run for run in named if run["tags"].get("dagster/backfill") == backfill]
 
@@ -88,7 +96,7 @@ def machines(tmp_path: Path, database_url: str) -> Iterator[Machines]:
         workers = []
 
         def settings(name: str) -> dict[str, str]:
-            return PAUSE | {
+            return LONG_RETRY_PAUSE | {
                 "DAGSTER_HOME": str(home(tmp_path / name / "home", poll_seconds=2)),
                 "CELERY_BROKER_URL": broker,
                 "POLYGON_REQUESTS_PER_SECOND": str(PER_SECOND),
@@ -124,7 +132,7 @@ def _bars(url: str) -> list[tuple[str, str, int, str]]:
 
 def _same_on_one_machine(machines: Machines, folder: Path, url: str) -> list[tuple[str, str, int, str]]:
     """What `backfill run` stores, by itself, of the same days in an empty store."""
-    variables = environment(machines.platform.simulator, folder, url, UNIVERSE, **PAUSE)
+    variables = environment(machines.platform.simulator, folder, url, UNIVERSE, **LONG_RETRY_PAUSE)
     command = [BACKFILL, "run", "--start", FIRST, "--end", LAST]
     done = subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -150,15 +158,15 @@ def test_two_workers_share_a_backfill_and_what_a_killed_one_had_begun_is_finishe
         held = len(machines.asked("1/day/")) == len(rows(database_url, STORED, list(DAYS))) == len(SYMBOLS)
         return machines.runs(backfill) if held else None
 
-    begun = until(all_held)
+    begun = wait_until(all_held)
     assert len(begun) == len(SYMBOLS), "a run a symbol"
     assert {machines.worker_of(run) for run in begun} == set(machines.workers)
     assert [run["status"] for run in begun] == ["STARTED"] * len(SYMBOLS)
     lost = [run for run in begun if machines.worker_of(run) == dead]
     dead.kill()
 
-    until(lambda: machines.ended(backfill))
-    until(lambda: rows(database_url, UNFINISHED) == [] or None)  # those of sensors too, and none that started late
+    wait_until(lambda: machines.ended(backfill))
+    wait_until(lambda: rows(database_url, UNFINISHED) == [] or None)  # those of sensors too, and none that started late
     runs = machines.runs(backfill)
     failed = {run["runId"] for run in runs if run["status"] == "FAILURE"}
     assert failed == {run["runId"] for run in lost}, "only what the dead worker had"

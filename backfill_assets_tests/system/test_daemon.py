@@ -11,10 +11,10 @@ import pytest
 from backfill_assets.deployment.tags import BACKFILL_TAG, RANGE_START_TAG
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.simulator import Fault, Scenario, Simulator
-from backfill_assets_tests.postgres import database_like
-from backfill_assets_tests.system.platform import Platform, platform, until
+from backfill_assets_tests.postgres import database_copy
+from backfill_assets_tests.system.platform import Platform, platform, wait_until
+from backfill_assets_tests.system.sandbox import SOAK, Sandbox, sandbox
 from backfill_assets_tests.system.test_repair import sessions
-from backfill_assets_tests.system.world import SOAK, World, world
 
 SYMBOLS = ("AAPL", "SPY")
 TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w")
@@ -29,10 +29,10 @@ GONE = "The process that carried this run out is gone; what it stored stays."
 
 
 @contextmanager
-def undisturbed(data: Path, postgres_server: str, postgres_template: str) -> Iterator[World]:
+def undisturbed(data: Path, postgres_server: str, postgres_template: str) -> Iterator[Sandbox]:
     """The same market in a database of its own, where nothing is killed."""
-    with database_like(postgres_server, postgres_template) as url, Simulator() as simulator:
-        yield world(simulator, data, url, UNIVERSE)
+    with database_copy(postgres_server, postgres_template) as url, Simulator() as simulator:
+        yield sandbox(simulator, data, url, UNIVERSE)
 
 
 def launch(running: Platform) -> str:
@@ -43,7 +43,7 @@ def launch(running: Platform) -> str:
 
 def all_runs(running: Platform) -> list[dict]:
     """All runs, those of sensors and retries too, with their tags by name."""
-    found = running.ask(RUNS)["runsOrError"]["results"]
+    found = running.graphql(RUNS)["runsOrError"]["results"]
     return [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in found]
 
 
@@ -81,16 +81,16 @@ def test_a_backfill_whose_daemon_is_killed_is_carried_to_its_end(
     with_runs, tmp_path: Path, database_url: str, postgres_server: str, postgres_template: str
 ) -> None:
     with Simulator(HELD) as simulator:
-        broken = world(simulator, tmp_path, database_url, UNIVERSE)
+        broken = sandbox(simulator, tmp_path, database_url, UNIVERSE)
         with platform(simulator, tmp_path, database_url, UNIVERSE) as first:
             backfill = launch(first)
-            until(lambda: under_way(first, backfill))
+            wait_until(lambda: under_way(first, backfill))
             before = {run["runId"] for run in all_runs(first)}
             kill_daemon(first, with_runs=with_runs)
             assert first.process.wait(60) == 1, "where one service is gone the other is ended, and it is said"
         simulator.scenario = Scenario()
         with platform(simulator, tmp_path, database_url, UNIVERSE) as second:
-            runs = until(lambda: over(second, backfill, before))
+            runs = wait_until(lambda: over(second, backfill, before))
             assert not before & {run for run, _ in broken.unfinished()}
         failed = [run["runId"] for run in runs if run["status"] == "FAILURE"]
         assert bool(failed) == with_runs, "a run outlives the daemon; one that was killed is started anew"

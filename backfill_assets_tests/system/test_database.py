@@ -16,9 +16,9 @@ import pytest
 
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
 from backfill_assets.simulator import Fault, Scenario, Simulator
-from backfill_assets_tests.postgres import open_folder
-from backfill_assets_tests.system.platform import BACKFILL, PROJECT, until
-from backfill_assets_tests.system.world import SOAK, World, most_in_a_second, world
+from backfill_assets_tests.postgres import public_folder
+from backfill_assets_tests.system.platform import BACKFILL, PROJECT, wait_until
+from backfill_assets_tests.system.sandbox import SOAK, Sandbox, most_in_a_second, sandbox
 
 RATE = 20
 SYMBOLS = ("AAPL", "SPY", "BTC")
@@ -48,7 +48,7 @@ ANNOUNCED = re.compile(r"(stocks|crypto|AAPL|SPY|BTC)[: ]|\d+ requests? at ")
 @pytest.fixture(scope="module")
 def undisturbed() -> dict:
     """The tables of a run that nothing happened to."""
-    with open_folder() as folder, Simulator() as simulator:
+    with public_folder() as folder, Simulator() as simulator:
         still = embedded_world(simulator, folder)
         done = still.backfill(*COMMAND)
         assert done.returncode == 0, done.stderr
@@ -60,16 +60,16 @@ def undisturbed() -> dict:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A data folder with a server of its own."""
-    with open_folder() as made:
+    with public_folder() as made:
         yield made
         EmbeddedPostgres(made).stop()
 
 
-def embedded_world(simulator: Simulator, folder: Path) -> World:
+def embedded_world(simulator: Simulator, folder: Path) -> Sandbox:
     """A world whose database is the embedded one of its data folder, as a new user's is."""
     url = EmbeddedPostgres(folder).url()
-    made = world(simulator, folder, "", UNIVERSE, POLYGON_REQUESTS_PER_SECOND=str(RATE))
-    return World(simulator, url, made.variables)
+    made = sandbox(simulator, folder, "", UNIVERSE, POLYGON_REQUESTS_PER_SECOND=str(RATE))
+    return Sandbox(simulator, url, made.variables)
 
 
 def kill_server(folder: Path) -> None:
@@ -82,24 +82,24 @@ def kill_server(folder: Path) -> None:
             continue
 
 
-def said_of_failure(complained: str) -> str:
+def said_of_failure(stderr: str) -> str:
     """The one sentence that a run failed with, after what it had announced; nothing else may stand there."""
-    *before, sentence = complained.strip().splitlines()
-    assert sentence.startswith("backfill: "), complained
-    assert not [line for line in before if not ANNOUNCED.match(line)], complained
+    *before, sentence = stderr.strip().splitlines()
+    assert sentence.startswith("backfill: "), stderr
+    assert not [line for line in before if not ANNOUNCED.match(line)], stderr
     return sentence
 
 
-def made_good(broken: World, folder: Path, undisturbed: dict) -> None:
+def made_good(broken: Sandbox, folder: Path, undisturbed: dict) -> None:
     """The same command again, and all is as if nothing had happened."""
     again = broken.backfill(*COMMAND)
     assert again.returncode == 0, again.stderr
     is_whole(broken, folder, undisturbed)
 
 
-def is_whole(broken: World, folder: Path, undisturbed: dict) -> None:
+def is_whole(broken: Sandbox, folder: Path, undisturbed: dict) -> None:
     """What is stored is what an undisturbed run stores, nothing is left unfinished, and the rate was kept."""
-    whole = World(broken.simulator, EmbeddedPostgres(folder).url(), broken.variables)
+    whole = Sandbox(broken.simulator, EmbeddedPostgres(folder).url(), broken.variables)
     assert whole.tables() == undisturbed
     assert whole.unfinished() == []
     assert most_in_a_second(broken.simulator) <= RATE
@@ -114,10 +114,10 @@ def test_a_server_that_is_killed_in_a_copy(seed: int, folder: Path, undisturbed:
                 met = until_copying(connection, process)
             time.sleep(random.Random(seed).random() * 0.02)  # the moment within the COPY is what is tried here
             kill_server(folder)
-            said, complained = ended(process)
+            said, stderr = ended(process)
         assert met, "the run was over before a COPY was seen"
-        assert process.returncode == 1, said + complained
-        assert "cannot be used (" in said_of_failure(complained)
+        assert process.returncode == 1, said + stderr
+        assert "cannot be used (" in said_of_failure(stderr)
         made_good(broken, folder, undisturbed)
 
 
@@ -135,8 +135,8 @@ def all_ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, st
     heard = []
     for process in processes:
         with process:
-            said, complained = ended(process)
-        heard.append((process.returncode, said, complained))
+            said, stderr = ended(process)
+        heard.append((process.returncode, said, stderr))
     return heard
 
 
@@ -154,15 +154,15 @@ def test_a_server_that_is_restarted_under_three_runs(seed: int, folder: Path, un
     with Simulator(SLOW) as simulator:
         broken = embedded_world(simulator, folder)
         started = [broken.start(*COMMAND, "--symbols", symbol) for symbol in SYMBOLS]
-        until(lambda: True if simulator.requests else None)
+        wait_until(lambda: True if simulator.requests else None)
         time.sleep(random.Random(seed).random() * 2)  # the moment is what is tried here
         server = EmbeddedPostgres(folder)
         assert server.stop()
         server.url()
-        for code, said, complained in all_ended(started):
+        for code, said, stderr in all_ended(started):
             if code:
-                assert code == 1, said + complained
-                assert said_of_failure(complained)
+                assert code == 1, said + stderr
+                assert said_of_failure(stderr)
         made_good(broken, folder, undisturbed)
 
 
@@ -186,7 +186,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
 def test_a_disk_that_is_full(undisturbed: dict) -> None:
-    with open_folder() as mount_point, small_disk(mount_point) as folder, Simulator(SLOW) as simulator:
+    with public_folder() as mount_point, small_disk(mount_point) as folder, Simulator(SLOW) as simulator:
         broken = embedded_world(simulator, folder)
         upgraded(broken)
         filler = filled(folder, ROOM)
@@ -200,7 +200,7 @@ def test_a_disk_that_is_full(undisturbed: dict) -> None:
 @pytest.mark.skipif(not SOAK, reason="over a minute of waiting for a server that is gone: `make soak`")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
 def test_a_disk_that_is_full_for_the_log_ends_the_server_and_the_next_command_says_why(undisturbed: dict) -> None:
-    with open_folder() as mount_point, small_disk(mount_point) as folder, Simulator(SLOW) as simulator:
+    with public_folder() as mount_point, small_disk(mount_point) as folder, Simulator(SLOW) as simulator:
         broken = embedded_world(simulator, folder)
         upgraded(broken)
         with psycopg.connect(broken.database_url, autocommit=True) as connection:
@@ -219,7 +219,7 @@ def test_a_disk_that_is_full_for_the_log_ends_the_server_and_the_next_command_sa
         made_good(broken, folder, undisturbed)
 
 
-def upgraded(broken: World) -> None:
+def upgraded(broken: Sandbox) -> None:
     """The tables are made: while there is room, as it is the bars that are to find none."""
     subprocess.run([BACKFILL, "db", "upgrade"], cwd=PROJECT, env=broken.variables, check=True, capture_output=True)
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.domain.errors import SettingMistake
-from backfill_assets_tests.integration.cli.conftest import lonely, shell, surroundings, vendor, vendor_server
-from backfill_assets_tests.system.world import SOAK
+from backfill_assets_tests.integration.cli.conftest import backfill, bare_backfill, environment, vendor, vendor_server
+from backfill_assets_tests.system.sandbox import SOAK
 from backfill_assets_tests.unit.adapters.test_settings import DOCUMENTED
 
-__all__ = ["lonely", "shell", "surroundings", "vendor", "vendor_server"]
+__all__ = ["backfill", "bare_backfill", "environment", "vendor", "vendor_server"]
 
 QUICK = settings(max_examples=5000 if SOAK else 150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -159,27 +159,27 @@ TYPED = st.sampled_from(
     command=st.sampled_from(COMMANDS),
     words=st.lists(st.sampled_from(OPTIONS) | TYPED | st.text(max_size=10), max_size=4),
 )
-def test_any_command_line_is_carried_out_or_ends_in_one_sentence(lonely, tmp_path, command, words) -> None:
+def test_any_command_line_is_carried_out_or_ends_in_one_sentence(bare_backfill, tmp_path, command, words) -> None:
     here = Path.cwd()
     os.chdir(tmp_path)  # for what is written to a file of any name
     try:
-        said = lonely(*command, *words)
+        said = bare_backfill(*command, *words)
     finally:
         os.chdir(here)
     assert "Traceback" not in said.out + said.err
     assert said.code in {0, 1, 2, 3}, said
     if said.code in {1, 2} and said.err and not said.err.lstrip().startswith(("Usage", "╭")):
         assert len(said.err.strip().splitlines()) == 1, said.err
-    assert lonely.vendor.requests == []
-    lonely.said.clear()
+    assert bare_backfill.vendor.requests == []
+    bare_backfill.said.clear()
 
 
 @settings(QUICK, max_examples=300 if SOAK else 20)
 @given(
     port=st.sampled_from(["-1", "0", "65536", "80 ", "x", "", "1e3", "٣٠٠٠"]) | st.text(alphabet="abc-.,", max_size=5)
 )
-def test_a_port_that_is_none_starts_nothing(lonely, port) -> None:
-    said = lonely("up", f"--port={port}")
+def test_a_port_that_is_none_starts_nothing(bare_backfill, port) -> None:
+    said = bare_backfill("up", f"--port={port}")
     assert said.code == 2
     assert len(said.err.strip().splitlines()) == 1
 
@@ -194,10 +194,10 @@ WRONG = [
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_words_change_no_table(wrong: str, shell) -> None:
+def test_wrong_words_change_no_table(wrong: str, backfill) -> None:
     counts = """select relname, n_tup_ins, n_tup_upd, n_tup_del from pg_stat_user_tables order by 1"""
-    before = shell.rows(counts)
+    before = backfill.rows(counts)
     for command in ("run", "features"):
-        assert shell(command, wrong).code == 2
-    assert shell.rows(counts) == before
-    assert shell.vendor.requests == []
+        assert backfill(command, wrong).code == 2
+    assert backfill.rows(counts) == before
+    assert backfill.vendor.requests == []

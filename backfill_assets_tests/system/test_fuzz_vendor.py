@@ -11,13 +11,18 @@ from backfill_assets.adapters.polygon import Polygon, RetryPolicy
 from backfill_assets.adapters.store.corporate_actions import EventStore
 from backfill_assets.domain.errors import BackfillError, VendorError
 from backfill_assets.pipelines.corporate_actions import update_events
-from backfill_assets_tests.integration.adapters.scripted_vendor import Answer, CountingLimiter, NoSleep, ScriptedVendor
-from backfill_assets_tests.integration.pipelines.test_ohlcv import filled, order, snapshot
-from backfill_assets_tests.surroundings import KEY, MOMENT, market, rows
-from backfill_assets_tests.system.world import SOAK
+from backfill_assets_tests.integration.adapters.scripted_vendor import (
+    CountingLimiter,
+    NoSleep,
+    Response,
+    ScriptedVendor,
+)
+from backfill_assets_tests.integration.pipelines.test_ohlcv import filled, request, snapshot
+from backfill_assets_tests.support import KEY, MOMENT, market, rows
+from backfill_assets_tests.system.sandbox import SOAK
 
 BOUNDED = settings(max_examples=2000 if SOAK else 60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-ORDER = order("stocks", "AAPL", "2024-03-04", "2024-03-06")
+ORDER = request("stocks", "AAPL", "2024-03-04", "2024-03-06")
 STOCKS = market("stocks", "AAPL", "NVDA")
 PATH = "/v2/aggs/ticker/AAPL/range/1/minute/2024-03-04/2024-03-06"
 OPENING = 1_709_562_600_000
@@ -143,8 +148,8 @@ def test_bars_are_whole_or_nothing_is_written(bodies: list[bytes], database_url:
 
 
 async def _fill(url: str, bodies: list[bytes]) -> list:
-    async with ScriptedVendor(Answer(b"{}")) as elsewhere:
-        script = [Answer(body.replace(b"ELSEWHERE", elsewhere.url.encode())) for body in bodies]
+    async with ScriptedVendor(Response(b"{}")) as elsewhere:
+        script = [Response(body.replace(b"ELSEWHERE", elsewhere.url.encode())) for body in bodies]
         async with ScriptedVendor(*script) as vendor:
             try:
                 return await filled(url, vendor, ORDER, patient=True, at_once=1, retry=RetryPolicy(attempts=2))
@@ -191,8 +196,8 @@ async def test_a_number_beyond_all_bars_is_a_typed_error_or_a_bar(field: str, nu
 
 
 async def _update(url: str, bodies: list[bytes]) -> BackfillError | None:
-    async with ScriptedVendor(Answer(b"{}")) as elsewhere:
-        script = [Answer(body.replace(b"ELSEWHERE", elsewhere.url.encode())) for body in bodies]
+    async with ScriptedVendor(Response(b"{}")) as elsewhere:
+        script = [Response(body.replace(b"ELSEWHERE", elsewhere.url.encode())) for body in bodies]
         async with ScriptedVendor(*script) as vendor, _client(vendor) as client:
             try:
                 with EventStore(url) as store:
@@ -226,7 +231,7 @@ def details(draw) -> bytes:
 @given(bodies=st.lists(details() | answers(facts, [None]), min_size=1, max_size=2))
 def test_a_listing_is_days_in_order_or_a_typed_error(bodies: list[bytes]) -> None:
     async def ask() -> None:
-        async with ScriptedVendor(*map(Answer, bodies)) as vendor, _client(vendor) as client:
+        async with ScriptedVendor(*map(Response, bodies)) as vendor, _client(vendor) as client:
             try:
                 listing = await client.listing("AAPL")
             except VendorError as error:

@@ -13,8 +13,8 @@ import psutil
 from backfill_assets.cli.code_servers import code_servers
 from backfill_assets.simulator import Simulator
 from backfill_assets_tests.integration.adapters.test_database import CHANGING, HARMFUL
-from backfill_assets_tests.postgres import open_folder
-from backfill_assets_tests.system.platform import BACKFILL, PROJECT, Platform, environment, until, up
+from backfill_assets_tests.postgres import public_folder
+from backfill_assets_tests.system.platform import BACKFILL, PROJECT, Platform, backfill_up, environment, wait_until
 from backfill_assets_tests.system.test_repair import ended
 
 UNIVERSE = "markets: {crypto: {start: 2026-08-03, symbols: [BTC], timeframes: [1d]}}"
@@ -29,7 +29,7 @@ OTHERS_READ_OR_WRITE, OTHERS_PASS = 0o066, 0o011
 
 
 def test_it_keeps_its_files_to_itself_uses_its_own_server_and_ends_what_a_killed_one_left() -> None:
-    with open_folder() as parent, Simulator() as simulator:
+    with public_folder() as parent, Simulator() as simulator:
         data = parent / "new" / "data"
         settings = {**HARMFUL, **CHANGING, "BACKFILL_DATA_DIR": str(data)}
         variables = environment(simulator, parent / "own", "", UNIVERSE, **settings)
@@ -50,13 +50,13 @@ def test_it_keeps_its_files_to_itself_uses_its_own_server_and_ends_what_a_killed
 
         try:
             command("run", "--start", "2026-09-08", "--end", "2026-09-09", "--features")
-            with up(simulator, variables, umask=0) as running:
-                assert until(lambda: _measured(running)) == "SUCCESS", (
+            with backfill_up(simulator, variables, umask=0) as running:
+                assert wait_until(lambda: _measured(running)) == "SUCCESS", (
                     "a run that the daemon launched after the command's"
                 )
                 _look(data)
                 left = _killed(running)
-            with up(simulator, variables, umask=0) as again:
+            with backfill_up(simulator, variables, umask=0) as again:
                 assert not any(_goes_on(service) for service in left)
                 services = psutil.Process(again.process.pid).children()
                 assert len(list((data / "services").iterdir())) == len(services) == len(left) == 3
@@ -72,14 +72,14 @@ def _follows(running: Platform) -> None:
     """A change of the universe is in Dagit, and a killed process that had the code loaded is replaced: a backfill is done."""
 
     def symbols() -> list[str]:
-        dimensions = running.ask(SYMBOLS)["assetNodeOrError"]["partitionKeysByDimension"]
+        dimensions = running.graphql(SYMBOLS)["assetNodeOrError"]["partitionKeysByDimension"]
         (found,) = [dimension["partitionKeys"] for dimension in dimensions if dimension["name"] == "symbol"]
         return found
 
     assert symbols() == ["BTC"]
     file = Path(running.environment["BACKFILL_UNIVERSE"])
     file.write_text(UNIVERSE.replace("BTC", "BTC, ETH"), encoding="utf-8")
-    until(lambda: symbols() == ["BTC", "ETH"] or None)
+    wait_until(lambda: symbols() == ["BTC", "ETH"] or None)
     assert running.process.stdout is not None
     assert "Loading the universe anew.\n" in iter(running.process.stdout.readline, "")
 
@@ -87,12 +87,12 @@ def _follows(running: Platform) -> None:
         for server in code_servers(service.pid):
             server.kill()
     launched = running.launch([("crypto", "ohlcv", "1d")], ["2026-09-08|ETH"])
-    assert until(lambda: ended(running, launched)) == ["SUCCESS"]
+    assert wait_until(lambda: ended(running, launched)) == ["SUCCESS"]
 
 
 def _measured(running: Platform) -> str | None:
     """How the daemon's run that measures completeness has ended."""
-    runs = running.ask(RUNS)["runsOrError"]["results"]
+    runs = running.graphql(RUNS)["runsOrError"]["results"]
     ended = [run["status"] for run in runs if run["jobName"] == "crypto_completeness_job"]
     return next((status for status in ended if status in {"SUCCESS", "FAILURE"}), None)
 

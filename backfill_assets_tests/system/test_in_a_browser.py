@@ -14,9 +14,9 @@ from playwright.sync_api import Page, expect
 
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.simulator import Scenario, Simulator
-from backfill_assets_tests.surroundings import same_bars, stored
+from backfill_assets_tests.support import assert_same_bars, stored_bars
 from backfill_assets_tests.system.browser import browser_page
-from backfill_assets_tests.system.platform import BACKFILL, PROJECT, Platform, environment, platform, until
+from backfill_assets_tests.system.platform import BACKFILL, PROJECT, Platform, environment, platform, wait_until
 from backfill_assets_tests.system.test_repair import BACKFILLS, RETRIES, both, sessions, shown
 
 DAYS = sessions(Kind.STOCKS, 5)
@@ -54,7 +54,7 @@ def test_dagit_shows_what_is_stored_checked_and_automated_and_fills_what_is_miss
         the_page_of_the_command(page, report)
         first, last = date.fromisoformat(DAYS[0]), date.fromisoformat(DAYS[-1])
         whole = {symbol: simulator.market.daily_bars(symbol, first, last) for symbol in SYMBOLS}
-        assert [len(stored(database_url, s, "1d")) for s in SYMBOLS] == [len(DAYS) - 1] * 2
+        assert [len(stored_bars(database_url, s, "1d")) for s in SYMBOLS] == [len(DAYS) - 1] * 2
         simulator.scenario = Scenario()
         with platform(simulator, tmp_path, database_url, UNIVERSE, **RETRIES) as up:
             the_catalog(page, up.url)
@@ -63,11 +63,11 @@ def test_dagit_shows_what_is_stored_checked_and_automated_and_fills_what_is_miss
             its_checks(page, up.url)
             the_automation(page, up.url)
             launch_by_hand(page, up.url)
-            launched = until(lambda: ended(up, by_hand=True))
-            repair = until(lambda: ended(up, by_hand=False))
+            launched = wait_until(lambda: ended(up, by_hand=True))
+            repair = wait_until(lambda: ended(up, by_hand=False))
             the_page_of_backfills(page, up.url, launched["id"], repair["id"])
             the_page_of_one(page, repair["id"])
-            until(lambda: completeness(up))
+            wait_until(lambda: completeness(up))
             the_completeness_picture(page, up.url)
             marked = shown(up, ("stocks", "ohlcv", "1d"), DAYS)
     assert launched["isAssetBackfill"]
@@ -75,7 +75,7 @@ def test_dagit_shows_what_is_stored_checked_and_automated_and_fills_what_is_miss
     assert repair["title"] == "Repair of stocks gaps"
     assert [run["status"] for backfill in (launched, repair) for run in backfill["runs"]] == ["SUCCESS"] * 2
     for symbol in SYMBOLS:
-        same_bars(stored(database_url, symbol, "1d"), whole[symbol])
+        assert_same_bars(stored_bars(database_url, symbol, "1d"), whole[symbol])
     assert marked == {(day, symbol) for day in DAYS for symbol in SYMBOLS}
 
 
@@ -114,7 +114,7 @@ def the_automation(page: Page, url: str) -> None:
 
 def completeness(up: Platform) -> list[dict] | None:
     """Its first materialization, which the sensor asks for after the first run."""
-    return up.ask(COMPLETENESS)["assetNodeOrError"]["assetMaterializations"] or None
+    return up.graphql(COMPLETENESS)["assetNodeOrError"]["assetMaterializations"] or None
 
 
 def the_completeness_picture(page: Page, url: str) -> None:
@@ -137,7 +137,7 @@ def the_page_of_the_command(page: Page, report: Path) -> None:
 
 def ended(up: Platform, *, by_hand: bool) -> dict | None:
     """The backfill that a person launched, or the sensor, once its runs have ended."""
-    found = up.ask(BACKFILLS)["partitionBackfillsOrError"]["results"]
+    found = up.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"]
     for backfill in found:
         repair = any(tag["key"] == "backfill/repair" for tag in backfill["tags"])
         statuses = {run["status"] for run in backfill["runs"]}

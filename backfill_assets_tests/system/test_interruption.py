@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from backfill_assets.simulator import Fault, Scenario, Simulator
-from backfill_assets_tests.system.platform import BACKFILL, PROJECT, environment, in_the_middle, until
+from backfill_assets_tests.system.platform import BACKFILL, PROJECT, environment, is_midway, wait_until
 
 UNIVERSE = "markets: {stocks: {start: 2026-08-03, symbols: [AAPL, SPY]}}"
 DAYS = ["--start", "2026-09-08", "--end", "2026-09-11"]
@@ -31,12 +31,12 @@ def interrupted(
         start_new_session=True,
     ) as process:
         try:
-            until(lambda: when() or None)
+            wait_until(lambda: when() or None)
             (os.killpg if group else os.kill)(process.pid, name)
-            said, complained = process.communicate(timeout=60)
+            said, stderr = process.communicate(timeout=60)
         finally:
             process.kill()  # one that does not end is no reason to wait for ever
-    return process.returncode, said, complained.splitlines()
+    return process.returncode, said, stderr.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_an_interrupted_run_is_canceled_and_goes_on_from_there(name, group, tmp_
     with Simulator(slow) as simulator:
         variables = environment(simulator, tmp_path, database_url, UNIVERSE)
         command = [BACKFILL, "run", *DAYS, "--json"]
-        heard = interrupted(command, variables, lambda: in_the_middle(simulator, database_url), name, group=group)
+        heard = interrupted(command, variables, lambda: is_midway(simulator, database_url), name, group=group)
         assert heard == (130, "", [STOPPED])
         with psycopg.connect(database_url) as connection:
             assert connection.execute("select status from dagster.runs").fetchall() == [("CANCELED",)]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from backfill_assets.simulator import Fault, Scenario, Simulator
-from backfill_assets_tests.postgres import database_like
-from backfill_assets_tests.system.platform import until
-from backfill_assets_tests.system.world import RANGE, SOAK, World, most_in_a_second, world
+from backfill_assets_tests.postgres import database_copy
+from backfill_assets_tests.system.platform import wait_until
+from backfill_assets_tests.system.sandbox import RANGE, SOAK, Sandbox, most_in_a_second, sandbox
 
 RATE = 20
 SLOW = Scenario(faults=(Fault(kind="slow", seconds=0.1),))
@@ -26,19 +26,21 @@ LONGEST_SECONDS = 6.0
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, postgres_server: str, postgres_template: str) -> Iterator[dict]:
     """The tables of a run that nothing happened to."""
-    with database_like(postgres_server, postgres_template) as url, Simulator() as simulator:
-        still = world(simulator, tmp_path_factory.mktemp("undisturbed"), url)
+    with database_copy(postgres_server, postgres_template) as url, Simulator() as simulator:
+        still = sandbox(simulator, tmp_path_factory.mktemp("undisturbed"), url)
         done = still.backfill(*COMMAND)
         assert done.returncode == 0, done.stderr
         yield still.tables()
 
 
-def kill_at(broken: World, chance: random.Random) -> None:
+def kill_at(broken: Sandbox, chance: random.Random) -> None:
     """Start the command, and kill it after a random request and a random while more."""
     after, pause = chance.randint(0, REQUESTS), chance.random() ** 2 * LONGEST_SECONDS
     before = len(broken.simulator.requests)
     with broken.start(*COMMAND) as process:
-        until(lambda: True if len(broken.simulator.requests) - before >= after or process.poll() is not None else None)
+        wait_until(
+            lambda: True if len(broken.simulator.requests) - before >= after or process.poll() is not None else None
+        )
         time.sleep(pause)  # the moment is what is tried here
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
@@ -48,7 +50,7 @@ def kill_at(broken: World, chance: random.Random) -> None:
 @pytest.mark.parametrize("seed", range(KILLS))
 def test_a_killed_run_is_made_whole_by_the_same_command(seed, tmp_path: Path, database_url: str, undisturbed) -> None:
     with Simulator(SLOW) as simulator:
-        broken = world(simulator, tmp_path, database_url, POLYGON_REQUESTS_PER_SECOND=str(RATE))
+        broken = sandbox(simulator, tmp_path, database_url, POLYGON_REQUESTS_PER_SECOND=str(RATE))
         kill_at(broken, random.Random(seed))
         again = broken.backfill(*COMMAND)
         assert again.returncode == 0, again.stderr

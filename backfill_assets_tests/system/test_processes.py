@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from backfill_assets.simulator import RateLimit, RequestRecord, Scenario, Simulator
-from backfill_assets_tests.system.world import SOAK, World, world
+from backfill_assets_tests.system.sandbox import SOAK, Sandbox, sandbox
 
 RATE = 4
 LIMIT = RateLimit(requests=10 * RATE, seconds=9.0)
@@ -35,14 +35,14 @@ def asker(request: RequestRecord) -> tuple[int, bool]:
     return [ticker in group.split() for group in GROUPS].index(True), start == FIRST
 
 
-def all_at_once(here: World) -> None:
+def all_at_once(here: Sandbox) -> None:
     started = [
         here.start("run", "--symbols", group.replace(" ", ","), "--start", start, "--end", end)
         for group, (start, end) in itertools.product(GROUPS, RANGES)
     ]
     for process in started:
-        said, complained = process.communicate(timeout=120)
-        assert process.returncode == 0, said + complained
+        said, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, said + stderr
 
 
 def emptied(url: str) -> None:
@@ -53,13 +53,13 @@ def emptied(url: str) -> None:
 @pytest.mark.parametrize("_again", range(10 if SOAK else 1))
 def test_four_processes_are_as_one(_again: int, tmp_path: Path, database_url: str) -> None:
     with Simulator(Scenario(rate_limit=LIMIT)) as simulator:
-        here = world(simulator, tmp_path, database_url, UNIVERSE, POLYGON_REQUESTS_PER_SECOND=str(RATE))
+        here = sandbox(simulator, tmp_path, database_url, UNIVERSE, POLYGON_REQUESTS_PER_SECOND=str(RATE))
         all_at_once(here)
         requests = sorted(simulator.requests, key=lambda request: request.monotonic)
         together = here.tables(*COUNTS_OF_ASKING)
         emptied(database_url)
         simulator.scenario = Scenario()
-        alone = world(simulator, tmp_path, database_url, UNIVERSE, POLYGON_REQUESTS_PER_SECOND="500")
+        alone = sandbox(simulator, tmp_path, database_url, UNIVERSE, POLYGON_REQUESTS_PER_SECOND="500")
         done = alone.backfill("run", "--start", FIRST, "--end", LAST)
         assert done.returncode == 0, done.stdout + done.stderr
         assert together == alone.tables(*COUNTS_OF_ASKING)

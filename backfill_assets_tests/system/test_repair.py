@@ -9,8 +9,8 @@ from pathlib import Path
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Kind, calendar
 from backfill_assets.simulator import Hole, Scenario, Simulator
-from backfill_assets_tests.surroundings import rows
-from backfill_assets_tests.system.platform import BACKFILL, PROJECT, Platform, environment, platform, until
+from backfill_assets_tests.support import rows
+from backfill_assets_tests.system.platform import BACKFILL, PROJECT, Platform, environment, platform, wait_until
 
 RETRIES = {"BACKFILL_RETRY_FIRST_PAUSE": "1", "BACKFILL_RETRY_ATTEMPTS": "2"}
 
@@ -92,16 +92,16 @@ def repaired(running: Platform) -> list[dict]:
     """The backfills of the sensor, once their two runs have ended."""
 
     def ended() -> list[dict] | None:
-        found = running.ask(BACKFILLS)["partitionBackfillsOrError"]["results"]
+        found = running.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"]
         runs = [run["status"] for backfill in found for run in backfill["runs"]]
         return found if len(runs) == 2 and {"SUCCESS", "FAILURE"}.issuperset(runs) else None
 
-    return until(ended)
+    return wait_until(ended)
 
 
 def shown(running: Platform, path: tuple[str, ...], days: tuple[str, ...]) -> set[tuple[str, str]]:
     """Those of the days' partitions that Dagit shows as materialized: (day, symbol)."""
-    statuses = running.ask(MATERIALIZED, path=path)["assetNodeOrError"]["assetPartitionStatuses"]
+    statuses = running.graphql(MATERIALIZED, path=path)["assetNodeOrError"]["assetPartitionStatuses"]
     return {
         (day, symbol)
         for span in statuses["ranges"]
@@ -113,14 +113,14 @@ def shown(running: Platform, path: tuple[str, ...], days: tuple[str, ...]) -> se
 
 def ended(running: Platform, backfill: str) -> list[str] | None:
     """How the runs of a backfill have ended, once there are any and all have."""
-    (found,) = [b for b in running.ask(BACKFILLS)["partitionBackfillsOrError"]["results"] if b["id"] == backfill]
+    (found,) = [b for b in running.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"] if b["id"] == backfill]
     statuses = [run["status"] for run in found["runs"]]
     return statuses if statuses and {"SUCCESS", "FAILURE"}.issuperset(statuses) else None
 
 
 def bars(running: Platform, timeframe: str, partitions: set[str]) -> dict[str, int]:
     """How many bars the materializations of those of the partitions tell of that have one."""
-    node = running.ask(BARS, path=["stocks", "ohlcv", timeframe])["assetNodeOrError"]
+    node = running.graphql(BARS, path=["stocks", "ohlcv", timeframe])["assetNodeOrError"]
     return {
         event["partition"]: entry["intValue"]
         for event in node["assetMaterializations"]
@@ -167,7 +167,7 @@ def a_person_knows_better(running: Platform, days: tuple[str, ...], marked: set[
         {f"{day}|AAPL" for day in (there, not_there)},
         {"ops": {"stocks_ohlcv": {"config": {"retry": "EXPLAINED"}}}},
     )
-    assert until(lambda: ended(running, launched)) == ["SUCCESS"]
+    assert wait_until(lambda: ended(running, launched)) == ["SUCCESS"]
 
     sent = [r.path.split("/")[7:10] for r in running.simulator.requests[before:] if "/range/" in r.path]
     assert sorted(sent) == [[timespan, there, not_there] for timespan in ("day", "minute")], "one request a timeframe"
@@ -177,7 +177,7 @@ def a_person_knows_better(running: Platform, days: tuple[str, ...], marked: set[
         assert set(told) == {f"{there}|AAPL"}
         assert 1 <= told[f"{there}|AAPL"] <= most
         assert shown(running, ("stocks", "ohlcv", timeframe), days) == marked | {(there, "AAPL")}
-    assert len(running.ask(BACKFILLS)["partitionBackfillsOrError"]["results"]) == 3, "the sensor launches no more"
+    assert len(running.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"]) == 3, "the sensor launches no more"
 
 
 def test_gaps_are_filled_by_the_daemon_and_what_stays_empty_is_left_in_peace_until_a_person_asks(
@@ -201,8 +201,8 @@ markets:
         assert first.returncode == 3, first.stderr
         with platform(simulator, data, database_url, universe, **RETRIES) as running:
             repairs = {b["title"]: b for b in repaired(running)}
-            sensor = running.ask(TICKS)["sensorOrError"]["sensorState"]
-            checks = running.ask(CHECKS, path=["stocks", "ohlcv", "1d"])["assetCheckExecutions"]
+            sensor = running.graphql(TICKS)["sensorOrError"]["sensorState"]
+            checks = running.graphql(CHECKS, path=["stocks", "ohlcv", "1d"])["assetCheckExecutions"]
             found = {
                 (market, timeframe): shown(running, (market, "ohlcv", timeframe), days[market])
                 for market in days

@@ -12,14 +12,14 @@ from backfill_assets.domain.errors import BadRequest
 from backfill_assets.domain.timeframes import DAY_1
 from backfill_assets.simulator import Fault, Scenario, Simulator
 from backfill_assets_tests.integration.adapters.scripted_vendor import (
-    Answer,
     CountingLimiter,
     NoSleep,
+    Response,
     ScriptedVendor,
-    good,
+    ok,
 )
-from backfill_assets_tests.secrets_search import found, secrets_of
-from backfill_assets_tests.system.world import RANGE, world
+from backfill_assets_tests.secrets_search import find_secrets, secrets_in_urls
+from backfill_assets_tests.system.sandbox import RANGE, sandbox
 
 KEY = "k3y&of/n0body%at+all_0123456789"
 ADDRESS = "json://somebody:w0rd-of-n0body@127.0.0.1:1/t0ken-of-n0body"
@@ -35,7 +35,7 @@ NO_KEY_IS_GOOD = Scenario(api_keys=("another-key",))
 
 def test_nothing_that_is_written_holds_a_secret(tmp_path: Path, database_url: str) -> None:
     with Simulator() as simulator:
-        broken = world(
+        broken = sandbox(
             simulator,
             tmp_path,
             database_url,
@@ -61,18 +61,18 @@ def test_nothing_that_is_written_holds_a_secret(tmp_path: Path, database_url: st
         assert not any(request.url_key for request in simulator.requests)
     assert page.is_file()
     assert told.is_file()
-    secrets = {"the key": KEY} | secrets_of(ADDRESS)
+    secrets = {"the key": KEY} | secrets_in_urls(ADDRESS)
     secrets |= {"the database's password": urlsplit(database_url).password or KEY}
-    assert found(secrets, database_url=database_url, folders=[tmp_path], texts=said) == []
+    assert find_secrets(secrets, database_url=database_url, folders=[tmp_path], texts=said) == []
     # the search does reach what these commands wrote
-    places = found({"a ticker": "BTCUSD"}, database_url=database_url, folders=[tmp_path], texts=said)
+    places = find_secrets({"a ticker": "BTCUSD"}, database_url=database_url, folders=[tmp_path], texts=said)
     assert any(place.startswith("table dagster.") for place in places), places
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_the_key_follows_no_redirect(status: int) -> None:
-    async with ScriptedVendor(good()) as elsewhere:
-        answer = Answer(status=status, headers={"Location": f"{elsewhere.url}/v2/aggs"})
+    async with ScriptedVendor(ok()) as elsewhere:
+        answer = Response(status=status, headers={"Location": f"{elsewhere.url}/v2/aggs"})
         async with ScriptedVendor(answer) as vendor:
             client = Polygon(KEY, base_url=vendor.url, limiter=CountingLimiter(), sleep=NoSleep())
             async with client:

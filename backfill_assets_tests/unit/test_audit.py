@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from backfill_assets_tests.surroundings import PROJECT
+from backfill_assets_tests.support import PROJECT
 
 SKIPPED = "ERROR:pip_audit._cli:aiohttp: Dependency not found on PyPI and could not be audited: aiohttp (3.14.5)"
 TABLE = "Name Version ID Fix Versions\\nurllib3 1.0 PYSEC-2000-1 1.1"

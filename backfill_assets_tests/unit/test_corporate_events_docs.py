@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pytest
 
-from backfill_assets_tests.surroundings import PROJECT, rows
+from backfill_assets_tests.support import PROJECT, rows
 
 PAGE = (PROJECT / "docs" / "CORPORATE_EVENTS.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```sql\n(.*?)```\n\n```\n(.*?)```", PAGE, re.DOTALL)

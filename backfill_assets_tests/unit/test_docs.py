@@ -8,7 +8,7 @@ import pytest
 from backfill_assets.adapters import settings
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.app import app
-from backfill_assets_tests.surroundings import PROJECT
+from backfill_assets_tests.support import PROJECT
 
 TABLE = re.findall(r"^\| ([A-Z_]+) \|", settings.__doc__, re.MULTILINE)
 

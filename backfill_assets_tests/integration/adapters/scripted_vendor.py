@@ -13,7 +13,7 @@ KEY = "sekrit-key-0123456789"
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     body: bytes | dict[str, Any] = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -23,7 +23,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     target: str
     headers: dict[str, str]
 
@@ -40,16 +40,16 @@ def bar(t: int, **more: Any) -> dict[str, Any]:
     return {"t": t, "o": 1.0, "h": 2.0, "l": 0.5, "c": 1.5, "v": 10, "vw": 1.25, "n": 3} | more
 
 
-def good(*bars: dict[str, Any], **more: Any) -> Answer:
+def ok(*bars: dict[str, Any], **more: Any) -> Response:
     results = {"results": list(bars)} if bars else {}
-    return Answer({"status": "OK", "resultsCount": len(bars), "request_id": "r1"} | results | more)
+    return Response({"status": "OK", "resultsCount": len(bars), "request_id": "r1"} | results | more)
 
 
 class ScriptedVendor:
     """Answers in the order of the script, the last one for ever."""
 
-    def __init__(self, *script: Answer) -> None:
-        self.script, self.asked = list(script), list[Asked]()
+    def __init__(self, *script: Response) -> None:
+        self.script, self.requests = list(script), list[ReceivedRequest]()
         self.in_flight = self.most_in_flight = 0
 
     async def __aenter__(self) -> Self:
@@ -67,8 +67,10 @@ class ScriptedVendor:
             first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
-            self.asked.append(Asked(first.split(" ")[1], {k.lower(): v for k, v in (x.split(": ", 1) for x in lines)}))
-            answer = self.script[min(len(self.asked), len(self.script)) - 1]
+            self.requests.append(
+                ReceivedRequest(first.split(" ")[1], {k.lower(): v for k, v in (x.split(": ", 1) for x in lines)})
+            )
+            answer = self.script[min(len(self.requests), len(self.script)) - 1]
             await asyncio.sleep(answer.seconds)
             self.in_flight -= 1
             writer.write(self._bytes(answer))
@@ -78,7 +80,7 @@ class ScriptedVendor:
             await writer.wait_closed()
 
     @staticmethod
-    def _bytes(answer: Answer) -> bytes:
+    def _bytes(answer: Response) -> bytes:
         if answer.silent:
             return b""
         body = json.dumps(answer.body).encode() if isinstance(answer.body, dict) else answer.body
@@ -108,5 +110,5 @@ class NoSleep:
         self.slept.append(seconds)
 
 
-def rising(times: Sequence[int]) -> bool:
+def strictly_increasing(times: Sequence[int]) -> bool:
     return list(times) == sorted(set(times))

@@ -9,7 +9,7 @@ import pytest
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.revision import require_current
-from backfill_assets_tests.postgres import open_folder
+from backfill_assets_tests.postgres import public_folder
 
 OPTIONS = "-c default_transaction_read_only=on -c search_path=nowhere"
 HARMFUL = {
@@ -28,7 +28,7 @@ SHOWN = ("client_encoding", "DateStyle", "TimeZone", "application_name", "defaul
 
 @pytest.fixture(scope="module")
 def folder():
-    with open_folder() as made:
+    with public_folder() as made:
         yield made
         database.embedded(Settings.read({"BACKFILL_DATA_DIR": str(made)})).stop()
 

@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres, binaries, processes, psql_command, server
 from backfill_assets.domain.errors import DatabaseUnavailable, EmbeddedServerError
-from backfill_assets_tests.postgres import FAST, open_folder
+from backfill_assets_tests.postgres import FAST, public_folder
 
 NOBODY = 65534
 WHILE_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="shows what root meets")
@@ -35,7 +35,7 @@ KEEP = ("drop table if exists kept", "create table kept (n int)", "insert into k
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A data folder that does not exist yet; whatever serves it afterwards is ended."""
-    with open_folder() as parent:
+    with public_folder() as parent:
         yield parent / ".backfill"
         for home in parent.rglob("postgres"):
             if home.is_dir() and (home / "data" / "postmaster.pid").exists():
@@ -45,7 +45,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def pristine() -> Iterator[Path]:
     """A cluster that was made once and lies still: tests that need no fresh one copy it."""
-    with open_folder() as parent:
+    with public_folder() as parent:
         made = EmbeddedPostgres(parent / ".backfill", extra_configuration=FAST)
         made.url()
         made.stop()
@@ -54,7 +54,7 @@ def pristine() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def shared_folder(pristine: Path) -> Iterator[Path]:
-    with open_folder() as parent:
+    with public_folder() as parent:
         shutil.copytree(pristine, parent / ".backfill")
         yield parent / ".backfill"
         EmbeddedPostgres(parent / ".backfill").stop()

@@ -13,14 +13,14 @@ from backfill_assets.adapters.polygon import Ahead, Polygon, RetryPolicy, Traffi
 from backfill_assets.domain.errors import DatabaseUnavailable, KeyRefused, SettingMistake
 from backfill_assets_tests.integration.adapters.scripted_vendor import (
     KEY,
-    Answer,
     CountingLimiter,
     NoSleep,
+    Response,
     ScriptedVendor,
 )
 
 ONE, OTHER, UNASKED = ("/one", {"a": "1"}), ("/other", {}), ("/unasked", {})
-BODY = Answer(b'{"status": "OK"}')
+BODY = Response(b'{"status": "OK"}')
 
 
 class Refusing(CountingLimiter):
@@ -66,7 +66,7 @@ async def test_each_body_is_handed_over_once():
             assert await early.take(("/%6Fne", {"a": "1"})) == BODY.body  # the same address, spelled otherwise
             assert await early.take(OTHER) == BODY.body
             assert [await early.take(address) for address in (ONE, OTHER, UNASKED)] == [None] * 3
-    assert [asked.target for asked in vendor.asked] == ["/one?a=1", "/other"]
+    assert [asked.target for asked in vendor.requests] == ["/one?a=1", "/other"]
     assert threads() == []
 
 
@@ -84,25 +84,25 @@ async def test_a_client_takes_what_is_there_and_asks_for_the_rest():
         with ahead(vendor.url, ONE) as early:
             async with polygon(vendor.url, ahead=early) as client:
                 assert await client.body(ONE) == BODY.body
-                assert len(vendor.asked) == 1
+                assert len(vendor.requests) == 1
                 assert await client.body(ONE) == await client.body(OTHER) == BODY.body
                 assert client.traffic == Traffic(requests=3)
-    assert [asked.path for asked in vendor.asked] == ["/one", "/one", "/other"]
+    assert [asked.path for asked in vendor.requests] == ["/one", "/one", "/other"]
 
 
-@pytest.mark.parametrize("failure", [Answer(b"", 503), Answer(b"{}", cut=True), Answer(b"", 404)])
+@pytest.mark.parametrize("failure", [Response(b"", 503), Response(b"{}", cut=True), Response(b"", 404)])
 async def test_what_failed_is_asked_again_by_whoever_needs_it(failure):
     async with ScriptedVendor(failure, BODY) as vendor:
         with ahead(vendor.url, ONE) as early:
             async with polygon(vendor.url, ahead=early) as client:
                 assert await client.body(ONE) == BODY.body
                 assert client.traffic == Traffic(requests=2)
-    assert len(vendor.asked) == 2
+    assert len(vendor.requests) == 2
 
 
 async def test_too_fast_pushes_everybody_back():
     limiter = CountingLimiter()
-    async with ScriptedVendor(Answer(b"", 429, {"Retry-After": "7"}), BODY) as vendor:
+    async with ScriptedVendor(Response(b"", 429, {"Retry-After": "7"}), BODY) as vendor:
         with ahead(vendor.url, ONE, limiter=limiter) as early:
             async with polygon(vendor.url, ahead=early) as client:
                 assert await client.body(ONE) == BODY.body
@@ -111,29 +111,29 @@ async def test_too_fast_pushes_everybody_back():
 
 
 async def test_an_answer_that_cannot_be_read_is_asked_for_again():
-    async with ScriptedVendor(Answer(b'{"status": "OK", "resu'), BODY) as vendor:
+    async with ScriptedVendor(Response(b'{"status": "OK", "resu'), BODY) as vendor:
         with ahead(vendor.url, ("/v2/aggs/grouped/locale/us/market/stocks/2024-01-02", {"adjusted": "false"})) as early:
             async with polygon(vendor.url, ahead=early) as client:
                 day = await client.grouped_daily("stocks", date(2024, 1, 2))
     assert day.tickers == []
-    assert len(vendor.asked) == 2
+    assert len(vendor.requests) == 2
 
 
 async def test_a_refused_key_costs_one_request():
-    async with ScriptedVendor(Answer({"status": "ERROR", "error": "Unknown API Key"}, 401)) as vendor:
+    async with ScriptedVendor(Response({"status": "ERROR", "error": "Unknown API Key"}, 401)) as vendor:
         with ahead(vendor.url, ONE, OTHER) as early:
             async with polygon(vendor.url, ahead=early) as client:
                 for address in (ONE, OTHER, UNASKED):
                     with pytest.raises(KeyRefused, match="POLYGON_API_KEY"):
                         await client.body(address)
-    assert len(vendor.asked) == 1
+    assert len(vendor.requests) == 1
 
 
 async def test_without_a_permit_nothing_is_sent_and_nothing_handed_over():
     async with ScriptedVendor(BODY) as vendor:
         with ahead(vendor.url, ONE, limiter=Refusing()) as early:
             assert await early.take(ONE) is None
-    assert vendor.asked == []
+    assert vendor.requests == []
 
 
 async def test_leaving_ends_what_is_under_way():
@@ -169,7 +169,7 @@ async def test_what_cannot_be_opened_is_left_to_whoever_needs_it(wrong, capfd):
 
 async def test_leaving_while_it_closes_leaves_no_connection_behind():
     """Whoever has taken the last answer leaves at once, while the connections are being closed."""
-    async with ScriptedVendor(Answer(BODY.body, headers={"Connection": "keep-alive"})) as vendor:
+    async with ScriptedVendor(Response(BODY.body, headers={"Connection": "keep-alive"})) as vendor:
         for _ in range(30):
             with ahead(vendor.url, ONE, OTHER) as early:
                 await early.take(ONE)

@@ -8,13 +8,13 @@ from backfill_assets.domain.errors import BadRequest, KeyRefused, MalformedAnswe
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1
 from backfill_assets_tests.integration.adapters.scripted_vendor import (
     KEY,
-    Answer,
     CountingLimiter,
     NoSleep,
+    Response,
     ScriptedVendor,
     bar,
-    good,
-    rising,
+    ok,
+    strictly_increasing,
 )
 
 JAN_2, JAN_5 = date(2024, 1, 2), date(2024, 1, 5)
@@ -38,17 +38,17 @@ async def collect(client, ticker="AAPL", timeframe=MINUTE_1, start=JAN_2, end=JA
 
 
 async def test_one_page():
-    async with ScriptedVendor(good(bar(2), bar(1), bar(1), status="DELAYED", adjusted=False)) as vendor:
+    async with ScriptedVendor(ok(bar(2), bar(1), bar(1), status="DELAYED", adjusted=False)) as vendor:
         pages = await collect(polygon(vendor))
     assert [page.bars.timestamp.tolist() for page in pages] == [
         [2, 1, 1]
     ]  # as sent: order and doubles are not its business
     assert [page.more for page in pages] == [False]
-    assert [(asked.path, asked.query) for asked in vendor.asked] == [(RANGE, OURS)]
+    assert [(asked.path, asked.query) for asked in vendor.requests] == [(RANGE, OURS)]
 
 
 async def test_an_empty_range_is_one_empty_page():
-    async with ScriptedVendor(good()) as vendor:
+    async with ScriptedVendor(ok()) as vendor:
         pages = await collect(polygon(vendor))
     assert [len(page.bars) for page in pages] == [0]
 
@@ -59,33 +59,33 @@ async def test_an_empty_range_is_one_empty_page():
 async def test_every_page_is_asked_of_our_host_unadjusted_and_full(prefix, host, prefixed):
     path = prefix + RANGE if prefixed else RANGE
     script = (
-        good(bar(1), next_url=following("one", host, path) + "&apiKey=leaked&adjusted=true"),
-        good(bar(2), next_url=following("two%3D%26", host, path.replace("2024-01-02", "1704200000000")) + "&limit=5"),
-        good(bar(3)),
+        ok(bar(1), next_url=following("one", host, path) + "&apiKey=leaked&adjusted=true"),
+        ok(bar(2), next_url=following("two%3D%26", host, path.replace("2024-01-02", "1704200000000")) + "&limit=5"),
+        ok(bar(3)),
     )
     async with ScriptedVendor(*script) as vendor:
         pages = await collect(polygon(vendor, prefix=prefix))
     assert [page.bars.timestamp.tolist() for page in pages] == [[1], [2], [3]]
     assert [page.more for page in pages] == [True, True, False]
-    assert [asked.path for asked in vendor.asked] == [
+    assert [asked.path for asked in vendor.requests] == [
         prefix + RANGE,
         prefix + RANGE,
         prefix + RANGE.replace("2024-01-02", "1704200000000"),
     ]
-    assert [asked.query for asked in vendor.asked] == [OURS, OURS | {"cursor": "one"}, OURS | {"cursor": "two=&"}]
-    assert {asked.headers["authorization"] for asked in vendor.asked} == {f"Bearer {KEY}"}
-    assert {asked.headers["host"] for asked in vendor.asked} == {f"127.0.0.1:{vendor.port}"}
+    assert [asked.query for asked in vendor.requests] == [OURS, OURS | {"cursor": "one"}, OURS | {"cursor": "two=&"}]
+    assert {asked.headers["authorization"] for asked in vendor.requests} == {f"Bearer {KEY}"}
+    assert {asked.headers["host"] for asked in vendor.requests} == {f"127.0.0.1:{vendor.port}"}
 
 
 @pytest.mark.parametrize(
     "pages",
     [
-        [good(bar(1), next_url=f"https://api.polygon.io{RANGE}?limit=9")],
-        [good(bar(i), next_url=following("same")) for i in range(1, 9)],
-        [good(bar(i), next_url=following(c)) for i, c in enumerate("abab", start=1)],
-        [good(bar(5), next_url=following("a")), good(bar(5), next_url=following("b"))],
-        [good(bar(5), next_url=following("a")), good(bar(3), bar(4), next_url=following("b"))],
-        [good(next_url=following(i)) for i in range(40)],
+        [ok(bar(1), next_url=f"https://api.polygon.io{RANGE}?limit=9")],
+        [ok(bar(i), next_url=following("same")) for i in range(1, 9)],
+        [ok(bar(i), next_url=following(c)) for i, c in enumerate("abab", start=1)],
+        [ok(bar(5), next_url=following("a")), ok(bar(5), next_url=following("b"))],
+        [ok(bar(5), next_url=following("a")), ok(bar(3), bar(4), next_url=following("b"))],
+        [ok(next_url=following(i)) for i in range(40)],
     ],
     ids=["the first again", "the same", "in a circle", "the same bars", "backwards", "never any bars"],
 )
@@ -93,7 +93,7 @@ async def test_pages_that_lead_nowhere_end_with_an_error(pages):
     async with ScriptedVendor(*pages) as vendor:
         with pytest.raises(MalformedAnswer, match="do not lead forward"):
             await collect(polygon(vendor))
-    assert len(vendor.asked) <= 11
+    assert len(vendor.requests) <= 11
 
 
 @pytest.mark.parametrize(
@@ -109,26 +109,26 @@ async def test_pages_that_lead_nowhere_end_with_an_error(pages):
     ],
 )
 async def test_a_next_page_of_something_else_is_not_asked_for(next_url):
-    async with ScriptedVendor(good(bar(1), next_url=next_url)) as vendor:
+    async with ScriptedVendor(ok(bar(1), next_url=next_url)) as vendor:
         with pytest.raises(MalformedAnswer, match="next page"):
             await collect(polygon(vendor))
-    assert len(vendor.asked) == 1
+    assert len(vendor.requests) == 1
 
 
 async def test_a_few_empty_pages_do_not_end_a_range():
-    script = [*(good(next_url=following(i)) for i in range(4)), good(bar(7))]
+    script = [*(ok(next_url=following(i)) for i in range(4)), ok(bar(7))]
     async with ScriptedVendor(*script) as vendor:
         pages = await collect(polygon(vendor))
     assert [len(page.bars) for page in pages] == [0, 0, 0, 0, 1]
 
 
 async def test_a_last_page_may_repeat_bars():
-    async with ScriptedVendor(good(bar(1), bar(2), next_url=following("a")), good(bar(2))) as vendor:
+    async with ScriptedVendor(ok(bar(1), bar(2), next_url=following("a")), ok(bar(2))) as vendor:
         assert len(await collect(polygon(vendor))) == 2
 
 
 async def test_pages_before_a_failure_are_handed_out():
-    script = (good(bar(1), next_url=following("a")), Answer({"status": "NOT_AUTHORIZED", "message": "Your plan"}, 403))
+    script = (ok(bar(1), next_url=following("a")), Response({"status": "NOT_AUTHORIZED", "message": "Your plan"}, 403))
     async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
         pages = client.pages("AAPL", MINUTE_1, JAN_2, JAN_5)
         first = await anext(pages)
@@ -144,28 +144,28 @@ async def test_pages_before_a_failure_are_handed_out():
 )
 async def test_a_ticker_is_one_segment_of_the_path(ticker, target):
     path = f"/v2/aggs/ticker/{target}/range/1/day/2024-01-02/2024-01-05"
-    async with ScriptedVendor(good(bar(1), next_url=following("a", path=path)), good(bar(2))) as vendor:
+    async with ScriptedVendor(ok(bar(1), next_url=following("a", path=path)), ok(bar(2))) as vendor:
         await collect(polygon(vendor), ticker, DAY_1)
-    assert [asked.path for asked in vendor.asked] == [path, path]
+    assert [asked.path for asked in vendor.requests] == [path, path]
 
 
 @pytest.mark.parametrize("ticker", ["", ".", ".."])
 async def test_what_is_no_ticker_is_not_sent(ticker):
-    async with ScriptedVendor(good()) as vendor:
+    async with ScriptedVendor(ok()) as vendor:
         with pytest.raises(BadRequest):
             await collect(polygon(vendor), ticker)
-    assert vendor.asked == []
+    assert vendor.requests == []
 
 
 async def test_a_range_backwards_is_not_sent():
-    async with ScriptedVendor(good()) as vendor:
+    async with ScriptedVendor(ok()) as vendor:
         with pytest.raises(BadRequest, match="must not follow"):
             await collect(polygon(vendor), start=JAN_5, end=JAN_2)
-    assert vendor.asked == []
+    assert vendor.requests == []
 
 
 async def test_adjusted_prices_of_a_stock_are_refused():
-    async with ScriptedVendor(good(bar(1), adjusted=True)) as vendor:
+    async with ScriptedVendor(ok(bar(1), adjusted=True)) as vendor:
         with pytest.raises(MalformedAnswer, match="split-adjusted"):
             await collect(polygon(vendor))
         assert len(await collect(polygon(vendor), "X:BTCUSD")) == 1
@@ -179,34 +179,34 @@ async def test_adjusted_prices_of_a_stock_are_refused():
     ],
 )
 async def test_grouped_daily(kind, path):
-    async with ScriptedVendor(good(bar(1, T="A"), bar(1, T="B", c=9.0), adjusted=False)) as vendor:
+    async with ScriptedVendor(ok(bar(1, T="A"), bar(1, T="B", c=9.0), adjusted=False)) as vendor:
         async with polygon(vendor) as client:
             day = await client.grouped_daily(kind, JAN_2)
-        assert [(asked.path, asked.query) for asked in vendor.asked] == [(path, {"adjusted": "false"})]
+        assert [(asked.path, asked.query) for asked in vendor.requests] == [(path, {"adjusted": "false"})]
     assert day.tickers == ["A", "B"]
     assert day.bars.close.tolist() == [1.5, 9.0]
 
 
 async def test_a_closed_day_is_an_empty_grouped_day():
-    async with ScriptedVendor(good()) as vendor, polygon(vendor) as client:
+    async with ScriptedVendor(ok()) as vendor, polygon(vendor) as client:
         day = await client.grouped_daily("stocks", JAN_2)
     assert (day.tickers, len(day.bars)) == ([], 0)
 
 
 @pytest.mark.parametrize("key", [None, ""])
 async def test_without_a_key_nothing_is_sent(key):
-    async with ScriptedVendor(good()) as vendor, polygon(vendor, key) as client:
+    async with ScriptedVendor(ok()) as vendor, polygon(vendor, key) as client:
         with pytest.raises(KeyRefused, match="POLYGON_API_KEY is not set: "):
             await client.grouped_daily("stocks", JAN_2)
         with pytest.raises(KeyRefused, match="POLYGON_API_KEY is not set: "):
             await collect(client)
-    assert vendor.asked == []
+    assert vendor.requests == []
 
 
 async def test_two_series_at_once_do_not_mix():
-    script = [Answer(good(bar(i)).body, seconds=0.01) for i in range(6)]
+    script = [Response(ok(bar(i)).body, seconds=0.01) for i in range(6)]
     async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
         streams = [client.pages("AAPL", MINUTE_1, JAN_2, JAN_5), client.pages("AAPL", DAY_1, JAN_2, JAN_5)]
         pages = [[page async for page in stream] for stream in streams]
-    assert rising([int(page.bars.timestamp[0]) for page in itertools.chain(*pages)])
-    assert {asked.path.split("/")[7] for asked in vendor.asked} == {"minute", "day"}
+    assert strictly_increasing([int(page.bars.timestamp[0]) for page in itertools.chain(*pages)])
+    assert {asked.path.split("/")[7] for asked in vendor.requests} == {"minute", "day"}

@@ -21,13 +21,13 @@ from backfill_assets.simulator import Fault, Scenario, Simulator
 from backfill_assets.simulator import Split as ListedSplit
 from backfill_assets_tests.integration.adapters.scripted_vendor import (
     KEY,
-    Answer,
     CountingLimiter,
     NoSleep,
+    Response,
     ScriptedVendor,
-    good,
+    ok,
 )
-from backfill_assets_tests.surroundings import PROJECT
+from backfill_assets_tests.support import PROJECT
 
 RECORDED = PROJECT.parent / "shared" / "truth" / "polygon" / "test_rest" / "mocks" / "v3" / "reference"
 recorded_only = pytest.mark.skipif(
@@ -137,7 +137,7 @@ async def test_a_coin_is_traded_without_a_first_day(vendor):
 
 
 def page_of(**results):
-    return Answer({"status": "OK", "results": {"ticker": "OLD"} | results})
+    return Response({"status": "OK", "results": {"ticker": "OLD"} | results})
 
 
 @pytest.mark.parametrize(
@@ -155,16 +155,16 @@ def page_of(**results):
 async def test_delisted_utc_names_a_day(text, day):
     async with ScriptedVendor(page_of(active=False, delisted_utc=text)) as vendor, polygon(vendor) as client:
         assert await client.listing("OLD") == Listing(None, day)
-    assert len(vendor.asked) == 1
+    assert len(vendor.requests) == 1
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "0001-01-01T00:00:00+14:00", None])
 async def test_a_last_day_that_cannot_be_read_is_looked_for_in_the_list_and_then_unknown(text):
-    gone = good({"ticker": "OLD", "active": False, "delisted_utc": text})
+    gone = ok({"ticker": "OLD", "active": False, "delisted_utc": text})
     script = (page_of(active=False, delisted_utc=text, list_date="2001-02-03"), gone)
     async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
         assert await client.listing("OLD") == Listing(date(2001, 2, 3), None)
-    assert len(vendor.asked) == 2
+    assert len(vendor.requests) == 2
 
 
 @pytest.mark.parametrize("text", ["", "soon", None])
@@ -178,7 +178,7 @@ async def test_a_ticker_of_which_is_not_said_whether_it_is_traded_has_the_last_d
     async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
         assert await client.listing("OLD") == Listing(None, date(2020, 5, 5))
         assert await client.listing("OLD") == UNKNOWN
-    assert len(vendor.asked) == 2
+    assert len(vendor.requests) == 2
 
 
 async def test_a_traded_ticker_has_no_last_day_whatever_else_its_page_says():
@@ -190,36 +190,36 @@ async def test_a_traded_ticker_has_no_last_day_whatever_else_its_page_says():
 async def test_a_last_day_before_the_first_is_not_believed():
     script = (
         page_of(active=False, list_date="2015-07-06"),
-        good({"ticker": "OLD", "delisted_utc": "2009-01-05T05:00:00Z"}),
+        ok({"ticker": "OLD", "delisted_utc": "2009-01-05T05:00:00Z"}),
     )
     async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
         assert await client.listing("OLD") == UNKNOWN
 
 
 async def test_other_tickers_in_the_list_do_not_count():
-    script = (page_of(active=False), good({"ticker": "OLDER", "delisted_utc": "2009-01-05T05:00:00Z"}))
+    script = (page_of(active=False), ok({"ticker": "OLDER", "delisted_utc": "2009-01-05T05:00:00Z"}))
     async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
         assert await client.listing("OLD") == UNKNOWN
 
 
 async def test_a_page_without_results_is_no_answer():
-    async with ScriptedVendor(Answer({"status": "OK", "request_id": "r"})) as vendor, polygon(vendor) as client:
+    async with ScriptedVendor(Response({"status": "OK", "request_id": "r"})) as vendor, polygon(vendor) as client:
         with pytest.raises(MalformedAnswer):
             await client.listing("OLD")
 
 
 async def test_a_vendor_without_a_list_of_tickers_is_an_error_and_not_an_unknown_ticker():
-    async with ScriptedVendor(Answer(b"404 page not found", 404)) as vendor, polygon(vendor) as client:
+    async with ScriptedVendor(Response(b"404 page not found", 404)) as vendor, polygon(vendor) as client:
         with pytest.raises(NotFound, match="/v3/reference/tickers"):
             await client.listing("OLD")
-    assert len(vendor.asked) == 2
+    assert len(vendor.requests) == 2
 
 
 @pytest.mark.parametrize(("ticker", "segment"), [("BRK.B", "BRK.B"), ("A/B?c#d e%", "A%2FB%3Fc%23d%20e%25")])
 async def test_a_ticker_is_one_segment_of_the_path(ticker, segment):
     async with ScriptedVendor(page_of(active=True)) as vendor, polygon(vendor) as client:
         await client.listing(ticker)
-    assert [asked.target for asked in vendor.asked] == [f"/v3/reference/tickers/{segment}"]
+    assert [asked.target for asked in vendor.requests] == [f"/v3/reference/tickers/{segment}"]
 
 
 @pytest.mark.parametrize("ticker", ["", ".", ".."])
@@ -227,7 +227,7 @@ async def test_what_is_no_ticker_is_not_sent(ticker):
     async with ScriptedVendor(page_of()) as vendor, polygon(vendor) as client:
         with pytest.raises(BadRequest):
             await client.listing(ticker)
-    assert vendor.asked == []
+    assert vendor.requests == []
 
 
 # --- splits and dividends ---------------------------------------------------------------------------------------------
@@ -440,22 +440,24 @@ async def splits_of(*script, since=JAN_1, until=None):
 @pytest.mark.parametrize("host", ["https://api.polygon.io:443", "https://api.massive.com", "http://evil.invalid:1", ""])
 async def test_every_page_is_asked_of_our_host_with_the_key_in_the_header(host):
     found, vendor = await splits_of(
-        good(split("A"), next_url=following("AQ8E%3D%3D", host) + "&apiKey=leaked&limit=5"), good(split("B"))
+        ok(split("A"), next_url=following("AQ8E%3D%3D", host) + "&apiKey=leaked&limit=5"), ok(split("B"))
     )
     assert [row.ticker for row in found.rows] == ["A", "B"]
-    assert [(asked.path, asked.query) for asked in vendor.asked[1:]] == [(NEW, {"cursor": "AQ8E==", "limit": "5000"})]
-    assert {asked.headers["authorization"] for asked in vendor.asked} == {f"Bearer {KEY}"}
-    assert {asked.headers["host"] for asked in vendor.asked} == {f"127.0.0.1:{vendor.port}"}
+    assert [(asked.path, asked.query) for asked in vendor.requests[1:]] == [
+        (NEW, {"cursor": "AQ8E==", "limit": "5000"})
+    ]
+    assert {asked.headers["authorization"] for asked in vendor.requests} == {f"Bearer {KEY}"}
+    assert {asked.headers["host"] for asked in vendor.requests} == {f"127.0.0.1:{vendor.port}"}
 
 
 @pytest.mark.parametrize(
     "pages",
     [
-        [good(split(f"A{i}"), next_url=following("same")) for i in range(9)],
-        [good(split(f"A{i}"), next_url=following(c)) for i, c in enumerate("abab")],
-        [good(split("A"), next_url=following(i)) for i in range(40)],
-        [good(next_url=following(i)) for i in range(40)],
-        [good(split(new=0), next_url=following(i)) for i in range(40)],
+        [ok(split(f"A{i}"), next_url=following("same")) for i in range(9)],
+        [ok(split(f"A{i}"), next_url=following(c)) for i, c in enumerate("abab")],
+        [ok(split("A"), next_url=following(i)) for i in range(40)],
+        [ok(next_url=following(i)) for i in range(40)],
+        [ok(split(new=0), next_url=following(i)) for i in range(40)],
     ],
     ids=["the same", "in a circle", "the same rows", "never any rows", "never a row that can be used"],
 )
@@ -463,7 +465,7 @@ async def test_pages_that_lead_nowhere_end_with_an_error(pages):
     async with ScriptedVendor(*pages) as vendor, polygon(vendor) as client:
         with pytest.raises(MalformedAnswer, match="do not lead forward"):
             await client.splits(JAN_1)
-    assert len(vendor.asked) <= 11
+    assert len(vendor.requests) <= 11
 
 
 @pytest.mark.parametrize(
@@ -478,23 +480,23 @@ async def test_pages_that_lead_nowhere_end_with_an_error(pages):
     ],
 )
 async def test_a_next_page_of_something_else_is_not_asked_for(next_url):
-    async with ScriptedVendor(good(split(), next_url=next_url)) as vendor, polygon(vendor) as client:
+    async with ScriptedVendor(ok(split(), next_url=next_url)) as vendor, polygon(vendor) as client:
         with pytest.raises(MalformedAnswer, match="next page"):
             await client.splits(JAN_1)
-    assert len(vendor.asked) == 1
+    assert len(vendor.requests) == 1
 
 
 async def test_a_row_that_comes_twice_is_one_event_and_one_under_another_id_or_day_is_not():
     found, _ = await splits_of(
-        good(split(id="E1"), split(id="E2"), next_url=following("a")),
-        good(split(id="E2"), split(day="2024-01-09", id="E3")),
+        ok(split(id="E1"), split(id="E2"), next_url=following("a")),
+        ok(split(id="E2"), split(day="2024-01-09", id="E3")),
     )
     assert [(row.ex_date.day, row.vendor_id) for row in found.rows] == [(2, "E1"), (2, "E2"), (9, "E3")]
 
 
 async def test_events_outside_the_days_that_were_asked_for_are_left_out():
     days = ["2023-12-31", "2024-01-01", "2024-01-31", "2024-02-01"]
-    found, _ = await splits_of(good(*(split(day=day) for day in days)), until=date(2024, 1, 31))
+    found, _ = await splits_of(ok(*(split(day=day) for day in days)), until=date(2024, 1, 31))
     assert [f"{row.ex_date}" for row in found.rows] == days[1:3]
 
 
@@ -516,10 +518,10 @@ async def test_events_outside_the_days_that_were_asked_for_are_left_out():
     ],
 )
 async def test_a_row_that_cannot_be_used_costs_no_other(row, ticker):
-    found, vendor = await splits_of(good(split("A"), row, split("B")))
+    found, vendor = await splits_of(ok(split("A"), row, split("B")))
     assert [good_one.ticker for good_one in found.rows] == ["A", "B"]
     assert found.dropped == (ticker,)
-    assert len(vendor.asked) == 1
+    assert len(vendor.requests) == 1
 
 
 def test_a_number_beyond_all_bounds_is_no_ratio():
@@ -529,26 +531,26 @@ def test_a_number_beyond_all_bounds_is_no_ratio():
 
 @pytest.mark.parametrize("count", [1, 9])
 async def test_a_few_rows_that_cannot_be_used_are_named(count):
-    found, _ = await splits_of(good(*(split(f"BAD{i}", new=0) for i in range(count))))
+    found, _ = await splits_of(ok(*(split(f"BAD{i}", new=0) for i in range(count))))
     assert (found.rows, len(found.dropped)) == ([], count)
 
 
 async def test_a_page_of_rows_of_which_none_can_be_used_is_another_format():
     rows = [{"ticker": "A", "execution_date": "2024-01-02", "ratio": 2}] * 10
-    async with ScriptedVendor(good(*rows)) as vendor, polygon(vendor) as client:
+    async with ScriptedVendor(ok(*rows)) as vendor, polygon(vendor) as client:
         with pytest.raises(MalformedAnswer, match=r"none of its 10 rows can be used.*split_from"):
             await client.splits(JAN_1)
 
 
 @pytest.mark.parametrize("results", [{}, {"results": None}, {"results": []}])
 async def test_days_without_events_are_empty(results):
-    found, _ = await splits_of(Answer({"status": "OK", "request_id": "r"} | results))
+    found, _ = await splits_of(Response({"status": "OK", "request_id": "r"} | results))
     assert (found.rows, found.dropped) == ([], ())
 
 
 @pytest.mark.parametrize("body", [{"results": []}, {"status": "OK", "results": {}}, {"status": "OK", "results": "x"}])
 async def test_what_is_no_list_of_events_is_malformed(body):
-    async with ScriptedVendor(Answer(body)) as vendor, polygon(vendor) as client:
+    async with ScriptedVendor(Response(body)) as vendor, polygon(vendor) as client:
         with pytest.raises(MalformedAnswer):
             await client.splits(JAN_1)
 
@@ -568,14 +570,14 @@ def dividend(**more):
     ],
 )
 async def test_a_dividends_fields(row, expected):
-    async with ScriptedVendor(good(row)) as vendor, polygon(vendor) as client:
+    async with ScriptedVendor(ok(row)) as vendor, polygon(vendor) as client:
         found = await client.dividends(JAN_1)
     assert found.rows == [replace(Dividend("A", date(2024, 1, 2), 0.5), **expected)]
 
 
 @pytest.mark.parametrize("amount", [-0.5, None, "0.5"])
 async def test_a_dividend_without_an_amount_is_named_and_left_out(amount):
-    async with ScriptedVendor(good(dividend(cash_amount=amount))) as vendor, polygon(vendor) as client:
+    async with ScriptedVendor(ok(dividend(cash_amount=amount))) as vendor, polygon(vendor) as client:
         found = await client.dividends(JAN_1)
     assert (found.rows, found.dropped) == ([], ("A",))
 

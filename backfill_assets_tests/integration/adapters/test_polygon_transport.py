@@ -26,18 +26,18 @@ from backfill_assets.domain.errors import (
 )
 from backfill_assets_tests.integration.adapters.scripted_vendor import (
     KEY,
-    Answer,
     CountingLimiter,
     NoSleep,
+    Response,
     ScriptedVendor,
     bar,
-    good,
+    ok,
 )
-from backfill_assets_tests.surroundings import PROJECT
+from backfill_assets_tests.support import PROJECT
 
 PATH = "/v2/aggs/ticker/X/range/1/minute/2024-01-02/2024-01-03"
-UNKNOWN_KEY = Answer({"status": "ERROR", "error": "Unknown API Key", "request_id": "r7"}, 401)
-TOO_FAST = Answer({"status": "ERROR", "error": "You've exceeded the maximum requests per minute"}, 429)
+UNKNOWN_KEY = Response({"status": "ERROR", "error": "Unknown API Key", "request_id": "r7"}, 401)
+TOO_FAST = Response({"status": "ERROR", "error": "You've exceeded the maximum requests per minute"}, 429)
 
 
 @pytest.fixture
@@ -77,11 +77,11 @@ async def test_the_key_stands_in_the_header_and_nowhere_else(connect, limiter, c
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     caplog.set_level(logging.DEBUG)
-    async with ScriptedVendor(TOO_FAST, good(bar(1))) as vendor:
+    async with ScriptedVendor(TOO_FAST, ok(bar(1))) as vendor:
         page = await fetch(connect(vendor.url))
     assert page.bars.timestamp.tolist() == [1]
-    assert [asked.target for asked in vendor.asked] == [f"{PATH}?limit=5"] * 2
-    for asked in vendor.asked:
+    assert [asked.target for asked in vendor.requests] == [f"{PATH}?limit=5"] * 2
+    for asked in vendor.requests:
         assert asked.headers["authorization"] == f"Bearer {KEY}"
         assert asked.headers["accept-encoding"] == "gzip"
         assert asked.headers["user-agent"] == "t/1"
@@ -90,27 +90,27 @@ async def test_the_key_stands_in_the_header_and_nowhere_else(connect, limiter, c
 
 
 async def test_get_gives_the_body(connect):
-    async with ScriptedVendor(Answer(b"anything")) as vendor:
+    async with ScriptedVendor(Response(b"anything")) as vendor:
         transport = connect(vendor.url + "/prefix/")
         assert await transport.get(PATH, {"a": "b c"}) == b"anything"
         await transport.close()
-    assert vendor.asked[0].target == f"/prefix{PATH}?a=b+c"
+    assert vendor.requests[0].target == f"/prefix{PATH}?a=b+c"
 
 
 @pytest.mark.parametrize(
     ("answer", "error", "words"),
     [
         (UNKNOWN_KEY, KeyRefused, "set POLYGON_API_KEY"),
-        (Answer(b"<html>", 401), KeyRefused, "HTTP 401"),
-        (Answer({"status": "ERROR", "error": "Unknown API Key"}), KeyRefused, "Unknown API Key"),
-        (Answer({"status": "NOT_AUTHORIZED", "message": "Your plan doesn't include this"}, 403), NotEntitled, "this"),
-        (Answer({"status": "NOT_AUTHORIZED", "message": "Your plan doesn't include this"}), NotEntitled, "this"),
-        (Answer({"status": "ERROR", "error": "API Key was not provided"}, 403), KeyRefused, "not provided"),
-        (Answer(b"", 403), NotEntitled, "HTTP 403"),
-        (Answer({"status": "NOT_FOUND", "message": "Ticker not found."}, 404), NotFound, "Ticker not found."),
-        (Answer({"status": "ERROR", "error": "'to' before 'from'"}, 400), BadRequest, "'to' before 'from'"),
-        (Answer(b"", 301, {"Location": "https://elsewhere.invalid/"}), BadRequest, "redirect"),
-        (Answer(b"", 307, {"Location": "/v2/other"}), BadRequest, "redirect"),
+        (Response(b"<html>", 401), KeyRefused, "HTTP 401"),
+        (Response({"status": "ERROR", "error": "Unknown API Key"}), KeyRefused, "Unknown API Key"),
+        (Response({"status": "NOT_AUTHORIZED", "message": "Your plan doesn't include this"}, 403), NotEntitled, "this"),
+        (Response({"status": "NOT_AUTHORIZED", "message": "Your plan doesn't include this"}), NotEntitled, "this"),
+        (Response({"status": "ERROR", "error": "API Key was not provided"}, 403), KeyRefused, "not provided"),
+        (Response(b"", 403), NotEntitled, "HTTP 403"),
+        (Response({"status": "NOT_FOUND", "message": "Ticker not found."}, 404), NotFound, "Ticker not found."),
+        (Response({"status": "ERROR", "error": "'to' before 'from'"}, 400), BadRequest, "'to' before 'from'"),
+        (Response(b"", 301, {"Location": "https://elsewhere.invalid/"}), BadRequest, "redirect"),
+        (Response(b"", 307, {"Location": "/v2/other"}), BadRequest, "redirect"),
     ],
 )
 async def test_a_refusal_ends_at_once(connect, sleep, answer, error, words):
@@ -123,11 +123,11 @@ async def test_a_refusal_ends_at_once(connect, sleep, answer, error, words):
     assert PATH in str(caught.value)
     assert caught.value.status == answer.status
     assert (transport._limiter.permits, transport._limiter.pushed, sleep.slept) == (1, [], [])
-    assert (len(vendor.asked), transport.traffic.retries) == (1, 0)
+    assert (len(vendor.requests), transport.traffic.retries) == (1, 0)
 
 
 async def test_a_refusal_names_the_request_and_never_the_key(connect):
-    echo = Answer({"status": "ERROR", "error": f"Unknown API Key {KEY}"}, 401, {"X-Request-Id": "r8"})
+    echo = Response({"status": "ERROR", "error": f"Unknown API Key {KEY}"}, 401, {"X-Request-Id": "r8"})
     async with ScriptedVendor(echo) as vendor:
         with pytest.raises(KeyRefused) as caught:
             await fetch(connect(vendor.url))
@@ -139,45 +139,45 @@ async def test_a_refusal_names_the_request_and_never_the_key(connect):
 @pytest.mark.parametrize(
     ("failure", "error"),
     [
-        *((Answer(b"oops", status), VendorUnavailable) for status in (500, 502, 503, 504, 520, 408, 425)),
-        (Answer(b"{}", cut=True), VendorUnavailable),
-        (Answer(silent=True), VendorUnreachable),
-        (Answer(b"plain", headers={"Content-Encoding": "gzip"}), VendorUnavailable),
+        *((Response(b"oops", status), VendorUnavailable) for status in (500, 502, 503, 504, 520, 408, 425)),
+        (Response(b"{}", cut=True), VendorUnavailable),
+        (Response(silent=True), VendorUnreachable),
+        (Response(b"plain", headers={"Content-Encoding": "gzip"}), VendorUnavailable),
         (
-            Answer(gzip.compress(json.dumps(good(bar(1)).body).encode())[:-30], headers={"Content-Encoding": "gzip"}),
+            Response(gzip.compress(json.dumps(ok(bar(1)).body).encode())[:-30], headers={"Content-Encoding": "gzip"}),
             None,
         ),
-        (Answer({"status": "ERROR", "error": "Internal failure"}), VendorUnavailable),
-        (Answer(b"<html>Bad Gateway</html>"), MalformedAnswer),
-        (Answer(b""), MalformedAnswer),
-        (Answer(b"", 204), MalformedAnswer),
-        (Answer({"status": "OK", "results": [bar(1, o=None)]}), MalformedAnswer),
+        (Response({"status": "ERROR", "error": "Internal failure"}), VendorUnavailable),
+        (Response(b"<html>Bad Gateway</html>"), MalformedAnswer),
+        (Response(b""), MalformedAnswer),
+        (Response(b"", 204), MalformedAnswer),
+        (Response({"status": "OK", "results": [bar(1, o=None)]}), MalformedAnswer),
     ],
 )
 async def test_what_may_pass_is_tried_again_with_growing_pauses(connect, limiter, sleep, failure, error):
-    async with ScriptedVendor(failure, failure, good(bar(4))) as vendor:
+    async with ScriptedVendor(failure, failure, ok(bar(4))) as vendor:
         transport = connect(vendor.url)
         page = await fetch(transport)
     assert page.bars.timestamp.tolist() == [4]
-    assert (len(vendor.asked), limiter.permits, limiter.pushed) == (3, 3, [])
+    assert (len(vendor.requests), limiter.permits, limiter.pushed) == (3, 3, [])
     assert sleep.slept == [1.0, 2.0]  # half of 2 s and 4 s: chance gave its least
     assert (transport.traffic.requests, transport.traffic.retries, transport.traffic.rate_limited) == (3, 2, 0)
     async with ScriptedVendor(failure) as vendor:
         with pytest.raises(error or MalformedAnswer) as caught:
             await fetch(connect(vendor.url, retry=RetryPolicy(attempts=2)))
-    assert len(vendor.asked) == 2
+    assert len(vendor.requests) == 2
     assert type(caught.value) is (error or MalformedAnswer)
 
 
 async def test_pauses_double_up_to_the_longest_with_jitter(connect, sleep):
-    async with ScriptedVendor(Answer(b"", 500)) as vendor:
+    async with ScriptedVendor(Response(b"", 500)) as vendor:
         with pytest.raises(VendorUnavailable):
             await fetch(connect(vendor.url, retry=RetryPolicy(attempts=8), random=lambda: 0.5))
     assert sleep.slept == [0.75 * pause for pause in (2, 4, 8, 16, 32, 60, 60)]
 
 
 async def test_a_503_that_names_a_time_is_given_it(connect, sleep, limiter):
-    async with ScriptedVendor(Answer(b"", 503, {"Retry-After": "40"}), good()) as vendor:
+    async with ScriptedVendor(Response(b"", 503, {"Retry-After": "40"}), ok()) as vendor:
         await fetch(connect(vendor.url))
     assert (sleep.slept, limiter.pushed) == ([40.0], [])
 
@@ -199,8 +199,8 @@ async def test_a_503_that_names_a_time_is_given_it(connect, sleep, limiter):
 )
 @pytest.mark.parametrize("status", [429, 200])
 async def test_too_fast_pushes_everybody_back(connect, limiter, headers, pushed, status):
-    failure = Answer(TOO_FAST.body, status, headers)
-    async with ScriptedVendor(failure, failure, good()) as vendor:
+    failure = Response(TOO_FAST.body, status, headers)
+    async with ScriptedVendor(failure, failure, ok()) as vendor:
         transport = connect(vendor.url)
         await fetch(transport)
     assert (limiter.pushed, limiter.permits, transport._sleep.slept) == (pushed, 3, [])
@@ -211,7 +211,7 @@ async def test_too_fast_to_the_last_outlasts_the_vendors_minute(connect, limiter
     async with ScriptedVendor(TOO_FAST) as vendor:
         with pytest.raises(RateLimited, match="exceeded the maximum"):
             await fetch(connect(vendor.url))
-    assert len(vendor.asked) == limiter.permits == 6
+    assert len(vendor.requests) == limiter.permits == 6
     assert sum(limiter.pushed[:-1]) > 60
     assert limiter.pushed[-1] == 60.0
 
@@ -226,7 +226,7 @@ async def test_nobody_listens(connect, limiter, sleep):
 
 
 async def test_whoever_said_anything_in_one_of_the_attempts_can_be_reached(connect):
-    for script in ((Answer(b"", 503), Answer(silent=True)), (Answer(silent=True), Answer(b"{}", cut=True))):
+    for script in ((Response(b"", 503), Response(silent=True)), (Response(silent=True), Response(b"{}", cut=True))):
         async with ScriptedVendor(*script) as vendor:
             with pytest.raises(VendorUnavailable) as caught:
                 await fetch(connect(vendor.url, retry=RetryPolicy(attempts=2)))
@@ -235,28 +235,28 @@ async def test_whoever_said_anything_in_one_of_the_attempts_can_be_reached(conne
 
 async def test_an_answer_that_does_not_come_is_tried_again(connect, monkeypatch):
     monkeypatch.setattr(transport, "_TIMEOUT", httpx.Timeout(5, read=0.05, pool=None))
-    async with ScriptedVendor(Answer(seconds=0.3), good()) as vendor:
+    async with ScriptedVendor(Response(seconds=0.3), ok()) as vendor:
         await fetch(connect(vendor.url))
-        assert len(vendor.asked) == 2
+        assert len(vendor.requests) == 2
         await asyncio.sleep(0.3)
 
 
 async def test_an_answer_that_never_ends_is_tried_again(connect, monkeypatch):
     monkeypatch.setattr(transport, "_WHOLE_ANSWER", 0.05)
-    async with ScriptedVendor(Answer(seconds=0.3), good()) as vendor:
+    async with ScriptedVendor(Response(seconds=0.3), ok()) as vendor:
         with pytest.raises(VendorUnavailable, match="TimeoutError"):
             await fetch(connect(vendor.url, retry=RetryPolicy(attempts=1)))
         await asyncio.sleep(0.3)
 
 
-@pytest.mark.parametrize("refusal", [UNKNOWN_KEY, Answer(UNKNOWN_KEY.body)])
+@pytest.mark.parametrize("refusal", [UNKNOWN_KEY, Response(UNKNOWN_KEY.body)])
 async def test_a_refused_key_costs_one_request_however_many_ask(connect, limiter, refusal):
     async with ScriptedVendor(refusal) as vendor:
         transport = connect(vendor.url)
         results = await asyncio.gather(*(transport.get(PATH, {}) for _ in range(2)), return_exceptions=True)
         if refusal.status == 200:  # `get` reads nothing, so it cannot know
             assert results == [json.dumps(refusal.body).encode()] * 2
-            transport, vendor.asked = connect(vendor.url), []
+            transport, vendor.requests = connect(vendor.url), []
         results = await asyncio.gather(
             *(transport.fetch(PATH, {}, decode_page) for _ in range(10)), return_exceptions=True
         )
@@ -265,14 +265,14 @@ async def test_a_refused_key_costs_one_request_however_many_ask(connect, limiter
         permits = limiter.permits
         with pytest.raises(KeyRefused, match="Unknown API Key"):
             await fetch(transport)
-    assert len(vendor.asked) == transport.traffic.requests == 1
+    assert len(vendor.requests) == transport.traffic.requests == 1
     assert limiter.permits == permits
 
 
-@pytest.mark.parametrize("first", [good(), Answer({"status": "NOT_AUTHORIZED"}, 403), Answer(b"", 404)])
+@pytest.mark.parametrize("first", [ok(), Response({"status": "NOT_AUTHORIZED"}, 403), Response(b"", 404)])
 async def test_after_the_first_good_answer_requests_go_together(connect, first):
     async with ScriptedVendor(
-        Answer(first.body, first.status, seconds=0.05), Answer(good().body, seconds=0.1)
+        Response(first.body, first.status, seconds=0.05), Response(ok().body, seconds=0.1)
     ) as vendor:
         transport = connect(vendor.url)
         tasks = [asyncio.create_task(transport.fetch(PATH, {}, decode_page)) for _ in range(12)]
@@ -281,10 +281,10 @@ async def test_after_the_first_good_answer_requests_go_together(connect, first):
         await asyncio.gather(*tasks, return_exceptions=True)
         await transport.close()
     assert vendor.most_in_flight == 8
-    assert len(vendor.asked) == 12
+    assert len(vendor.requests) == 12
 
 
-@pytest.mark.parametrize("first", [Answer(b"", 503), TOO_FAST, Answer(b"<html>log in to this network</html>")])
+@pytest.mark.parametrize("first", [Response(b"", 503), TOO_FAST, Response(b"<html>log in to this network</html>")])
 async def test_an_answer_that_does_not_prove_the_key_keeps_requests_single(connect, first):
     async with ScriptedVendor(first, first, first, UNKNOWN_KEY) as vendor:
         transport = connect(vendor.url)
@@ -293,12 +293,12 @@ async def test_an_answer_that_does_not_prove_the_key_keeps_requests_single(conne
         )
         await transport.close()
     assert {type(result) for result in results} == {KeyRefused}
-    assert len(vendor.asked) == 4
+    assert len(vendor.requests) == 4
     assert vendor.most_in_flight == 1
 
 
 async def test_a_key_that_is_revoked_midway_stops_those_who_wait(connect):
-    async with ScriptedVendor(good(), UNKNOWN_KEY) as vendor:
+    async with ScriptedVendor(ok(), UNKNOWN_KEY) as vendor:
         transport = connect(vendor.url)
         await transport.fetch(PATH, {}, decode_page)
         results = await asyncio.gather(
@@ -306,39 +306,39 @@ async def test_a_key_that_is_revoked_midway_stops_those_who_wait(connect):
         )
         await transport.close()
     assert {type(result) for result in results} == {KeyRefused}
-    assert len(vendor.asked) <= 1 + 8
+    assert len(vendor.requests) <= 1 + 8
 
 
 @pytest.mark.parametrize("key", [None, "", "  ", "two words", "line\nbreak", "clé"])
 async def test_a_key_that_cannot_be_one_sends_nothing(connect, limiter, key):
-    async with ScriptedVendor(good()) as vendor:
+    async with ScriptedVendor(ok()) as vendor:
         with pytest.raises(KeyRefused, match="POLYGON_API_KEY") as caught:
             await fetch(connect(vendor.url, key))
-    assert (vendor.asked, limiter.permits) == ([], 0)
+    assert (vendor.requests, limiter.permits) == ([], 0)
     assert not (key and key.strip() and key in str(caught.value))
 
 
 async def test_spaces_around_a_key_are_not_its_own(connect):
-    async with ScriptedVendor(good()) as vendor:
+    async with ScriptedVendor(ok()) as vendor:
         await fetch(connect(vendor.url, f" {KEY}\n"))
-    assert vendor.asked[0].headers["authorization"] == f"Bearer {KEY}"
+    assert vendor.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
 async def test_this_machine_is_reached_without_a_proxy(connect, monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
-    async with ScriptedVendor(good()) as vendor:
+    async with ScriptedVendor(ok()) as vendor:
         await fetch(connect(vendor.url))
         await fetch(connect(vendor.url.replace("127.0.0.1", "localhost")))
-    assert len(vendor.asked) == 2
+    assert len(vendor.requests) == 2
 
 
 async def test_other_machines_are_reached_through_the_proxy(connect, monkeypatch):
-    async with ScriptedVendor(good()) as proxy:
+    async with ScriptedVendor(ok()) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         await fetch(connect("http://vendor.invalid"))
-    assert proxy.asked[0].target == f"http://vendor.invalid{PATH}?limit=5"
+    assert proxy.requests[0].target == f"http://vendor.invalid{PATH}?limit=5"
 
 
 async def test_without_a_permit_nothing_is_sent(connect):
@@ -346,10 +346,10 @@ async def test_without_a_permit_nothing_is_sent(connect):
         async def acquire(self):
             raise DatabaseUnavailable("nobody answers there")
 
-    async with ScriptedVendor(good()) as vendor:
+    async with ScriptedVendor(ok()) as vendor:
         with pytest.raises(DatabaseUnavailable):
             await fetch(connect(vendor.url, limiter=Closed()))
-    assert vendor.asked == []
+    assert vendor.requests == []
 
 
 @pytest.mark.parametrize(

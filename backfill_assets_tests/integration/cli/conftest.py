@@ -16,8 +16,8 @@ from backfill_assets.deployment.storage import COMPILED, EVENT_SETTINGS
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import horizon
 from backfill_assets.orchestration.launch import open_instance
-from backfill_assets_tests.postgres import unset
-from backfill_assets_tests.surroundings import KEY, PROJECT, rows, vendor, vendor_server
+from backfill_assets_tests.postgres import unset_variables
+from backfill_assets_tests.support import KEY, PROJECT, rows, vendor, vendor_server
 
 __all__ = ["vendor", "vendor_server"]
 
@@ -29,7 +29,7 @@ markets:
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandResult:
     """What a command answered."""
 
     code: int
@@ -37,7 +37,7 @@ class Said:
     err: str
 
     @property
-    def sentence(self):
+    def error(self):
         """The one line that went to standard error."""
         (line,) = self.err.splitlines()
         assert line.startswith("backfill: ")
@@ -45,17 +45,17 @@ class Said:
         return line.removeprefix("backfill: ")
 
 
-class Shell:
+class CommandRunner:
     """Runs commands: `shell("run", "--days", "3")` in this process, `shell.program(…)` as a program of its own."""
 
     def __init__(self, capfd, vendor, database_url, data):
         self._capfd, self.vendor, self.database_url, self.data = capfd, vendor, database_url, data
-        self.said = []
+        self.results = []
 
     def __call__(self, *arguments):
         self._capfd.readouterr()
         code = _exit_code(list(arguments))
-        return self._heard(Said(code, *self._capfd.readouterr()))
+        return self._heard(CommandResult(code, *self._capfd.readouterr()))
 
     def program(self, *arguments):
         done = subprocess.run(
@@ -66,11 +66,11 @@ class Shell:
             timeout=100,
             cwd=PROJECT,
         )
-        return self._heard(Said(done.returncode, done.stdout, done.stderr))
+        return self._heard(CommandResult(done.returncode, done.stdout, done.stderr))
 
-    def _heard(self, said):
-        self.said.append(said)
-        return said
+    def _heard(self, result):
+        self.results.append(result)
+        return result
 
     def rows(self, query, *values):
         return rows(self.database_url, query, *values)
@@ -81,9 +81,9 @@ class Shell:
 
 
 @pytest.fixture
-def surroundings(monkeypatch, tmp_path, vendor):
+def environment(monkeypatch, tmp_path, vendor):
     """The environment, with a database that nobody serves."""
-    unset(monkeypatch, *EVENT_SETTINGS)  # which the instance sets
+    unset_variables(monkeypatch, *EVENT_SETTINGS)  # which the instance sets
     # Compiled once for all tests, and for the programs that they start.
     monkeypatch.setenv(COMPILED, str(PROJECT / ".pytest_cache" / "numba"))
     universe = tmp_path / "universe.yaml"
@@ -99,20 +99,20 @@ def surroundings(monkeypatch, tmp_path, vendor):
 
 
 @pytest.fixture
-def lonely(surroundings, capfd, vendor):
+def bare_backfill(environment, capfd, vendor):
     """A shell without a database."""
-    return Shell(capfd, vendor, None, surroundings)
+    return CommandRunner(capfd, vendor, None, environment)
 
 
 @pytest.fixture
-def shell(surroundings, capfd, vendor, used_database_url, monkeypatch):
+def backfill(environment, capfd, vendor, dagster_database_url, monkeypatch):
     """A shell with everything there."""
-    monkeypatch.setenv("DATABASE_URL", used_database_url)
-    return Shell(capfd, vendor, used_database_url, surroundings)
+    monkeypatch.setenv("DATABASE_URL", dagster_database_url)
+    return CommandRunner(capfd, vendor, dagster_database_url, environment)
 
 
 @pytest.fixture
-def closed_markets(shell, monkeypatch, tmp_path):
+def closed_markets(backfill, monkeypatch, tmp_path):
     """A shell over two markets that close for good on 10 March 2024: whatever day it is, what is expected stays the same."""
     after = list(DayRange(date(2024, 3, 11), horizon(datetime.now(UTC).date())))
     closures = {
@@ -129,11 +129,11 @@ markets:
         encoding="utf-8",
     )
     monkeypatch.setenv("BACKFILL_UNIVERSE", str(path))
-    return shell
+    return backfill
 
 
 @pytest.fixture
-def filled_but(closed_markets, snapshots, monkeypatch):
+def backfilled_except(closed_markets, snapshots, monkeypatch):
     """Fills `closed_markets` but for holes, which were answered empty less than the first pause ago."""
 
     def fill(*holes):

@@ -34,10 +34,10 @@ CRASH = WorkSeen("crypto_ohlcv_job", Failure("0f1e", "It broke."))
 UNWATCHED = "Dagster's daemon does not run"
 
 
-def stand(shell, *seen, urls=(), error=None):
+def stand(backfill, *seen, urls=(), error=None):
     """Have these stand open since OLD, told to those addresses, whose first attempt failed with the error."""
     terms = AlertSettings(tuple(channel_names(urls)), timedelta(hours=24), "http://127.0.0.1:3000")
-    with AlertStore(shell.database_url, connections=1) as store:
+    with AlertStore(backfill.database_url, connections=1) as store:
         settle(store, seen, terms, OLD)
         for name in terms.channels:
             while due := store.claim(name, OLD, OLD + timedelta(minutes=2)):
@@ -48,16 +48,16 @@ def stand(shell, *seen, urls=(), error=None):
 
 
 @pytest.fixture
-def watched(shell):
+def watched(backfill):
     """The daemon is seen to live, and both sensors tick."""
-    with shell.instance() as instance:
+    with backfill.instance() as instance:
         for part in ("SENSOR", "SCHEDULER"):
             instance.add_daemon_heartbeat(DaemonHeartbeat(NOW.timestamp(), part, "d", []))
         ticks = Ticks(instance)
         for name in ("check_alerts", "run_alerts"):
             ticks.on(name, OLD)
             ticks.tick(name, NOW)
-    return shell
+    return backfill
 
 
 @pytest.fixture
@@ -69,15 +69,15 @@ def hook(monkeypatch):
 
 def test_nothing_is_open_and_somebody_looks(watched, hook):
     assert hook
-    said = watched("alerts")
-    assert (said.code, said.out, said.err) == (0, "No alert is open.\n", "")
+    result = watched("alerts")
+    assert (result.code, result.out, result.err) == (0, "No alert is open.\n", "")
 
 
 def test_an_open_alert_is_listed_with_its_details_and_its_cure(watched, hook):
     stand(watched, GAPS, CRASH, urls=[hook.url])
-    said = watched("alerts")
-    assert said.code == 3
-    assert said.out.splitlines() == [
+    result = watched("alerts")
+    assert result.code == 3
+    assert result.out.splitlines() == [
         "CRITICAL  gap:stocks",
         "  stocks: AAPL lacks sessions without an explanation; AAPL lacks most: 8 sessions.",
         f"  Since {OLD:%Y-%m-%d %H:%M} UTC, 3 hours; told at {OLD:%Y-%m-%d %H:%M} UTC.",
@@ -94,9 +94,9 @@ def test_an_open_alert_is_listed_with_its_details_and_its_cure(watched, hook):
 
 def test_for_a_program_the_same_as_json(watched, hook):
     stand(watched, GAPS, urls=[hook.url], error="it answered 500.")
-    said = watched("alerts", "--json")
-    answer = json.loads(said.out)
-    assert (said.code, answer["exit_code"]) == (3, 3)
+    result = watched("alerts", "--json")
+    answer = json.loads(result.out)
+    assert (result.code, answer["exit_code"]) == (3, 3)
     (alert,) = answer["alerts"]
     assert (alert["incident"], alert["severity"], alert["opened_at"]) == ("gap:stocks", "critical", OLD.isoformat())
     assert alert["repair"] == "backfill repair --symbols AAPL"
@@ -108,91 +108,91 @@ def test_for_a_program_the_same_as_json(watched, hook):
     assert answer["daemon_seen"] == NOW.isoformat()
     assert answer["last_looked"] == {"check_alerts": NOW.isoformat(), "run_alerts": NOW.isoformat()}
     assert answer["complaint"] is None
-    assert TOKEN not in said.out + said.err
+    assert TOKEN not in result.out + result.err
 
 
 def test_a_message_that_could_not_be_delivered_is_shown_although_its_alert_is_over(watched, hook):
     stand(watched, GAPS, urls=[hook.url], error="it answered 500.")
     with AlertStore(watched.database_url, connections=1) as store:
         settle(store, [GapsSeen("stocks", ())], AlertSettings((), timedelta(hours=24), ""), NOW)
-    said = watched("alerts")
-    assert said.code == 3
-    assert said.out.startswith("No alert is open.\n1 message to be delivered:\n")
-    assert "it answered 500." in said.out
-    assert "CRITICAL: gap:stocks" in said.out
+    result = watched("alerts")
+    assert result.code == 3
+    assert result.out.startswith("No alert is open.\n1 message to be delivered:\n")
+    assert "it answered 500." in result.out
+    assert "CRITICAL: gap:stocks" in result.out
 
 
 def test_a_message_for_a_channel_that_is_gone_says_so(watched, monkeypatch):
     stand(watched, GAPS, urls=["slack://a/b/c"], error="it answered 500.")
     monkeypatch.delenv("ALERT_URLS", raising=False)
-    said = watched("alerts")
-    assert "ALERT_URLS is not set: nobody is told." in said.out
-    assert "not in ALERT_URLS any more" in said.out
+    result = watched("alerts")
+    assert "ALERT_URLS is not set: nobody is told." in result.out
+    assert "not in ALERT_URLS any more" in result.out
 
 
-def test_a_daemon_that_never_ran_is_told_and_is_no_success(shell, hook):
+def test_a_daemon_that_never_ran_is_told_and_is_no_success(backfill, hook):
     assert hook
-    said = shell("alerts")
-    assert said.code == 3
-    assert said.out.splitlines()[1].startswith(f"{UNWATCHED} (it was never seen): nothing is looked at")
+    result = backfill("alerts")
+    assert result.code == 3
+    assert result.out.splitlines()[1].startswith(f"{UNWATCHED} (it was never seen): nothing is looked at")
 
 
 def test_a_daemon_that_does_not_run_any_more_is_told_and_is_no_success(watched, hook):
     assert hook
     with watched.instance() as instance:
         instance.add_daemon_heartbeat(DaemonHeartbeat(OLD.timestamp(), "SENSOR", "d", []))
-    said = watched("alerts")
-    assert (said.code, UNWATCHED in said.out) == (3, True)
-    assert "(last seen 3 hours ago)" in said.out
+    result = watched("alerts")
+    assert (result.code, UNWATCHED in result.out) == (3, True)
+    assert "(last seen 3 hours ago)" in result.out
     assert json.loads(watched("alerts", "--json").out)["complaint"].startswith(UNWATCHED)
 
 
-def test_a_sensor_that_does_not_look_is_told_and_is_no_success(shell, hook):
+def test_a_sensor_that_does_not_look_is_told_and_is_no_success(backfill, hook):
     assert hook
-    with shell.instance() as instance:
+    with backfill.instance() as instance:
         for part in ("SENSOR", "SCHEDULER"):
             instance.add_daemon_heartbeat(DaemonHeartbeat(NOW.timestamp(), part, "d", []))
         ticks = Ticks(instance)
         for name, at in (("check_alerts", NOW), ("run_alerts", OLD)):
             ticks.on(name, OLD)
             ticks.tick(name, at)
-    said = shell("alerts")
-    assert said.code == 3
-    assert "The sensor run_alerts does not tick (last seen 3 hours ago)" in said.out
+    result = backfill("alerts")
+    assert result.code == 3
+    assert "The sensor run_alerts does not tick (last seen 3 hours ago)" in result.out
 
 
 # --- The test of the channels
 
 
-def test_every_channel_is_sent_a_message_and_says_whether_it_took_it(lonely, monkeypatch):
+def test_every_channel_is_sent_a_message_and_says_whether_it_took_it(bare_backfill, monkeypatch):
     """Without a database: what alerts is to be tried before anything else works."""
     with webhook() as hook, mail_server() as mail:
         monkeypatch.setenv("ALERT_URLS", f"{hook.url} {mail.url}")
-        said = lonely("alerts", "test")
-        assert (said.code, said.out, said.err) == (0, "json: accepted.\nmailto: accepted.\n", "")
+        result = bare_backfill("alerts", "test")
+        assert (result.code, result.out, result.err) == (0, "json: accepted.\nmailto: accepted.\n", "")
         assert hook.titles == ["TEST of the alerts of backfill_assets"]
         assert "Nothing is wrong." in hook.received[0]["message"]
         assert len(mail.received) == 1
         monkeypatch.setenv("ALERT_URLS", f"{hook.url}, json://u:{PASSWORD}@127.0.0.1:{unused_port()}/{TOKEN}")
-        said = lonely("alerts", "test")
-    assert said.code == 1
-    assert said.out == "json: accepted.\njson 2: not accepted: no connection, or the login was refused.\n"
-    assert not any(secret in said.out + said.err for secret in (PASSWORD, TOKEN, "127.0.0.1"))
+        result = bare_backfill("alerts", "test")
+    assert result.code == 1
+    assert result.out == "json: accepted.\njson 2: not accepted: no connection, or the login was refused.\n"
+    assert not any(secret in result.out + result.err for secret in (PASSWORD, TOKEN, "127.0.0.1"))
 
 
-def test_without_channels_there_is_nothing_to_test(lonely, monkeypatch):
+def test_without_channels_there_is_nothing_to_test(bare_backfill, monkeypatch):
     monkeypatch.delenv("ALERT_URLS", raising=False)
-    said = lonely("alerts", "test")
-    assert said.code == 2
-    assert said.sentence == (
+    result = bare_backfill("alerts", "test")
+    assert result.code == 2
+    assert result.error == (
         "ALERT_URLS is not set: nobody is told. Set it to addresses like mailto://user:password@example.org."
     )
 
 
-def test_an_unreadable_list_of_addresses_is_one_sentence_without_any_of_it(lonely, monkeypatch):
+def test_an_unreadable_list_of_addresses_is_one_sentence_without_any_of_it(bare_backfill, monkeypatch):
     monkeypatch.setenv("ALERT_URLS", f"mailto:{PASSWORD}@example.org")
-    said = lonely("alerts", "test")
-    assert (said.code, said.sentence) == (
+    result = bare_backfill("alerts", "test")
+    assert (result.code, result.error) == (
         2,
         "ALERT_URLS: number 1 is no address like mailto://user:password@example.org.",
     )

@@ -22,22 +22,22 @@ DIVIDENDS = (
 
 
 @pytest.fixture
-def kept(shell):
-    shell.vendor.change(splits=SPLITS, dividends=DIVIDENDS)
-    return shell
+def kept(backfill):
+    backfill.vendor.change(splits=SPLITS, dividends=DIVIDENDS)
+    return backfill
 
 
-def table(said):
-    return [line.split() for line in said.out.splitlines()]
+def table(result):
+    return [line.split() for line in result.out.splitlines()]
 
 
 HEADING = ["symbol", "kind", "ex-date", "ratio", "or", "amount", "withdrawn"]
 
 
 def test_events_are_asked_for_in_a_run_and_listed(kept):
-    said = kept("events")
-    assert (said.code, said.err) == (0, "")
-    assert table(said) == [
+    result = kept("events")
+    assert (result.code, result.err) == (0, "")
+    assert table(result) == [
         HEADING,
         ["AAPL", "split", "2024-08-05", "4", "for", "1"],
         ["MSFT", "dividend", "2024-05-15", "0.75", "USD"],
@@ -60,9 +60,9 @@ def test_what_is_withdrawn_is_listed_as_such(kept):
     kept.vendor.change(splits=(to_come, of_others), dividends=DIVIDENDS)
     kept("events")
     kept.vendor.change(splits=(of_others,), dividends=DIVIDENDS)
-    said = kept("events", "--symbols", "MSFT")
-    ((*_, day, clock, zone),) = [line for line in table(said) if line[:2] == ["MSFT", "split"]]
-    assert (said.code, zone) == (0, "UTC")
+    result = kept("events", "--symbols", "MSFT")
+    ((*_, day, clock, zone),) = [line for line in table(result) if line[:2] == ["MSFT", "split"]]
+    assert (result.code, zone) == (0, "UTC")
     assert [f"{day} {clock}"] == [
         row[0]
         for row in kept.rows(
@@ -70,13 +70,13 @@ def test_what_is_withdrawn_is_listed_as_such(kept):
             " where symbol = 'MSFT' and kind = 'split'"
         )
     ]
-    assert {line[0] for line in table(said)[1:]} == {"MSFT"}
+    assert {line[0] for line in table(result)[1:]} == {"MSFT"}
 
 
 def test_json_is_alone_on_standard_output(kept):
-    said = kept("events", "--symbols", "AAPL,BTC", "--json")
-    assert (said.code, said.err) == (0, "")
-    found = json.loads(said.out)
+    result = kept("events", "--symbols", "AAPL,BTC", "--json")
+    assert (result.code, result.err) == (0, "")
+    found = json.loads(result.out)
     (run,), (event,) = found["runs"], found["events"]
     assert (found["exit_code"], run["market"], run["succeeded"], run["error"]) == (0, "stocks", True, None)
     assert {name: event[name] for name in ("symbol", "kind", "ex_date", "ratio_from", "ratio_to", "cash_amount")} == {
@@ -100,28 +100,28 @@ def test_no_events_are_told_of_as_none(kept):
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_a_refused_key_is_one_sentence_and_exit_code_1(kept, form):
     kept.vendor.change(api_keys=("another",))
-    said = kept("events", *form)
-    assert said.code == 1
-    assert said.sentence.startswith("stocks: Polygon refuses the API key")
+    result = kept("events", *form)
+    assert result.code == 1
+    assert result.error.startswith("stocks: Polygon refuses the API key")
     if form:
-        assert json.loads(said.out)["exit_code"] == 1
+        assert json.loads(result.out)["exit_code"] == 1
     else:
-        assert said.out == ""
+        assert result.out == ""
     assert kept.rows("select count(*) from corporate_events") == [(0,)]
 
 
 def test_a_plan_without_them_is_one_sentence_and_exit_code_1(kept):
     kept.vendor.change(faults=(Fault(kind="status", status=403, path="/splits"),))
-    said = kept("events")
-    assert said.code == 1
-    assert said.sentence.startswith("stocks: The Polygon plan of this key does not include")
+    result = kept("events")
+    assert result.code == 1
+    assert result.error.startswith("stocks: The Polygon plan of this key does not include")
 
 
 def test_without_a_key_nothing_is_started(kept, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
-    said = kept("events")
-    assert said.code == 1
-    assert said.sentence.startswith("POLYGON_API_KEY is not set")
+    result = kept("events")
+    assert result.code == 1
+    assert result.error.startswith("POLYGON_API_KEY is not set")
     assert kept.vendor.requests == []
 
 
@@ -135,16 +135,16 @@ def test_without_a_key_nothing_is_started(kept, monkeypatch):
         (["--days", "3"], "--days"),
     ],
 )
-def test_wrong_usage_is_one_sentence_and_exit_code_2(lonely, arguments, sentence):
-    said = lonely("events", *arguments)
-    assert said.code == 2
-    assert sentence in said.sentence
-    assert said.out == ""
+def test_wrong_usage_is_one_sentence_and_exit_code_2(bare_backfill, arguments, sentence):
+    result = bare_backfill("events", *arguments)
+    assert result.code == 2
+    assert sentence in result.error
+    assert result.out == ""
 
 
-def test_no_database_is_one_sentence_and_exit_code_1(lonely):
-    said = lonely("events")
-    assert said.code == 1
-    assert "cannot be used" in said.sentence
-    assert "pa55word" not in said.err
-    assert os.environ["POLYGON_API_KEY"] not in said.err
+def test_no_database_is_one_sentence_and_exit_code_1(bare_backfill):
+    result = bare_backfill("events")
+    assert result.code == 1
+    assert "cannot be used" in result.error
+    assert "pa55word" not in result.err
+    assert os.environ["POLYGON_API_KEY"] not in result.err

@@ -12,7 +12,7 @@ from backfill_assets.deployment.storage import COMPILED, keep_compiled
 from backfill_assets.deployment.tags import HOST_TAG, TRIGGER_TAG
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Fault, Hole
-from backfill_assets_tests.surroundings import let_time_pass
+from backfill_assets_tests.support import backdate_answers
 
 WEEK = ("--start", "2024-03-04", "--end", "2024-03-08")
 DAYS = [f"2024-03-0{d}" for d in range(4, 9)]
@@ -20,22 +20,22 @@ STOCKS = ("--markets", "stocks", *WEEK)
 
 
 @pytest.fixture
-def fetched(shell, snapshots):
+def fetched(backfill, snapshots):
     """A shell whose stocks have the bars of the week."""
 
     def fetch():
-        assert shell("run", *STOCKS).code == 0
+        assert backfill("run", *STOCKS).code == 0
 
-    snapshots.at((__name__, "fetched"), shell.database_url, fetch)
-    return shell
-
-
-def table(said):
-    return [line.split() for line in said.out.splitlines()]
+    snapshots.at((__name__, "fetched"), backfill.database_url, fetch)
+    return backfill
 
 
-def runs(shell, job="stocks_features_job"):
-    with shell.instance() as instance:
+def table(result):
+    return [line.split() for line in result.out.splitlines()]
+
+
+def runs(backfill, job="stocks_features_job"):
+    with backfill.instance() as instance:
         return [run for run in instance.get_runs() if run.job_name == job]
 
 
@@ -74,17 +74,17 @@ def test_no_key_is_needed(fetched, monkeypatch):
 
 
 def test_bars_that_are_missing_are_named_with_the_command_that_fetches_them(fetched):
-    said = fetched("features", "--start", "2024-03-07", "--end", "2024-03-11")
-    assert said.code == 3
+    result = fetched("features", "--start", "2024-03-07", "--end", "2024-03-11")
+    assert result.code == 3
     every = " ".join(TIMEFRAMES)
-    told = [line for line in said.out.splitlines() if line.startswith("no bars")]
+    told = [line for line in result.out.splitlines() if line.startswith("no bars")]
     stocks = f"2024-03-11 (1 session) of AAPL {every}, MSFT {every}"
     crypto = f"2024-03-07 to 2024-03-11 (5 sessions) of BTC {every}"
     assert told == [
         f"no bars, so no features (missing): {stocks}: `backfill run --markets stocks --start 2024-03-11 --end 2024-03-11`",
         f"no bars, so no features (missing): {crypto}: `backfill run --markets crypto --start 2024-03-07 --end 2024-03-11`",
     ]
-    rows = {row[0]: row[1:4] for row in table(said)}
+    rows = {row[0]: row[1:4] for row in table(result)}
     assert rows["AAPL"] == ["2", "2", "3"]
     assert rows["BTC"] == ["0", "0", "5"]
     assert runs(fetched, "crypto_features_job") == []
@@ -93,22 +93,22 @@ def test_bars_that_are_missing_are_named_with_the_command_that_fetches_them(fetc
     assert fetched("features", "--start", "2024-03-07", "--end", "2024-03-11").code == 0
 
 
-def test_a_hole_that_is_explained_lacks_its_features_without_blame(shell):
+def test_a_hole_that_is_explained_lacks_its_features_without_blame(backfill):
     hole = date(2024, 3, 6)
-    shell.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="minute"),))
-    while shell("run", *STOCKS).code == 3:
-        let_time_pass(os.environ["DATABASE_URL"])
-    said = shell("features", *STOCKS)
-    assert said.code == 0
+    backfill.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="minute"),))
+    while backfill("run", *STOCKS).code == 3:
+        backdate_answers(os.environ["DATABASE_URL"])
+    result = backfill("features", *STOCKS)
+    assert result.code == 0
     intraday = " ".join(list(TIMEFRAMES)[:6])
-    assert f"): 2024-03-06 (1 session) of AAPL {intraday}\n" in said.out
-    assert "backfill run" not in said.out
-    assert {row[0]: row[1:4] for row in table(said)}["AAPL"] == ["4", "4", "5"]
+    assert f"): 2024-03-06 (1 session) of AAPL {intraday}\n" in result.out
+    assert "backfill run" not in result.out
+    assert {row[0]: row[1:4] for row in table(result)}["AAPL"] == ["4", "4", "5"]
 
 
-def test_without_any_bars_there_is_nothing_to_run(shell):
-    assert shell("features", "--symbols", "MSFT", "--timeframes", "1d", *WEEK).code == 3
-    assert runs(shell) == []
+def test_without_any_bars_there_is_nothing_to_run(backfill):
+    assert backfill("features", "--symbols", "MSFT", "--timeframes", "1d", *WEEK).code == 3
+    assert runs(backfill) == []
 
 
 def test_symbols_and_timeframes_narrow_what_is_computed(fetched):
@@ -127,9 +127,9 @@ def test_full_computes_what_is_up_to_date_again(fetched):
 
 
 def test_json_is_alone_on_standard_output(fetched):
-    said = fetched("features", "--timeframes", "1d", "--start", "2024-03-07", "--end", "2024-03-11", "--json")
-    assert (said.code, said.err) == (3, "")
-    found = json.loads(said.out)
+    result = fetched("features", "--timeframes", "1d", "--start", "2024-03-07", "--end", "2024-03-11", "--json")
+    assert (result.code, result.err) == (3, "")
+    found = json.loads(result.out)
     assert found["exit_code"] == 3
     assert [(r["market"], r["succeeded"], r["error"]) for r in found["runs"]] == [("stocks", True, None)]
     assert found["series"][0] == {
@@ -146,15 +146,15 @@ def test_json_is_alone_on_standard_output(fetched):
 
 def test_bars_that_cannot_be_used_are_named_beside_what_was_computed(fetched):
     fetched.rows("update market_data set close = 'NaN' where symbol = 'AAPL' and timeframe = '1d' returning 1")
-    said = fetched("features", *STOCKS)
-    assert said.code == 1
-    assert said.err.splitlines()[-1].startswith(
+    result = fetched("features", *STOCKS)
+    assert result.code == 1
+    assert result.err.splitlines()[-1].startswith(
         "backfill: stocks: AAPL 1d: the bar of 2024-03-04 05:00 UTC has a price"
     )
-    assert "Traceback" not in said.out + said.err
-    rows = {row[0]: row[1:4] for row in table(said)}
+    assert "Traceback" not in result.out + result.err
+    rows = {row[0]: row[1:4] for row in table(result)}
     assert (rows["AAPL"], rows["MSFT"]) == (["0", "5", "5"], ["5", "5", "5"])
-    assert "not computed though there are bars: AAPL 1d" in said.out
+    assert "not computed though there are bars: AAPL 1d" in result.out
 
 
 @pytest.mark.parametrize(
@@ -167,46 +167,46 @@ def test_bars_that_cannot_be_used_are_named_beside_what_was_computed(fetched):
         (["--start", "2099-01-01"], "--start 2099-01-01 lies in the future."),
     ],
 )
-def test_wrong_usage_is_one_line_and_touches_nothing(lonely, arguments, sentence):
-    said = lonely("features", *arguments)
-    assert (said.code, said.out) == (2, "")
-    assert sentence in said.sentence
-    assert not lonely.data.exists()
+def test_wrong_usage_is_one_line_and_touches_nothing(bare_backfill, arguments, sentence):
+    result = bare_backfill("features", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert sentence in result.error
+    assert not bare_backfill.data.exists()
 
 
-def test_tables_that_are_behind_are_told_of(shell):
-    with psycopg.connect(shell.database_url) as connection:
+def test_tables_that_are_behind_are_told_of(backfill):
+    with psycopg.connect(backfill.database_url) as connection:
         connection.execute("update backfill_schema_version set version_num = '0004'")
-    said = shell("features", *WEEK)
-    assert said.code == 1
-    assert "run `backfill db upgrade`" in said.sentence
+    result = backfill("features", *WEEK)
+    assert result.code == 1
+    assert "run `backfill db upgrade`" in result.error
 
 
-def test_a_range_before_the_markets_first_day_has_nothing_to_compute(shell):
-    said = shell("features", "--markets", "stocks", "--end", "2023-12-29")
-    assert said.code == 0
-    assert "no finished session in this range" in said.err
+def test_a_range_before_the_markets_first_day_has_nothing_to_compute(backfill):
+    result = backfill("features", "--markets", "stocks", "--end", "2023-12-29")
+    assert result.code == 0
+    assert "no finished session in this range" in result.err
 
 
 # --- After a run
 
 
-def test_a_run_may_be_followed_by_its_features(shell):
-    said = shell("run", "--features", *STOCKS)
-    assert said.code == 0
-    bars, features = said.out.split("\n\n")
+def test_a_run_may_be_followed_by_its_features(backfill):
+    result = backfill("run", "--features", *STOCKS)
+    assert result.code == 0
+    bars, features = result.out.split("\n\n")
     assert bars.split()[:2] == ["symbol", "days"]
     assert features.split()[:4] == ["symbol", "features", "bars", "days"]
-    with shell.instance() as instance:
+    with backfill.instance() as instance:
         assert [r.job_name for r in instance.get_runs()] == ["stocks_features_job", "stocks_ohlcv_job"]
 
 
-def test_a_run_with_features_says_all_in_one_document(shell):
+def test_a_run_with_features_says_all_in_one_document(backfill):
     hole = date(2024, 3, 6)
-    shell.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="day"),))
-    said = shell("run", "--features", "--timeframes", "1d", *STOCKS, "--json")
-    assert (said.code, said.err) == (3, "")
-    found = json.loads(said.out)
+    backfill.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="day"),))
+    result = backfill("run", "--features", "--timeframes", "1d", *STOCKS, "--json")
+    assert (result.code, result.err) == (3, "")
+    found = json.loads(result.out)
     assert (found["exit_code"], found["features"]["exit_code"]) == (3, 3)
     assert found["features"]["series"][0]["without_bars"] == ["2024-03-06"]
     assert found["planned_requests"] == 2
@@ -214,28 +214,28 @@ def test_a_run_with_features_says_all_in_one_document(shell):
 
 def test_after_a_run_that_failed_outright_nothing_is_computed(fetched):
     fetched.vendor.change(api_keys=("another",))
-    said = fetched("run", "--features", "--start", "2024-03-04", "--end", "2024-03-11")
-    assert said.code == 1
-    assert "POLYGON_API_KEY" in said.err.splitlines()[-1]
+    result = fetched("run", "--features", "--start", "2024-03-04", "--end", "2024-03-11")
+    assert result.code == 1
+    assert "POLYGON_API_KEY" in result.err.splitlines()[-1]
     assert runs(fetched) == []
 
 
-def test_after_a_run_of_which_a_series_failed_the_others_are_computed(shell):
-    shell.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/day/"),))
-    said = shell("run", "--features", *STOCKS)
-    assert said.code == 1
-    assert shell.rows("select count(*) from market_features where symbol = 'AAPL' and timeframe = '1d'") == [(5,)]
-    assert "no bars, so no features" in said.out
+def test_after_a_run_of_which_a_series_failed_the_others_are_computed(backfill):
+    backfill.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/day/"),))
+    result = backfill("run", "--features", *STOCKS)
+    assert result.code == 1
+    assert backfill.rows("select count(*) from market_features where symbol = 'AAPL' and timeframe = '1d'") == [(5,)]
+    assert "no bars, so no features" in result.out
 
 
 # --- What numba compiles
 
 
-def test_compiled_kernels_are_kept_in_the_data_folder(shell, monkeypatch):
+def test_compiled_kernels_are_kept_in_the_data_folder(backfill, monkeypatch):
     monkeypatch.setenv(COMPILED, "")
-    with shell.instance():
-        assert os.environ[COMPILED] == str(shell.data / "numba")
-    assert (shell.data / "numba").is_dir()
+    with backfill.instance():
+        assert os.environ[COMPILED] == str(backfill.data / "numba")
+    assert (backfill.data / "numba").is_dir()
 
 
 def test_another_place_for_them_is_left_as_it_is(monkeypatch, tmp_path):

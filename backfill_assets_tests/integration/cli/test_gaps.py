@@ -7,7 +7,7 @@ import pytest
 
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Hole
-from backfill_assets_tests.surroundings import let_time_pass
+from backfill_assets_tests.support import backdate_answers
 
 ALL = list(TIMEFRAMES)
 INTRADAY = ALL[:6]
@@ -17,15 +17,15 @@ LOST = Hole(ticker="AAPL", first=date(2024, 3, 6), last=date(2024, 3, 7))
 THIN = Hole(ticker="X:BTCUSD", first=date(2024, 3, 9), last=date(2024, 3, 9), base="minute", start="08:00", end="24:00")
 
 
-def lines(said):
+def lines(result):
     """The words of each line, columns apart from one another by two blanks or more."""
-    assert max(map(len, said.out.splitlines()), default=0) <= WIDTH
-    return [[word for word in (w.strip() for w in line.split("  ")) if word] for line in said.out.splitlines()]
+    assert max(map(len, result.out.splitlines()), default=0) <= WIDTH
+    return [[word for word in (w.strip() for w in line.split("  ")) if word] for line in result.out.splitlines()]
 
 
-def due(shell, symbol, timeframe):
+def due(backfill, symbol, timeframe):
     """Two minutes after the one attempt."""
-    found = shell.rows(
+    found = backfill.rows(
         "select min(answered_at) from session_answers where symbol = %s and timeframe = %s and (bars = 0 or partial)",
         symbol,
         timeframe,
@@ -35,10 +35,10 @@ def due(shell, symbol, timeframe):
 
 def test_before_anything_was_asked_for_everything_is_missing_and_due(closed_markets, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
-    said = closed_markets("gaps")
+    result = closed_markets("gaps")
     frames = " ".join(ALL)
-    assert (said.code, said.err) == (3, "")
-    assert lines(said) == [
+    assert (result.code, result.err) == (3, "")
+    assert lines(result) == [
         ["symbol", "timeframes", "missing", "sessions", "reason", "attempts", "next attempt"],
         ["AAPL", frames, "2024-03-04 to 2024-03-08", "5", "missing", "0", "now"],
         ["BTC", frames, "2024-03-04 to 2024-03-10", "7", "missing", "0", "now"],
@@ -50,19 +50,19 @@ def test_before_anything_was_asked_for_everything_is_missing_and_due(closed_mark
 
 def test_what_came_back_empty_or_thin_is_listed_until_it_is_explained(closed_markets, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
-    shell = closed_markets
-    shell.vendor.change(holes=(LOST, THIN))
-    ran = shell("run")
+    backfill = closed_markets
+    backfill.vendor.change(holes=(LOST, THIN))
+    ran = backfill("run")
     assert ran.code == 3
     assert max(map(len, ran.out.splitlines())) <= WIDTH
     assert "missing: 2024-03-06 to 2024-03-07 (2 sessions) of AAPL 1m 5m 15m 30m 1h 4h 1d\n" in ran.out
     assert "partial: 2024-03-09 (1 session) of BTC 1m 5m 15m 30m 1h 4h\n" in ran.out
-    of_minutes, of_thin = due(shell, "AAPL", "1m"), due(shell, "BTC", "1m")
-    first = min(of_minutes, due(shell, "AAPL", "1d"))
-    said = f"The next attempt is due at {first:%Y-%m-%d %H:%M:%S} UTC; `backfill repair` asks at once."
-    assert ran.out.splitlines()[-1] == said
+    of_minutes, of_thin = due(backfill, "AAPL", "1m"), due(backfill, "BTC", "1m")
+    first = min(of_minutes, due(backfill, "AAPL", "1d"))
+    result = f"The next attempt is due at {first:%Y-%m-%d %H:%M:%S} UTC; `backfill repair` asks at once."
+    assert ran.out.splitlines()[-1] == result
 
-    listed = shell("gaps")
+    listed = backfill("gaps")
     assert listed.code == 3
     when = f"{first:%Y-%m-%d %H:%M:%S} UTC"
     assert lines(listed)[1:] == [
@@ -70,7 +70,7 @@ def test_what_came_back_empty_or_thin_is_listed_until_it_is_explained(closed_mar
         ["BTC", " ".join(INTRADAY), "2024-03-09", "1", "partial", "1", f"{of_thin:%Y-%m-%d %H:%M:%S} UTC"],
         ["13 gaps unexplained; `backfill repair` asks for them at once."],
     ]
-    told = shell("gaps", "--json")
+    told = backfill("gaps", "--json")
     assert (told.code, told.err) == (3, "")
     gaps = json.loads(told.out)
     assert len(gaps) == 13
@@ -87,24 +87,26 @@ def test_what_came_back_empty_or_thin_is_listed_until_it_is_explained(closed_mar
     }
     assert datetime.fromisoformat(gaps[0]["next_attempt_at"]).utcoffset() == timedelta(0)
 
-    let_time_pass(shell.database_url)
-    assert shell("run").code == 0
-    explained = shell("gaps")
+    backdate_answers(backfill.database_url)
+    assert backfill("run").code == 0
+    explained = backfill("gaps")
     assert explained.code == 0
     assert lines(explained)[1:] == [
         ["AAPL", " ".join([*INTRADAY, "1d"]), "2024-03-06 to 2024-03-07", "2", "vendor_empty", "2", "none"],
         ["BTC", " ".join(INTRADAY), "2024-03-09", "1", "partial", "2", "none"],
     ]
-    assert {(g["explained"], g["next_attempt_at"]) for g in json.loads(shell("gaps", "--json").out)} == {(True, None)}
-    calm = shell("run")
+    assert {(g["explained"], g["next_attempt_at"]) for g in json.loads(backfill("gaps", "--json").out)} == {
+        (True, None)
+    }
+    calm = backfill("run")
     assert calm.code == 0
     assert "backfill repair" not in calm.out
 
 
 def test_where_nothing_is_missing_it_says_so(closed_markets):
     assert closed_markets("run").code == 0
-    said = closed_markets("gaps")
-    assert (said.code, said.out, said.err) == (0, "Nothing is missing.\n", "")
+    result = closed_markets("gaps")
+    assert (result.code, result.out, result.err) == (0, "Nothing is missing.\n", "")
     assert json.loads(closed_markets("gaps", "--json").out) == []
 
 
@@ -118,8 +120,8 @@ def test_where_nothing_is_missing_it_says_so(closed_markets):
     ],
 )
 def test_options_narrow_what_is_listed_and_not_what_is_kept(closed_markets, options, expected):
-    said = closed_markets("gaps", *options, "--json")
-    assert {(g["symbol"], g["timeframe"]) for g in json.loads(said.out)} == expected
+    result = closed_markets("gaps", *options, "--json")
+    assert {(g["symbol"], g["timeframe"]) for g in json.loads(result.out)} == expected
     markets = {"--symbols": {"MSFT": 16, "AAPL,BTC": 24}, "--markets": {"crypto": 8}, "--timeframes": {"1m,1w": 24}}
     assert closed_markets.rows("select count(*) from backfill_gaps") == [(markets[options[0]][options[1]],)]
 
@@ -145,13 +147,13 @@ def test_what_has_left_the_universe_is_no_gap_any_more(closed_markets, monkeypat
         (["superfluous"], "superfluous"),
     ],
 )
-def test_wrong_usage_is_one_line(lonely, arguments, sentence):
-    said = lonely("gaps", *arguments)
-    assert (said.code, said.out) == (2, "")
-    assert sentence in said.sentence
+def test_wrong_usage_is_one_line(bare_backfill, arguments, sentence):
+    result = bare_backfill("gaps", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert sentence in result.error
 
 
-def test_a_database_that_nobody_serves_is_one_line(lonely):
-    said = lonely("gaps")
-    assert (said.code, said.out) == (1, "")
-    assert "PostgreSQL at 127.0.0.1:1/market cannot be used" in said.sentence
+def test_a_database_that_nobody_serves_is_one_line(bare_backfill):
+    result = bare_backfill("gaps")
+    assert (result.code, result.out) == (1, "")
+    assert "PostgreSQL at 127.0.0.1:1/market cannot be used" in result.error

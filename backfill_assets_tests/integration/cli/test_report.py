@@ -6,16 +6,16 @@ import psycopg
 import pytest
 
 from backfill_assets.simulator import Fault, Hole, Restatement
-from backfill_assets_tests.surroundings import PROJECT
+from backfill_assets_tests.support import PROJECT
 
 SCHEMA = json.loads((PROJECT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
 WEEK = ("--symbols", "AAPL,MSFT", "--start", "2024-03-04", "--end", "2024-03-08")
 
 
-def reported(shell, *options):
-    said = shell("report", *options)
-    assert (said.code, said.err) == (0, "")
-    report = json.loads(said.out)
+def reported(backfill, *options):
+    result = backfill("report", *options)
+    assert (result.code, result.err) == (0, "")
+    report = json.loads(result.out)
     jsonschema.validate(report, SCHEMA, format_checker=jsonschema.FormatChecker())
     return report
 
@@ -24,15 +24,15 @@ def test_the_schema_is_a_schema():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_before_any_run_there_is_nothing_to_tell(shell):
-    report = reported(shell)
+def test_before_any_run_there_is_nothing_to_tell(backfill):
+    report = reported(backfill)
     assert (report["runs"], report["symbols_processed"], report["summary"]["runs"]) == ([], [], 0)
 
 
-def test_a_run_tells_of_its_gaps_and_what_became_of_them(shell):
-    shell.vendor.change(holes=(Hole(ticker="MSFT", first=date(2024, 3, 6), last=date(2024, 3, 6), base="minute"),))
-    assert shell("run", *WEEK).code == 3
-    report = reported(shell, "--last")
+def test_a_run_tells_of_its_gaps_and_what_became_of_them(backfill):
+    backfill.vendor.change(holes=(Hole(ticker="MSFT", first=date(2024, 3, 6), last=date(2024, 3, 6), base="minute"),))
+    assert backfill("run", *WEEK).code == 3
+    report = reported(backfill, "--last")
     (run,) = report["runs"]
     assert (run["kind"], run["market"], run["trigger"], run["status"]) == (
         "ohlcv",
@@ -41,26 +41,26 @@ def test_a_run_tells_of_its_gaps_and_what_became_of_them(shell):
         "succeeded",
     )
     assert report["symbols_processed"] == ["AAPL", "MSFT"]
-    assert run["requests"] == len(shell.vendor.requests) == 4
+    assert run["requests"] == len(backfill.vendor.requests) == 4
     fates = {(r["symbol"], r["timeframe"]): (r["outcome"], r["sessions_left"]) for r in report["retry_results"]}
     assert fates["AAPL", "1m"] == fates["MSFT", "1d"] == fates["MSFT", "1w"] == ("filled", 0)
     assert fates["MSFT", "1m"] == fates["MSFT", "4h"] == ("partly filled", 1)
-    bars = shell.rows("select count(*) from market_data where source = 'polygon'")[0][0]
+    bars = backfill.rows("select count(*) from market_data where source = 'polygon'")[0][0]
     assert report["summary"]["bars_written"] == bars
     assert report["summary"]["gaps_before"] == 16
     assert report["summary"]["gaps_after"] == report["summary"]["sessions_left"] == 6
 
 
-def test_a_repair_that_fills_a_gap_says_so(shell):
+def test_a_repair_that_fills_a_gap_says_so(backfill):
     day = date(2024, 3, 6)
-    shell.vendor.change(holes=(Hole(ticker="MSFT", first=day, last=day, heal_after_requests=2),))
-    shell("run", *WEEK)
+    backfill.vendor.change(holes=(Hole(ticker="MSFT", first=day, last=day, heal_after_requests=2),))
+    backfill("run", *WEEK)
     # Everything before and after the week is a gap, too; only this week's symbol is looked at.
-    shell("run", *WEEK, "--json")
-    with psycopg.connect(shell.database_url) as connection:
+    backfill("run", *WEEK, "--json")
+    with psycopg.connect(backfill.database_url) as connection:
         connection.execute("update session_answers set answered_at = answered_at - interval '1 day'")
-    assert shell("run", *WEEK).code == 0
-    report = reported(shell, "--last")
+    assert backfill("run", *WEEK).code == 0
+    report = reported(backfill, "--last")
     assert report["symbols_processed"] == ["AAPL", "MSFT"]
     assert {(g["symbol"], g["gap_start"], g["attempts"], g["reason"]) for g in report["gaps_detected"]} == {
         ("MSFT", "2024-03-06", 1, "missing")
@@ -68,14 +68,14 @@ def test_a_repair_that_fills_a_gap_says_so(shell):
     assert {r["outcome"] for r in report["retry_results"]} == {"filled"}
 
 
-def test_restated_bars_are_counted_and_listed(shell):
-    shell("run", *WEEK)
-    shell.vendor.change(restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 5), factor=1.01),))
-    with psycopg.connect(shell.database_url) as connection:  # asked for again, as if it had come back thin
+def test_restated_bars_are_counted_and_listed(backfill):
+    backfill("run", *WEEK)
+    backfill.vendor.change(restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 5), factor=1.01),))
+    with psycopg.connect(backfill.database_url) as connection:  # asked for again, as if it had come back thin
         connection.execute("update session_answers set partial = true where symbol = 'AAPL' and timeframe = '1m'")
         connection.execute("update session_answers set answered_at = answered_at - interval '1 day'")
-    shell("run", *WEEK)
-    report = reported(shell)
+    backfill("run", *WEEK)
+    report = reported(backfill)
     restated = report["restatements"]
     assert {(r["symbol"], r["timeframe"]) for r in restated} == {("AAPL", "1m")}
     # A New York day ends after midnight UTC.
@@ -89,32 +89,32 @@ def test_restated_bars_are_counted_and_listed(shell):
     )
 
 
-def test_a_run_that_failed_is_told_with_its_sentence(shell):
-    shell.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT"),))
-    assert shell("run", *WEEK).code == 1
-    (run,) = reported(shell)["runs"]
+def test_a_run_that_failed_is_told_with_its_sentence(backfill):
+    backfill.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT"),))
+    assert backfill("run", *WEEK).code == 1
+    (run,) = reported(backfill)["runs"]
     assert run["status"] == "failed"
     assert "series could not be fetched whole" in run["error"]
     assert run["finished_at"] is not None
 
 
-def test_a_refused_key_is_told_and_never_shown(shell):
-    shell.vendor.change(api_keys=("another",))
-    assert shell("run", *WEEK).code == 1
-    said = shell("report")
-    assert json.loads(said.out)["runs"][0]["requests"] == 1
-    assert "sekrit" not in said.out
+def test_a_refused_key_is_told_and_never_shown(backfill):
+    backfill.vendor.change(api_keys=("another",))
+    assert backfill("run", *WEEK).code == 1
+    result = backfill("report")
+    assert json.loads(result.out)["runs"][0]["requests"] == 1
+    assert "sekrit" not in result.out
 
 
-def test_features_and_events_leave_their_records_too(shell):
-    assert shell("run", *WEEK, "--features").code == 0
-    assert shell("events", "--markets", "stocks").code == 0
-    report = reported(shell, "--last")
+def test_features_and_events_leave_their_records_too(backfill):
+    assert backfill("run", *WEEK, "--features").code == 0
+    assert backfill("events", "--markets", "stocks").code == 0
+    report = reported(backfill, "--last")
     told = {run["kind"]: run for run in report["runs"]}
     assert {kind: (run["market"], run["status"], run["trigger"]) for kind, run in told.items()} == dict.fromkeys(
         ("ohlcv", "features", "events"), ("stocks", "succeeded", "command line")
     )
-    rows = shell.rows("select count(*) from market_features")[0][0]
+    rows = backfill.rows("select count(*) from market_features")[0][0]
     assert (told["features"]["requests"], told["features"]["features_written"]) == (0, rows)
     assert (told["events"]["requests"], told["ohlcv"]["features_written"]) == (2, 0)
     computed = [row for row in report["series"] if row["kind"] == "features"]
@@ -125,13 +125,13 @@ def test_features_and_events_leave_their_records_too(shell):
     }
 
 
-def test_a_series_that_has_no_features_says_why_in_the_record(shell):
-    assert shell("run", *WEEK).code == 0
-    with psycopg.connect(shell.database_url) as connection:
+def test_a_series_that_has_no_features_says_why_in_the_record(backfill):
+    assert backfill("run", *WEEK).code == 0
+    with psycopg.connect(backfill.database_url) as connection:
         connection.execute("update market_data set close = 'NaN' where symbol = 'AAPL' and timeframe = '1d'")
     days = WEEK[2:]
-    assert shell("features", "--symbols", "AAPL", *days).code == 1
-    report = reported(shell, "--last")
+    assert backfill("features", "--symbols", "AAPL", *days).code == 1
+    report = reported(backfill, "--last")
     features = next(run for run in report["runs"] if run["kind"] == "features")
     (failed,) = [row for row in report["series"] if row["error"]]
     assert (failed["timeframe"], failed["missing_before"], failed["missing_after"]) == ("1d", 5, 5)
@@ -139,21 +139,21 @@ def test_a_series_that_has_no_features_says_why_in_the_record(shell):
     assert (features["status"], features["error"]) == ("failed", failed["error"])
 
 
-def test_runs_are_found_by_id_and_by_day(shell):
-    shell("run", *WEEK)
-    shell("run", "--symbols", "BTC", "--start", "2024-03-04", "--end", "2024-03-05")
-    both = reported(shell)
+def test_runs_are_found_by_id_and_by_day(backfill):
+    backfill("run", *WEEK)
+    backfill("run", "--symbols", "BTC", "--start", "2024-03-04", "--end", "2024-03-05")
+    both = reported(backfill)
     assert sorted(r["market"] for r in both["runs"]) == ["crypto", "stocks"]
     crypto = next(r for r in both["runs"] if r["market"] == "crypto")
-    assert reported(shell, "--run", crypto["run_id"])["runs"] == [crypto]
-    assert reported(shell, "--since", "2020-01-01")["summary"]["runs"] == 2
-    assert reported(shell, "--since", "2999-01-01")["summary"]["runs"] == 0
+    assert reported(backfill, "--run", crypto["run_id"])["runs"] == [crypto]
+    assert reported(backfill, "--since", "2020-01-01")["summary"]["runs"] == 2
+    assert reported(backfill, "--since", "2999-01-01")["summary"]["runs"] == 0
 
 
-def test_a_report_goes_into_a_file(shell, tmp_path):
-    shell("run", *WEEK)
+def test_a_report_goes_into_a_file(backfill, tmp_path):
+    backfill("run", *WEEK)
     file = tmp_path / "report.json"
-    assert shell("report", "--output", str(file)).out == ""
+    assert backfill("report", "--output", str(file)).out == ""
     jsonschema.validate(json.loads(file.read_text()), SCHEMA)
 
 
@@ -167,7 +167,7 @@ def test_a_report_goes_into_a_file(shell, tmp_path):
         (("--output", "/no/such/folder/report.json"), "--output '/no/such/folder/report.json' cannot be written"),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence(shell, options, sentence):
-    said = shell("report", *options)
-    assert said.code == 2
-    assert sentence in said.sentence
+def test_a_mistake_is_told_in_one_sentence(backfill, options, sentence):
+    result = backfill("report", *options)
+    assert result.code == 2
+    assert sentence in result.error

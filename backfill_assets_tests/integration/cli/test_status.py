@@ -13,8 +13,8 @@ from rich.console import Console
 from backfill_assets.cli.status import show_status
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Hole
-from backfill_assets_tests.surroundings import let_time_pass
-from backfill_assets_tests.unit.presentation.examples import NOW, lacking, whole
+from backfill_assets_tests.support import backdate_answers
+from backfill_assets_tests.unit.presentation.examples import NOW, complete, incomplete
 
 ALL = list(TIMEFRAMES)
 LOST = Hole(ticker="AAPL", first=date(2024, 3, 6), last=date(2024, 3, 7))
@@ -36,10 +36,10 @@ def shown(*found, width=80, terminal=False, now=NOW):
 
 def test_before_anything_was_asked_for_everything_is_missing(closed_markets, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
-    said = closed_markets("status")
-    assert (said.code, said.err) == (3, "")
+    result = closed_markets("status")
+    assert (result.code, result.err) == (3, "")
     nothing = [*["✗", "0%"] * 8, "8", "none", "now"]
-    assert words(said.out) == [
+    assert words(result.out) == [
         ["stocks,", "2024-03-04", "to", "2024-03-08:", "0.0%", "complete;", "10", "missing", "of", "10", "sessions"],
         ["crypto,", "2024-03-04", "to", "2024-03-10:", "0.0%", "complete;", "7", "missing", "of", "7", "sessions"],
         HEAD,
@@ -53,48 +53,48 @@ def test_before_anything_was_asked_for_everything_is_missing(closed_markets, mon
 
 def test_a_complete_store_is_all_ticks_and_exits_with_zero(closed_markets):
     assert closed_markets("run").code == 0
-    said = closed_markets("status")
-    assert (said.code, said.err) == (0, "")
-    assert [line for line in words(said.out) if line[0] in {"AAPL", "BTC"}] == [
+    result = closed_markets("status")
+    assert (result.code, result.err) == (0, "")
+    assert [line for line in words(result.out) if line[0] in {"AAPL", "BTC"}] == [
         ["AAPL", *["✓"] * 8, "0", "2024-03-09", "00:59"],
         ["BTC", *["✓"] * 8, "0", "2024-03-10", "23:59"],
     ]
-    assert "repair" not in said.out
+    assert "repair" not in result.out
     assert closed_markets("status", "--markets", "crypto").out.count("\n") == 4
 
 
 def test_gaps_are_shown_until_they_are_explained(closed_markets, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
     monkeypatch.setenv("BACKFILL_RETRY_FIRST_PAUSE", "3600")
-    shell = closed_markets
-    shell.vendor.change(holes=(LOST, THIN))
-    assert shell("run").code == 3
-    said = shell("status")
-    assert said.code == 3
-    found = {line[0]: line for line in words(said.out)}
+    backfill = closed_markets
+    backfill.vendor.change(holes=(LOST, THIN))
+    assert backfill("run").code == 3
+    result = backfill("status")
+    assert result.code == 3
+    found = {line[0]: line for line in words(result.out)}
     assert found["AAPL"][1:-3] == [*["✗60%"] * 7, "✓", "7", "2024-03-09", "00:59"]
     assert found["BTC"][1:9] == [*["✗85%"] * 6, "✓", "✓"]
     assert found["MSFT"][1:10] == [*["✓"] * 8, "0"]
     assert " ".join(found["AAPL"][-3:]) in {"in 1 h", "in 60 min"}
-    let_time_pass(shell.database_url)
-    shell("repair")
-    said = shell("status")
-    assert said.code == 0
-    found = {line[0]: line for line in words(said.out)}
+    backdate_answers(backfill.database_url)
+    backfill("repair")
+    result = backfill("status")
+    assert result.code == 0
+    found = {line[0]: line for line in words(result.out)}
     assert found["AAPL"][1:] == [*["~60%"] * 7, "✓", "0", "2024-03-09", "00:59"]
     assert found["BTC"][1:9] == [*["~85%"] * 6, "✓", "✓"]
-    assert "repair" not in said.out
+    assert "repair" not in result.out
 
 
 @pytest.fixture
-def filled_with_holes(filled_but):
-    return filled_but(LOST, THIN)
+def filled_with_holes(backfilled_except):
+    return backfilled_except(LOST, THIN)
 
 
 def test_json_tells_markets_symbols_series_and_gaps(filled_with_holes):
-    said = filled_with_holes("status", "--json")
-    assert (said.code, said.err) == (3, "")
-    found = json.loads(said.out)
+    result = filled_with_holes("status", "--json")
+    assert (result.code, result.err) == (3, "")
+    found = json.loads(result.out)
     assert set(found) == {"exit_code", "as_of", "markets", "symbols", "series", "gaps"}
     assert found["exit_code"] == 3
     stocks, crypto = found["markets"]
@@ -122,18 +122,18 @@ def test_json_tells_markets_symbols_series_and_gaps(filled_with_holes):
 
 
 def test_symbols_and_markets_narrow_what_is_shown_and_what_the_exit_code_tells(filled_with_holes):
-    said = filled_with_holes("status", "--symbols", "MSFT", "--json")
-    assert said.code == 0
-    assert [s["symbol"] for s in json.loads(said.out)["symbols"]] == ["MSFT"]
+    result = filled_with_holes("status", "--symbols", "MSFT", "--json")
+    assert result.code == 0
+    assert [s["symbol"] for s in json.loads(result.out)["symbols"]] == ["MSFT"]
     assert filled_with_holes.rows("select count(*) from backfill_gaps where not filled") == [(13,)]
     assert filled_with_holes("status", "--markets", "crypto").code == 3
 
 
 def test_a_page_is_written_beside_what_is_shown(filled_with_holes, tmp_path):
     path = tmp_path / "status page.html"
-    said = filled_with_holes("status", "--html", str(path), "--json")
-    assert (said.code, said.err) == (3, "")
-    assert json.loads(said.out)["markets"]
+    result = filled_with_holes("status", "--html", str(path), "--json")
+    assert (result.code, result.err) == (3, "")
+    assert json.loads(result.out)["markets"]
     text = path.read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
     for part in ("<h2>stocks</h2>", "<h2>crypto</h2>", "backfill repair --symbols AAPL"):
@@ -143,16 +143,16 @@ def test_a_page_is_written_beside_what_is_shown(filled_with_holes, tmp_path):
 
 @pytest.mark.parametrize("place", ["nowhere/status.html", "."])
 def test_a_page_that_cannot_be_written_is_one_sentence(closed_markets, tmp_path, place):
-    said = closed_markets("status", "--html", str(tmp_path / place))
-    assert (said.code, said.out) == (2, "")
-    assert re.match(r"--html '.*' cannot be written \(.+\)\.$", said.sentence)
+    result = closed_markets("status", "--html", str(tmp_path / place))
+    assert (result.code, result.out) == (2, "")
+    assert re.match(r"--html '.*' cannot be written \(.+\)\.$", result.error)
     assert not list(Path(tmp_path).rglob("*.part"))
 
 
-def test_wrong_names_are_one_sentence(lonely):
-    said = lonely("status", "--symbols", "AAPLE")
-    assert (said.code, said.out) == (2, "")
-    assert "did you mean AAPL?" in said.sentence
+def test_wrong_names_are_one_sentence(bare_backfill):
+    result = bare_backfill("status", "--symbols", "AAPLE")
+    assert (result.code, result.out) == (2, "")
+    assert "did you mean AAPL?" in result.error
 
 
 # --- The terminal
@@ -168,9 +168,9 @@ def table(text):
 
 def lacking_in_all_timeframes(symbol):
     """The widest row that there can be."""
-    first, *others = lacking(symbols=(symbol, "MSFT", "NVDA", "SPY")).rows
+    first, *others = incomplete(symbols=(symbol, "MSFT", "NVDA", "SPY")).rows
     series = tuple(replace(s, counts=first.series[0].counts, gaps=first.series[0].gaps) for s in first.series)
-    return replace(lacking(), rows=(replace(first, series=series), *others))
+    return replace(incomplete(), rows=(replace(first, series=series), *others))
 
 
 def test_it_fits_eighty_columns_with_symbols_of_eight_letters():
@@ -190,10 +190,10 @@ def test_a_longer_symbol_is_folded_and_the_rest_stays_in_its_place():
 
 
 def test_colours_only_underline_what_glyphs_say():
-    drawn = shown(lacking(), terminal=True)
+    drawn = shown(incomplete(), terminal=True)
     for glyph, colour in {"✓": 32, "~": 33, "✗": 31}.items():
         assert f"\x1b[{colour}m{glyph}\x1b[0m" in drawn
-    assert re.sub(r"\x1b\[[0-9;]*m", "", drawn) == shown(lacking())
+    assert re.sub(r"\x1b\[[0-9;]*m", "", drawn) == shown(incomplete())
 
 
 def test_through_a_pipe_it_is_plain(closed_markets):
@@ -216,12 +216,12 @@ def test_through_a_pipe_it_is_plain(closed_markets):
 )
 def test_the_next_attempt_is_told_by_how_long_it_is_until_then(before, told):
     due = NOW + timedelta(minutes=4)
-    (line,) = [line for line in shown(lacking(), now=due - before).splitlines() if line.startswith("AAPL")]
+    (line,) = [line for line in shown(incomplete(), now=due - before).splitlines() if line.startswith("AAPL")]
     assert line.rstrip().endswith(f" 23:59 {told}")
 
 
 def test_markets_of_other_timeframes_leave_their_columns_empty():
-    lines = shown(lacking(), whole()).splitlines()
+    lines = shown(incomplete(), complete()).splitlines()
     head = next(line for line in lines if line.startswith("symbol"))
     *_, aapl = [line for line in lines if line.startswith("AAPL")]
     ticks = [head[i : i + 3].split()[0] for i, sign in enumerate(aapl) if sign == "✓"]

@@ -26,7 +26,7 @@ class Watched:
 
 
 @pytest.fixture
-def watched(surroundings):  # noqa: ARG001  # the environment
+def watched(environment):  # noqa: ARG001  # the environment
     return Watched(Settings.read(os.environ))
 
 

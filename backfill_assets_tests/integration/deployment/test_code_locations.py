@@ -7,7 +7,7 @@ from dagster._core.workspace.load import location_origins_from_yaml_paths
 
 from backfill_assets.deployment.code_locations import code_locations, reload_code, workspace_of
 from backfill_assets.domain.errors import SettingMistake
-from backfill_assets_tests.surroundings import PROJECT
+from backfill_assets_tests.support import PROJECT
 
 OTHERS = """
 load_from:

@@ -30,8 +30,8 @@ from backfill_assets.deployment.private_api import (
 from backfill_assets.deployment.storage import EVENT_SETTINGS, SCHEMA
 from backfill_assets.domain.errors import DatabaseUnavailable
 from backfill_assets.orchestration.launch import open_instance
-from backfill_assets_tests.postgres import unset
-from backfill_assets_tests.surroundings import PROJECT, rows
+from backfill_assets_tests.postgres import unset_variables
+from backfill_assets_tests.support import PROJECT, rows
 
 DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-06-01")
 KEY = dg.AssetKey(["m", "a"])
@@ -76,9 +76,9 @@ JOB = DEFS.resolve_job_def("m_job")
 
 
 @pytest.fixture
-def home(used_database_url, monkeypatch, tmp_path):
+def home(dagster_database_url, monkeypatch, tmp_path):
     """A project's folder as a user has it, over the test's database."""
-    return made_home(used_database_url, monkeypatch, tmp_path)
+    return made_home(dagster_database_url, monkeypatch, tmp_path)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def new_home(database_url, monkeypatch, tmp_path):
 
 
 def made_home(url, monkeypatch, tmp_path):
-    unset(monkeypatch, *EVENT_SETTINGS)
+    unset_variables(monkeypatch, *EVENT_SETTINGS)
     folder = tmp_path / "home"
     folder.mkdir()
     for name in ("dagster.yaml", "workspace.yaml"):
@@ -280,33 +280,33 @@ def test_dagsters_tables_stand_in_their_own_schema_and_the_market_tables_alone_i
     assert found[SCHEMA] >= {"runs", "event_logs", "asset_keys", "job_ticks", "bulk_actions", "alembic_version"}
 
 
-def test_connections_are_kept_and_one_that_the_server_dropped_is_replaced_unnoticed(used_database_url, instance):
+def test_connections_are_kept_and_one_that_the_server_dropped_is_replaced_unnoticed(dagster_database_url, instance):
     def use():
         instance.get_runs_count()
         instance.fetch_materializations(KEY, limit=1)
         instance.all_instigator_state()
 
     use()
-    kept = sessions(used_database_url)
+    kept = sessions(dagster_database_url)
     for _ in range(5):
         use()
-    assert sessions(used_database_url) == kept
+    assert sessions(dagster_database_url) == kept
     assert len(kept) == 3
-    with psycopg.connect(used_database_url, autocommit=True) as killer:
+    with psycopg.connect(dagster_database_url, autocommit=True) as killer:
         for (pid,) in kept:
             killer.execute("select pg_terminate_backend(%s, 5000)", [pid])
     use()
-    assert not set(sessions(used_database_url)) & set(kept)
+    assert not set(sessions(dagster_database_url)) & set(kept)
 
 
 def test_of_records_that_cannot_be_reached_a_command_says_one_sentence_and_dagster_nothing(
-    used_database_url, home, capfd, caplog, monkeypatch
+    dagster_database_url, home, capfd, caplog, monkeypatch
 ):
     assert home
     monkeypatch.setattr(time, "sleep", lambda _: None)  # between Dagster's attempts
 
     def asked_of_a_database_that_goes():
-        server, _, name = used_database_url.rpartition("/")
+        server, _, name = dagster_database_url.rpartition("/")
         with open_instance(Settings.read(os.environ)) as opened:
             with psycopg.connect(f"{server}/postgres", autocommit=True) as killer:
                 killer.execute(f'alter database "{name}" allow_connections false')
@@ -363,13 +363,14 @@ def test_the_instance_retries_crashes_only_and_runs_three_at_a_time(instance):
     assert not instance.telemetry_enabled
 
 
-def test_an_options_parameter_of_the_users_own_is_kept(used_database_url, home, monkeypatch):
+def test_an_options_parameter_of_the_users_own_is_kept(dagster_database_url, home, monkeypatch):
     assert home
-    monkeypatch.setenv("DATABASE_URL", f"{used_database_url}?options=-cwork_mem%3D7MB&application_name=mine")
+    monkeypatch.setenv("DATABASE_URL", f"{dagster_database_url}?options=-cwork_mem%3D7MB&application_name=mine")
     with open_instance(Settings.read(os.environ)) as opened:
         opened.get_runs_count()
         names = rows(
-            used_database_url, "select distinct application_name from pg_stat_activity where application_name = 'mine'"
+            dagster_database_url,
+            "select distinct application_name from pg_stat_activity where application_name = 'mine'",
         )
         with opened.run_storage.connect() as connection:
             found = [connection.exec_driver_sql(f"show {name}").scalar() for name in ("work_mem", "search_path")]

@@ -8,18 +8,18 @@ import psycopg
 import pytest
 
 from backfill_assets.deployment.retention import Purged, purge_events
-from backfill_assets_tests.integration.cli.conftest import shell, surroundings
-from backfill_assets_tests.surroundings import rows, vendor, vendor_server
+from backfill_assets_tests.integration.cli.conftest import backfill, environment
+from backfill_assets_tests.support import rows, vendor, vendor_server
 
-__all__ = ["shell", "surroundings", "vendor", "vendor_server"]
+__all__ = ["backfill", "environment", "vendor", "vendor_server"]
 
 WEEK = ("--symbols", "AAPL", "--start", "2024-03-04", "--end", "2024-03-06")
 TOMORROW = datetime.now(UTC) + timedelta(days=1)
 
 
-def shown(shell):
+def shown(backfill):
     """What Dagit shows of the assets: materialized partitions, and the newest result of each check."""
-    with shell.instance() as instance:
+    with backfill.instance() as instance:
         keys = [dg.AssetKey(["stocks", "ohlcv", t]) for t in ("1m", "1d")]
         partitions = {k.to_user_string(): sorted(instance.get_materialized_partitions(k)) for k in keys}
         checks = [dg.AssetCheckKey(k, "no_missing_sessions") for k in keys]
@@ -35,19 +35,19 @@ def events(url):
 
 
 @pytest.fixture
-def busy(shell, snapshots):
+def busy(backfill, snapshots):
     """A store over which two runs went, the second of which repeated everything."""
 
     def two_runs():
-        shell("run", *WEEK)
-        with psycopg.connect(shell.database_url) as connection:
+        backfill("run", *WEEK)
+        with psycopg.connect(backfill.database_url) as connection:
             connection.execute(
                 "update session_answers set answered_at = answered_at - interval '1 day', partial = true"
             )
-        shell("run", *WEEK)
+        backfill("run", *WEEK)
 
-    snapshots.at("two runs", shell.database_url, two_runs)
-    return shell
+    snapshots.at("two runs", backfill.database_url, two_runs)
+    return backfill
 
 
 def test_what_is_shown_stays_and_the_rest_goes(busy):
@@ -80,8 +80,8 @@ def test_a_database_without_dagster_has_nothing_to_purge(database_url):
 
 
 @pytest.mark.parametrize("age", ["90", "0d", "3651d", "-1d", "d", "9999d"])
-def test_an_age_that_is_none_is_told(shell, age):
-    said = shell("db", "purge", "--older-than", age)
+def test_an_age_that_is_none_is_told(backfill, age):
+    said = backfill("db", "purge", "--older-than", age)
     assert said.code == 2
     assert "is not a number of days like 90d" in said.sentence
 

@@ -10,7 +10,7 @@ from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.runs import close_records
 from backfill_assets.domain.run_record import RunKind, RunStart, Status
 from backfill_assets_tests.integration.orchestration.alerts.alerting import ended_run
-from backfill_assets_tests.surroundings import MOMENT
+from backfill_assets_tests.support import MOMENT
 
 BEGUN, ENDED = MOMENT - timedelta(minutes=2), MOMENT
 KILLED = ("", "The process that carried this run out is gone; what it stored stays.")

@@ -2,13 +2,13 @@
 
 import pytest
 
-from backfill_assets_tests.dagster_harness import platform
+from backfill_assets_tests.dagster_harness import harness
 from backfill_assets_tests.integration.orchestration.universes import ASSETS, CHECKS, SENSORS
-from backfill_assets_tests.surroundings import vendor, vendor_server
+from backfill_assets_tests.support import vendor, vendor_server
 
-__all__ = ["platform", "vendor", "vendor_server"]
+__all__ = ["harness", "vendor", "vendor_server"]
 
 
 @pytest.fixture
-def universe_kept(request):
+def small_universe(request):
     return {"test_assets": ASSETS, "test_catalog": ASSETS, "test_checks": CHECKS}.get(request.path.stem, SENSORS)

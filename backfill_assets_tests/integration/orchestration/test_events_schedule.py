@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from backfill_assets.orchestration.build import build_definitions
-from backfill_assets_tests.surroundings import KEY, market, universe
+from backfill_assets_tests.support import KEY, market, universe
 
 DEFINITIONS = build_definitions(
     universe=universe(market("stocks", "AAPL"), market("crypto", "BTC")), today=datetime(2025, 7, 1, tzinfo=UTC).date()

@@ -8,7 +8,7 @@ import pytest
 from backfill_assets.deployment.private_api import UnfinishedBackfill
 from backfill_assets.domain.days import DayRange
 from backfill_assets.orchestration.in_flight import busy_days, repair_of
-from backfill_assets_tests.integration.orchestration.universes import CRYPTO, STOCKS, over, running
+from backfill_assets_tests.integration.orchestration.universes import CRYPTO, STOCKS, create_run, range_tags
 
 STARTED = dg.DagsterRunStatus.STARTED
 ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
@@ -31,25 +31,25 @@ def backfill(*keys, asset=DAILY, **tags):
 
 
 def test_a_run_covers_the_symbols_between_its_corners(instance):
-    running(instance, STARTED, over("2025-06-18|AAPL", "2025-06-24|MSFT"))
+    create_run(instance, STARTED, range_tags("2025-06-18|AAPL", "2025-06-24|MSFT"))
     expected = days("2025-06-18", "2025-06-24")
     assert busy_days(instance, [], STOCKS) == {"AAPL": [expected], "MSFT": [expected]}
 
 
 def test_a_run_of_one_partition_covers_that_one(instance):
-    running(instance, STARTED, {"dagster/partition": "2025-06-18|NVDA"})
+    create_run(instance, STARTED, {"dagster/partition": "2025-06-18|NVDA"})
     assert busy_days(instance, [], STOCKS) == {"NVDA": [days("2025-06-18", "2025-06-18")]}
 
 
 @pytest.mark.parametrize(("status", "busy"), [(s, s not in ENDED) for s in dg.DagsterRunStatus if s not in NOT_OURS])
 def test_a_run_is_under_way_until_it_has_ended(instance, status, busy):
-    running(instance, status, over("2025-06-18|AAPL", "2025-06-18|AAPL"))
+    create_run(instance, status, range_tags("2025-06-18|AAPL", "2025-06-18|AAPL"))
     assert bool(busy_days(instance, [], STOCKS)) is busy
 
 
 def test_a_run_of_a_backfill_is_known_by_its_assets(instance):
-    tags = over("2025-06-18|AAPL", "2025-06-18|AAPL")
-    running(instance, STARTED, tags, job_name="__ASSET_JOB", asset_selection=frozenset({DAILY}))
+    tags = range_tags("2025-06-18|AAPL", "2025-06-18|AAPL")
+    create_run(instance, STARTED, tags, job_name="__ASSET_JOB", asset_selection=frozenset({DAILY}))
     assert set(busy_days(instance, [], STOCKS)) == {"AAPL"}
     assert busy_days(instance, [], CRYPTO) == {}
 
@@ -58,18 +58,18 @@ def test_a_run_of_a_backfill_is_known_by_its_assets(instance):
     "tags",
     [
         pytest.param({}, id="none"),
-        pytest.param(over("2025-06-18|OLD", "2025-06-18|AAPL"), id="a symbol that is kept no more"),
+        pytest.param(range_tags("2025-06-18|OLD", "2025-06-18|AAPL"), id="a symbol that is kept no more"),
         pytest.param({"dagster/partition": "2025-06-18"}, id="of another shape"),
-        pytest.param(over("2025-06-20|AAPL", "2025-06-18|AAPL"), id="the wrong way round"),
+        pytest.param(range_tags("2025-06-20|AAPL", "2025-06-18|AAPL"), id="the wrong way round"),
     ],
 )
 def test_runs_that_say_nothing_of_partitions_cover_none(instance, tags):
-    running(instance, STARTED, tags)
+    create_run(instance, STARTED, tags)
     assert busy_days(instance, [], STOCKS) == {}
 
 
 def test_a_check_of_a_market_covers_nothing(instance):
-    running(instance, STARTED, {}, job_name="stocks_ohlcv_checks")
+    create_run(instance, STARTED, {}, job_name="stocks_ohlcv_checks")
     assert busy_days(instance, [], STOCKS) == {}
 
 

@@ -8,7 +8,7 @@ import pytest
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.orchestration.build import build_definitions
-from backfill_assets_tests.surroundings import KEY, market, trading, universe
+from backfill_assets_tests.support import KEY, market, trading_calendar, universe
 
 NAMES = [f"S{n:02}" for n in range(20)]
 DEFINITIONS = build_definitions(
@@ -95,7 +95,7 @@ def test_every_stock_session_of_two_years_is_the_newest_of_exactly_one_night():
         data = tick("stocks", date(2024, 1, 1) + timedelta(days=offset))
         seen += [request.run_key for request in data.run_requests]
     assert len(seen) == len(set(seen))
-    sessions = trading("stocks").within(DayRange(date(2024, 1, 2), date(2025, 12, 29)))
+    sessions = trading_calendar("stocks").within(DayRange(date(2024, 1, 2), date(2025, 12, 29)))
     assert [key.split()[1] for key in seen] == [s.isoformat() for s in sessions]
 
 

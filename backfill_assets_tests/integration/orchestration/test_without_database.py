@@ -12,8 +12,8 @@ from backfill_assets.domain.errors import DatabaseUnavailable
 from backfill_assets.orchestration.resources import MarketStore
 from backfill_assets_tests.dagster_harness import FixedClock, definitions
 from backfill_assets_tests.integration.orchestration.universes import CRYPTO, STOCKS
-from backfill_assets_tests.postgres import FAST, open_folder
-from backfill_assets_tests.surroundings import KEY, MOMENT, universe
+from backfill_assets_tests.postgres import FAST, public_folder
+from backfill_assets_tests.support import KEY, MOMENT, universe
 
 DEFS = definitions(universe(STOCKS, CRYPTO))
 REPOSITORY = DEFS.get_repository_def()
@@ -27,7 +27,7 @@ AWAY = r"^(PostgreSQL at \S+|Dagster's records in PostgreSQL) cannot be used \(.
 
 @pytest.fixture(scope="module")
 def server():
-    with open_folder() as folder:
+    with public_folder() as folder:
         own = EmbeddedPostgres(folder, extra_configuration=FAST)
         upgrade(own.url())
         yield own

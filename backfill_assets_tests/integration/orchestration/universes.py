@@ -7,7 +7,7 @@ from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteJobOr
 from dagster._core.test_utils import create_run_for_test
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-from backfill_assets_tests.surroundings import market, universe
+from backfill_assets_tests.support import market, universe
 
 STOCKS = market("stocks", "AAPL", "MSFT", "NVDA", start=date(2025, 6, 16), timeframes="1d 1w")
 CRYPTO = market("crypto", "BTC", start=date(2025, 6, 28), timeframes="1d")
@@ -22,12 +22,12 @@ CHECKS = universe(
 SENSORS = universe(STOCKS, CRYPTO)
 
 
-def over(first, last):
+def range_tags(first, last):
     """The tags of a run over a rectangle."""
     return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
 
 
-def running(instance, status, tags, **fields):
+def create_run(instance, status, tags, **fields):
     """A run of the stocks' job, as it stands in the instance."""
     job = fields.get("job_name", "stocks_ohlcv_job")
     location = InProcessCodeLocationOrigin(
@@ -39,7 +39,7 @@ def running(instance, status, tags, **fields):
     )
 
 
-def ended(instance, backfill_id=None, status=BulkActionStatus.COMPLETED_FAILED):
+def end_backfills(instance, backfill_id=None, status=BulkActionStatus.COMPLETED_FAILED):
     """Let the daemon have ended one backfill, or all."""
     for backfill in instance.get_backfills():
         if backfill_id in {None, backfill.backfill_id}:

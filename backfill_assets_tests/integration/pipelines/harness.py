@@ -25,7 +25,7 @@ from backfill_assets.pipelines.minutes import ThinSession, judge_minutes
 from backfill_assets.pipelines.ohlcv import SettledSeries, fetch_missing
 from backfill_assets.simulator import Simulator
 from backfill_assets_tests.integration.adapters.scripted_vendor import NoSleep
-from backfill_assets_tests.surroundings import KEY, market
+from backfill_assets_tests.support import KEY, market
 
 ALL = " ".join(TIMEFRAMES)
 INTRADAY = ("1m", "5m", "15m", "30m", "1h", "4h")
@@ -40,19 +40,19 @@ class Clock:
     def __call__(self) -> datetime:
         return self.now
 
-    def pass_(self, **time: float) -> None:
+    def advance(self, **time: float) -> None:
         self.now += timedelta(**time)
 
 
 @contextmanager
-def ticking(moment: datetime) -> Iterator[tuple[Clock, Simulator]]:
+def clock_and_vendor(moment: datetime) -> Iterator[tuple[Clock, Simulator]]:
     """A clock, and a vendor that lives by it."""
     clock = Clock(moment)
     with Simulator(now=clock) as vendor:
         yield clock, vendor
 
 
-def kept(kind: str, names: str, start: str, *, timeframes: str = ALL) -> Market:
+def full_market(kind: str, names: str, start: str, *, timeframes: str = ALL) -> Market:
     """A market that is kept since `start`."""
     return market(kind, *names.split(), start=date.fromisoformat(start), timeframes=timeframes)
 
@@ -66,7 +66,7 @@ class PipelineHarness:
     store: BarStore
     client: Polygon
 
-    def order(
+    def request(
         self, start: str | None = None, end: str | None = None, *, timeframes: str | None = None, **terms: object
     ) -> BackfillRequest:
         """Everything that has finished by now, or what of it is named, without what the listings exclude."""
@@ -76,20 +76,20 @@ class PipelineHarness:
         sessions = calendar.within(DayRange(first, min(last, newest)))
         wanted = dict.fromkeys(self.market.symbols, sessions)
         meant = tuple(t for t in self.market.timeframes if timeframes is None or t.name in timeframes.split())
-        order = BackfillRequest(self.market, calendar, wanted, meant, self.clock.now, **terms)
-        return order.within(known_listings(self.store, self.market))
+        request = BackfillRequest(self.market, calendar, wanted, meant, self.clock.now, **terms)
+        return request.within(known_listings(self.store, self.market))
 
     async def fetch(self, *days: str, **terms: object) -> list[SettledSeries]:
         """Carry out the order over all that has finished, or over what of it is named."""
-        return await self.carry_out(self.order(*days, **terms))
+        return await self.fetch_request(self.request(*days, **terms))
 
-    async def carry_out(self, order: BackfillRequest) -> list[SettledSeries]:
+    async def fetch_request(self, request: BackfillRequest) -> list[SettledSeries]:
         """Fetch what an order needs."""
-        return await fetch_missing(order, self.store, self.client, clock=self.clock)
+        return await fetch_missing(request, self.store, self.client, clock=self.clock)
 
-    async def look_up(self, order: BackfillRequest, series: Iterable[SettledSeries]) -> list[str]:
+    async def look_up(self, request: BackfillRequest, series: Iterable[SettledSeries]) -> list[str]:
         """What a run does at its end; the symbols that it looked up."""
-        symbols = in_question(order, list(series))
+        symbols = in_question(request, list(series))
         await look_up(ListingStore.beside(self.store), self.client, symbols, self.clock)
         return [s.name for s in symbols]
 
@@ -129,19 +129,19 @@ async def pipeline_harness(url: str, vendor: Simulator, clock: Clock, market: Ma
             yield PipelineHarness(market, clock, store, client)
 
 
-def told(gaps: Iterable[Gap]) -> set[tuple[str, str, str, int, str]]:
+def as_tuples(gaps: Iterable[Gap]) -> set[tuple[str, str, str, int, str]]:
     """Symbol, timeframe, days, sessions, reason of each gap."""
     return {(g.symbol, g.timeframe, str(g.days), g.sessions, g.reason.value) for g in gaps}
 
 
-def over(
+def gap_tuples(
     symbol: str, timeframes: Iterable[str], days: str, sessions: int, reason: str
 ) -> set[tuple[str, str, str, int, str]]:
     """The same gap of several timeframes."""
     return {(symbol, timeframe, days, sessions, reason) for timeframe in timeframes}
 
 
-def only(gaps: Iterable[Gap], timeframe: str) -> Gap:
+def only_gap(gaps: Iterable[Gap], timeframe: str) -> Gap:
     """The one gap of a timeframe."""
     found = [g for g in gaps if g.timeframe == timeframe]
     assert len(found) == 1, found

@@ -13,7 +13,7 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, Reason
 from backfill_assets.pipelines.alerts import LONGEST_PAUSE, AlertSettings, deliver, gaps_seen, pause, settle, told
 from backfill_assets_tests.receivers import PASSWORD, TOKEN, mail_server, webhook
-from backfill_assets_tests.surroundings import market, rows, universe
+from backfill_assets_tests.support import market, rows, universe
 
 NOW = datetime(2025, 7, 1, 12, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

@@ -10,7 +10,7 @@ from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.domain.errors import DatabaseUnavailable
 from backfill_assets.domain.run_record import RunKind, RunStart
 from backfill_assets.pipelines.audit import recorded_run
-from backfill_assets_tests.surroundings import rows
+from backfill_assets_tests.support import rows
 
 AT = datetime(2025, 7, 1, 12, tzinfo=UTC)
 START = RunStart("a-run", next(iter(RunKind)), "stocks", "a test", AT)

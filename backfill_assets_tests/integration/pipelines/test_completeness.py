@@ -7,8 +7,13 @@ from backfill_assets.domain.completeness import Counts, Standing
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.pipelines.completeness import measure
 from backfill_assets.simulator import Hole
-from backfill_assets_tests.integration.pipelines.harness import INTRADAY, kept, pipeline_harness, ticking
-from backfill_assets_tests.surroundings import rows
+from backfill_assets_tests.integration.pipelines.harness import (
+    INTRADAY,
+    clock_and_vendor,
+    full_market,
+    pipeline_harness,
+)
+from backfill_assets_tests.support import rows
 
 SATURDAY = datetime(2024, 12, 7, 12, tzinfo=UTC)
 
@@ -23,7 +28,7 @@ def counts(found):
 
 async def test_what_is_missing_thin_explained_and_not_listed_is_counted_apart(database_url):
     """Fifteen sessions from 15 November: a hole for ever, a thin session, a hole that heals, a late listing."""
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(
             holes=(
                 Hole(ticker="AAPL", first=date(2024, 11, 19), last=date(2024, 11, 20)),
@@ -44,13 +49,13 @@ async def test_what_is_missing_thin_explained_and_not_listed_is_counted_apart(da
             ),
             listed={"NVDA": date(2024, 11, 26)},
         )
-        market = kept("stocks", "AAPL MSFT NVDA SPY", "2024-11-15")
+        market = full_market("stocks", "AAPL MSFT NVDA SPY", "2024-11-15")
         async with pipeline_harness(database_url, vendor, clock, market) as one:
             before = measured(one)
             assert (len(before.sessions), before.counts) == (15, Counts(missing=60))
 
-            order = one.order()
-            await one.look_up(order, await one.carry_out(order))
+            request = one.request()
+            await one.look_up(request, await one.fetch_request(request))
             assert counts(measured(one)) == {
                 "AAPL": Counts(complete=13, missing=2),
                 "MSFT": Counts(complete=14, partial=1),
@@ -58,7 +63,7 @@ async def test_what_is_missing_thin_explained_and_not_listed_is_counted_apart(da
                 "SPY": Counts(complete=14, missing=1),
             }
             for minutes in (2, 4, 8, 16, 32):
-                clock.pass_(minutes=minutes)
+                clock.advance(minutes=minutes)
                 await one.fetch()
             found = measured(one)
             assert counts(found) == {
@@ -76,8 +81,8 @@ async def test_what_is_missing_thin_explained_and_not_listed_is_counted_apart(da
 
 
 async def test_last_bars_are_those_of_the_table(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
-        async with pipeline_harness(database_url, vendor, clock, kept("crypto", "BTC ETH", "2024-12-01")) as one:
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
+        async with pipeline_harness(database_url, vendor, clock, full_market("crypto", "BTC ETH", "2024-12-01")) as one:
             assert LastBarStore.beside(one.store).read(["BTC"], TIMEFRAMES.values()) == {}
             await one.fetch()
             found = LastBarStore.beside(one.store).read(["BTC", "ETH"], TIMEFRAMES.values())
@@ -92,9 +97,9 @@ async def test_last_bars_are_those_of_the_table(database_url):
 
 
 async def test_measuring_brings_the_table_of_gaps_up_to_date(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", "AAPL", "2024-12-02", timeframes="1d")
+            database_url, vendor, clock, full_market("stocks", "AAPL", "2024-12-02", timeframes="1d")
         ) as one:
             found = measured(one)
             assert [(str(g.days), g.sessions) for g in found.gaps] == [("2024-12-02 to 2024-12-06", 5)]

@@ -13,9 +13,14 @@ from backfill_assets.domain.errors import KeyRefused, VendorError
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.pipelines.corporate_actions import first_day, update_events
 from backfill_assets.simulator import Dividend, Fault, Split
-from backfill_assets_tests.integration.adapters.scripted_vendor import Answer, CountingLimiter, NoSleep, ScriptedVendor
+from backfill_assets_tests.integration.adapters.scripted_vendor import (
+    CountingLimiter,
+    NoSleep,
+    Response,
+    ScriptedVendor,
+)
 from backfill_assets_tests.integration.pipelines.harness import Clock
-from backfill_assets_tests.surroundings import KEY, MOMENT, market, rows
+from backfill_assets_tests.support import KEY, MOMENT, market, rows
 
 STOCKS = market("stocks", "AAPL", "NVDA")
 NVDA, LATE = date(2024, 6, 10), date(2025, 6, 20)
@@ -117,7 +122,7 @@ async def test_later_only_the_last_weeks_are_asked_for_again_and_nothing_changes
     with psycopg.connect(database_url) as connection:
         connection.execute("insert into coverage values ('NVDA', '1d', '{[2024-01-02,2024-01-03]}')")
     before = everything(database_url)[0]
-    keeper.clock.pass_(days=1)
+    keeper.clock.advance(days=1)
     update = await keeper.update()
     assert (update.since, counts(update)) == (date(2025, 5, 17), (0, 0, 0, 0))
     assert asked_since(vendor)[2:] == ["2025-05-17"] * 2
@@ -174,7 +179,7 @@ async def test_a_split_that_is_put_off_acts_on_its_new_day_only_and_both_days_ar
     with psycopg.connect(database_url) as connection:
         connection.execute("insert into coverage values ('NVDA', '1m', '{[2024-01-02,2024-01-03]}')")
     lists(vendor, QUARTER, replace_split(execution_date=date(2024, 12, 2)))
-    keeper.clock.pass_(days=1)
+    keeper.clock.advance(days=1)
     assert counts(await keeper.update()) == (1, 0, 0, 1)
     assert keeper.told()[1:] == [
         ("NVDA", "split", "2024-06-10", 10.0, False),
@@ -250,7 +255,7 @@ async def test_a_fault_leaves_everything_as_it_was(keeper, vendor, database_url,
     """The answer would withdraw, add and change; its last page does not come."""
     await keeper.update()
     before = everything(database_url)
-    keeper.clock.pass_(days=1)
+    keeper.clock.advance(days=1)
     more = [Dividend(ticker="AAPL", ex_dividend_date=date(2025, 6, 1 + d), cash_amount=0.1) for d in range(5)]
     lists(vendor, *more, reference_page=2, faults=(fault,))
     with pytest.raises(VendorError):
@@ -270,7 +275,7 @@ async def test_without_a_key_nothing_is_sent_and_nothing_written(vendor, databas
 async def test_an_empty_answer_for_the_whole_market_is_not_believed(keeper, vendor):
     await keeper.update()
     vendor.change(splits=(), dividends=(OTHERS[1],))
-    keeper.clock.pass_(days=1)
+    keeper.clock.advance(days=1)
     update = await keeper.update(everything=True)
     assert counts(update) == (0, 0, 0, 1)
     assert update.warnings == (
@@ -288,7 +293,7 @@ def row(ticker, day="2024-06-10", **more):
 
 
 def answer(*found):
-    return Answer({"status": "OK", "results": list(found)})
+    return Response({"status": "OK", "results": list(found)})
 
 
 PAID = answer({"ticker": "KO", "ex_dividend_date": "2024-06-10", "cash_amount": 0.5})
@@ -299,7 +304,7 @@ async def told_after(database_url, *bad):
     script = (answer(row("AAPL"), row("NVDA")), PAID, answer(row("GE"), *bad), PAID)
     async with ScriptedVendor(*script) as vendor, keeping(vendor.url, database_url) as keeper:
         await keeper.update()
-        keeper.clock.pass_(days=1)
+        keeper.clock.advance(days=1)
         update = await keeper.update(everything=True)
         lookups = keeper.store.lookups(["AAPL", "NVDA"])
         looked_up = sorted(name for name, lookup in lookups.items() if lookup.checked_at > MOMENT)

@@ -20,8 +20,8 @@ from backfill_assets.domain.sessions import count_by_session, day_starts
 from backfill_assets.domain.timeframes import DAY_1, TIMEFRAMES, WEEK_1
 from backfill_assets.pipelines.backfill_request import Refresh, plan
 from backfill_assets.simulator import Restatement
-from backfill_assets_tests.integration.pipelines.test_ohlcv import filled, order
-from backfill_assets_tests.surroundings import MOMENT, rows, stored, trading
+from backfill_assets_tests.integration.pipelines.test_ohlcv import filled, request
+from backfill_assets_tests.support import MOMENT, rows, stored_bars, trading_calendar
 
 ALL = " ".join(TIMEFRAMES)
 FIELDS = ("open", "high", "low", "close", "volume")
@@ -46,14 +46,14 @@ def own_bars(vendor, symbol, timeframe, start, end):
     ],
 )
 async def test_every_derived_bar_is_the_vendors_own(database_url, vendor, kind, names, start, end):
-    what = order(kind, names, start, end, timeframes=ALL)
+    what = request(kind, names, start, end, timeframes=ALL)
     series = await filled(database_url, vendor, what)
     assert len(vendor.requests) == 2 * len(what.wanted)
     assert not any(s.missing for s in series)
     for symbol in what.wanted:
         for timeframe in TIMEFRAMES.values():
             expected = own_bars(vendor, symbol, timeframe, start, end)
-            found = stored(database_url, symbol.name, timeframe.name)
+            found = stored_bars(database_url, symbol.name, timeframe.name)
             assert found.timestamp.tolist() == sorted(expected), (symbol, timeframe)
             for name in FIELDS:
                 theirs = [expected[t][name[0]] for t in found.timestamp.tolist()]
@@ -67,21 +67,21 @@ async def test_every_derived_bar_is_the_vendors_own(database_url, vendor, kind, 
 
 
 async def test_a_run_that_cuts_weeks_asks_for_the_days_that_make_them_whole(database_url, vendor):
-    what = order("stocks", "AAPL", "2024-03-06", "2024-03-12", timeframes="1d 1w")
+    what = request("stocks", "AAPL", "2024-03-06", "2024-03-12", timeframes="1d 1w")
     await filled(database_url, vendor, what)
     assert [r.path.split("/")[-2:] for r in vendor.requests] == [["2024-03-04", "2024-03-15"]]
-    weeks = stored(database_url, "AAPL", "1w")
+    weeks = stored_bars(database_url, "AAPL", "1w")
     expected = own_bars(vendor, what.market.symbols[0], WEEK_1, "2024-03-04", "2024-03-15")
     assert weeks.timestamp.tolist() == sorted(expected)
     assert weeks.volume.tolist() == [expected[t]["v"] for t in sorted(expected)]
 
 
 async def test_a_restated_minute_changes_the_bars_that_it_is_in_and_no_others(database_url, vendor):
-    what = order("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL)
+    what = request("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL)
     await filled(database_url, vendor, what)
     before = rows(database_url, "select timeframe, timestamp, xmin::text from market_data")
     vendor.change(restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 6), factor=1.01),))
-    again = order("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL, refresh=Refresh.EVERYTHING)
+    again = request("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL, refresh=Refresh.EVERYTHING)
     await filled(database_url, vendor, again)
     after = rows(database_url, "select timeframe, timestamp, xmin::text from market_data")
     touched = {(t, (s.date() if t != "1w" else None)) for t, s, _ in set(after) - set(before)}
@@ -96,9 +96,9 @@ async def test_a_restated_minute_changes_the_bars_that_it_is_in_and_no_others(da
 
 
 async def test_a_timeframe_that_joins_the_universe_is_made_from_what_is_stored(database_url, vendor):
-    await filled(database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-15"))
+    await filled(database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-15"))
     sent = len(vendor.requests)
-    what = order("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL)
+    what = request("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL)
     series = await filled(database_url, vendor, what)
     assert len(vendor.requests) == sent
     assert not any(s.missing for s in series)
@@ -107,31 +107,31 @@ async def test_a_timeframe_that_joins_the_universe_is_made_from_what_is_stored(d
 
 
 async def test_a_timeframe_that_the_universe_leaves_out_is_not_built(database_url, vendor):
-    await filled(database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1m 1h"))
+    await filled(database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1m 1h"))
     assert {t for (t,) in rows(database_url, "select distinct timeframe from market_data")} == {"1m", "1h"}
 
 
 async def test_one_day_of_many_symbols_is_one_grouped_request(database_url, vendor):
     names = "AAPL MSFT NVDA SPY"
-    what = order("stocks", names, "2024-03-11", "2024-03-11", timeframes="1d")
+    what = request("stocks", names, "2024-03-11", "2024-03-11", timeframes="1d")
     series = await filled(database_url, vendor, what)
     assert [r.path for r in vendor.requests] == ["/v2/aggs/grouped/locale/us/market/stocks/2024-03-11"]
     assert not any(s.missing for s in series)
     for symbol in what.wanted:
         (expected,) = own_bars(vendor, symbol, DAY_1, "2024-03-11", "2024-03-11").values()
-        (stamp,) = stored(database_url, symbol.name, "1d").timestamp.tolist()
+        (stamp,) = stored_bars(database_url, symbol.name, "1d").timestamp.tolist()
         assert stamp == expected["t"], "a daily bar is stamped at its day's beginning, however it was asked for"
-        (volume,) = stored(database_url, symbol.name, "1d").volume.tolist()
+        (volume,) = stored_bars(database_url, symbol.name, "1d").volume.tolist()
         assert volume == expected["v"]
 
 
 async def test_a_night_takes_a_request_a_symbol_and_two_for_the_days(database_url, vendor):
     names = "AAPL MSFT NVDA SPY AMZN"
-    before = order("stocks", names, "2024-03-04", "2024-03-12", timeframes=ALL)
+    before = request("stocks", names, "2024-03-04", "2024-03-12", timeframes=ALL)
     await filled(database_url, vendor, replace(before, now=datetime(2024, 3, 13, 2, tzinfo=UTC)))
     vendor.change(restatements=(Restatement(ticker="SPY", day=date(2024, 3, 11), factor=1.01),))
     sent = len(vendor.requests)
-    night = order("stocks", names, "2024-03-11", "2024-03-13", timeframes=ALL, refresh=Refresh.RESTATEMENTS)
+    night = request("stocks", names, "2024-03-11", "2024-03-13", timeframes=ALL, refresh=Refresh.RESTATEMENTS)
     series = await filled(database_url, vendor, replace(night, now=datetime(2024, 3, 14, 2, tzinfo=UTC)))
     assert not any(s.missing for s in series)
     assert len(vendor.requests) - sent == len(names.split()) + 2
@@ -141,13 +141,13 @@ async def test_a_night_takes_a_request_a_symbol_and_two_for_the_days(database_ur
 
 def test_a_night_of_twenty_symbols_asks_for_days_once():
     names = " ".join(f"S{n}" for n in range(20))
-    assert len(plan(order("stocks", names, "2024-03-15", "2024-03-15"), {})) == 21
+    assert len(plan(request("stocks", names, "2024-03-15", "2024-03-15"), {})) == 21
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.randoms(use_true_random=False), st.integers(1, 6))
 def test_weeks_are_the_same_whatever_order_their_days_come_in(database_url, shuffle: random.Random, parts):
-    calendar = trading("stocks")
+    calendar = trading_calendar("stocks")
     zone = calendar.hours.zone
     days = list(calendar.within(DayRange(date(2024, 3, 4), date(2024, 3, 22))))
     bars = Bars(day_starts(days, zone), *[np.arange(1.0, len(days) + 1)] * 6, np.arange(1, len(days) + 1))
@@ -161,7 +161,7 @@ def test_weeks_are_the_same_whatever_order_their_days_come_in(database_url, shuf
             some = bars.take(np.isin(bars.timestamp, day_starts(chunk, zone)))
             answer = WholeSessions(tuple(chunk), tuple(count_by_session(some, chunk, zone)), some)
             store.write("AAPL", DAY_1, answer, WriteContext(zone, MOMENT, derived=(WEEK_1,), finished=days))
-    weeks = stored(database_url, "AAPL", "1w")
+    weeks = stored_bars(database_url, "AAPL", "1w")
     sundays = sorted({week_start(d) for d in days})
     assert weeks.timestamp.tolist() == day_starts(sundays, zone).tolist()
     assert weeks.volume.tolist() == [sum(n for n, d in enumerate(days, 1) if week_start(d) == s) for s in sundays]
@@ -170,7 +170,7 @@ def test_weeks_are_the_same_whatever_order_their_days_come_in(database_url, shuf
 
 
 def test_a_week_that_lacks_an_answered_day_has_no_bar(database_url):
-    calendar = trading("stocks")
+    calendar = trading_calendar("stocks")
     zone = calendar.hours.zone
     week = list(calendar.within(DayRange(date(2024, 3, 4), date(2024, 3, 8))))
     some = week[1:]
@@ -178,7 +178,9 @@ def test_a_week_that_lacks_an_answered_day_has_no_bar(database_url):
     with BarStore(database_url) as store:
         answer = WholeSessions(tuple(some), tuple(count_by_session(bars, some, zone)), bars)
         store.write("AAPL", DAY_1, answer, WriteContext(zone, MOMENT, derived=(WEEK_1,), finished=week))
-        assert len(stored(database_url, "AAPL", "1w")) == 0
+        assert len(stored_bars(database_url, "AAPL", "1w")) == 0
         empty = WholeSessions((week[0],), (), Bars.empty())
         store.write("AAPL", DAY_1, empty, WriteContext(zone, MOMENT, derived=(WEEK_1,), finished=week))
-    assert stored(database_url, "AAPL", "1w").volume.tolist() == [4.0], "a day without bars is answered all the same"
+    assert stored_bars(database_url, "AAPL", "1w").volume.tolist() == [4.0], (
+        "a day without bars is answered all the same"
+    )

@@ -31,7 +31,7 @@ from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_
 from backfill_assets.pipelines import features as pipeline
 from backfill_assets.pipelines.features import Computed, FeatureOrder, bounds, fill_features
 from backfill_assets_tests.integration.adapters.store.test_bars import answer
-from backfill_assets_tests.surroundings import MOMENT, market, rows, stored
+from backfill_assets_tests.support import MOMENT, market, rows, stored_bars
 from backfill_assets_tests.unit.domain.test_features import NAMES, as_traded, assert_as_one
 from backfill_assets_tests.unit.domain.walks import walk
 
@@ -148,13 +148,13 @@ class World:
             # Of no symbol is the list whole, so that nothing known is called withdrawn.
             events.record([self.symbol], Listed(day, (event,), frozenset()), [], MOMENT, self.zone)
 
-    def order(self, days: DayRange | None = None, timeframes: str = ALL, **terms) -> FeatureOrder:
+    def request(self, days: DayRange | None = None, timeframes: str = ALL, **terms) -> FeatureOrder:
         of = tuple(TIMEFRAMES[name] for name in timeframes.split())
         return FeatureOrder(self.market, self.market.symbols, of, days or self.nature.days, **terms)
 
     def compute(self, days: DayRange | None = None, timeframes: str = ALL, **terms) -> list[Computed]:
         with FeatureStore(self.url) as store:
-            return asyncio.run(fill_features(self.order(days, timeframes, **terms), store)).done
+            return asyncio.run(fill_features(self.request(days, timeframes, **terms), store)).done
 
     def features(self, timeframe):
         """The stored rows of a series: starts (milliseconds), values."""
@@ -166,9 +166,9 @@ class World:
 
     def in_one_pass(self, timeframe, splits: Sequence[SplitRatio]):
         """The stored bars of a series, and their features computed at once."""
-        bars = stored(self.url, self.symbol, timeframe.name)
+        bars = stored_bars(self.url, self.symbol, timeframe.name)
         if timeframe == WEEK_1:
-            made = weekly_bars(stored(self.url, self.symbol, "1d"), splits, self.zone)
+            made = weekly_bars(stored_bars(self.url, self.symbol, "1d"), splits, self.zone)
             bars = made.take(np.isin(made.timestamp, bars.timestamp))
         return bars, compute_range(bars, timeframe, self.zone, splits)
 
@@ -323,7 +323,7 @@ def test_a_changed_bar_rewrites_what_it_can_reach_and_nothing_else(world, timefr
     touched = sorted(
         ms(stamp) for (t, stamp), version in after.items() if t == timeframe and before[t, stamp] != version
     )
-    stamps = stored(world.url, world.symbol, timeframe).timestamp
+    stamps = stored_bars(world.url, world.symbol, timeframe).timestamp
     changed = int(np.searchsorted(stamps, world.bars[source].timestamp[row], side="right")) - 1
     ends = day_starts([world.nature.dense + timedelta(days=1)], world.zone)[0]
     reached = stamps[changed:]
@@ -342,7 +342,7 @@ def test_a_late_minute_is_in_the_average_price_of_all_that_follows_it_that_day(d
     world.write(MINUTE_1, [FEW.dense])
     world.compute(timeframes="1m")
     stamps, values = world.features(MINUTE_1)
-    bars = stored(world.url, world.symbol, "1m")
+    bars = stored_bars(world.url, world.symbol, "1m")
     assert (len(lacking), len(stamps)) == (959, 960)
     price = (bars.high + bars.low + bars.close) / 3
     want = np.cumsum(price * bars.volume) / np.cumsum(bars.volume)
@@ -500,7 +500,7 @@ def test_two_at_once_do_the_work_of_one(database_url, monkeypatch):
 
     async def both():
         with FeatureStore(database_url) as one, FeatureStore(database_url) as other:
-            return await asyncio.gather(*(fill_features(world.order(), store) for store in (one, other)))
+            return await asyncio.gather(*(fill_features(world.request(), store) for store in (one, other)))
 
     done = asyncio.run(both())
     bars = rows(database_url, "select count(*) from market_data")[0][0]
@@ -521,7 +521,7 @@ async def test_who_is_cancelled_ends_after_the_piece(database_url, monkeypatch):
 
     monkeypatch.setattr(pipeline, "compute_range", held)
     with FeatureStore(database_url) as store:
-        task = asyncio.create_task(fill_features(world.order(), store))
+        task = asyncio.create_task(fill_features(world.request(), store))
         assert await asyncio.to_thread(begun.wait, 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -549,11 +549,11 @@ async def test_what_was_done_is_told_by_series(database_url):
     for world in worlds:
         world.write(MINUTE_1)
     both = market("stocks", "AAPL", "MSFT", "NVDA", timeframes=ALL)
-    order = FeatureOrder(both, both.symbols, (MINUTE_1, TIMEFRAMES["1h"]), FEW.days)
+    request = FeatureOrder(both, both.symbols, (MINUTE_1, TIMEFRAMES["1h"]), FEW.days)
     told = Noted()
     with FeatureStore(database_url) as store:
-        done = (await fill_features(order, store, at_once=2, progress=told)).done
-        assert [c.rows for c in (await fill_features(order, store)).done] == [0] * 6
+        done = (await fill_features(request, store, at_once=2, progress=told)).done
+        assert [c.rows for c in (await fill_features(request, store)).done] == [0] * 6
     counts = dict(rows(database_url, "select timeframe, count(*) from market_data where symbol = 'AAPL' group by 1"))
     expected = [(s, t, counts[t] if s != "NVDA" else 0) for s in ("AAPL", "MSFT", "NVDA") for t in ("1m", "1h")]
     assert [(c.symbol.name, c.timeframe.name, c.rows) for c in done] == expected
@@ -573,7 +573,7 @@ def test_only_the_days_of_the_order_are_computed(world):
         start, end = day_starts(
             [date(2024, 3, 3) if timeframe == WEEK_1 else days.start, date(2024, 3, 13)], world.zone
         )
-        bars = stored(world.url, world.symbol, timeframe.name).timestamp
+        bars = stored_bars(world.url, world.symbol, timeframe.name).timestamp
         stamps, _ = world.features(timeframe)
         assert stamps.tolist() == bars[(bars >= start) & (bars < end)].tolist()
         assert tuple(map(ms, bounds(days, timeframe, world.zone))) == (start, end)
@@ -616,9 +616,9 @@ def test_a_price_that_is_no_number_fails_its_series_and_no_other(database_url, c
           (('1m', '2024-03-12 12:00Z'), ('1d', '2024-03-06 05:00Z'))"""  # noqa: S608  # named above
         assert connection.execute(bad).rowcount == 2
     both = market("stocks", "AAPL", "MSFT", timeframes=ALL)
-    order = FeatureOrder(both, both.symbols, tuple(TIMEFRAMES.values()), FEW.days)
+    request = FeatureOrder(both, both.symbols, tuple(TIMEFRAMES.values()), FEW.days)
     with FeatureStore(database_url) as store:
-        computation = asyncio.run(fill_features(order, store))
+        computation = asyncio.run(fill_features(request, store))
     told = "has a price or a volume that is no finite number; correct it in market_data"
     bars = ("1m: the bar of 2024-03-12 12:00 UTC", "1d: the bar of 2024-03-06 05:00 UTC")
     assert isinstance(computation.failure, UnusableBars)

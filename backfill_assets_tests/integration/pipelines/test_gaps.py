@@ -19,14 +19,14 @@ from backfill_assets.simulator import Fault, Hole
 from backfill_assets_tests.integration.pipelines.harness import (
     ALL,
     INTRADAY,
-    kept,
-    only,
-    over,
+    as_tuples,
+    clock_and_vendor,
+    full_market,
+    gap_tuples,
+    only_gap,
     pipeline_harness,
-    ticking,
-    told,
 )
-from backfill_assets_tests.surroundings import rows
+from backfill_assets_tests.support import rows
 
 SATURDAY = datetime(2024, 12, 7, 12, tzinfo=UTC)
 OF_DAYS = (*INTRADAY, "1d")
@@ -47,7 +47,7 @@ def noted(url, *, filled):
 
 async def test_exactly_the_holes_are_gaps_until_they_are_healed_or_explained(database_url):
     """Four weeks with Thanksgiving and the half day after it: two healing holes, one for ever, a listing, a delisting."""
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         healed = SATURDAY + timedelta(minutes=5)
         vendor.change(
             holes=(
@@ -58,29 +58,32 @@ async def test_exactly_the_holes_are_gaps_until_they_are_healed_or_explained(dat
             listed={"NVDA": date(2024, 11, 20)},
             delisted={"SPY": date(2024, 11, 27)},
         )
-        of_stocks, of_crypto = kept("stocks", "AAPL MSFT NVDA SPY", "2024-11-11"), kept("crypto", "BTC", "2024-11-11")
+        of_stocks, of_crypto = (
+            full_market("stocks", "AAPL MSFT NVDA SPY", "2024-11-11"),
+            full_market("crypto", "BTC", "2024-11-11"),
+        )
         async with pipeline_harness(database_url, vendor, clock, of_stocks) as stocks:
             both = (stocks, stocks.of(of_crypto))
 
             def gaps():
-                found = told(gap for one in both for gap in one.gaps())
+                found = as_tuples(gap for one in both for gap in one.gaps())
                 assert found == noted(database_url, filled=False)
                 return found
 
-            never_asked = over("BTC", ALL.split(), "2024-11-11 to 2024-12-06", 26, "missing")
+            never_asked = gap_tuples("BTC", ALL.split(), "2024-11-11 to 2024-12-06", 26, "missing")
             for symbol in of_stocks.symbols:
-                never_asked |= over(symbol.name, ALL.split(), "2024-11-11 to 2024-12-06", 19, "missing")
+                never_asked |= gap_tuples(symbol.name, ALL.split(), "2024-11-11 to 2024-12-06", 19, "missing")
             assert gaps() == never_asked
 
-            orders = {one: one.order() for one in both}
-            series = {one: await one.carry_out(orders[one]) for one in both}
-            healing = over("AAPL", OF_DAYS, "2024-11-19 to 2024-11-20", 2, "missing")
-            healing |= over("BTC", OF_DAYS, "2024-11-16", 1, "missing")
-            for_ever = over("MSFT", OF_DAYS, "2024-11-26", 1, "missing")
-            unlisted = over("NVDA", OF_DAYS, "2024-11-11 to 2024-11-19", 7, "missing")
-            unlisted |= over("NVDA", ["1w"], "2024-11-11 to 2024-11-15", 5, "missing")
-            gone = over("SPY", OF_DAYS, "2024-11-29 to 2024-12-06", 6, "missing")
-            gone |= over("SPY", ["1w"], "2024-12-02 to 2024-12-06", 5, "missing")
+            orders = {one: one.request() for one in both}
+            series = {one: await one.fetch_request(orders[one]) for one in both}
+            healing = gap_tuples("AAPL", OF_DAYS, "2024-11-19 to 2024-11-20", 2, "missing")
+            healing |= gap_tuples("BTC", OF_DAYS, "2024-11-16", 1, "missing")
+            for_ever = gap_tuples("MSFT", OF_DAYS, "2024-11-26", 1, "missing")
+            unlisted = gap_tuples("NVDA", OF_DAYS, "2024-11-11 to 2024-11-19", 7, "missing")
+            unlisted |= gap_tuples("NVDA", ["1w"], "2024-11-11 to 2024-11-15", 5, "missing")
+            gone = gap_tuples("SPY", OF_DAYS, "2024-11-29 to 2024-12-06", 6, "missing")
+            gone |= gap_tuples("SPY", ["1w"], "2024-12-02 to 2024-12-06", 5, "missing")
             assert gaps() == healing | for_ever | unlisted | gone
 
             looked_up = [await one.look_up(orders[one], series[one]) for one in both]
@@ -93,7 +96,7 @@ async def test_exactly_the_holes_are_gaps_until_they_are_healed_or_explained(dat
 
             asked, open_gaps = [], []
             for minutes in (2, 4, 8, 16, 32):  # the pauses, doubling
-                clock.pass_(minutes=minutes)
+                clock.advance(minutes=minutes)
                 before = len(vendor.requests)
                 for one in both:
                     await one.fetch()
@@ -106,27 +109,27 @@ async def test_exactly_the_holes_are_gaps_until_they_are_healed_or_explained(dat
 
 
 async def test_a_filled_gap_stays_in_the_table_with_its_times(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", "AAPL", "2024-12-02", timeframes="1d")
+            database_url, vendor, clock, full_market("stocks", "AAPL", "2024-12-02", timeframes="1d")
         ) as one:
             one.gaps()
-            clock.pass_(minutes=1)
+            clock.advance(minutes=1)
             await one.fetch()
-            clock.pass_(minutes=2)
+            clock.advance(minutes=2)
             assert one.gaps() == []
     found = rows(database_url, "select gap_start, gap_end, filled, first_seen, filled_at from backfill_gaps")
     assert found == [(date(2024, 12, 2), date(2024, 12, 6), True, SATURDAY, SATURDAY + timedelta(minutes=3))]
 
 
 async def test_a_gap_that_shrinks_is_closed_in_part_and_stays_open_in_part_since_it_was_first_seen(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 12, 4), last=date(2024, 12, 4)),))
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", "AAPL", "2024-12-02", timeframes="1d")
+            database_url, vendor, clock, full_market("stocks", "AAPL", "2024-12-02", timeframes="1d")
         ) as one:
             one.gaps()
-            clock.pass_(minutes=1)
+            clock.advance(minutes=1)
             await one.fetch()
             one.gaps()
     found = rows(
@@ -141,33 +144,33 @@ async def test_a_gap_that_shrinks_is_closed_in_part_and_stays_open_in_part_since
 
 
 async def test_looking_again_changes_nothing(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 12, 4), last=date(2024, 12, 4)),))
-        async with pipeline_harness(database_url, vendor, clock, kept("stocks", "AAPL", "2024-12-02")) as one:
+        async with pipeline_harness(database_url, vendor, clock, full_market("stocks", "AAPL", "2024-12-02")) as one:
             await one.fetch()
             found = one.gaps()
             before = rows(database_url, "select *, xmin::text from backfill_gaps order by id")
-            clock.pass_(minutes=1)
+            clock.advance(minutes=1)
             assert one.gaps() == found
             assert rows(database_url, "select *, xmin::text from backfill_gaps order by id") == before
 
 
 async def test_a_session_that_has_just_finished_is_a_gap_and_one_that_has_not_is_none(database_url):
     evening = datetime(2024, 12, 7, 1, 15, tzinfo=UTC)  # 20:15 in New York
-    with ticking(evening - timedelta(seconds=1)) as (clock, vendor):
+    with clock_and_vendor(evening - timedelta(seconds=1)) as (clock, vendor):
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", "AAPL", "2024-12-05", timeframes="1d")
+            database_url, vendor, clock, full_market("stocks", "AAPL", "2024-12-05", timeframes="1d")
         ) as one:
-            assert str(only(one.gaps(), "1d").days) == "2024-12-05"
-            clock.pass_(seconds=1)
-            gap = only(one.gaps(), "1d")
+            assert str(only_gap(one.gaps(), "1d").days) == "2024-12-05"
+            clock.advance(seconds=1)
+            gap = only_gap(one.gaps(), "1d")
             assert (str(gap.days), gap.sessions) == ("2024-12-05 to 2024-12-06", 2)
             assert gap.next_attempt_at == evening - timedelta(days=1) + timedelta(hours=6)
 
 
 async def test_what_nobody_keeps_any_more_is_no_open_gap(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
-        market = kept("stocks", "AAPL MSFT", "2024-12-02", timeframes="1d 1w")
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
+        market = full_market("stocks", "AAPL MSFT", "2024-12-02", timeframes="1d 1w")
         async with pipeline_harness(database_url, vendor, clock, market) as one:
             one.gaps()
             left = replace(market, symbols=market.symbols[:1], timeframes=(DAY_1,))
@@ -185,9 +188,9 @@ def test_whatever_is_missing_is_told_in_the_fewest_gaps_and_every_session_has_on
     """The vendor lacks one set of sessions after the other; each is asked for again at once."""
 
     async def lived():
-        with ticking(SATURDAY) as (clock, vendor):
+        with clock_and_vendor(SATURDAY) as (clock, vendor):
             async with pipeline_harness(
-                database_url, vendor, clock, kept("stocks", "AAPL", str(SESSIONS[0]), timeframes="1d")
+                database_url, vendor, clock, full_market("stocks", "AAPL", str(SESSIONS[0]), timeframes="1d")
             ) as one:
                 one.gaps()
                 missing = set(SESSIONS)
@@ -198,7 +201,7 @@ def test_whatever_is_missing_is_told_in_the_fewest_gaps_and_every_session_has_on
                     found = one.gaps()
                     assert [gap.days for gap in found] == runs_of(missing, SESSIONS)
                     assert sum(gap.sessions for gap in found) == len(missing)
-                    assert told(found) == noted(database_url, filled=False)
+                    assert as_tuples(found) == noted(database_url, filled=False)
 
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("truncate market_data, session_answers, coverage, backfill_gaps")
@@ -213,16 +216,16 @@ def test_whatever_is_missing_is_told_in_the_fewest_gaps_and_every_session_has_on
 
 
 async def test_a_day_that_failed_keeps_its_week_open_and_nothing_else(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
-        async with pipeline_harness(database_url, vendor, clock, kept("stocks", "AAPL", "2024-11-11")) as one:
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
+        async with pipeline_harness(database_url, vendor, clock, full_market("stocks", "AAPL", "2024-11-11")) as one:
             await one.fetch("2024-11-11", "2024-11-19", timeframes="1d")
             await one.fetch("2024-11-21", timeframes="1d")
             vendor.change(faults=(Fault(kind="status", path="/day/"),))
             await one.fetch()
-            wednesday = over("AAPL", ["1d"], "2024-11-20", 1, "missing")
-            week = over("AAPL", ["1w"], "2024-11-18 to 2024-11-22", 5, "missing")
-            assert told(one.gaps()) == wednesday | week
-            day, its_week = (only(one.gaps(), timeframe) for timeframe in ("1d", "1w"))
+            wednesday = gap_tuples("AAPL", ["1d"], "2024-11-20", 1, "missing")
+            week = gap_tuples("AAPL", ["1w"], "2024-11-18 to 2024-11-22", 5, "missing")
+            assert as_tuples(one.gaps()) == wednesday | week
+            day, its_week = (only_gap(one.gaps(), timeframe) for timeframe in ("1d", "1w"))
             assert (its_week.attempts, its_week.next_attempt_at) == (day.attempts, day.next_attempt_at)
             vendor.change(faults=())
             await one.fetch()

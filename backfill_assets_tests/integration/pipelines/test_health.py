@@ -10,8 +10,15 @@ from backfill_assets.domain.gaps import NIGHT_FIRST
 from backfill_assets.domain.listings import Listing
 from backfill_assets.pipelines.health import RECENT, examine
 from backfill_assets.simulator import Hole
-from backfill_assets_tests.integration.pipelines.harness import ALL, kept, over, pipeline_harness, ticking, told
-from backfill_assets_tests.surroundings import rows
+from backfill_assets_tests.integration.pipelines.harness import (
+    ALL,
+    as_tuples,
+    clock_and_vendor,
+    full_market,
+    gap_tuples,
+    pipeline_harness,
+)
+from backfill_assets_tests.support import rows
 
 SATURDAY = datetime(2024, 12, 7, 12, tzinfo=UTC)
 FRIDAY = date(2024, 12, 6)
@@ -22,8 +29,10 @@ def health(one, days=None):
 
 
 async def test_a_market_that_is_whole_has_nothing_to_tell(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
-        async with pipeline_harness(database_url, vendor, clock, kept("stocks", "AAPL MSFT", "2024-11-25")) as one:
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
+        async with pipeline_harness(
+            database_url, vendor, clock, full_market("stocks", "AAPL MSFT", "2024-11-25")
+        ) as one:
             await one.fetch()
             found = health(one)
             assert (found.gaps, found.thin, found.examined.invalid) == ((), (), ())
@@ -36,14 +45,16 @@ async def test_a_market_that_is_whole_has_nothing_to_tell(database_url):
 
 async def test_gaps_thin_sessions_and_broken_bars_are_found_in_one_look(database_url):
     wednesday = date(2024, 12, 4)
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(
             holes=(
                 Hole(ticker="AAPL", first=FRIDAY, last=FRIDAY),
                 Hole(ticker="MSFT", first=wednesday, last=wednesday, base="minute", start="08:00", end="19:00"),
             )
         )
-        async with pipeline_harness(database_url, vendor, clock, kept("stocks", "AAPL MSFT", "2024-11-18")) as one:
+        async with pipeline_harness(
+            database_url, vendor, clock, full_market("stocks", "AAPL MSFT", "2024-11-18")
+        ) as one:
             await one.fetch()
             with psycopg.connect(database_url) as connection:
                 connection.execute(
@@ -52,8 +63,8 @@ async def test_gaps_thin_sessions_and_broken_bars_are_found_in_one_look(database
                 )
             found = health(one)
             of_days = [t for t in ALL.split() if t != "1w"]
-            partial = over("MSFT", of_days[:-1], str(wednesday), 1, "partial")
-            assert told(found.gaps) == over("AAPL", of_days, str(FRIDAY), 1, "missing") | partial
+            partial = gap_tuples("MSFT", of_days[:-1], str(wednesday), 1, "partial")
+            assert as_tuples(found.gaps) == gap_tuples("AAPL", of_days, str(FRIDAY), 1, "missing") | partial
             assert [(t.symbol, t.session) for t in found.thin] == [("MSFT", wednesday)]
             (invalid,) = {(i.symbol, i.timeframe, i.rule) for i in found.examined.invalid}
             assert invalid == ("AAPL", "1d", "high lies below open, close or low")
@@ -65,54 +76,54 @@ async def test_gaps_thin_sessions_and_broken_bars_are_found_in_one_look(database
 
 async def test_the_newest_session_is_awaited_once_the_night_has_had_its_time(database_url):
     finished = datetime(2024, 12, 7, 1, 15, tzinfo=UTC)
-    with ticking(finished + NIGHT_FIRST - timedelta(seconds=1)) as (clock, vendor):
+    with clock_and_vendor(finished + NIGHT_FIRST - timedelta(seconds=1)) as (clock, vendor):
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", "AAPL", "2024-12-02", timeframes="1d")
+            database_url, vendor, clock, full_market("stocks", "AAPL", "2024-12-02", timeframes="1d")
         ) as one:
             await one.fetch("2024-12-02", "2024-12-05")
             found = health(one)
             assert (found.newest, found.lacking_newest("1d")) == (date(2024, 12, 5), [])
             assert [str(gap.days) for gap in found.gaps] == ["2024-12-06"], "it is a gap all the same"
-            clock.pass_(seconds=1)
+            clock.advance(seconds=1)
             found = health(one)
             assert (found.newest, found.lacking_newest("1d")) == (FRIDAY, ["AAPL"])
 
 
 async def test_what_is_explained_or_outside_its_listing_is_not_awaited(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(holes=(Hole(ticker="AAPL", first=FRIDAY, last=FRIDAY),))
-        market = kept("stocks", "AAPL MSFT", "2024-12-02", timeframes="1d")
+        market = full_market("stocks", "AAPL MSFT", "2024-12-02", timeframes="1d")
         async with pipeline_harness(database_url, vendor, clock, market) as one:
             ListingStore.beside(one.store).record("MSFT", Listing(None, date(2024, 12, 3)), clock.now)
             for _ in range(5):
                 await one.fetch()
                 found = health(one)
-                clock.pass_(minutes=32)
+                clock.advance(minutes=32)
             assert [(gap.symbol, gap.explained) for gap in found.gaps] == [("AAPL", True)]
             assert (found.awaited, found.lacking_newest("1d")) == (("AAPL",), [])
 
 
 async def test_before_the_first_session_there_is_nothing_to_await(database_url):
-    with ticking(datetime(2024, 12, 2, 12, tzinfo=UTC)) as (clock, vendor):
-        async with pipeline_harness(database_url, vendor, clock, kept("stocks", "AAPL", "2024-12-02")) as one:
+    with clock_and_vendor(datetime(2024, 12, 2, 12, tzinfo=UTC)) as (clock, vendor):
+        async with pipeline_harness(database_url, vendor, clock, full_market("stocks", "AAPL", "2024-12-02")) as one:
             found = health(one)
             assert (found.gaps, found.newest, found.awaited) == ((), None, ())
             assert found.examined.days == (DayRange(date(2024, 12, 2), date(2024, 12, 2)),)
 
 
 async def test_without_minutes_nothing_is_called_thin(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", "AAPL", "2024-11-18", timeframes="1d 1w")
+            database_url, vendor, clock, full_market("stocks", "AAPL", "2024-11-18", timeframes="1d 1w")
         ) as one:
             await one.fetch()
             assert health(one).thin == ()
 
 
 async def test_bars_are_examined_over_the_last_five_weeks_and_the_days_that_are_named_none_twice(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", "AAPL", "2024-09-03", timeframes="1d")
+            database_url, vendor, clock, full_market("stocks", "AAPL", "2024-09-03", timeframes="1d")
         ) as one:
             await one.fetch()
             recent = DayRange(date(2024, 12, 7) - RECENT, date(2024, 12, 7))
@@ -128,9 +139,9 @@ async def test_bars_are_examined_over_the_last_five_weeks_and_the_days_that_are_
 
 async def test_the_weeks_of_the_named_days_are_examined_too(database_url):
     """A night names a few days of the week: its bar is stamped with the Sunday before them."""
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", "AAPL", "2024-09-03", timeframes="1d 1w")
+            database_url, vendor, clock, full_market("stocks", "AAPL", "2024-09-03", timeframes="1d 1w")
         ) as one:
             await one.fetch()
             with psycopg.connect(database_url) as connection:

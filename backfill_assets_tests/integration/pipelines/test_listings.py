@@ -17,8 +17,8 @@ from backfill_assets.pipelines.listings import (
     stale,
 )
 from backfill_assets.simulator import Fault, Hole
-from backfill_assets_tests.integration.pipelines.harness import kept, pipeline_harness, ticking
-from backfill_assets_tests.surroundings import market, rows
+from backfill_assets_tests.integration.pipelines.harness import clock_and_vendor, full_market, pipeline_harness
+from backfill_assets_tests.support import market, rows
 
 SATURDAY = datetime(2024, 12, 7, 12, tzinfo=UTC)
 A_SECOND = timedelta(seconds=1)
@@ -33,8 +33,8 @@ def looked_up(vendor, before=0):
 
 async def in_doubt(one):
     """Fill the market; the symbols in question afterwards."""
-    order = one.order()
-    return [s.name for s in in_question(order, await one.carry_out(order))]
+    request = one.request()
+    return [s.name for s in in_question(request, await one.fetch_request(request))]
 
 
 @pytest.mark.parametrize(
@@ -48,35 +48,37 @@ async def in_doubt(one):
     ],
 )
 async def test_symbols_with_a_bare_edge_are_in_question(database_url, hole, doubted):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         if hole:
             first, last = map(date.fromisoformat, hole)
             vendor.change(holes=(Hole(ticker="AAPL", first=first, last=last),))
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", "AAPL MSFT", "2024-12-02", timeframes="1d")
+            database_url, vendor, clock, full_market("stocks", "AAPL MSFT", "2024-12-02", timeframes="1d")
         ) as one:
             assert await in_doubt(one) == (["AAPL"] if doubted else [])
 
 
 async def test_what_failed_or_is_a_coin_is_not_in_question(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(
             faults=(Fault(kind="status", ticker="AAPL"),),
             holes=(Hole(ticker="X:BTCUSD", first=date(2024, 12, 2), last=date(2024, 12, 6)),),
         )
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", "AAPL", "2024-12-02", timeframes="1d")
+            database_url, vendor, clock, full_market("stocks", "AAPL", "2024-12-02", timeframes="1d")
         ) as one:
             assert await in_doubt(one) == []
-            assert await in_doubt(one.of(kept("crypto", "BTC", "2024-12-02", timeframes="1d"))) == []
+            assert await in_doubt(one.of(full_market("crypto", "BTC", "2024-12-02", timeframes="1d"))) == []
             assert rows(database_url, "select count(*) from session_answers where answers = 0") == [(5,)]
 
 
 async def test_what_is_said_is_kept_with_its_time_and_said_again_only_once(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(listed={"AAPL": LISTED}, delisted={"MSFT": DELISTED})
         symbols = market("stocks", "AAPL", "MSFT", "ZZZZ").symbols
-        async with pipeline_harness(database_url, vendor, clock, kept("stocks", "AAPL MSFT ZZZZ", "2024-12-02")) as one:
+        async with pipeline_harness(
+            database_url, vendor, clock, full_market("stocks", "AAPL MSFT ZZZZ", "2024-12-02")
+        ) as one:
             store = ListingStore.beside(one.store)
             for _ in range(2):
                 await look_up(store, one.client, symbols, clock)
@@ -87,16 +89,16 @@ async def test_what_is_said_is_kept_with_its_time_and_said_again_only_once(datab
                     "ZZZZ": KnownListing(UNKNOWN, clock.now),
                 }
                 assert known_listings(store, one.market) == {name: k.listing for name, k in known.items()}
-                clock.pass_(days=1)
+                clock.advance(days=1)
             assert rows(database_url, "select count(*) from listings") == [(3,)]
 
 
 async def test_coins_have_no_listing(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
-        async with pipeline_harness(database_url, vendor, clock, kept("crypto", "BTC", "2024-12-02")) as one:
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
+        async with pipeline_harness(database_url, vendor, clock, full_market("crypto", "BTC", "2024-12-02")) as one:
             ListingStore.beside(one.store).record("BTC", Listing(LISTED, None), clock.now)
             assert known_listings(one.store, one.market) == {}
-            assert one.order().days.start == date(2024, 12, 2)
+            assert one.request().days.start == date(2024, 12, 2)
 
 
 def test_a_look_up_is_good_for_six_days():
@@ -111,9 +113,11 @@ def test_a_look_up_is_good_for_six_days():
 
 
 async def test_runs_look_up_quietly_and_not_again_while_it_is_fresh(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         warnings = []
-        async with pipeline_harness(database_url, vendor, clock, kept("stocks", "AAPL MSFT", "2024-12-02")) as one:
+        async with pipeline_harness(
+            database_url, vendor, clock, full_market("stocks", "AAPL MSFT", "2024-12-02")
+        ) as one:
             store, symbols = ListingStore.beside(one.store), one.market.symbols
 
             async def look(*some):
@@ -125,19 +129,21 @@ async def test_runs_look_up_quietly_and_not_again_while_it_is_fresh(database_url
             assert await look(symbols[0]) == ["AAPL"]
             assert await look(*symbols) == ["MSFT"]
             assert await look(*symbols) == []
-            clock.pass_(days=6)
+            clock.advance(days=6)
             assert await look(*symbols) == ["AAPL", "MSFT"]
             assert warnings == []
 
 
 async def test_a_look_up_that_fails_is_a_warning_and_keeps_what_was_known(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         warnings = []
-        async with pipeline_harness(database_url, vendor, clock, kept("stocks", "AAPL MSFT", "2024-12-02")) as one:
+        async with pipeline_harness(
+            database_url, vendor, clock, full_market("stocks", "AAPL MSFT", "2024-12-02")
+        ) as one:
             store, symbols = ListingStore.beside(one.store), one.market.symbols
             await look_up(store, one.client, symbols, clock)
             before = store.read(["AAPL", "MSFT"])
-            clock.pass_(days=7)
+            clock.advance(days=7)
             vendor.change(faults=(Fault(kind="status", path="/v3/reference/", ticker="MSFT"),))
             await look_up_quietly(store, one.client, symbols, clock, warnings.append)
             after = store.read(["AAPL", "MSFT"])
@@ -149,24 +155,24 @@ async def test_a_look_up_that_fails_is_a_warning_and_keeps_what_was_known(databa
 
 
 async def test_what_is_outside_a_listing_is_neither_wanted_nor_asked_for(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(listed={"AAPL": LISTED}, delisted={"MSFT": DELISTED})
-        of = kept("stocks", "AAPL MSFT SPY", "2024-12-02", timeframes="1m")
+        of = full_market("stocks", "AAPL MSFT SPY", "2024-12-02", timeframes="1m")
         async with pipeline_harness(database_url, vendor, clock, of) as one:
             await look_up(ListingStore.beside(one.store), one.client, one.market.symbols, clock)
-            order = one.order()
-            spans = {s.name: (days[0], days[-1]) for s, days in order.wanted.items()}
+            request = one.request()
+            spans = {s.name: (days[0], days[-1]) for s, days in request.wanted.items()}
             assert spans == {
                 "AAPL": (LISTED, date(2024, 12, 6)),
                 "MSFT": (date(2024, 12, 2), DELISTED),
                 "SPY": (date(2024, 12, 2), date(2024, 12, 6)),
             }
-            asked = {r.label: (r.start, r.end) for r in plan(order, recorded(one.store, order))}
+            asked = {r.label: (r.start, r.end) for r in plan(request, recorded(one.store, request))}
             assert asked == spans
             await one.fetch()
             assert one.gaps() == []
-            clock.pass_(days=7)
-            assert "MSFT" in {s.name for s, days in one.order().wanted.items() if days}
+            clock.advance(days=7)
+            assert "MSFT" in {s.name for s, days in one.request().wanted.items() if days}
             before = len(vendor.requests)
             await one.fetch()
             assert {r.path.split("/")[4] for r in vendor.requests[before:]} == {"AAPL", "SPY"}
@@ -174,17 +180,17 @@ async def test_what_is_outside_a_listing_is_neither_wanted_nor_asked_for(databas
 
 async def test_a_symbol_that_comes_back_is_expected_again(database_url):
     """The next look-up corrects the one before: the days in between are gaps from then on."""
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(delisted={"AAPL": DELISTED})
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", "AAPL", "2024-12-02", timeframes="1d")
+            database_url, vendor, clock, full_market("stocks", "AAPL", "2024-12-02", timeframes="1d")
         ) as one:
-            order = one.order()
-            assert await one.look_up(order, await one.carry_out(order)) == ["AAPL"]
+            request = one.request()
+            assert await one.look_up(request, await one.fetch_request(request)) == ["AAPL"]
             assert one.gaps() == []
             vendor.change(delisted={})
             await look_up(ListingStore.beside(one.store), one.client, one.market.symbols, clock)
             assert [str(gap.days) for gap in one.gaps()] == ["2024-12-04 to 2024-12-06"]
-            clock.pass_(minutes=2)
+            clock.advance(minutes=2)
             await one.fetch()
             assert one.gaps() == []

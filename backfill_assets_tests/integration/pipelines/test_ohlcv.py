@@ -17,7 +17,7 @@ from backfill_assets.pipelines.backfill_request import BackfillRequest, Refresh,
 from backfill_assets.pipelines.ohlcv import SeriesFailed, SettledSeries, fetch_missing, series_failure
 from backfill_assets.simulator import Fault, Hole, Restatement
 from backfill_assets_tests.integration.adapters.scripted_vendor import NoSleep
-from backfill_assets_tests.surroundings import KEY, MOMENT, market, rows, same_bars, stored, trading
+from backfill_assets_tests.support import KEY, MOMENT, assert_same_bars, market, rows, stored_bars, trading_calendar
 
 TABLES = {
     "market_data": "select symbol, timeframe, timestamp, open, high, low, close, volume, vwap, trades, source, xmin::text",
@@ -26,9 +26,9 @@ TABLES = {
 }
 
 
-def order(kind, names, start, end, *, timeframes="1m 1d", now=MOMENT, **options):
+def request(kind, names, start, end, *, timeframes="1m 1d", now=MOMENT, **options):
     of = market(kind, *names.split(), timeframes=timeframes)
-    calendar = trading(kind)
+    calendar = trading_calendar(kind)
     sessions = calendar.within(DayRange(date.fromisoformat(start), date.fromisoformat(end)))
     return BackfillRequest(of, calendar, dict.fromkeys(of.symbols, sessions), of.timeframes, now, **options)
 
@@ -97,13 +97,13 @@ def truth(vendor, symbol, timeframe, start, end):
     ],
 )
 async def test_the_tables_hold_what_was_traded(database_url, vendor, kind, name, start, end):
-    what = order(kind, name, start, end)
+    what = request(kind, name, start, end)
     series = await filled(database_url, vendor, what)
     (symbol,) = what.wanted
     for one in series:
         expected = truth(vendor, symbol, one.timeframe.name, start, end)
         assert len(expected)
-        same_bars(stored(database_url, name, one.timeframe.name), expected)
+        assert_same_bars(stored_bars(database_url, name, one.timeframe.name), expected)
         assert one.written == Written(inserted=len(expected))
         assert (one.missing, one.error, one.dropped) == ([], None, 0)
     days = sessions_of(what)
@@ -116,13 +116,13 @@ async def test_the_tables_hold_what_was_traded(database_url, vendor, kind, name,
 
 
 async def test_prices_stand_as_they_were_paid_before_a_split(database_url, vendor):
-    await filled(database_url, vendor, order("stocks", "NVDA", "2024-06-07", "2024-06-10", timeframes="1d"))
-    before, after = stored(database_url, "NVDA", "1d").close
+    await filled(database_url, vendor, request("stocks", "NVDA", "2024-06-07", "2024-06-10", timeframes="1d"))
+    before, after = stored_bars(database_url, "NVDA", "1d").close
     assert 5 < before / after < 20
 
 
 async def test_the_answers_tell_count_and_first_and_last_bar_of_each_session(database_url, vendor):
-    what = order("stocks", "AAPL", "2024-07-02", "2024-07-05")
+    what = request("stocks", "AAPL", "2024-07-02", "2024-07-05")
     (series, _) = await filled(database_url, vendor, what)
     counted = rows(
         database_url,
@@ -134,12 +134,12 @@ async def test_the_answers_tell_count_and_first_and_last_bar_of_each_session(dat
 
 
 async def test_a_range_beyond_a_page_takes_the_pages_that_were_planned(database_url, vendor):
-    what = order("crypto", "BTC", "2024-03-01", "2024-04-10", timeframes="1m")  # 41 days of 1440 minutes
+    what = request("crypto", "BTC", "2024-03-01", "2024-04-10", timeframes="1m")  # 41 days of 1440 minutes
     planned = pages_of(plan(what, {}))
     await filled(database_url, vendor, what)
     expected = truth(vendor, next(iter(what.wanted)), "1m", "2024-03-01", "2024-04-10")
     assert len(expected) > 50_000
-    same_bars(stored(database_url, "BTC", "1m"), expected)
+    assert_same_bars(stored_bars(database_url, "BTC", "1m"), expected)
     assert len(vendor.requests) == planned == 2
     assert {r.query["adjusted"] for r in vendor.requests} == {"false"}
     assert rows(database_url, "select filled::text from coverage") == [("{[2024-03-01,2024-04-11)}",)]
@@ -147,7 +147,7 @@ async def test_a_range_beyond_a_page_takes_the_pages_that_were_planned(database_
 
 
 async def test_what_was_answered_before_a_later_page_failed_stays_and_only_the_rest_is_asked_for(database_url, vendor):
-    what = order("crypto", "BTC", "2024-03-01", "2024-04-10", timeframes="1m")
+    what = request("crypto", "BTC", "2024-03-01", "2024-04-10", timeframes="1m")
     vendor.change(faults=(Fault(kind="status", nth=2),))
     (series,) = await filled(database_url, vendor, what, retry=RetryPolicy(attempts=1))
     assert isinstance(series.error, VendorUnavailable)
@@ -158,11 +158,13 @@ async def test_what_was_answered_before_a_later_page_failed_stays_and_only_the_r
     (series,) = await filled(database_url, vendor, what)
     assert (series.error, series.missing) == (None, [])
     assert asked(vendor) == [("X:BTCUSD", str(sessions_of(what)[answered]), "2024-04-10")]
-    same_bars(stored(database_url, "BTC", "1m"), truth(vendor, series.symbol, "1m", "2024-03-01", "2024-04-10"))
+    assert_same_bars(
+        stored_bars(database_url, "BTC", "1m"), truth(vendor, series.symbol, "1m", "2024-03-01", "2024-04-10")
+    )
 
 
 async def test_a_second_fill_sends_nothing_and_writes_nothing(database_url, vendor):
-    what = order("stocks", "AAPL MSFT", "2024-03-04", "2024-03-08")
+    what = request("stocks", "AAPL MSFT", "2024-03-04", "2024-03-08")
     await filled(database_url, vendor, what)
     before, sent = snapshot(database_url), len(vendor.requests)
     assert sent == 4
@@ -173,15 +175,15 @@ async def test_a_second_fill_sends_nothing_and_writes_nothing(database_url, vend
 
 
 async def test_a_longer_range_asks_only_for_what_is_new(database_url, vendor):
-    await filled(database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-06", timeframes="1d"))
+    await filled(database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-06", timeframes="1d"))
     vendor.reset()
-    await filled(database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1d"))
+    await filled(database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1d"))
     assert asked(vendor) == [("AAPL", "2024-03-07", "2024-03-08")]
     assert rows(database_url, "select filled::text from coverage") == [("{[2024-03-04,2024-03-09)}",)]
 
 
 async def test_an_order_without_sessions_sends_nothing(database_url, vendor):
-    what = order("stocks", "AAPL", "2024-03-09", "2024-03-10")
+    what = request("stocks", "AAPL", "2024-03-09", "2024-03-10")
     assert what.days is None
     series = await filled(database_url, vendor, what)
     assert [s.missing for s in series] == [[], []]
@@ -191,7 +193,7 @@ async def test_an_order_without_sessions_sends_nothing(database_url, vendor):
 async def test_a_hole_stays_missing_and_is_asked_for_until_it_is_confirmed(database_url, vendor):
     day = date(2024, 3, 6)
     vendor.change(holes=(Hole(ticker="AAPL", first=day, last=day, base="minute"),))
-    what = order("stocks", "AAPL", "2024-03-04", "2024-03-08")
+    what = request("stocks", "AAPL", "2024-03-04", "2024-03-08")
     sent = []
     for _ in range(7):
         minutes, daily = await filled(database_url, vendor, what)
@@ -208,20 +210,20 @@ async def test_a_hole_stays_missing_and_is_asked_for_until_it_is_confirmed(datab
 async def test_a_day_that_the_vendor_gets_late_is_fetched_when_it_is_there(database_url, vendor):
     day = date(2024, 3, 6)
     vendor.change(holes=(Hole(ticker="AAPL", first=day, last=day, heal_after_requests=2),))
-    what = order("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1m")
+    what = request("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1m")
     found = []
     for passed in (0, 3, 10):  # minutes: the pauses are two and four long
         later = replace(what, now=what.now + timedelta(minutes=passed))
         found.append((await filled(database_url, vendor, later))[0].missing)
     assert found == [[day], [day], []]
-    same_bars(
-        stored(database_url, "AAPL", "1m"), truth(vendor, what.market.symbols[0], "1m", "2024-03-04", "2024-03-08")
+    assert_same_bars(
+        stored_bars(database_url, "AAPL", "1m"), truth(vendor, what.market.symbols[0], "1m", "2024-03-04", "2024-03-08")
     )
 
 
 async def test_a_series_that_fails_for_good_does_not_stop_the_others(database_url, vendor):
     vendor.change(faults=(Fault(kind="status", status=500, ticker="MSFT"),))
-    what = order("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08")
+    what = request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08")
     series = await filled(database_url, vendor, what)
     failed = [s for s in series if s.error]
     assert [(s.symbol.name, s.timeframe.name) for s in failed] == [("MSFT", "1m"), ("MSFT", "1d")]
@@ -248,7 +250,7 @@ def test_of_many_failures_five_are_named():
 async def test_a_refused_key_costs_one_request_and_leaves_no_trace(database_url, vendor):
     vendor.change(api_keys=("another",))
     with pytest.raises(KeyRefused, match="POLYGON_API_KEY") as told:
-        await filled(database_url, vendor, order("stocks", "AAPL MSFT NVDA TSLA", "2024-03-04", "2024-03-08"))
+        await filled(database_url, vendor, request("stocks", "AAPL MSFT NVDA TSLA", "2024-03-04", "2024-03-08"))
     assert len(vendor.requests) == 1
     assert snapshot(database_url) == {name: [] for name in TABLES}
     assert KEY not in str(told.value)
@@ -256,13 +258,13 @@ async def test_a_refused_key_costs_one_request_and_leaves_no_trace(database_url,
 
 async def test_without_a_key_nothing_is_sent(database_url, vendor):
     with pytest.raises(KeyRefused, match="POLYGON_API_KEY is not set"):
-        await filled(database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08"), key=None)
+        await filled(database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-08"), key=None)
     assert vendor.requests == []
 
 
 async def test_a_plan_that_does_not_include_a_symbol_says_so_of_it_and_goes_on_with_the_others(database_url, vendor):
     vendor.change(forbidden=("MSFT",))
-    what = order("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08", timeframes="1d")
+    what = request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08", timeframes="1d")
     series = await filled(database_url, vendor, what, at_once=1)
     assert [(s.symbol.name, type(s.error)) for s in series if s.error] == [("MSFT", NotEntitled)]
     told = "select symbol, max(bars) > 0, bool_or(refused) from session_answers group by 1 order by 1"
@@ -271,7 +273,7 @@ async def test_a_plan_that_does_not_include_a_symbol_says_so_of_it_and_goes_on_w
 
 
 async def test_a_symbol_that_the_vendor_does_not_know_is_missing_everywhere(database_url, vendor):
-    what = order("stocks", "AAPL ZZZZ", "2024-03-04", "2024-03-05", timeframes="1d")
+    what = request("stocks", "AAPL ZZZZ", "2024-03-04", "2024-03-05", timeframes="1d")
     series = {s.symbol.name: s for s in await filled(database_url, vendor, what)}
     assert (series["AAPL"].missing, series["ZZZZ"].missing) == ([], sessions_of(what))
 
@@ -283,7 +285,7 @@ async def test_whatever_goes_wrong_on_the_way_the_tables_are_right_in_the_end(da
     faults = [Fault(kind=kind, nth=2 * i + 1, status=502) for i, kind in enumerate(spoilt)]
     faults += [Fault(kind=kind, nth=2 * i + 2) for i, kind in enumerate(harmless)]
     vendor.change(faults=tuple(faults), delayed=delayed)
-    what = order("stocks", "AAPL MSFT NVDA TSLA", "2024-03-07", "2024-03-12")
+    what = request("stocks", "AAPL MSFT NVDA TSLA", "2024-03-07", "2024-03-12")
     series = await filled(database_url, vendor, what, patient=True)
     assert [r.fault for r in vendor.requests if r.fault in spoilt] == list(spoilt)
     assert {r.fault for r in vendor.requests} >= set(harmless)
@@ -291,15 +293,15 @@ async def test_whatever_goes_wrong_on_the_way_the_tables_are_right_in_the_end(da
     assert sum(s.dropped for s in series) == 2 * Fault(kind="out_of_range").count
     for one in series:
         assert (one.error, one.missing) == (None, [])
-        same_bars(
-            stored(database_url, one.symbol.name, one.timeframe.name),
+        assert_same_bars(
+            stored_bars(database_url, one.symbol.name, one.timeframe.name),
             truth(vendor, one.symbol, one.timeframe.name, "2024-03-07", "2024-03-12"),
         )
 
 
 async def test_a_vendor_that_says_too_fast_is_waited_for(database_url, vendor):
     vendor.change(faults=(Fault(kind="status", status=429, nth=2, retry_after=7),))
-    what = order("stocks", "AAPL MSFT", "2024-03-04", "2024-03-05")
+    what = request("stocks", "AAPL MSFT", "2024-03-04", "2024-03-05")
     series = await filled(database_url, vendor, what, patient=True)
     assert all(not s.missing for s in series)
     assert len(vendor.requests) == 5
@@ -308,7 +310,7 @@ async def test_a_vendor_that_says_too_fast_is_waited_for(database_url, vendor):
 
 @pytest.mark.parametrize("broken", [1, 2, 3, 4])
 async def test_a_fill_that_broke_off_goes_on_where_it_was(database_url, vendor, broken):
-    what = order("stocks", "AAPL MSFT", "2024-03-07", "2024-03-12")
+    what = request("stocks", "AAPL MSFT", "2024-03-07", "2024-03-12")
     vendor.change(faults=(Fault(kind="reset", nth=broken),))
     first = await filled(database_url, vendor, what, at_once=1, retry=RetryPolicy(attempts=1))
     assert sum(s.error is not None for s in first) == 1
@@ -317,29 +319,30 @@ async def test_a_fill_that_broke_off_goes_on_where_it_was(database_url, vendor, 
     assert all(s.error is None and not s.missing for s in second)
     for one in second:
         expected = truth(vendor, one.symbol, one.timeframe.name, "2024-03-07", "2024-03-12")
-        same_bars(stored(database_url, one.symbol.name, one.timeframe.name), expected)
+        assert_same_bars(stored_bars(database_url, one.symbol.name, one.timeframe.name), expected)
 
 
 async def test_a_refresh_asks_again_and_writes_only_what_changed(database_url, vendor):
     day = date(2024, 3, 6)
-    what = order("stocks", "AAPL", "2024-03-04", "2024-03-08")
+    what = request("stocks", "AAPL", "2024-03-04", "2024-03-08")
     await filled(database_url, vendor, what)
     before = snapshot(database_url)
     vendor.change(restatements=(Restatement(ticker="AAPL", day=day, factor=1.01),))
     await filled(database_url, vendor, what)
     assert len(vendor.requests) == 2
     refreshed = await filled(
-        database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08", refresh=Refresh.EVERYTHING)
+        database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-08", refresh=Refresh.EVERYTHING)
     )
     assert len(vendor.requests) == 4
     for one in refreshed:
         expected = truth(vendor, one.symbol, one.timeframe.name, "2024-03-04", "2024-03-08")
-        same_bars(stored(database_url, "AAPL", one.timeframe.name), expected)
+        assert_same_bars(stored_bars(database_url, "AAPL", one.timeframe.name), expected)
         bars = one.answers[day].bars
         assert one.written == Written(0, bars, len(expected) - bars)
     after = snapshot(database_url)
     touched = {
-        row[2].astimezone(trading().hours.zone).date() for row in set(after["market_data"]) - set(before["market_data"])
+        row[2].astimezone(trading_calendar().hours.zone).date()
+        for row in set(after["market_data"]) - set(before["market_data"])
     }
     assert touched == {day}
     assert {k: after[k] for k in ("session_answers", "coverage")} == {
@@ -348,23 +351,23 @@ async def test_a_refresh_asks_again_and_writes_only_what_changed(database_url, v
 
 
 async def test_a_refresh_that_is_answered_with_nothing_takes_nothing_back(database_url, vendor):
-    await filled(database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08"))
+    await filled(database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-08"))
     before = snapshot(database_url)
     vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 4), last=date(2024, 3, 8)),))
     series = await filled(
-        database_url, vendor, order("stocks", "AAPL", "2024-03-04", "2024-03-08", refresh=Refresh.EVERYTHING)
+        database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-08", refresh=Refresh.EVERYTHING)
     )
     assert snapshot(database_url) == before
     assert all(not s.missing for s in series)
 
 
 async def test_two_fills_of_the_same_at_once_give_the_same_tables(database_url, vendor):
-    what = order("stocks", "AAPL MSFT", "2024-03-07", "2024-03-12")
+    what = request("stocks", "AAPL MSFT", "2024-03-07", "2024-03-12")
     both = await asyncio.gather(*(filled(database_url, vendor, what) for _ in range(2)))
     assert all(not s.missing and s.error is None for series in both for s in series)
     for one in both[0]:
         expected = truth(vendor, one.symbol, one.timeframe.name, "2024-03-07", "2024-03-12")
-        same_bars(stored(database_url, one.symbol.name, one.timeframe.name), expected)
+        assert_same_bars(stored_bars(database_url, one.symbol.name, one.timeframe.name), expected)
         alike = [s for series in both for s in series if (s.symbol, s.timeframe) == (one.symbol, one.timeframe)]
         inserted = sum(s.written.inserted for s in alike)
         assert inserted == len(expected)
@@ -373,7 +376,7 @@ async def test_two_fills_of_the_same_at_once_give_the_same_tables(database_url, 
 async def test_the_listener_hears_what_is_planned_answered_ended_and_settled(database_url, vendor):
     told = Told()
     vendor.change(faults=(Fault(kind="status", ticker="MSFT"),))
-    what = order("stocks", "AAPL MSFT", "2024-03-04", "2024-03-08", timeframes="1d")
+    what = request("stocks", "AAPL MSFT", "2024-03-04", "2024-03-08", timeframes="1d")
     await filled(database_url, vendor, what, progress=told)
     assert told.events[0] == ("planned", "stocks", 2)
     by_symbol = {name: [e for e in told.events[1:] if e[1] == name] for name in ("AAPL", "MSFT")}
@@ -384,8 +387,8 @@ async def test_the_listener_hears_what_is_planned_answered_ended_and_settled(dat
 
 
 async def test_a_series_is_settled_after_the_last_of_its_requests(database_url, vendor):
-    between = order("stocks", "AAPL", "2024-01-02", "2024-06-28", timeframes="1m")
-    await filled(database_url, vendor, order("stocks", "AAPL", "2024-01-03", "2024-06-27", timeframes="1m"))
+    between = request("stocks", "AAPL", "2024-01-02", "2024-06-28", timeframes="1m")
+    await filled(database_url, vendor, request("stocks", "AAPL", "2024-01-03", "2024-06-27", timeframes="1m"))
     told, at_settling = Told(), []
     told.settled = lambda symbol, source: at_settling.append((symbol.name, source.name, list(told.events)))
     await filled(database_url, vendor, between, progress=told)
@@ -400,7 +403,7 @@ async def test_days_that_are_asked_for_of_all_symbols_settle_with_the_last_day(d
     told = Told()
     names = "AAPL MSFT NVDA"
     await filled(
-        database_url, vendor, order("stocks", names, "2024-03-04", "2024-03-05", timeframes="1d"), progress=told
+        database_url, vendor, request("stocks", names, "2024-03-04", "2024-03-05", timeframes="1d"), progress=told
     )
     assert told.events[0] == ("planned", "stocks", 2)
     assert sorted(told.events[-3:]) == [("settled", name, "1d") for name in names.split()]
@@ -408,20 +411,20 @@ async def test_days_that_are_asked_for_of_all_symbols_settle_with_the_last_day(d
 
 async def test_no_more_symbols_are_fetched_at_a_time_than_asked_for(database_url, vendor):
     told = Told()
-    what = order("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08")
+    what = request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08")
     await filled(database_url, vendor, what, progress=told, at_once=1)
     assert [e[1] for e in told.events if e[0] == "ended"] == ["AAPL", "AAPL", "MSFT", "MSFT", "NVDA", "NVDA"]
 
 
 def test_what_is_recorded_of_nothing_is_nothing(database_url):
     with BarStore(database_url) as store:
-        assert recorded(store, order("stocks", "AAPL", "2024-03-09", "2024-03-10")) == {}
+        assert recorded(store, request("stocks", "AAPL", "2024-03-09", "2024-03-10")) == {}
 
 
 async def test_days_before_a_plans_history_do_not_keep_newer_ones_from_being_fetched(database_url, vendor):
-    await filled(database_url, vendor, order("stocks", "AAPL", "2024-01-02", "2024-03-08", timeframes="1m"))
+    await filled(database_url, vendor, request("stocks", "AAPL", "2024-01-02", "2024-03-08", timeframes="1m"))
     vendor.change(history_edge=date(2024, 1, 2))
-    old_and_new = order("stocks", "AAPL", "2023-12-01", "2024-03-15", timeframes="1m")
+    old_and_new = request("stocks", "AAPL", "2023-12-01", "2024-03-15", timeframes="1m")
     (series,) = await filled(database_url, vendor, old_and_new)
     assert series.error is None
     refused = [s for s in series.wanted if s in series.answers and series.answers[s].refused]
@@ -433,5 +436,5 @@ async def test_days_before_a_plans_history_do_not_keep_newer_ones_from_being_fet
 async def test_a_plan_that_includes_nothing_of_it_costs_the_requests_of_two_symbols_and_one_more(database_url, vendor):
     vendor.change(history_edge=date(2025, 1, 1))
     with pytest.raises(NotEntitled):
-        await filled(database_url, vendor, order("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08"), at_once=1)
+        await filled(database_url, vendor, request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08"), at_once=1)
     assert [r.path.split("/")[4] for r in vendor.requests] == ["AAPL", "AAPL", "MSFT", "MSFT", "NVDA"]

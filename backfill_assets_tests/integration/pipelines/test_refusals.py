@@ -7,8 +7,14 @@ import pytest
 
 from backfill_assets.domain.errors import NotEntitled, VendorUnavailable
 from backfill_assets.simulator import Fault
-from backfill_assets_tests.integration.pipelines.harness import kept, over, pipeline_harness, ticking, told
-from backfill_assets_tests.surroundings import rows
+from backfill_assets_tests.integration.pipelines.harness import (
+    as_tuples,
+    clock_and_vendor,
+    full_market,
+    gap_tuples,
+    pipeline_harness,
+)
+from backfill_assets_tests.support import rows
 
 SATURDAY = datetime(2024, 12, 7, 12, tzinfo=UTC)
 EVENING = datetime(2024, 12, 6, 2, tzinfo=UTC)
@@ -23,25 +29,27 @@ def failed(series):
 
 @pytest.mark.parametrize("refused", ["AAPL", "MSFT", "AMZN", "AAPL MSFT", "NVDA AMZN"])
 async def test_symbols_that_the_plan_does_not_have_fail_alone_where_others_are_answered(database_url, refused):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(forbidden=tuple(refused.split()))
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", NAMES, "2024-12-02", timeframes="1m")
+            database_url, vendor, clock, full_market("stocks", NAMES, "2024-12-02", timeframes="1m")
         ) as one:
             series = await one.fetch()
             assert failed(series) == dict.fromkeys(refused.split(), NotEntitled)
-            before = [over(name, ["1m"], "2024-12-02 to 2024-12-05", 4, "not_entitled") for name in refused.split()]
-            newest = [over(name, ["1m"], "2024-12-06", 1, "missing") for name in refused.split()]
-            assert told(one.gaps()) == set().union(*before, *newest), "as where bars were stored before"
+            before = [
+                gap_tuples(name, ["1m"], "2024-12-02 to 2024-12-05", 4, "not_entitled") for name in refused.split()
+            ]
+            newest = [gap_tuples(name, ["1m"], "2024-12-06", 1, "missing") for name in refused.split()]
+            assert as_tuples(one.gaps()) == set().union(*before, *newest), "as where bars were stored before"
 
 
 @pytest.mark.parametrize("refused", [NAMES, "AAPL MSFT NVDA"])
 async def test_three_refused_symbols_and_nothing_given_end_the_run_and_are_noted_nowhere(database_url, refused):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         slow = Fault(kind="slow", ticker="AMZN", seconds=30.0)
         vendor.change(forbidden=tuple(refused.split()), faults=(slow,))
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", NAMES, "2024-12-02", timeframes="1m")
+            database_url, vendor, clock, full_market("stocks", NAMES, "2024-12-02", timeframes="1m")
         ) as one:
             with pytest.raises(NotEntitled, match="plan of this key does not include"):
                 await asyncio.wait_for(one.fetch(), 20)
@@ -50,10 +58,10 @@ async def test_three_refused_symbols_and_nothing_given_end_the_run_and_are_noted
 
 
 async def test_fewer_symbols_than_three_are_enough_where_there_are_no_more(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(forbidden=("AAPL", "MSFT"))
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", "AAPL MSFT", "2024-12-02", timeframes="1m")
+            database_url, vendor, clock, full_market("stocks", "AAPL MSFT", "2024-12-02", timeframes="1m")
         ) as one:
             with pytest.raises(NotEntitled):
                 await one.fetch()
@@ -61,40 +69,40 @@ async def test_fewer_symbols_than_three_are_enough_where_there_are_no_more(datab
 
 
 async def test_a_refusal_beside_another_failure_is_told_with_it_and_explains_nothing(database_url):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(forbidden=("AAPL",), faults=(Fault(kind="status", status=503, ticker="MSFT"),))
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", "AAPL MSFT", "2024-12-02", timeframes="1m")
+            database_url, vendor, clock, full_market("stocks", "AAPL MSFT", "2024-12-02", timeframes="1m")
         ) as one:
             series = await one.fetch()
             assert failed(series) == {"AAPL": NotEntitled, "MSFT": VendorUnavailable}
             assert {gap.reason.value for gap in one.gaps() if gap.symbol == "AAPL"} == {"missing"}
             vendor.change(forbidden=(), faults=())
-            clock.pass_(days=1)
+            clock.advance(days=1)
             await one.fetch()
             assert one.gaps() == []
 
 
 async def test_a_plan_without_today_is_no_failure_of_the_first_run_either(database_url):
     """One day of many symbols is a grouped request, and the newest one may be the first that is refused."""
-    with ticking(EVENING) as (clock, vendor):
+    with clock_and_vendor(EVENING) as (clock, vendor):
         vendor.change(today_forbidden=True)
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", NAMES, "2024-12-03", timeframes="1d")
+            database_url, vendor, clock, full_market("stocks", NAMES, "2024-12-03", timeframes="1d")
         ) as one:
             series = await one.fetch()
             assert any("grouped" in r.path for r in vendor.requests)
             assert failed(series) == {}
-            assert told(one.gaps()) == set().union(
-                *(over(n, ["1d"], "2024-12-05", 1, "missing") for n in NAMES.split())
+            assert as_tuples(one.gaps()) == set().union(
+                *(gap_tuples(n, ["1d"], "2024-12-05", 1, "missing") for n in NAMES.split())
             )
 
 
 async def test_a_plan_without_today_and_nothing_but_today_wanted_says_so(database_url):
-    with ticking(EVENING) as (clock, vendor):
+    with clock_and_vendor(EVENING) as (clock, vendor):
         vendor.change(today_forbidden=True)
         async with pipeline_harness(
-            database_url, vendor, clock, kept("stocks", NAMES, "2024-12-05", timeframes="1d")
+            database_url, vendor, clock, full_market("stocks", NAMES, "2024-12-05", timeframes="1d")
         ) as one:
             with pytest.raises(NotEntitled):
                 await one.fetch()

@@ -15,8 +15,13 @@ from backfill_assets.domain.retries import USUAL, Retry
 from backfill_assets.pipelines.backfill_request import Refresh
 from backfill_assets.pipelines.repair import choose
 from backfill_assets.simulator import Fault, Hole
-from backfill_assets_tests.integration.pipelines.harness import kept, only, pipeline_harness, ticking
-from backfill_assets_tests.surroundings import rows
+from backfill_assets_tests.integration.pipelines.harness import (
+    clock_and_vendor,
+    full_market,
+    only_gap,
+    pipeline_harness,
+)
+from backfill_assets_tests.support import rows
 
 SATURDAY = datetime(2024, 12, 7, 12, tzinfo=UTC)
 LOST = date(2024, 12, 4)
@@ -27,7 +32,7 @@ A_DAY = timedelta(days=1)
 @pytest.fixture
 def daily():
     """A market of one symbol and one timeframe: a fill is one request at the most."""
-    return kept("stocks", "AAPL", "2024-12-02", timeframes="1d")
+    return full_market("stocks", "AAPL", "2024-12-02", timeframes="1d")
 
 
 def attempts(url):
@@ -58,11 +63,11 @@ def test_a_lost_day_is_asked_for_so_often_and_no_more_whatever_runs_and_when(dat
     asked, reasons = [], []
 
     async def live():
-        with ticking(SATURDAY) as (clock, vendor):
+        with clock_and_vendor(SATURDAY) as (clock, vendor):
             vendor.change(holes=(FOR_EVER,))
             async with pipeline_harness(database_url, vendor, clock, daily) as one:
                 for minutes, what in [*lived, *[(60, "run")] * 6]:
-                    clock.pass_(minutes=minutes)
+                    clock.advance(minutes=minutes)
                     before = len(vendor.requests)
                     if what == "sensor":
                         await sensed(one)
@@ -98,11 +103,11 @@ def test_what_a_person_asks_for_at_once_counts_only_after_its_pause(database_url
     counted, sent = [], []
 
     async def live():
-        with ticking(SATURDAY) as (clock, vendor):
+        with clock_and_vendor(SATURDAY) as (clock, vendor):
             vendor.change(holes=(FOR_EVER,))
             async with pipeline_harness(database_url, vendor, clock, daily) as one:
                 for minutes, retry in [*lived, *[(60, Retry.DUE)] * 6]:
-                    clock.pass_(minutes=minutes)
+                    clock.advance(minutes=minutes)
                     before, explained = len(vendor.requests), _explained(one)
                     await one.fetch(retry=retry)
                     counted.append((clock.now, attempts(database_url)[0]))
@@ -129,12 +134,12 @@ def _explained(one):
 
 
 async def test_nights_that_ask_again_for_what_is_stored_do_not_open_an_explained_day(database_url, daily):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(holes=(FOR_EVER,))
         async with pipeline_harness(database_url, vendor, clock, daily) as one:
             for number in range(8):
                 await one.fetch(str(LOST), "2024-12-06", refresh=Refresh.RESTATEMENTS)
-                clock.pass_(days=1)
+                clock.advance(days=1)
                 assert _explained(one) == (number >= USUAL.attempts - 1)
                 before = len(vendor.requests)
                 if _explained(one):
@@ -146,7 +151,7 @@ async def test_nights_that_ask_again_for_what_is_stored_do_not_open_an_explained
 
 
 async def test_a_vendor_that_is_away_counts_and_ends_for_the_sensor_not_for_the_runs(database_url, daily):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(faults=(Fault(kind="status", status=503),))
         async with pipeline_harness(database_url, vendor, clock, daily) as one:
             (series,) = await one.fetch()
@@ -155,12 +160,12 @@ async def test_a_vendor_that_is_away_counts_and_ends_for_the_sensor_not_for_the_
             for _ in range(3 * USUAL.attempts):
                 (gap,) = one.gaps()
                 seen.append((gap.attempts, gap.reason, gap.explained))
-                clock.pass_(hours=3)
+                clock.advance(hours=3)
                 await sensed(one)
             assert [s[0] for s in seen] == [*range(1, USUAL.attempts), *[USUAL.attempts] * (2 * USUAL.attempts + 1)]
             assert {s[1:] for s in seen} == {(Reason.MISSING, False)}
             assert len(vendor.requests) == 2 * USUAL.attempts, "the client tries twice each time"
-            assert only(one.gaps(), "1d").next_attempt_at is None
+            assert only_gap(one.gaps(), "1d").next_attempt_at is None
             for _ in range(2):
                 await one.fetch()
             assert len(vendor.requests) == 2 * USUAL.attempts + 4
@@ -172,16 +177,16 @@ async def test_a_vendor_that_is_away_counts_and_ends_for_the_sensor_not_for_the_
 async def test_after_an_outage_a_day_that_comes_back_empty_is_still_asked_for_until_it_is_explained(
     database_url, daily
 ):
-    with ticking(SATURDAY) as (clock, vendor):
+    with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(faults=(Fault(kind="status", status=503),), holes=(FOR_EVER,))
         async with pipeline_harness(database_url, vendor, clock, daily) as one:
             for _ in range(USUAL.attempts + 2):
                 await one.fetch()
-                clock.pass_(hours=3)
+                clock.advance(hours=3)
             vendor.change(faults=(), holes=(FOR_EVER,))
             for _ in range(USUAL.attempts):
                 await one.fetch()
-                clock.pass_(hours=3)
+                clock.advance(hours=3)
             (gap,) = one.gaps()
             assert (gap.reason, gap.explained) == (Reason.VENDOR_EMPTY, True)
             before = len(vendor.requests)

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from backfill_assets.simulator import Dividend
-from backfill_assets_tests.surroundings import PROJECT
+from backfill_assets_tests.support import PROJECT
 
 RECORDED = PROJECT.parent / "shared" / "truth" / "polygon" / "test_rest" / "mocks"
 

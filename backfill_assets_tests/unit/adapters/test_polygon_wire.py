@@ -18,7 +18,7 @@ from backfill_assets.domain.errors import (
     VendorUnavailable,
 )
 from backfill_assets_tests.integration.adapters.scripted_vendor import bar
-from backfill_assets_tests.surroundings import PROJECT
+from backfill_assets_tests.support import PROJECT
 
 RECORDED = PROJECT.parent / "shared" / "truth" / "polygon" / "test_rest" / "mocks" / "v2" / "aggs"
 COLUMNS = {

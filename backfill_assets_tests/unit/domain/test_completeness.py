@@ -12,9 +12,9 @@ from backfill_assets.domain.completeness import Counts, Standing, completeness, 
 from backfill_assets.domain.days import DayRange, runs_of
 from backfill_assets.domain.gaps import Gap, Reason
 from backfill_assets.domain.listings import UNKNOWN, Listing
-from backfill_assets_tests.surroundings import market, trading
+from backfill_assets_tests.support import market, trading_calendar
 
-SESSIONS = trading().within(DayRange(date(2024, 11, 18), date(2025, 1, 17)))
+SESSIONS = trading_calendar().within(DayRange(date(2024, 11, 18), date(2025, 1, 17)))
 NOW = datetime(2025, 1, 18, 12, tzinfo=UTC)
 NAMES = ("AAPL", "MSFT", "NVDA")
 TIMEFRAMES = ("1m", "5m", "1d")

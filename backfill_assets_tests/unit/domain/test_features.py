@@ -16,7 +16,7 @@ from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.features import COLUMNS, FEATURES, LOOK_BACK, Scaling, compute, compute_range, rescaled
 from backfill_assets.domain.features.window import session_rows
 from backfill_assets.domain.timeframes import DAY_1, TIMEFRAMES, WEEK_1
-from backfill_assets_tests.surroundings import PROJECT
+from backfill_assets_tests.support import PROJECT
 from backfill_assets_tests.unit.domain.walks import NEW_YORK, in_shares, minutes, stock_stamps, thinned, walk
 
 PAGE = PROJECT / "docs" / "FEATURES.md"

@@ -7,7 +7,7 @@ import pytest
 
 from backfill_assets.domain import indicators as ta
 from backfill_assets.domain import volume_indicators as flow
-from backfill_assets_tests.surroundings import PROJECT
+from backfill_assets_tests.support import PROJECT
 
 TRUTH = PROJECT.parent / "shared" / "truth" / "stock-indicators"
 pytestmark = pytest.mark.skipif(not TRUTH.is_dir(), reason="the sheets of Stock.Indicators are not beside this clone")

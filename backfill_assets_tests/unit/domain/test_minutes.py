@@ -13,7 +13,7 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.minutes import FEWEST_TO_JUDGE_BY, LEAST_SHARE, SPREADS, likely_minutes, partial
 from backfill_assets.domain.sessions import Kind, calendar, count_by_session
 from backfill_assets.simulator import Market, Scenario
-from backfill_assets_tests.surroundings import MOMENT
+from backfill_assets_tests.support import MOMENT
 from backfill_assets_tests.unit.domain.frames import frame
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -9,7 +9,7 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, Reason
 from backfill_assets.domain.listings import Listing
 from backfill_assets.domain.timeframes import TIMEFRAMES
-from backfill_assets_tests.surroundings import market, trading
+from backfill_assets_tests.support import market, trading_calendar
 
 NOW = datetime(2025, 7, 1, 12, tzinfo=UTC)
 LAST_BAR = datetime(2025, 6, 30, 23, 59, tzinfo=UTC)
@@ -24,10 +24,10 @@ def gap(symbol, timeframe, sessions, reason=Reason.MISSING, *, explained=False):
     return Gap(symbol, timeframe, days, len(sessions), reason, explained, attempts, due)
 
 
-def lacking(start=date(2024, 1, 2), symbols=("AAPL", "MSFT", "NVDA", "SPY"), end=date(2025, 6, 30)):
+def incomplete(start=date(2024, 1, 2), symbols=("AAPL", "MSFT", "NVDA", "SPY"), end=date(2025, 6, 30)):
     """AAPL misses three sessions and has a thin one, MSFT one confirmed empty, NVDA was listed late, SPY is whole."""
     kept = market("stocks", *symbols, start=start, timeframes=" ".join(TIMEFRAMES))
-    sessions = trading().within(DayRange(start, end))
+    sessions = trading_calendar().within(DayRange(start, end))
     middle = len(sessions) // 2
     gaps = [
         g
@@ -43,10 +43,10 @@ def lacking(start=date(2024, 1, 2), symbols=("AAPL", "MSFT", "NVDA", "SPY"), end
     return completeness(kept, sessions, listings, gaps, last_bars, NOW)
 
 
-def whole(start=date(2025, 6, 2)):
+def complete(start=date(2025, 6, 2)):
     """A market that lacks nothing."""
     kept = market("stocks", "AAPL", "MSFT", start=start, timeframes="1m 1d")
-    sessions = trading().within(DayRange(date(2024, 1, 2), date(2025, 6, 30)))
+    sessions = trading_calendar().within(DayRange(date(2024, 1, 2), date(2025, 6, 30)))
     sessions = [day for day in sessions if day >= start]
     last_bars = {(s, t): LAST_BAR for s in ("AAPL", "MSFT") for t in ("1m", "1d")}
     return completeness(kept, sessions, {}, [], last_bars, NOW)
@@ -57,7 +57,7 @@ def some_markets(draw):
     """A market of up to five symbols, over up to three years, with gaps anywhere."""
     names = ("AAPL", "BRK.B", "V", "GOOGL", "SPY")[: draw(st.integers(1, 5))]
     start = draw(st.dates(date(2022, 1, 3), date(2024, 12, 31)))
-    sessions = trading().within(DayRange(start, start + timedelta(days=draw(st.integers(0, 1100)))))
+    sessions = trading_calendar().within(DayRange(start, start + timedelta(days=draw(st.integers(0, 1100)))))
     kinds = [(Reason.MISSING, False), (Reason.PARTIAL, False), (Reason.VENDOR_EMPTY, True), (Reason.NOT_ENTITLED, True)]
     gaps = []
     for name in names:

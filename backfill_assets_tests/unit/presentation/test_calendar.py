@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from backfill_assets.domain.completeness import Standing
 from backfill_assets.presentation.calendar import IN_DAGIT, ON_A_PAGE, ROW, TOP, css, data_uri, drawing
 from backfill_assets.presentation.grid import MOST_COLUMNS, grid_of
-from backfill_assets_tests.unit.presentation.examples import lacking, some_markets, whole
+from backfill_assets_tests.unit.presentation.examples import complete, incomplete, some_markets
 
 CLASSES = {s.word.replace(" ", "-"): s for s in Standing}
 LINE = re.compile(r"M(\d+) (\d+)h(\d+)")
@@ -79,15 +79,15 @@ def test_columns_are_the_finest_that_fit_and_hold_every_session_once(found, most
     ("start", "step"), [(date(2025, 6, 2), "session"), (date(2022, 6, 1), "week"), (date(2024, 7, 1), "session")]
 )
 def test_sessions_become_weeks_where_there_are_too_many(start, step):
-    assert grid_of(lacking(start=start)).step == step
+    assert grid_of(incomplete(start=start)).step == step
 
 
 def test_symbols_months_years_and_kinds_are_named():
-    texts = [e.text for e in elements(drawing(grid_of(lacking()), "label"), "text")]
+    texts = [e.text for e in elements(drawing(grid_of(incomplete()), "label"), "text")]
     assert [t for t in texts if t in {"AAPL", "MSFT", "NVDA", "SPY"}] == ["AAPL", "MSFT", "NVDA", "SPY"]
     assert [t for t in texts if t.isdigit()] == ["2024", "2025"]
     assert {"Jan", "Mar", "May", "Nov"} <= set(texts)
-    legend = drawing(grid_of(lacking()), "label").partition('<g class="legend">')[2]
+    legend = drawing(grid_of(incomplete()), "label").partition('<g class="legend">')[2]
     for standing in Standing:
         assert f">{standing.word}</text>" in legend
     assert ">one column: a week, at its worst</text>" in legend
@@ -105,14 +105,14 @@ def test_names_of_months_stand_apart_and_in_the_picture(found):
 
 def test_a_page_of_two_years_fits_a_screen_and_dagits_dialog():
     names = tuple(f"SYM{n:02}" for n in range(25))
-    grid = grid_of(lacking(start=date(2022, 9, 1), symbols=names))
-    assert len(lacking(start=date(2022, 9, 1)).sessions) >= 700
+    grid = grid_of(incomplete(start=date(2022, 9, 1), symbols=names))
+    assert len(incomplete(start=date(2022, 9, 1)).sessions) >= 700
     for across, widest in ((ON_A_PAGE, 1200), (IN_DAGIT, 920)):
         assert int(re.search(r'width="(\d+)"', drawing(grid, "label", across))[1]) <= widest
 
 
 def test_pointing_at_cells_tells_what_they_are():
-    svg = drawing(grid_of(lacking(start=date(2025, 6, 2))), "label")
+    svg = drawing(grid_of(incomplete(start=date(2025, 6, 2))), "label")
     titles = [e.text for e in elements(svg, "title")]
     assert "AAPL, 2025-06-16 to 2025-06-18: missing" in titles
     assert "MSFT, 2025-06-16: explained" in titles
@@ -120,7 +120,7 @@ def test_pointing_at_cells_tells_what_they_are():
 
 
 def test_texts_are_escaped():
-    svg = drawing(grid_of(lacking(symbols=("<b>&", "B", "C", "D"))), '"><script>')
+    svg = drawing(grid_of(incomplete(symbols=("<b>&", "B", "C", "D"))), '"><script>')
     assert "<b>" not in svg
     assert "<script>" not in svg
     assert elements(svg, "text")
@@ -135,22 +135,22 @@ def test_every_kind_has_a_colour_in_light_and_in_dark_and_a_form():
 
 
 def test_the_address_of_the_image_holds_all_of_it():
-    kind, _, encoded = data_uri(grid_of(lacking()), "label").partition(",")
+    kind, _, encoded = data_uri(grid_of(incomplete()), "label").partition(",")
     assert kind == "data:image/svg+xml;base64"
     svg = b64decode(encoded).decode()
     assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg" class="calendar"')
     assert css() in svg
     assert "href" not in svg
-    assert (cells(grid_of(lacking()), svg) == grid_of(lacking()).cells).all()
+    assert (cells(grid_of(incomplete()), svg) == grid_of(incomplete()).cells).all()
 
 
 def test_a_market_without_gaps_is_a_small_picture():
     """It stands in an event every hour."""
     names = tuple(f"SYM{n:02}" for n in range(25))
-    assert len(data_uri(grid_of(whole()), "label")) < 6_000
-    assert len(data_uri(grid_of(lacking(start=date(2022, 9, 1), symbols=names)), "label")) < 10_000
+    assert len(data_uri(grid_of(complete()), "label")) < 6_000
+    assert len(data_uri(grid_of(incomplete(start=date(2022, 9, 1), symbols=names)), "label")) < 10_000
 
 
 def test_before_the_first_session_there_is_an_empty_picture():
-    svg = drawing(grid_of(whole(start=date(2025, 7, 1))), "label")
+    svg = drawing(grid_of(complete(start=date(2025, 7, 1))), "label")
     assert [e.text for e in elements(svg, "text")] == ["AAPL", "MSFT"]

@@ -14,7 +14,7 @@ import pytest
 from backfill_assets.domain.gaps import Reason
 from backfill_assets.presentation import page as module
 from backfill_assets.presentation.page import alike, page
-from backfill_assets_tests.unit.presentation.examples import gap, lacking, whole
+from backfill_assets_tests.unit.presentation.examples import complete, gap, incomplete
 
 VOID = {"meta", "link", "br"}
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -51,7 +51,7 @@ class Reader(HTMLParser):
 
 
 def test_it_is_valid_and_names_no_other_place():
-    text = page([lacking(), whole()])
+    text = page([incomplete(), complete()])
     assert text.startswith("<!doctype html>\n")
     read = Reader(text)
     assert not re.search(r"https?:|//", text)
@@ -62,7 +62,7 @@ def test_it_is_valid_and_names_no_other_place():
 
 
 def test_it_holds_the_calendar_the_matrix_and_the_gaps_of_each_market():
-    read = Reader(page([lacking(), whole()]))
+    read = Reader(page([incomplete(), complete()]))
     tags = [tag for tag, _ in read.elements]
     assert (tags.count("svg"), tags.count("h2"), tags.count("table")) == (2, 2, 3)
     assert read.rows() == (1 + 4) + (1 + 3) + (1 + 2)
@@ -76,7 +76,7 @@ def test_it_holds_the_calendar_the_matrix_and_the_gaps_of_each_market():
 
 def test_texts_are_escaped():
     odd = "<i>\"&'"
-    found = replace(lacking(symbols=(odd, "B", "C", "D")), market=odd)
+    found = replace(incomplete(symbols=(odd, "B", "C", "D")), market=odd)
     text = page([found])
     assert "<i>" not in text
     assert text.count("&lt;i&gt;&quot;&amp;&#x27;") >= 4
@@ -84,7 +84,7 @@ def test_texts_are_escaped():
 
 
 def test_gaps_of_several_timeframes_are_one_row_the_unexplained_first():
-    sessions = lacking().sessions
+    sessions = incomplete().sessions
     gaps = [
         gap("AAPL", "1m", sessions[:1], Reason.VENDOR_EMPTY, explained=True),
         *(gap("MSFT", t, sessions[3:5]) for t in ("1m", "5m")),
@@ -96,13 +96,13 @@ def test_gaps_of_several_timeframes_are_one_row_the_unexplained_first():
 
 def test_a_long_list_of_gaps_ends_with_where_the_rest_is(monkeypatch):
     monkeypatch.setattr(module, "MOST_GAPS", 2)
-    read = Reader(page([lacking()]))
+    read = Reader(page([incomplete()]))
     assert read.rows() == (1 + 4) + (1 + 2)
     assert "… and 1 more: see " in read.texts
 
 
 def test_a_market_before_its_first_session_is_told_too():
-    found = whole()
+    found = complete()
     text = page([replace(found, sessions=(), rows=tuple(replace(r, standings=r.standings[:0]) for r in found.rows))])
     assert "no finished session yet: 100% complete of 0 sessions." in text
     Reader(text)
@@ -151,12 +151,12 @@ def shown_by_a_browser(text, folder):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
 def test_a_browser_shows_it_and_asks_for_nothing(tmp_path):
-    shown, heard = shown_by_a_browser(page([lacking(), whole()]), tmp_path)
+    shown, heard = shown_by_a_browser(page([incomplete(), complete()]), tmp_path)
     assert shown.count("<h2>stocks</h2>") == shown.count("<svg ") == 2
     assert heard == []
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
 def test_a_browser_that_asked_for_something_would_be_heard(tmp_path):
-    text = re.sub("<meta http-equiv[^>]*>", '<img src="http://elsewhere.test/x.png">', page([whole()]))
+    text = re.sub("<meta http-equiv[^>]*>", '<img src="http://elsewhere.test/x.png">', page([complete()]))
     assert shown_by_a_browser(text, tmp_path)[1] == ["http://elsewhere.test/x.png"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backfill_assets.domain.completeness import Counts
 from backfill_assets.presentation.words import cell, instant, percent, repair_command, tally
-from backfill_assets_tests.unit.presentation.examples import lacking, whole
+from backfill_assets_tests.unit.presentation.examples import complete, incomplete
 
 some_counts = st.builds(Counts, *[st.integers(0, 200_000)] * 4)
 
@@ -51,5 +51,5 @@ def test_instants_are_told_in_utc():
 
 
 def test_the_command_names_each_symbol_that_something_is_to_be_done_about_once():
-    assert repair_command(lacking().gaps) == "backfill repair --symbols AAPL"
-    assert repair_command(whole().gaps) == ""
+    assert repair_command(incomplete().gaps) == "backfill repair --symbols AAPL"
+    assert repair_command(complete().gaps) == ""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from backfill_assets.domain.adjustments import SplitRatio, factors
 from backfill_assets.domain.sessions import HOURS, Kind
 from backfill_assets.domain.timeframes import MINUTE_1
-from backfill_assets_tests.surroundings import rows
+from backfill_assets_tests.support import rows
 
 NEW_YORK = HOURS[Kind.STOCKS].zone
 BEGIN, SPAN = date(2024, 2, 25), 30  # the days around a change of clocks

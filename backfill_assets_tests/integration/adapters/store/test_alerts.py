@@ -12,7 +12,7 @@ from backfill_assets.domain.alert_messages import Message
 from backfill_assets.domain.alerts import Finding, Place, Severity
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, Reason
-from backfill_assets_tests.surroundings import rows
+from backfill_assets_tests.support import rows
 
 NOW = datetime(2025, 7, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

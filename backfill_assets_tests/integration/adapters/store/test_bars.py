@@ -18,7 +18,7 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import DatabaseUnavailable
 from backfill_assets.domain.sessions import HOURS, Kind, count_by_session, day_starts
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1
-from backfill_assets_tests.surroundings import MOMENT, rows, same_bars, stored
+from backfill_assets_tests.support import MOMENT, assert_same_bars, rows, stored_bars
 
 NEW_YORK = HOURS[Kind.STOCKS].zone
 MON, TUE, WED, THU, FRI = (date(2024, 3, d) for d in range(4, 9))
@@ -88,7 +88,7 @@ def at(day, minute):
 def test_bars_sessions_and_coverage_are_stored(database_url, write):
     found = bars(MON, TUE)
     assert write(answer(found, MON, TUE)) == Written(inserted=10)
-    same_bars(stored(database_url, "AAPL", "1m"), found)
+    assert_same_bars(stored_bars(database_url, "AAPL", "1m"), found)
     assert table(database_url, "session_answers") == [
         ("1m", MON, 5, at(MON, OPENING), at(MON, OPENING + 4), 1, 0, False, False),
         ("1m", TUE, 5, at(TUE, OPENING), at(TUE, OPENING + 4), 1, 0, False, False),
@@ -117,7 +117,7 @@ def test_a_changed_value_rewrites_its_row_only(database_url, write, column):
     values[2] = values[2] + 1
     changed = replace(first, **{column: values})
     assert write(answer(changed, MON)) == Written(changed=1, unchanged=4)
-    same_bars(stored(database_url, "AAPL", "1m"), changed)
+    assert_same_bars(stored_bars(database_url, "AAPL", "1m"), changed)
     after = table(database_url, "market_data", and_row_versions=True)
     assert [a == b for a, b in zip(after, before, strict=True)] == [True, True, False, True, True]
 
@@ -162,8 +162,8 @@ def test_series_do_not_touch_each_other(database_url, write):
     write(answer(bars(MON), MON))
     write(answer(bars(MON, minutes=[0]), MON), timeframe=DAY_1)
     write(answer(bars(MON, price=5.0), MON), symbol="MSFT")
-    assert [len(stored(database_url, *s)) for s in (("AAPL", "1m"), ("AAPL", "1d"), ("MSFT", "1m"))] == [5, 1, 5]
-    same_bars(stored(database_url, "AAPL", "1m"), bars(MON))
+    assert [len(stored_bars(database_url, *s)) for s in (("AAPL", "1m"), ("AAPL", "1d"), ("MSFT", "1m"))] == [5, 1, 5]
+    assert_same_bars(stored_bars(database_url, "AAPL", "1m"), bars(MON))
     assert len(rows(database_url, "select from coverage")) == 3
 
 
@@ -215,7 +215,7 @@ def test_answers_that_hold_different_bars_add_up(database_url, write, order):
     for half in halves:
         write(answer(half, MON))
     assert table(database_url, "session_answers") == [("1m", MON, 8, at(MON, 570), at(MON, 577), 1, 0, False, False)]
-    assert len(stored(database_url, "AAPL", "1m")) == 8
+    assert len(stored_bars(database_url, "AAPL", "1m")) == 8
 
 
 def test_a_shorter_answer_leaves_the_record_of_what_is_stored(database_url, write):
@@ -292,7 +292,7 @@ def test_a_stretch_that_another_process_fills_meanwhile_is_merged_into(database_
             waits_for_a_lock(observer)
             other.commit()
             assert ours.result(30) == Written(inserted=4, changed=1)
-    same_bars(stored(database_url, "AAPL", "1m"), found)
+    assert_same_bars(stored_bars(database_url, "AAPL", "1m"), found)
 
 
 def test_two_writers_of_overlapping_ranges_end_in_the_right_table(database_url, monkeypatch):
@@ -315,7 +315,7 @@ def test_two_writers_of_overlapping_ranges_end_in_the_right_table(database_url, 
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(writer, [False, True]))
     assert sum(w.inserted for w in both) == len(days) * len(minutes)
-    found = stored(database_url, "AAPL", "1m")
+    found = stored_bars(database_url, "AAPL", "1m")
     np.testing.assert_array_equal(found.timestamp, bars(*days, minutes=minutes).timestamp)
     assert {round(p / 100) for p in found.open.tolist()} <= {1, 2}
     assert {(row[1], row[2]) for row in table(database_url, "session_answers")} == {(d, len(minutes)) for d in days}
@@ -328,7 +328,7 @@ def test_writers_of_the_same_answer_at_once_insert_each_row_once(database_url):
         done = list(pool.map(lambda _: store.write("AAPL", MINUTE_1, what, TERMS), range(4)))
     assert sum(w.inserted for w in done) == 1920
     assert [row[2] for row in table(database_url, "session_answers")] == [960, 960]
-    same_bars(stored(database_url, "AAPL", "1m"), what.bars)
+    assert_same_bars(stored_bars(database_url, "AAPL", "1m"), what.bars)
 
 
 def test_a_dropped_idle_connection_goes_unnoticed(database_url, write, store):

@@ -12,7 +12,7 @@ from backfill_assets.domain.corporate_action_history import Event, EventChanges,
 from backfill_assets.domain.sessions import HOURS, Kind
 from backfill_assets.domain.split_jumps import SplitJump
 from backfill_assets.domain.universe import Symbol
-from backfill_assets_tests.surroundings import MOMENT, rows
+from backfill_assets_tests.support import MOMENT, rows
 
 NEW_YORK = HOURS[Kind.STOCKS].zone
 SPLIT, DIVIDEND = EventKind.SPLIT, EventKind.DIVIDEND

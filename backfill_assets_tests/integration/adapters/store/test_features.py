@@ -24,7 +24,7 @@ from backfill_assets.domain.sessions import day_starts
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
 from backfill_assets_tests.integration.adapters.store.test_bars import waits_for_a_lock
 from backfill_assets_tests.integration.adapters.store.test_feature_marks import marked, put
-from backfill_assets_tests.surroundings import MOMENT, rows
+from backfill_assets_tests.support import MOMENT, rows
 
 NEW_YORK = ZoneInfo("America/New_York")
 BEGINNING, END = datetime(2000, 1, 1, tzinfo=NEW_YORK), datetime(2100, 1, 1, tzinfo=NEW_YORK)

@@ -22,7 +22,7 @@ from backfill_assets.domain.listings import UNKNOWN, Listing
 from backfill_assets.domain.retries import USUAL, Retries
 from backfill_assets.domain.sessions import HOURS, Kind, calendar, count_by_session, day_starts
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
-from backfill_assets_tests.surroundings import MOMENT, rows
+from backfill_assets_tests.support import MOMENT, rows
 
 NEW_YORK = HOURS[Kind.STOCKS].zone
 TRADING = calendar(Kind.STOCKS, DayRange(date(2024, 2, 12), date(2024, 3, 22)))  # closed on Monday, 19 February

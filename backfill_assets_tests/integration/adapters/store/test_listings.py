@@ -5,7 +5,7 @@ import pytest
 
 from backfill_assets.adapters.store.listings import KnownListing, ListingStore
 from backfill_assets.domain.listings import UNKNOWN, Listing
-from backfill_assets_tests.surroundings import MOMENT, rows
+from backfill_assets_tests.support import MOMENT, rows
 
 FIRST, LAST = date(2020, 6, 1), date(2024, 3, 8)
 EVERY_KIND = {

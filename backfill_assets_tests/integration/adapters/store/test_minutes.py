@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from backfill_assets.adapters.store.minutes import MinuteCount, MinuteStore
 from backfill_assets.domain.days import ONE_DAY, DayRange
-from backfill_assets_tests.surroundings import MOMENT, rows
+from backfill_assets_tests.support import MOMENT, rows
 
 MON, TUE, WED, THU, FRI = (date(2024, 3, d) for d in range(4, 9))
 WEEK = DayRange(MON, FRI)

@@ -19,7 +19,7 @@ from backfill_assets.domain.sessions import HOURS, Kind, count_by_session
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, made_from
 from backfill_assets.simulator import Simulator
 from backfill_assets_tests.integration.adapters.store.test_schema import migrate
-from backfill_assets_tests.surroundings import PROJECT, rows
+from backfill_assets_tests.support import PROJECT, rows
 
 PAGE = (PROJECT / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")
 SECTION = PAGE.partition("\n## Monitoring queries\n")[2].partition("\n## ")[0]

@@ -15,7 +15,7 @@ from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.sessions import HOURS, Kind, calendar, count_by_session
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1, made_from
 from backfill_assets.simulator import Market, Scenario
-from backfill_assets_tests.surroundings import MOMENT, rows
+from backfill_assets_tests.support import MOMENT, rows
 
 HIGH = "high lies below open, close or low"
 LOW = "low lies above open or close"

@@ -12,7 +12,7 @@ from backfill_assets.adapters.alchemy import sqlalchemy_url
 from backfill_assets.adapters.store import schema
 from backfill_assets.adapters.store.revision import NEEDED, VERSION_TABLE, require_current
 from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable, SchemaBehind
-from backfill_assets_tests.surroundings import rows
+from backfill_assets_tests.support import rows
 
 TABLES = {
     "alert_deliveries",

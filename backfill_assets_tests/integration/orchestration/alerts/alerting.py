@@ -18,7 +18,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from backfill_assets.orchestration.resources import MarketStore
 from backfill_assets_tests.dagster_harness import FixedClock
-from backfill_assets_tests.surroundings import MOMENT
+from backfill_assets_tests.support import MOMENT
 
 
 class Sensor:

@@ -12,7 +12,7 @@ from backfill_assets_tests.dagster_harness import definitions
 from backfill_assets_tests.integration.orchestration.alerts.alerting import Sensor
 from backfill_assets_tests.integration.orchestration.universes import CRYPTO, STOCKS
 from backfill_assets_tests.receivers import TOKEN, webhook
-from backfill_assets_tests.surroundings import MOMENT, universe
+from backfill_assets_tests.support import MOMENT, universe
 
 HALF_MINUTE = timedelta(seconds=30)
 EARLIER = datetime(2025, 6, 24, 12, tzinfo=UTC)  # five sessions before MOMENT
@@ -28,23 +28,23 @@ def hook(monkeypatch):
 
 
 @pytest.fixture
-def sensor(platform, hook):
+def sensor(harness, hook):
     assert hook
-    return Sensor("check_alerts", platform.instance, platform.definitions)
+    return Sensor("check_alerts", harness.instance, harness.definitions)
 
 
-def holes(platform, *days, ticker="MSFT"):
+def holes(harness, *days, ticker="MSFT"):
     """The vendor has nothing of the symbol on these days of June."""
     dates = [datetime(2025, 6, day, tzinfo=UTC).date() for day in days]
-    platform.vendor.change(holes=tuple(Hole(ticker=ticker, first=d, last=d) for d in dates))
+    harness.vendor.change(holes=tuple(Hole(ticker=ticker, first=d, last=d) for d in dates))
 
 
-def fill(platform, now=MOMENT, last="2025-06-30", **options):
-    assert platform.run("2025-06-16|AAPL", f"{last}|NVDA", now=now, **options).success
+def fill(harness, now=MOMENT, last="2025-06-30", **options):
+    assert harness.run("2025-06-16|AAPL", f"{last}|NVDA", now=now, **options).success
 
 
-def spoil(platform, high):
-    with psycopg.connect(platform.database_url) as connection:
+def spoil(harness, high):
+    with psycopg.connect(harness.database_url) as connection:
         connection.execute(
             "update market_data set high = %s where symbol = 'AAPL' and timeframe = '1d' "
             "and timestamp >= '2025-06-26' and timestamp < '2025-06-27'",
@@ -52,9 +52,9 @@ def spoil(platform, high):
         )
 
 
-def test_a_gap_warns_once_becomes_critical_once_and_recovers_once(platform, sensor, hook):
-    holes(platform, 17, 18, 20)
-    fill(platform, EARLIER, "2025-06-23")
+def test_a_gap_warns_once_becomes_critical_once_and_recovers_once(harness, sensor, hook):
+    holes(harness, 17, 18, 20)
+    fill(harness, EARLIER, "2025-06-23")
     for _ in range(3):
         sensor.tick(EARLIER)
     assert hook.titles == [f"WARNING: {GAP}"]
@@ -64,98 +64,98 @@ def test_a_gap_warns_once_becomes_critical_once_and_recovers_once(platform, sens
     link = "http://127.0.0.1:3000/assets/stocks/ohlcv/1d?view=checks&checkDetail=no_missing_sessions"
     assert f"Dagit:    {link}" in message["message"]
 
-    assert platform.check().success  # nobody fetched for a week
+    assert harness.check().success  # nobody fetched for a week
     for _ in range(3):
         sensor.tick()
     assert sorted(hook.titles[1:]) == [f"CRITICAL: {LATEST}", f"now CRITICAL: {GAP}"]
 
-    platform.vendor.change(holes=())
-    fill(platform, retry="NOW")
+    harness.vendor.change(holes=())
+    fill(harness, retry="NOW")
     for _ in range(3):
         sensor.tick(MOMENT + HALF_MINUTE)
     assert sorted(hook.titles[3:]) == [f"RECOVERED: {LATEST}", f"RECOVERED: {GAP}"]
 
 
-def test_one_missing_session_is_not_told(platform, sensor, hook):
-    holes(platform, 18)
-    fill(platform)
+def test_one_missing_session_is_not_told(harness, sensor, hook):
+    holes(harness, 18)
+    fill(harness)
     assert sensor.tick() == "No alert is open."
     assert hook.received == []
 
 
-def test_neither_a_restart_nor_a_lost_cursor_repeats_or_forgets(platform, hook):
+def test_neither_a_restart_nor_a_lost_cursor_repeats_or_forgets(harness, hook):
     """Each tick has definitions of its own; one in two has lost its cursor; one in three a cursor of other records."""
-    holes(platform, 18, 24)
-    fill(platform)
+    holes(harness, 18, 24)
+    fill(harness)
     cursor = None
     for number in range(6):
-        sensor = Sensor("check_alerts", platform.instance, platform.definitions)
+        sensor = Sensor("check_alerts", harness.instance, harness.definitions)
         given = [cursor, None, '{"event": 99999999}', "no json", cursor, None][number]
         sensor.tick(MOMENT + number * HALF_MINUTE, cursor=given)
         cursor = sensor.cursor
         if number == 2:
-            spoil(platform, -1)
-            assert platform.check().success
+            spoil(harness, -1)
+            assert harness.check().success
     assert hook.titles == [f"WARNING: {GAP}", f"CRITICAL: {VALID}"]
 
 
-def test_a_failed_check_is_told_with_its_table_and_when_it_passes_again(platform, sensor, hook):
-    fill(platform)
+def test_a_failed_check_is_told_with_its_table_and_when_it_passes_again(harness, sensor, hook):
+    fill(harness)
     sensor.tick()
-    spoil(platform, -1)
-    assert platform.check().success
+    spoil(harness, -1)
+    assert harness.check().success
     sensor.tick()
-    assert platform.check().success
+    assert harness.check().success
     sensor.tick()
     (message,) = hook.received
     assert message["title"] == f"CRITICAL: {VALID}"
     assert "the check bars_are_valid fails" in message["message"]
     assert "AAPL" in message["message"].splitlines()[-1]
-    spoil(platform, 100_000)
-    assert platform.check().success
+    spoil(harness, 100_000)
+    assert harness.check().success
     sensor.tick()
     assert hook.titles[1:] == [f"RECOVERED: {VALID}"]
 
 
-def test_a_newest_session_that_some_lack_is_one_warning_for_all_timeframes(platform, sensor, hook):
-    holes(platform, 30)
-    fill(platform)
+def test_a_newest_session_that_some_lack_is_one_warning_for_all_timeframes(harness, sensor, hook):
+    holes(harness, 30)
+    fill(harness)
     sensor.tick()
     assert hook.titles == [f"WARNING: {LATEST}"]
     assert "stocks/ohlcv/1d  2025-06-30 is missing for 1 of 3 symbols." in hook.received[0]["message"]
-    holes(platform)
-    fill(platform, retry="NOW", only=["1d"])  # the week's check has not been run again: it still stands failed
+    holes(harness)
+    fill(harness, retry="NOW", only=["1d"])  # the week's check has not been run again: it still stands failed
     sensor.tick()
     assert hook.titles[1:] == []
-    assert platform.check().success
+    assert harness.check().success
     sensor.tick()
     assert hook.titles[1:] == [f"RECOVERED: {LATEST}"]
 
 
-def test_after_more_results_than_a_tick_follows_every_check_is_looked_at(platform, sensor, hook, monkeypatch):
-    fill(platform)
+def test_after_more_results_than_a_tick_follows_every_check_is_looked_at(harness, sensor, hook, monkeypatch):
+    fill(harness)
     sensor.tick()
-    spoil(platform, -1)
-    assert platform.check().success
+    spoil(harness, -1)
+    assert harness.check().success
     monkeypatch.setattr(check_alerts, "MOST_RESULTS", 1)
     sensor.tick()
     assert hook.titles == [f"CRITICAL: {VALID}"]
 
 
-def test_a_result_of_a_check_that_is_not_ours_is_not_told(platform, sensor, hook):
-    fill(platform)
-    platform.instance.report_runless_asset_event(
+def test_a_result_of_a_check_that_is_not_ours_is_not_told(harness, sensor, hook):
+    fill(harness)
+    harness.instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(dg.AssetKey(["other"]), "x", passed=False, metadata={})
     )
     sensor.tick()
     assert hook.received == []
 
 
-def test_what_the_universe_does_not_keep_any_more_is_closed(platform, sensor, hook):
-    holes(platform, 18, 24)
-    fill(platform)
-    spoil(platform, -1)
-    assert platform.check().success
+def test_what_the_universe_does_not_keep_any_more_is_closed(harness, sensor, hook):
+    holes(harness, 18, 24)
+    fill(harness)
+    spoil(harness, -1)
+    assert harness.check().success
     sensor.tick()
     assert sorted(hook.titles) == [f"CRITICAL: {VALID}", f"WARNING: {GAP}"]
     sensor.definitions = lambda now: definitions(universe(CRYPTO), now)
@@ -166,22 +166,22 @@ def test_what_the_universe_does_not_keep_any_more_is_closed(platform, sensor, ho
     assert len(hook.received) == 6
 
 
-def test_without_channels_the_sensor_says_so_and_alerts_are_kept(platform, monkeypatch):
+def test_without_channels_the_sensor_says_so_and_alerts_are_kept(harness, monkeypatch):
     monkeypatch.delenv("ALERT_URLS", raising=False)
-    holes(platform, 18, 24)
-    fill(platform)
-    sensor = Sensor("check_alerts", platform.instance, platform.definitions)
+    holes(harness, 18, 24)
+    fill(harness)
+    sensor = Sensor("check_alerts", harness.instance, harness.definitions)
     assert sensor.tick() == "ALERT_URLS is not set: nobody is told. 1 alert open."
-    assert platform.rows("select incident, told_at from alerts") == [(GAP, None)]
+    assert harness.rows("select incident, told_at from alerts") == [(GAP, None)]
     with webhook() as hook:
         monkeypatch.setenv("ALERT_URLS", hook.url)
         sensor.tick()
         assert hook.titles == [f"WARNING: {GAP}"]
 
 
-def test_a_channel_that_is_down_is_told_of_without_its_address(platform, sensor, hook):
-    holes(platform, 18, 24)
-    fill(platform)
+def test_a_channel_that_is_down_is_told_of_without_its_address(harness, sensor, hook):
+    holes(harness, 18, 24)
+    fill(harness)
     hook.down()
     said = sensor.tick()
     assert said == (
@@ -189,6 +189,6 @@ def test_a_channel_that_is_down_is_told_of_without_its_address(platform, sensor,
     )
     hook.up()
     assert sensor.tick(MOMENT + timedelta(minutes=1)) == "1 alert open. 1 message sent."
-    kept = str([platform.rows(f"select * from {table}") for table in ("alerts", "alert_deliveries")])  # noqa: S608  # ours
+    kept = str([harness.rows(f"select * from {table}") for table in ("alerts", "alert_deliveries")])  # noqa: S608  # ours
     assert TOKEN not in kept + said + sensor.cursor
     assert str(hook.port) not in kept + said

@@ -13,7 +13,7 @@ from backfill_assets_tests.dagster_harness import definitions
 from backfill_assets_tests.integration.orchestration.alerts.alerting import Sensor, Ticks
 from backfill_assets_tests.integration.orchestration.universes import CRYPTO, STOCKS
 from backfill_assets_tests.receivers import webhook
-from backfill_assets_tests.surroundings import MOMENT, universe
+from backfill_assets_tests.support import MOMENT, universe
 
 MINUTE = timedelta(minutes=1)
 LONG_AGO = MOMENT - timedelta(days=20)

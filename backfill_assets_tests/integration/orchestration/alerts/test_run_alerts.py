@@ -13,9 +13,9 @@ from backfill_assets.domain.run_record import RunKind, RunStart
 from backfill_assets.simulator import Fault
 from backfill_assets_tests.dagster_harness import QUIET, definitions
 from backfill_assets_tests.integration.orchestration.alerts.alerting import Sensor, ended_run
-from backfill_assets_tests.integration.orchestration.universes import CRYPTO, over, running
+from backfill_assets_tests.integration.orchestration.universes import CRYPTO, create_run, range_tags
 from backfill_assets_tests.receivers import webhook
-from backfill_assets_tests.surroundings import MOMENT, universe
+from backfill_assets_tests.support import MOMENT, universe
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 OHLCV, FEATURES, BACKFILL = "run:stocks_ohlcv_job", "run:stocks_features_job", "backfill:stocks"
@@ -33,52 +33,52 @@ def hook(monkeypatch):
 
 
 @pytest.fixture
-def sensor(platform, hook):
+def sensor(harness, hook):
     assert hook
-    return Sensor("run_alerts", platform.instance, platform.definitions)
+    return Sensor("run_alerts", harness.instance, harness.definitions)
 
 
-def run(platform, minutes, error=None, job="stocks_ohlcv_job", day=0, **fields):
+def run(harness, minutes, error=None, job="stocks_ohlcv_job", day=0, **fields):
     """A run of two minutes that ended so many minutes, and days, after MOMENT."""
     end = MOMENT + day * DAY + minutes * MINUTE
-    return ended_run(platform.instance, job, end - 2 * MINUTE, end, error, **fields)
+    return ended_run(harness.instance, job, end - 2 * MINUTE, end, error, **fields)
 
 
 # --- Crashes
 
 
-def test_a_refused_key_is_critical_once_and_over_with_the_next_good_run(platform, sensor, hook):
+def test_a_refused_key_is_critical_once_and_over_with_the_next_good_run(harness, sensor, hook):
     assert sensor.tick() == "No alert is open."
-    platform.vendor.change(faults=(REFUSAL,))
-    assert not platform.run("2025-06-16|AAPL", "2025-06-17|AAPL").success
+    harness.vendor.change(faults=(REFUSAL,))
+    assert not harness.run("2025-06-16|AAPL", "2025-06-17|AAPL").success
     for _ in range(3):
         sensor.tick()
     assert hook.titles == [f"CRITICAL: {OHLCV}"]
     (message,) = hook.received
     assert "a run failed. Polygon" in message["message"]
     assert "Repair:   backfill run --markets stocks" in message["message"]
-    (failed,) = platform.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+    (failed,) = harness.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
     assert f"/runs/{failed.run_id}" in message["message"]
-    platform.vendor.change(faults=())
-    assert platform.run("2025-06-16|AAPL", "2025-06-17|AAPL").success
+    harness.vendor.change(faults=())
+    assert harness.run("2025-06-16|AAPL", "2025-06-17|AAPL").success
     sensor.tick()
     assert hook.titles[1:] == [f"RECOVERED: {OHLCV}"]
 
 
-def test_a_run_that_names_the_series_which_failed_is_no_crash(platform, sensor, hook):
-    platform.vendor.change(faults=(Fault(kind="status", status=400, ticker="AAPL"),))
-    assert not platform.run("2025-06-16|AAPL", "2025-06-17|MSFT").success
+def test_a_run_that_names_the_series_which_failed_is_no_crash(harness, sensor, hook):
+    harness.vendor.change(faults=(Fault(kind="status", status=400, ticker="AAPL"),))
+    assert not harness.run("2025-06-16|AAPL", "2025-06-17|MSFT").success
     assert sensor.tick() == "No alert is open."
     assert hook.received == []
 
 
-def test_a_backfill_launched_in_dagit_is_seen(platform, sensor, hook):
-    platform.vendor.change(faults=(REFUSAL,))
-    job = platform.defs.resolve_implicit_global_asset_job_def()
+def test_a_backfill_launched_in_dagit_is_seen(harness, sensor, hook):
+    harness.vendor.change(faults=(REFUSAL,))
+    job = harness.defs.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
-        instance=platform.instance,
+        instance=harness.instance,
         asset_selection=list(BARS),
-        tags=over("2025-06-16|AAPL", "2025-06-17|AAPL"),
+        tags=range_tags("2025-06-16|AAPL", "2025-06-17|AAPL"),
         run_config={"loggers": QUIET},
         raise_on_error=False,
     )
@@ -88,55 +88,55 @@ def test_a_backfill_launched_in_dagit_is_seen(platform, sensor, hook):
     assert hook.titles == [f"CRITICAL: {OHLCV}"]
 
 
-def test_a_command_whose_process_is_gone_is_a_warning(platform, sensor, hook):
+def test_a_command_whose_process_is_gone_is_a_warning(harness, sensor, hook):
     tags = {HOST_TAG: socket.gethostname(), PROCESS_TAG: "999999@1.00"}
-    running(platform.instance, dg.DagsterRunStatus.STARTED, tags, asset_selection=BARS)
-    assert end_dead_runs(platform.instance) == 1
+    create_run(harness.instance, dg.DagsterRunStatus.STARTED, tags, asset_selection=BARS)
+    assert end_dead_runs(harness.instance) == 1
     sensor.tick()
     assert hook.titles == [f"WARNING: {OHLCV}"]
     assert "The process that carried this run out is gone" in hook.received[0]["message"]
 
 
-def test_the_record_of_a_run_whose_process_is_gone_is_closed(platform, sensor):
-    with RunStore(platform.database_url) as runs:
-        run_id = run(platform, -5, ("", "gone"), step_error=False)
+def test_the_record_of_a_run_whose_process_is_gone_is_closed(harness, sensor):
+    with RunStore(harness.database_url) as runs:
+        run_id = run(harness, -5, ("", "gone"), step_error=False)
         runs.start(RunStart(run_id, RunKind.OHLCV, "stocks", "nightly", MOMENT - 10 * MINUTE))
         sensor.tick()
         (told,) = runs.read(run_id=run_id)
     assert (told.run["status"], told.run["error"], told.run["finished_at"]) == ("failed", "gone", MOMENT - 5 * MINUTE)
 
 
-def test_a_command_that_failed_is_as_bad_as_any_other_run(platform, sensor, hook):
-    run(platform, 0, ("KeyRefused", "Polygon refused the key."), tags={PROCESS_TAG: "1@1.00"})
+def test_a_command_that_failed_is_as_bad_as_any_other_run(harness, sensor, hook):
+    run(harness, 0, ("KeyRefused", "Polygon refused the key."), tags={PROCESS_TAG: "1@1.00"})
     sensor.tick()
     assert hook.titles == [f"CRITICAL: {OHLCV}"]
 
 
-def test_a_crash_that_the_daemon_makes_good_is_a_warning_and_one_that_it_does_not_critical(platform, sensor, hook):
-    run(platform, 0, ("", "The run's process died."), step_error=False, tags={WILL_RETRY_TAG: "true"})
+def test_a_crash_that_the_daemon_makes_good_is_a_warning_and_one_that_it_does_not_critical(harness, sensor, hook):
+    run(harness, 0, ("", "The run's process died."), step_error=False, tags={WILL_RETRY_TAG: "true"})
     sensor.tick()
     assert hook.titles == [f"WARNING: {OHLCV}"]
     assert "The run's process died. It is tried again." in hook.received[0]["message"]
-    run(platform, 5, ("", "The run's process died."), step_error=False, tags={WILL_RETRY_TAG: "false"})
+    run(harness, 5, ("", "The run's process died."), step_error=False, tags={WILL_RETRY_TAG: "false"})
     sensor.tick()
     assert hook.titles[1:] == [f"now CRITICAL: {OHLCV}"]
 
 
-def test_a_neighbour_in_the_same_backfill_makes_no_crash_good(platform, sensor, hook):
-    run(platform, 0, CRASH)
-    run(platform, 1)  # began before the crash
+def test_a_neighbour_in_the_same_backfill_makes_no_crash_good(harness, sensor, hook):
+    run(harness, 0, CRASH)
+    run(harness, 1)  # began before the crash
     sensor.tick()
     assert hook.titles == [f"CRITICAL: {OHLCV}"]
     sensor.tick(cursor=None)
-    run(platform, 10)
+    run(harness, 10)
     sensor.tick(cursor=None)
     sensor.tick(cursor="no json")
     assert hook.titles == [f"CRITICAL: {OHLCV}", f"RECOVERED: {OHLCV}"]
 
 
-def test_what_has_been_made_good_before_anybody_looked_is_not_told(platform, sensor, hook):
-    run(platform, 0, CRASH)
-    run(platform, 10)
+def test_what_has_been_made_good_before_anybody_looked_is_not_told(harness, sensor, hook):
+    run(harness, 0, CRASH)
+    run(harness, 10)
     sensor.tick()
     assert hook.received == []
 
@@ -161,15 +161,15 @@ def test_what_has_been_made_good_before_anybody_looked_is_not_told(platform, sen
         ),
     ],
 )
-def test_every_run_is_told_by_what_it_worked_on(platform, sensor, hook, job, fields, incident):
-    run(platform, 0, CRASH, job, **fields)
+def test_every_run_is_told_by_what_it_worked_on(harness, sensor, hook, job, fields, incident):
+    run(harness, 0, CRASH, job, **fields)
     sensor.tick()
     sensor.tick()
     assert hook.titles == [f"CRITICAL: {incident}"]
 
 
-def test_a_cancelled_run_is_nobodys_business(platform, sensor, hook):
-    running(platform.instance, dg.DagsterRunStatus.CANCELED, {})
+def test_a_cancelled_run_is_nobodys_business(harness, sensor, hook):
+    create_run(harness.instance, dg.DagsterRunStatus.CANCELED, {})
     sensor.tick()
     assert hook.received == []
 
@@ -178,11 +178,11 @@ def test_a_cancelled_run_is_nobodys_business(platform, sensor, hook):
 
 
 @pytest.mark.parametrize("error", [CRASH, ("UnusableBars", "AAPL 1d: …")])
-def test_features_that_were_not_computed_are_critical_whatever_the_reason(platform, sensor, hook, error):
-    run(platform, 0, error, "stocks_features_job")
+def test_features_that_were_not_computed_are_critical_whatever_the_reason(harness, sensor, hook, error):
+    run(harness, 0, error, "stocks_features_job")
     sensor.tick()
     assert hook.titles == [f"CRITICAL: {FEATURES}"]
-    run(platform, 10, job="stocks_features_job")
+    run(harness, 10, job="stocks_features_job")
     sensor.tick()
     assert hook.titles[1:] == [f"RECOVERED: {FEATURES}"]
 
@@ -190,43 +190,43 @@ def test_features_that_were_not_computed_are_critical_whatever_the_reason(platfo
 # --- Days
 
 
-def test_three_days_without_a_success_are_critical_once_and_over_with_the_first_success(platform, sensor, hook):
-    run(platform, 0, day=-3)
+def test_three_days_without_a_success_are_critical_once_and_over_with_the_first_success(harness, sensor, hook):
+    run(harness, 0, day=-3)
     for day in (-2, -1, 0):
         assert hook.received == []
-        run(platform, 0, SERIES, day=day)
+        run(harness, 0, SERIES, day=day)
         sensor.tick(MOMENT + day * DAY)
-    run(platform, 5, SERIES)
+    run(harness, 5, SERIES)
     sensor.tick()
     assert hook.titles == [f"CRITICAL: {BACKFILL}"]
     assert "failed on 3 consecutive days, 2025-06-29 to 2025-07-01" in hook.received[0]["message"]
-    run(platform, 10)
+    run(harness, 10)
     sensor.tick()
     assert hook.titles[1:] == [f"RECOVERED: {BACKFILL}"]
 
 
-def test_backfills_from_dagit_count_among_the_days_and_other_jobs_do_not(platform, sensor, hook):
-    run(platform, 0, SERIES, day=-3)
-    run(platform, 0, SERIES, "__ASSET_JOB", day=-2, asset_selection=BARS)
-    run(platform, 5, job="stocks_ohlcv_checks", day=-2)
-    run(platform, 0, SERIES, "crypto_ohlcv_job", day=-1)
+def test_backfills_from_dagit_count_among_the_days_and_other_jobs_do_not(harness, sensor, hook):
+    run(harness, 0, SERIES, day=-3)
+    run(harness, 0, SERIES, "__ASSET_JOB", day=-2, asset_selection=BARS)
+    run(harness, 5, job="stocks_ohlcv_checks", day=-2)
+    run(harness, 0, SERIES, "crypto_ohlcv_job", day=-1)
     sensor.tick()
     assert hook.received == []
-    run(platform, 0, SERIES, day=0)
+    run(harness, 0, SERIES, day=0)
     sensor.tick()
     assert hook.titles == [f"CRITICAL: {BACKFILL}"]
 
 
-def test_the_count_survives_a_lost_cursor(platform, sensor, hook):
+def test_the_count_survives_a_lost_cursor(harness, sensor, hook):
     for day in (-3, -2, -1):
-        run(platform, 0, SERIES, day=day)
+        run(harness, 0, SERIES, day=day)
         sensor.tick(cursor=None)
     sensor.tick(cursor=None)
     assert hook.titles == [f"CRITICAL: {BACKFILL}"]
 
 
-def test_what_the_universe_does_not_keep_any_more_is_closed(platform, sensor, hook):
-    run(platform, 0, CRASH)
+def test_what_the_universe_does_not_keep_any_more_is_closed(harness, sensor, hook):
+    run(harness, 0, CRASH)
     sensor.tick()
     sensor.definitions = lambda now: definitions(universe(CRYPTO), now)
     sensor.tick()

@@ -11,31 +11,31 @@ from backfill_assets.orchestration.keys import completeness_key
 from backfill_assets.simulator import Hole
 from backfill_assets_tests.dagster_harness import definitions
 from backfill_assets_tests.integration.orchestration.universes import ASSETS as UNIVERSE
-from backfill_assets_tests.surroundings import MOMENT, market, trading, universe
+from backfill_assets_tests.support import MOMENT, market, trading_calendar, universe
 
 FIRST = date(2025, 6, 16)
 SMALL = universe(market("stocks", "AAPL", "MSFT", start=FIRST), market("crypto", "BTC", start=date(2025, 6, 28)))
 
 
 @pytest.fixture
-def universe_kept():
+def small_universe():
     return SMALL
 
 
-def told(platform, of="stocks"):
+def told(harness, of="stocks"):
     """The metadata of a new measurement, as plain values."""
-    result = platform.materialize(of, "completeness")
+    result = harness.materialize(of, "completeness")
     assert result.success
     (event,) = result.asset_materializations_for_node(f"{of}__completeness")
     assert all(not isinstance(v, dg.TextMetadataValue) or len(v.value) < 100 for v in event.metadata.values())
     return {name: entry.value for name, entry in event.metadata.items()}
 
 
-def test_numbers_tell_sessions_and_the_matrix_shows_them(platform):
+def test_numbers_tell_sessions_and_the_matrix_shows_them(harness):
     hole = date(2025, 6, 18)
-    platform.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole),))
-    platform.run("2025-06-16|AAPL", "2025-06-30|MSFT")
-    found = told(platform)
+    harness.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole),))
+    harness.run("2025-06-16|AAPL", "2025-06-30|MSFT")
+    found = told(harness)
     matrix = found.pop("matrix")
     assert found == {
         "complete_percent": 95.0,
@@ -46,28 +46,28 @@ def test_numbers_tell_sessions_and_the_matrix_shows_them(platform):
     }
     assert matrix.startswith("2025-06-16 to 2025-06-30: 95.0% complete; 1 missing of 20 sessions.\n")
     assert re.search(r"\]\(data:image/svg\+xml;base64,[A-Za-z0-9+/=]+\)\n", matrix)
-    last = platform.rows("select max(timestamp) from market_data where symbol = 'AAPL'")[0][0]
+    last = harness.rows("select max(timestamp) from market_data where symbol = 'AAPL'")[0][0]
     row = f"| AAPL | ✗ 90.0% | ✗ 90.0% | 2 | 0 | {last:%Y-%m-%d %H:%M} |"
     assert row in matrix.replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_a_market_that_lacks_nothing_has_no_repair(platform):
-    platform.run("2025-06-28|BTC", "2025-06-30|BTC", of="crypto")
-    found = told(platform, of="crypto")
+def test_a_market_that_lacks_nothing_has_no_repair(harness):
+    harness.run("2025-06-28|BTC", "2025-06-30|BTC", of="crypto")
+    found = told(harness, of="crypto")
     assert (found["complete_percent"], found["missing_sessions"]) == (100.0, 0)
     assert "repair" not in found
 
 
-def test_a_hundred_percent_is_said_of_nothing_that_lacks_a_session(platform, monkeypatch):
+def test_a_hundred_percent_is_said_of_nothing_that_lacks_a_session(harness, monkeypatch):
     monkeypatch.setattr(Completeness, "counts", property(lambda _: Counts(complete=200_000, missing=1)))
-    assert told(platform)["complete_percent"] == 99.999
+    assert told(harness)["complete_percent"] == 99.999
 
 
-def test_measuring_asks_the_vendor_for_nothing_and_needs_no_key(platform, monkeypatch):
+def test_measuring_asks_the_vendor_for_nothing_and_needs_no_key(harness, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
-    found = told(platform)
+    found = told(harness)
     assert (found["complete_percent"], found["missing_sessions"]) == (0.0, 20)
-    assert platform.vendor.requests == []
+    assert harness.vendor.requests == []
 
 
 def test_every_market_has_one_without_partitions_made_from_what_the_vendor_is_asked_for():
@@ -90,9 +90,9 @@ def test_every_hour_each_market_is_measured_whether_anything_ran_or_not(of, monk
         assert request.tags["backfill/trigger"] == "hourly schedule"
 
 
-def test_a_market_of_many_partitions_is_measured(platform):
+def test_a_market_of_many_partitions_is_measured(harness):
     """Two years, never asked for."""
-    platform.universe = universe(market("stocks", "AAPL", "MSFT"))
-    platform.defs = platform.definitions(MOMENT)
-    sessions = [d for d in trading().sessions if date(2024, 1, 2) <= d < MOMENT.date()]
-    assert told(platform)["missing_sessions"] == 2 * len(sessions)
+    harness.universe = universe(market("stocks", "AAPL", "MSFT"))
+    harness.defs = harness.definitions(MOMENT)
+    sessions = [d for d in trading_calendar().sessions if date(2024, 1, 2) <= d < MOMENT.date()]
+    assert told(harness)["missing_sessions"] == 2 * len(sessions)

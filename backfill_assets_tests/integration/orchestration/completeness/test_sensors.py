@@ -6,8 +6,8 @@ import pytest
 from backfill_assets.orchestration.completeness import sensors as module
 from backfill_assets.orchestration.completeness.sensors import filled_by
 from backfill_assets_tests.dagster_harness import definitions
-from backfill_assets_tests.integration.orchestration.universes import CRYPTO, STOCKS, over, running
-from backfill_assets_tests.surroundings import universe
+from backfill_assets_tests.integration.orchestration.universes import CRYPTO, STOCKS, create_run, range_tags
+from backfill_assets_tests.support import universe
 
 STARTED, QUEUED, SUCCESS = (getattr(dg.DagsterRunStatus, s) for s in ("STARTED", "QUEUED", "SUCCESS"))
 DEFINITIONS = definitions(universe(STOCKS, CRYPTO))
@@ -33,7 +33,9 @@ class Sensor:
         return [request.job_name for request in data.run_requests]
 
     def ran(self, status=SUCCESS, job="stocks_ohlcv_job", **fields):
-        return running(self.instance, status, over("2025-06-18|AAPL", "2025-06-18|AAPL"), job_name=job, **fields)
+        return create_run(
+            self.instance, status, range_tags("2025-06-18|AAPL", "2025-06-18|AAPL"), job_name=job, **fields
+        )
 
     def end(self, run, event=dg.DagsterEventType.RUN_SUCCESS):
         self.instance.report_dagster_event(

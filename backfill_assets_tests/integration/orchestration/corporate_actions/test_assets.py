@@ -8,20 +8,20 @@ from msgspec.structs import replace
 
 from backfill_assets.simulator import Dividend, Fault, Split
 from backfill_assets_tests.dagster_harness import QUIET, failure
-from backfill_assets_tests.surroundings import MOMENT
+from backfill_assets_tests.support import MOMENT
 
 KEY = ("stocks", "corporate_events")
 NVDA = Split(ticker="NVDA", execution_date=date(2024, 6, 10), split_to=10)
 PAID = Dividend(ticker="MSFT", ex_dividend_date=date(2024, 5, 15), cash_amount=0.75)
 
 
-def listed(platform, *splits, **more):
-    platform.vendor.change(splits=(NVDA, *splits), dividends=(PAID,), **more)
+def listed(harness, *splits, **more):
+    harness.vendor.change(splits=(NVDA, *splits), dividends=(PAID,), **more)
 
 
-def around_the_split(platform):
+def around_the_split(harness):
     """NVDA's daily bars of the Friday before and the Monday."""
-    assert platform.run("2024-06-07|NVDA", "2024-06-10|NVDA", only=["1d"]).success
+    assert harness.run("2024-06-07|NVDA", "2024-06-10|NVDA", only=["1d"]).success
 
 
 def metadata(result):
@@ -40,10 +40,10 @@ def table(evaluation):
     return [record.data for record in evaluation.metadata["splits"].records]
 
 
-def test_the_job_asks_twice_and_tells_what_it_found(platform):
-    listed(platform)
-    job = platform.defs.resolve_job_def("stocks_events_job")
-    result = job.execute_in_process(instance=platform.instance, run_config={"loggers": QUIET})
+def test_the_job_asks_twice_and_tells_what_it_found(harness):
+    listed(harness)
+    job = harness.defs.resolve_job_def("stocks_events_job")
+    result = job.execute_in_process(instance=harness.instance, run_config={"loggers": QUIET})
     assert metadata(result) == {
         "asked_since": "2024-01-02",
         "splits": 1,
@@ -54,18 +54,18 @@ def test_the_job_asks_twice_and_tells_what_it_found(platform):
         "returned": 0,
         "dropped_rows": 0,
     }
-    assert len(platform.vendor.requests) == 2
-    assert platform.rows("select symbol, kind, ex_date, size from corporate_events order by 1") == [
+    assert len(harness.vendor.requests) == 2
+    assert harness.rows("select symbol, kind, ex_date, size from corporate_events order by 1") == [
         ("MSFT", "dividend", date(2024, 5, 15), 0.75),
         ("NVDA", "split", date(2024, 6, 10), 10.0),
     ]
-    assert platform.instance.get_latest_materialization_event(dg.AssetKey(KEY)) is not None
+    assert harness.instance.get_latest_materialization_event(dg.AssetKey(KEY)) is not None
 
 
-def test_a_second_run_asks_for_the_last_weeks_and_tells_that_nothing_changed(platform):
-    listed(platform)
-    platform.materialize(*KEY)
-    told = metadata(platform.materialize(*KEY, now=MOMENT + timedelta(days=1)))
+def test_a_second_run_asks_for_the_last_weeks_and_tells_that_nothing_changed(harness):
+    listed(harness)
+    harness.materialize(*KEY)
+    told = metadata(harness.materialize(*KEY, now=MOMENT + timedelta(days=1)))
     assert told["asked_since"] == "2025-05-17"
     assert (told["splits"], told["dividends"], told["new"], told["changed"], told["withdrawn"]) == (1, 1, 0, 0, 0)
 
@@ -73,51 +73,51 @@ def test_a_second_run_asks_for_the_last_weeks_and_tells_that_nothing_changed(pla
 @pytest.mark.parametrize(
     ("config", "since"), [({"everything": True}, "2024-01-02"), ({"overlap_days": 10}, "2025-06-21")]
 )
-def test_config_says_how_far_back_a_run_asks(platform, config, since):
-    listed(platform)
-    platform.materialize(*KEY)
-    job = platform.defs.resolve_job_def("stocks_events_job")
+def test_config_says_how_far_back_a_run_asks(harness, config, since):
+    listed(harness)
+    harness.materialize(*KEY)
+    job = harness.defs.resolve_job_def("stocks_events_job")
     ops = {"stocks__corporate_events": {"config": config}}
-    again = job.execute_in_process(instance=platform.instance, run_config={"ops": ops, "loggers": QUIET})
+    again = job.execute_in_process(instance=harness.instance, run_config={"ops": ops, "loggers": QUIET})
     assert metadata(again)["asked_since"] == since
 
 
-def test_doubt_is_told_and_withdraws_nothing(platform):
-    listed(platform)
-    platform.materialize(*KEY)
-    platform.vendor.change(splits=())
-    told = metadata(platform.materialize(*KEY))
+def test_doubt_is_told_and_withdraws_nothing(harness):
+    listed(harness)
+    harness.materialize(*KEY)
+    harness.vendor.change(splits=())
+    told = metadata(harness.materialize(*KEY))
     assert (told["splits"], told["withdrawn"]) == (1, 0)
     assert told["warnings"].startswith("Polygon lists no split of any ticker since 2025-05-17, which cannot be all")
 
 
-def test_a_fault_fails_the_run_in_a_sentence_and_leaves_the_table(platform):
-    listed(platform, faults=(Fault(kind="status", status=403, path="/dividends"),))
-    result = platform.materialize(*KEY)
+def test_a_fault_fails_the_run_in_a_sentence_and_leaves_the_table(harness):
+    listed(harness, faults=(Fault(kind="status", status=403, path="/dividends"),))
+    result = harness.materialize(*KEY)
     assert not result.success
     assert failure(result).cls_name == "NotEntitled"
-    assert platform.rows("select count(*) from corporate_events") == [(0,)]
+    assert harness.rows("select count(*) from corporate_events") == [(0,)]
 
 
-def test_a_split_that_prices_show_is_plausible(platform):
-    listed(platform)
-    around_the_split(platform)
-    found = verdict(platform.materialize(*KEY))
+def test_a_split_that_prices_show_is_plausible(harness):
+    listed(harness)
+    around_the_split(harness)
+    found = verdict(harness.materialize(*KEY))
     assert (found.passed, found.description) == (True, "1 judged, all plausible.")
     assert {name: value.value for name, value in found.metadata.items()} == {"judged": 1, "not_judged": 0}
 
 
-def test_a_split_without_bars_is_not_judged(platform):
-    listed(platform)
-    found = verdict(platform.materialize(*KEY))
+def test_a_split_without_bars_is_not_judged(harness):
+    listed(harness)
+    found = verdict(harness.materialize(*KEY))
     assert found.passed
     assert {name: value.value for name, value in found.metadata.items()} == {"judged": 0, "not_judged": 1}
 
 
-def test_what_prices_do_not_show_is_warned_of_by_symbol_day_and_ratios(platform):
-    listed(platform, replace(NVDA, split_to=4, happened=False))
-    around_the_split(platform)
-    found = verdict(platform.materialize(*KEY))
+def test_what_prices_do_not_show_is_warned_of_by_symbol_day_and_ratios(harness):
+    listed(harness, replace(NVDA, split_to=4, happened=False))
+    around_the_split(harness)
+    found = verdict(harness.materialize(*KEY))
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert found.description == "Prices do not jump by the ratio of: NVDA 2024-06-10."
     (record,) = table(found)
@@ -126,27 +126,27 @@ def test_what_prices_do_not_show_is_warned_of_by_symbol_day_and_ratios(platform)
     assert record["seen"] == pytest.approx(record["close before"] / record["open"], rel=1e-4)
 
 
-def test_splits_of_one_day_that_undo_each_other_are_not_judged(platform):
-    listed(platform, replace(NVDA, split_from=10, split_to=1, happened=False))
-    around_the_split(platform)
-    found = verdict(platform.materialize(*KEY))
+def test_splits_of_one_day_that_undo_each_other_are_not_judged(harness):
+    listed(harness, replace(NVDA, split_from=10, split_to=1, happened=False))
+    around_the_split(harness)
+    found = verdict(harness.materialize(*KEY))
     assert (found.passed, found.metadata["not_judged"].value) == (True, 1)
 
 
-def test_a_split_that_was_entered_on_another_day_too_is_warned_of_until_it_is_withdrawn(platform):
+def test_a_split_that_was_entered_on_another_day_too_is_warned_of_until_it_is_withdrawn(harness):
     early = Split(ticker="NVDA", execution_date=date(2024, 6, 7), split_to=10, happened=False)
-    listed(platform, early)
-    assert platform.run("2024-06-06|NVDA", "2024-06-10|NVDA", only=["1d"]).success
-    found = verdict(platform.materialize(*KEY))
+    listed(harness, early)
+    assert harness.run("2024-06-06|NVDA", "2024-06-10|NVDA", only=["1d"]).success
+    found = verdict(harness.materialize(*KEY))
     assert [(r["ex-date"], round(r["seen"])) for r in table(found)] == [("2024-06-07", 1)]
-    listed(platform)
-    job = platform.defs.resolve_job_def("stocks_events_job")
+    listed(harness)
+    job = harness.defs.resolve_job_def("stocks_events_job")
     ops = {"stocks__corporate_events": {"config": {"everything": True}}}
-    again = job.execute_in_process(instance=platform.instance, run_config={"ops": ops, "loggers": QUIET})
+    again = job.execute_in_process(instance=harness.instance, run_config={"ops": ops, "loggers": QUIET})
     assert metadata(again)["withdrawn"] == 1
     assert verdict(again).passed
 
 
-def test_markets_of_coins_have_no_such_asset(platform):
-    keys = platform.defs.resolve_asset_graph().get_all_asset_keys()
+def test_markets_of_coins_have_no_such_asset(harness):
+    keys = harness.defs.resolve_asset_graph().get_all_asset_keys()
     assert [k.to_user_string() for k in keys if k.path[-1] == "corporate_events"] == ["stocks/corporate_events"]

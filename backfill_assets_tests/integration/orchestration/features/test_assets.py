@@ -21,7 +21,7 @@ from backfill_assets.pipelines import features as pipeline
 from backfill_assets.pipelines.features import FeatureOrder, fill_features
 from backfill_assets.simulator import Hole
 from backfill_assets_tests.dagster_harness import definitions, failure
-from backfill_assets_tests.surroundings import MOMENT, market, stored, universe
+from backfill_assets_tests.support import MOMENT, market, stored_bars, universe
 from backfill_assets_tests.unit.domain.walks import NEW_YORK
 
 WEEK = ("2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08")
@@ -33,24 +33,24 @@ def cells(days=WEEK, symbols=("AAPL", "MSFT")):
     return {f"{day}|{symbol}" for day, symbol in itertools.product(days, symbols)}
 
 
-def compute(platform, first="2024-03-04|AAPL", last="2024-03-08|MSFT", **options):
-    return platform.run(first, last, family="features", **options)
+def compute(harness, first="2024-03-04|AAPL", last="2024-03-08|MSFT", **options):
+    return harness.run(first, last, family="features", **options)
 
 
 @pytest.fixture
-def fetched(platform):
+def fetched(harness):
     """A platform whose first two symbols have the bars of the week."""
 
     def fetch():
-        assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
+        assert harness.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
 
-    platform.begin("fetched", fetch)
-    return platform
+    harness.start_from("fetched", fetch)
+    return harness
 
 
-def rows(platform, symbol, timeframe):
+def rows(harness, symbol, timeframe):
     """The stored features of a series, ascending, NaN for null."""
-    found = platform.rows(
+    found = harness.rows(
         f"select {', '.join(NAMES)} from market_features "  # noqa: S608  # names of the catalog
         "where symbol = %s and timeframe = %s order by timestamp",
         symbol,
@@ -59,21 +59,21 @@ def rows(platform, symbol, timeframe):
     return np.array(found, dtype=np.float64).reshape(-1, len(NAMES))
 
 
-def writers(platform, table, symbol, timeframe):
+def writers(harness, table, symbol, timeframe):
     """By bar start the transaction that wrote the row."""
     query = f"select timestamp, xmin::text from {table} where symbol = %s and timeframe = %s"  # noqa: S608  # our own names
-    return dict(platform.rows(query, symbol, timeframe))
+    return dict(harness.rows(query, symbol, timeframe))
 
 
-def waiting(platform):
+def waiting(harness):
     """The series that are known to have something to be computed."""
-    stocks = platform.universe.markets[0]
-    with store.FeatureStore(platform.database_url) as table:
+    stocks = harness.universe.markets[0]
+    with store.FeatureStore(harness.database_url) as table:
         return table.stale([s.name for s in stocks.symbols], stocks.timeframes)
 
 
-def told(platform, timeframe="1m"):
-    return platform.materialized(timeframe, family="features")
+def told(harness, timeframe="1m"):
+    return harness.materialized(timeframe, family="features")
 
 
 # --- What a run does and tells
@@ -86,7 +86,9 @@ def test_every_bar_gets_its_row_and_every_partition_with_bars_is_materialized(fe
     for timeframe in ("1m", "1d"):
         assert told(fetched, timeframe) == cells()
         for symbol in ("AAPL", "MSFT"):
-            expected = compute_range(stored(fetched.database_url, symbol, timeframe), TIMEFRAMES[timeframe], NEW_YORK)
+            expected = compute_range(
+                stored_bars(fetched.database_url, symbol, timeframe), TIMEFRAMES[timeframe], NEW_YORK
+            )
             np.testing.assert_array_equal(rows(fetched, symbol, timeframe), expected)
     assert len(fetched.vendor.requests) == sent
     assert waiting(fetched) == []
@@ -99,20 +101,20 @@ def test_a_materialization_tells_its_bars_and_when_they_began_and_ended(fetched)
         assert fetched.metadata(timeframe, "2024-03-06|MSFT", family="features") == of_bars
 
 
-def test_without_bars_a_run_succeeds_and_materializes_nothing(platform):
-    result = compute(platform)
+def test_without_bars_a_run_succeeds_and_materializes_nothing(harness):
+    result = compute(harness)
     assert result.success
-    assert told(platform) == told(platform, "1d") == set()
-    assert platform.vendor.requests == []
+    assert told(harness) == told(harness, "1d") == set()
+    assert harness.vendor.requests == []
 
 
-def test_sessions_without_bars_stay_missing(platform):
+def test_sessions_without_bars_stay_missing(harness):
     day = date(2024, 3, 6)
-    platform.vendor.change(holes=(Hole(ticker="AAPL", first=day, last=day, base="minute"),))
-    platform.run("2024-03-04|AAPL", "2024-03-08|MSFT")
-    assert compute(platform).success
-    assert told(platform) == cells() - {"2024-03-06|AAPL"}
-    assert told(platform, "1d") == cells()
+    harness.vendor.change(holes=(Hole(ticker="AAPL", first=day, last=day, base="minute"),))
+    harness.run("2024-03-04|AAPL", "2024-03-08|MSFT")
+    assert compute(harness).success
+    assert told(harness) == cells() - {"2024-03-06|AAPL"}
+    assert told(harness, "1d") == cells()
 
 
 def test_a_session_of_which_a_row_is_missing_stays_missing_though_nothing_is_known_to_be_stale(fetched):
@@ -126,11 +128,11 @@ def test_a_session_of_which_a_row_is_missing_stays_missing_though_nothing_is_kno
     assert told(fetched, "1d") == cells()
 
 
-def computed_unseen(platform):
+def computed_unseen(harness):
     """All features of the week, without Dagster's knowledge."""
-    stocks = platform.universe.markets[0]
+    stocks = harness.universe.markets[0]
     order = FeatureOrder(stocks, stocks.symbols, stocks.timeframes, DayRange(date(2024, 3, 4), date(2024, 3, 8)))
-    with store.FeatureStore(platform.database_url) as table:
+    with store.FeatureStore(harness.database_url) as table:
         asyncio.run(fill_features(order, table))
 
 
@@ -169,11 +171,11 @@ def test_what_is_up_to_date_is_written_again_only_where_everything_is_asked_for(
     np.testing.assert_array_equal(rows(fetched, "AAPL", "1m"), values)
 
 
-def test_crypto_has_features_too(platform):
-    platform.run("2024-03-09|BTC", "2024-03-10|ETH", of="crypto")
-    assert compute(platform, "2024-03-09|BTC", "2024-03-10|ETH", of="crypto").success
+def test_crypto_has_features_too(harness):
+    harness.run("2024-03-09|BTC", "2024-03-10|ETH", of="crypto")
+    assert compute(harness, "2024-03-09|BTC", "2024-03-10|ETH", of="crypto").success
     both = cells(("2024-03-09", "2024-03-10"), ("BTC", "ETH"))
-    assert platform.materialized("1m", of="crypto", family="features") == both
+    assert harness.materialized("1m", of="crypto", family="features") == both
 
 
 def test_bars_that_cannot_be_used_fail_the_run_and_all_else_is_computed_and_told(fetched):
@@ -225,11 +227,11 @@ def test_a_run_that_is_broken_off_is_finished_by_the_next_with_the_same_rows(fet
 # --- Splits
 
 
-def record(platform, *splits):
+def record(harness, *splits):
     """Let the store learn of all that AAPL has, as the look-up of corporate events does."""
     events = tuple(Event("AAPL", EventKind.SPLIT, ex_date, 1.0, 4.0) for ex_date in splits)
     listed = Listed(date(2024, 1, 2), events, frozenset({("AAPL", EventKind.SPLIT)}))
-    with EventStore(platform.database_url, connections=1) as table:
+    with EventStore(harness.database_url, connections=1) as table:
         table.record(["AAPL"], listed, [Symbol("AAPL", "AAPL")], MOMENT, NEW_YORK)
 
 
@@ -249,7 +251,7 @@ def test_a_late_split_recomputes_what_it_reaches_and_no_more_and_touches_no_bar(
     assert {t: writers(fetched, "market_data", "AAPL", t) for t in ("1m", "1d")} == bars
     for timeframe in ("1m", "1d"):
         expected = compute_range(
-            stored(fetched.database_url, "AAPL", timeframe),
+            stored_bars(fetched.database_url, "AAPL", timeframe),
             TIMEFRAMES[timeframe],
             NEW_YORK,
             [SplitRatio(LATE_SPLIT, 1, 4)],

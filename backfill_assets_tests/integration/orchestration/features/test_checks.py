@@ -10,7 +10,7 @@ from backfill_assets.domain.features import COLUMNS
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.orchestration.features.checks import WAITED_LONG, WAITED_TOO_LONG, feature_check_specs
 from backfill_assets_tests.integration.orchestration.ohlcv.test_checks import SESSIONS, told, verdicts
-from backfill_assets_tests.surroundings import MOMENT, market
+from backfill_assets_tests.support import MOMENT, market
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 ALL = {"features_cover_bars", "features_are_fresh", "values_in_range"}
@@ -19,39 +19,39 @@ FIRST_DAY = datetime(2025, 6, 16, 4, tzinfo=UTC)  # midnight in New York
 
 
 @pytest.fixture
-def fetched(platform):
+def fetched(harness):
     """A platform with all bars of the stocks, and no features."""
 
     def fetch():
-        assert platform.run(*CORNERS).success
+        assert harness.run(*CORNERS).success
 
-    platform.begin("fetched", fetch)
-    return platform
+    harness.start_from("fetched", fetch)
+    return harness
 
 
 @pytest.fixture
-def computed(platform):
+def computed(harness):
     """A platform with all features of the stocks too."""
 
     def compute():
-        assert platform.run(*CORNERS).success
-        assert platform.run(*CORNERS, family="features").success
+        assert harness.run(*CORNERS).success
+        assert harness.run(*CORNERS, family="features").success
 
-    platform.begin("computed", compute)
-    return platform
+    harness.start_from("computed", compute)
+    return harness
 
 
-def check(platform, **options):
+def check(harness, **options):
     """What the checks say by themselves."""
-    result = platform.check(family="features", **options)
+    result = harness.check(family="features", **options)
     assert result.success
     return verdicts(result)
 
 
-def spoil(platform, column, value, timeframe="1d", symbol="AAPL"):
+def spoil(harness, column, value, timeframe="1d", symbol="AAPL"):
     """Put a value into the first row of a series."""
     assert column in {c.name for c in COLUMNS}
-    assert platform.rows(
+    assert harness.rows(
         f"update market_features set {column} = %s "  # noqa: S608  # a column of the catalog
         "where symbol = %s and timeframe = %s and timestamp = "
         "(select min(timestamp) from market_features where symbol = %s and timeframe = %s) returning 1",

@@ -12,19 +12,19 @@ from backfill_assets.deployment.tags import PROCESS_TAG
 from backfill_assets.orchestration.resources import MarketStore
 from backfill_assets.simulator import Restatement
 from backfill_assets_tests.dagster_harness import FixedClock, definitions
-from backfill_assets_tests.integration.orchestration.universes import over, running
-from backfill_assets_tests.surroundings import MOMENT, market, universe
+from backfill_assets_tests.integration.orchestration.universes import create_run, range_tags
+from backfill_assets_tests.support import MOMENT, market, universe
 
 CORNERS = ("2025-06-16|AAPL", "2025-06-30|NVDA")
 QUIET = "stocks: nothing is out of date. crypto: nothing is out of date."
 OUTCOMES = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED]
 
 
-def tick(platform, now=MOMENT):
+def tick(harness, now=MOMENT):
     """What the sensor says at an instant: its requests by job, and why there are none."""
-    defs = platform.definitions(now)
+    defs = harness.definitions(now)
     with dg.build_sensor_context(
-        instance=platform.instance,
+        instance=harness.instance,
         repository_def=defs.get_repository_def(),
         resources={"clock": FixedClock(at=now.isoformat()), "store": MarketStore()},
     ) as context:
@@ -32,9 +32,9 @@ def tick(platform, now=MOMENT):
     return {request.job_name: request for request in data.run_requests}, data.skip_message
 
 
-def asked(platform, now=MOMENT):
+def asked(harness, now=MOMENT):
     """The only request of a tick."""
-    requests, _ = tick(platform, now)
+    requests, _ = tick(harness, now)
     (request,) = requests.values()
     return request
 
@@ -49,41 +49,41 @@ def symbols(request):
     return op["config"].get("symbols", [])
 
 
-def carry_out(platform, request, **options):
+def carry_out(harness, request, **options):
     """Run what was asked for."""
     market_name = request.job_name.removesuffix("_features_job")
     only = [key.path[-1] for key in request.asset_selection]
-    result = platform.run(
+    result = harness.run(
         *corners(request), of=market_name, family="features", only=only, symbols=symbols(request), **options
     )
     assert result.success
 
 
 @pytest.fixture
-def fetched(platform):
+def fetched(harness):
     """A platform with all bars of the stocks, and no features."""
 
     def fetch():
-        assert platform.run(*CORNERS).success
+        assert harness.run(*CORNERS).success
 
-    platform.begin("fetched", fetch)
-    return platform
+    harness.start_from("fetched", fetch)
+    return harness
 
 
 @pytest.fixture
-def computed(platform):
+def computed(harness):
     """A platform with all features of the stocks too."""
 
     def compute():
-        assert platform.run(*CORNERS).success
-        carry_out(platform, asked(platform))
+        assert harness.run(*CORNERS).success
+        carry_out(harness, asked(harness))
 
-    platform.begin("computed", compute)
-    return platform
+    harness.start_from("computed", compute)
+    return harness
 
 
-def test_without_bars_nothing_is_asked_for(platform):
-    assert tick(platform) == ({}, QUIET)
+def test_without_bars_nothing_is_asked_for(harness):
+    assert tick(harness) == ({}, QUIET)
 
 
 def test_no_key_is_needed(fetched, monkeypatch):
@@ -130,10 +130,10 @@ def test_symbols_between_two_stale_ones_are_left_out(computed):
     assert request.asset_selection == [dg.AssetKey(["stocks", "features", "1d"])]
 
 
-def stale(platform, symbol, timeframe, day):
+def stale(harness, symbol, timeframe, day):
     """Have the bar of one day computed again."""
     start = datetime.fromisoformat(day).replace(hour=4, tzinfo=UTC)  # midnight in New York
-    platform.rows(
+    harness.rows(
         "insert into feature_marks (symbol, timeframe, stale) values (%s, %s, tstzrange(%s, %s)) returning 1",
         symbol,
         timeframe,
@@ -196,7 +196,7 @@ def test_bars_before_the_first_day_are_not_chased(computed):
     ("family", "what"), [("features", "over its features"), ("ohlcv", "over its bars")], ids=["features", "ohlcv"]
 )
 def test_a_run_of_the_market_is_waited_for(fetched, status, family, what):
-    run = running(fetched.instance, status, over(*CORNERS), job_name=f"stocks_{family}_job")
+    run = create_run(fetched.instance, status, range_tags(*CORNERS), job_name=f"stocks_{family}_job")
     said = f"stocks: waits for the end of run {run.run_id[:8]} {what}. crypto: nothing is out of date."
     assert tick(fetched) == ({}, said)
     fetched.instance.report_run_failed(run)
@@ -217,14 +217,14 @@ def test_a_backfill_of_the_bars_is_waited_for(fetched):
 
 
 def test_runs_of_another_market_and_of_the_checks_are_not_waited_for(fetched):
-    running(fetched.instance, dg.DagsterRunStatus.STARTED, {}, job_name="crypto_ohlcv_job")
-    running(fetched.instance, dg.DagsterRunStatus.STARTED, {}, job_name="stocks_ohlcv_checks")
+    create_run(fetched.instance, dg.DagsterRunStatus.STARTED, {}, job_name="crypto_ohlcv_job")
+    create_run(fetched.instance, dg.DagsterRunStatus.STARTED, {}, job_name="stocks_ohlcv_checks")
     assert corners(asked(fetched)) == CORNERS
 
 
 def test_a_run_whose_process_is_gone_is_ended_and_not_waited_for(fetched):
-    tags = over(*CORNERS) | this_process() | {PROCESS_TAG: f"{2**22 + 1}@1.00"}
-    dead = running(fetched.instance, dg.DagsterRunStatus.STARTED, tags, job_name="stocks_features_job")
+    tags = range_tags(*CORNERS) | this_process() | {PROCESS_TAG: f"{2**22 + 1}@1.00"}
+    dead = create_run(fetched.instance, dg.DagsterRunStatus.STARTED, tags, job_name="stocks_features_job")
     assert corners(asked(fetched)) == CORNERS
     assert fetched.instance.get_run_by_id(dead.run_id).status is dg.DagsterRunStatus.FAILURE
 

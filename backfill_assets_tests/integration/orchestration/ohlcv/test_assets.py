@@ -15,7 +15,7 @@ from backfill_assets.pipelines.backfill_request import Refresh
 from backfill_assets.pipelines.progress import Silent
 from backfill_assets.simulator import Fault, Hole, Restatement
 from backfill_assets_tests.dagster_harness import definitions_with, failure
-from backfill_assets_tests.surroundings import KEY, MOMENT
+from backfill_assets_tests.support import KEY, MOMENT
 
 WEEK = ("2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08")
 
@@ -28,105 +28,105 @@ def asked(vendor):
     return {(r.path.split("/")[4], r.path.split("/")[7]) for r in vendor.requests}
 
 
-def test_a_rectangle_is_filled_in_one_run_and_its_partitions_alone_are_materialized(platform):
-    assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
+def test_a_rectangle_is_filled_in_one_run_and_its_partitions_alone_are_materialized(harness):
+    assert harness.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
     for timeframe in ("1m", "1d"):
-        assert platform.materialized(timeframe) == cells()
-        assert platform.materialized(timeframe, of="crypto") == set()
-    assert asked(platform.vendor) == {(s, t) for s in ("AAPL", "MSFT") for t in ("minute", "day")}
-    assert len(platform.vendor.requests) == 4
-    assert platform.rows("select symbol, timeframe, count(*) from session_answers group by 1, 2 order by 1, 2") == [
+        assert harness.materialized(timeframe) == cells()
+        assert harness.materialized(timeframe, of="crypto") == set()
+    assert asked(harness.vendor) == {(s, t) for s in ("AAPL", "MSFT") for t in ("minute", "day")}
+    assert len(harness.vendor.requests) == 4
+    assert harness.rows("select symbol, timeframe, count(*) from session_answers group by 1, 2 order by 1, 2") == [
         (s, t, 5) for s in ("AAPL", "MSFT") for t in ("1d", "1m")
     ]
 
 
 @pytest.mark.parametrize("hole", [False, True])
-def test_each_materialization_tells_its_bars_and_when_they_began_and_ended(platform, hole):
+def test_each_materialization_tells_its_bars_and_when_they_began_and_ended(harness, hole):
     if hole:
-        platform.vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 5), last=date(2024, 3, 5)),))
-    assert platform.run("2024-03-04|AAPL", "2024-03-06|AAPL").success
+        harness.vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 5), last=date(2024, 3, 5)),))
+    assert harness.run("2024-03-04|AAPL", "2024-03-06|AAPL").success
     for timeframe in ("1m", "1d"):
         for day in ("2024-03-04", "2024-03-06"):
-            expected = platform.rows(
+            expected = harness.rows(
                 """select count(*), min(extract(epoch from timestamp))::float8, max(extract(epoch from timestamp))::float8
                    from market_data
                    where timeframe = %s and (timestamp at time zone 'America/New_York')::date = %s""",
                 timeframe,
                 day,
             )
-            told = platform.metadata(timeframe, f"{day}|AAPL")
+            told = harness.metadata(timeframe, f"{day}|AAPL")
             assert [(told["bars"], told["first_bar"], told["last_bar"])] == expected
 
 
-def test_a_hole_stays_missing_while_the_run_succeeds(platform):
+def test_a_hole_stays_missing_while_the_run_succeeds(harness):
     hole = date(2024, 3, 6)
-    platform.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="minute"),))
-    assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
-    assert platform.materialized("1m") == cells() - {"2024-03-06|AAPL"}
-    assert platform.materialized("1d") == cells()
-    assert len(platform.vendor.requests) == 4
-    platform.vendor.change(holes=())
+    harness.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="minute"),))
+    assert harness.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
+    assert harness.materialized("1m") == cells() - {"2024-03-06|AAPL"}
+    assert harness.materialized("1d") == cells()
+    assert len(harness.vendor.requests) == 4
+    harness.vendor.change(holes=())
 
     too_early = MOMENT + FIRST_PAUSE - timedelta(seconds=1)
-    assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT", now=too_early).success
-    assert "2024-03-06|AAPL" not in platform.materialized("1m")
-    assert len(platform.vendor.requests) == 4
+    assert harness.run("2024-03-04|AAPL", "2024-03-08|MSFT", now=too_early).success
+    assert "2024-03-06|AAPL" not in harness.materialized("1m")
+    assert len(harness.vendor.requests) == 4
 
-    assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT", now=MOMENT + FIRST_PAUSE).success
-    assert platform.materialized("1m") == cells()
-    assert len(platform.vendor.requests) == 5
+    assert harness.run("2024-03-04|AAPL", "2024-03-08|MSFT", now=MOMENT + FIRST_PAUSE).success
+    assert harness.materialized("1m") == cells()
+    assert len(harness.vendor.requests) == 5
 
 
-def test_a_hole_is_asked_for_without_its_pause_where_the_run_is_told_so(platform):
+def test_a_hole_is_asked_for_without_its_pause_where_the_run_is_told_so(harness):
     hole = date(2024, 3, 6)
-    platform.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="minute"),))
-    assert platform.run("2024-03-04|AAPL", "2024-03-08|AAPL").success
-    platform.vendor.change(holes=())
-    assert platform.run("2024-03-04|AAPL", "2024-03-08|AAPL", retry="NOW").success
-    assert platform.materialized("1m") == cells(symbols=("AAPL",))
+    harness.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="minute"),))
+    assert harness.run("2024-03-04|AAPL", "2024-03-08|AAPL").success
+    harness.vendor.change(holes=())
+    assert harness.run("2024-03-04|AAPL", "2024-03-08|AAPL", retry="NOW").success
+    assert harness.materialized("1m") == cells(symbols=("AAPL",))
 
 
-def test_a_run_of_which_nothing_is_there_succeeds_and_materializes_nothing(platform):
-    platform.vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 6), last=date(2024, 3, 6)),))
-    assert platform.run("2024-03-06|AAPL").success
-    assert platform.materialized("1m") == platform.materialized("1d") == set()
-    assert platform.rows("select timeframe, bars from session_answers order by 1") == [("1d", 0), ("1m", 0)]
+def test_a_run_of_which_nothing_is_there_succeeds_and_materializes_nothing(harness):
+    harness.vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 6), last=date(2024, 3, 6)),))
+    assert harness.run("2024-03-06|AAPL").success
+    assert harness.materialized("1m") == harness.materialized("1d") == set()
+    assert harness.rows("select timeframe, bars from session_answers order by 1") == [("1d", 0), ("1m", 0)]
 
 
-def test_single_partitions_are_runs_too(platform):
-    assert platform.run("2024-03-06|NVDA").success
+def test_single_partitions_are_runs_too(harness):
+    assert harness.run("2024-03-06|NVDA").success
     for timeframe in ("1m", "1d"):
-        assert platform.materialized(timeframe) == {"2024-03-06|NVDA"}
-    assert platform.metadata("1d", "2024-03-06|NVDA")["bars"] == 1
+        assert harness.materialized(timeframe) == {"2024-03-06|NVDA"}
+    assert harness.metadata("1d", "2024-03-06|NVDA")["bars"] == 1
 
 
-def test_a_run_of_what_is_stored_sends_nothing_and_materializes_it_again(platform):
-    platform.run("2024-03-04|AAPL", "2024-03-08|MSFT")
-    sent = len(platform.vendor.requests)
-    before = platform.rows("select xmin::text, * from market_data order by 2, 3, 4")
-    again = platform.run("2024-03-04|AAPL", "2024-03-08|MSFT")
+def test_a_run_of_what_is_stored_sends_nothing_and_materializes_it_again(harness):
+    harness.run("2024-03-04|AAPL", "2024-03-08|MSFT")
+    sent = len(harness.vendor.requests)
+    before = harness.rows("select xmin::text, * from market_data order by 2, 3, 4")
+    again = harness.run("2024-03-04|AAPL", "2024-03-08|MSFT")
     assert again.success
-    assert len(platform.vendor.requests) == sent
-    assert platform.rows("select xmin::text, * from market_data order by 2, 3, 4") == before
-    events = platform.instance.all_logs(again.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    assert len(harness.vendor.requests) == sent
+    assert harness.rows("select xmin::text, * from market_data order by 2, 3, 4") == before
+    events = harness.instance.all_logs(again.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
     assert len(events) == 2 * len(cells())
 
 
 @pytest.mark.parametrize("timeframe", ["1m", "1d"])
-def test_one_timeframe_can_be_run_alone(platform, timeframe):
-    assert platform.run("2024-03-06|AAPL", only=[timeframe]).success
-    assert {t: platform.materialized(t) for t in ("1m", "1d")} == {"1m": set(), "1d": set()} | {
+def test_one_timeframe_can_be_run_alone(harness, timeframe):
+    assert harness.run("2024-03-06|AAPL", only=[timeframe]).success
+    assert {t: harness.materialized(t) for t in ("1m", "1d")} == {"1m": set(), "1d": set()} | {
         timeframe: {"2024-03-06|AAPL"}
     }
-    assert platform.rows("select distinct timeframe from market_data") == [(timeframe,)]
-    assert len(platform.vendor.requests) == 1
+    assert harness.rows("select distinct timeframe from market_data") == [(timeframe,)]
+    assert len(harness.vendor.requests) == 1
 
 
-def test_symbols_narrow_a_rectangle(platform):
-    assert platform.run("2024-03-04|AAPL", "2024-03-05|NVDA", symbols=["AAPL", "NVDA"]).success
+def test_symbols_narrow_a_rectangle(harness):
+    assert harness.run("2024-03-04|AAPL", "2024-03-05|NVDA", symbols=["AAPL", "NVDA"]).success
     wanted = cells(WEEK[:2], ("AAPL", "NVDA"))
-    assert platform.materialized("1m") == platform.materialized("1d") == wanted
-    assert {s for s, _ in asked(platform.vendor)} == {"AAPL", "NVDA"}
+    assert harness.materialized("1m") == harness.materialized("1d") == wanted
+    assert {s for s, _ in asked(harness.vendor)} == {"AAPL", "NVDA"}
 
 
 @pytest.mark.parametrize(
@@ -137,33 +137,33 @@ def test_symbols_narrow_a_rectangle(platform):
         pytest.param("2024-03-07T01:15:00+00:00", WEEK[:3], id="when the bars are settled"),
     ],
 )
-def test_sessions_that_have_not_finished_are_not_asked_for(platform, now, finished):
-    assert platform.run("2024-03-04|AAPL", "2024-03-08|AAPL", now=datetime.fromisoformat(now)).success
-    assert platform.materialized("1m") == platform.materialized("1d") == cells(finished, ("AAPL",))
-    assert {r.path.split("/")[9] for r in platform.vendor.requests} == {finished[-1]}
-    assert platform.rows("select distinct session::text from session_answers order by 1") == [(d,) for d in finished]
+def test_sessions_that_have_not_finished_are_not_asked_for(harness, now, finished):
+    assert harness.run("2024-03-04|AAPL", "2024-03-08|AAPL", now=datetime.fromisoformat(now)).success
+    assert harness.materialized("1m") == harness.materialized("1d") == cells(finished, ("AAPL",))
+    assert {r.path.split("/")[9] for r in harness.vendor.requests} == {finished[-1]}
+    assert harness.rows("select distinct session::text from session_answers order by 1") == [(d,) for d in finished]
 
 
-def test_crypto_days_are_days_of_utc_and_know_no_weekend(platform):
+def test_crypto_days_are_days_of_utc_and_know_no_weekend(harness):
     weekend = ("2024-03-09", "2024-03-10")
-    assert platform.run("2024-03-09|BTC", "2024-03-10|ETH", of="crypto").success
-    assert platform.materialized("1m", of="crypto") == cells(weekend, ("BTC", "ETH"))
-    assert {s for s, _ in asked(platform.vendor)} == {"X:BTCUSD", "X:ETHUSD"}
-    first = datetime.fromtimestamp(platform.metadata("1m", "2024-03-09|BTC", of="crypto")["first_bar"], UTC)
+    assert harness.run("2024-03-09|BTC", "2024-03-10|ETH", of="crypto").success
+    assert harness.materialized("1m", of="crypto") == cells(weekend, ("BTC", "ETH"))
+    assert {s for s, _ in asked(harness.vendor)} == {"X:BTCUSD", "X:ETHUSD"}
+    first = datetime.fromtimestamp(harness.metadata("1m", "2024-03-09|BTC", of="crypto")["first_bar"], UTC)
     assert first == datetime(2024, 3, 9, tzinfo=UTC)
-    assert platform.rows("select distinct symbol from market_data order by 1") == [("BTC",), ("ETH",)]
+    assert harness.rows("select distinct symbol from market_data order by 1") == [("BTC",), ("ETH",)]
 
 
-def test_closed_days_are_no_part_of_a_range(platform):
-    assert platform.run("2024-07-03|AAPL", "2024-07-08|AAPL", only=["1d"]).success
-    assert platform.materialized("1d") == cells(("2024-07-03", "2024-07-05", "2024-07-08"), ("AAPL",))
+def test_closed_days_are_no_part_of_a_range(harness):
+    assert harness.run("2024-07-03|AAPL", "2024-07-08|AAPL", only=["1d"]).success
+    assert harness.materialized("1d") == cells(("2024-07-03", "2024-07-05", "2024-07-08"), ("AAPL",))
 
 
 class FirstShown(Silent):
     """At the first answer for another symbol, waits until Dagster shows the bars of the first one."""
 
-    def __init__(self, platform):
-        self.platform, self.shown = platform, set()
+    def __init__(self, harness):
+        self.platform, self.shown = harness, set()
 
     def answered(self, request, *_):
         if request.label != "AAPL" and not self.shown:
@@ -172,79 +172,79 @@ class FirstShown(Silent):
                 self.shown = self.platform.materialized("1m")
 
 
-def test_dagster_shows_the_first_symbols_bars_while_the_others_are_asked_for(platform, monkeypatch):
+def test_dagster_shows_the_first_symbols_bars_while_the_others_are_asked_for(harness, monkeypatch):
     monkeypatch.setattr(materializations, "ENOUGH", len(WEEK))
-    listener = FirstShown(platform)
-    platform.defs = definitions_with(watched(listener), platform.universe)
-    assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT", max_concurrent=1).success
+    listener = FirstShown(harness)
+    harness.defs = definitions_with(watched(listener), harness.universe)
+    assert harness.run("2024-03-04|AAPL", "2024-03-08|MSFT", max_concurrent=1).success
     assert listener.shown == cells(symbols=("AAPL",))
-    assert platform.materialized("1m") == cells()
-    (run,) = platform.instance.get_runs()
-    events = platform.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    assert harness.materialized("1m") == cells()
+    (run,) = harness.instance.get_runs()
+    events = harness.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
     assert len(events) == 2 * len(cells())  # each is told once
 
 
-def test_a_run_that_ends_early_is_told_by_the_next_where_dagster_does_not_show_it_yet(platform, monkeypatch):
+def test_a_run_that_ends_early_is_told_by_the_next_where_dagster_does_not_show_it_yet(harness, monkeypatch):
     """A key that is withdrawn in the middle: what was stored before is stored, and shown in the end."""
     monkeypatch.setattr(materializations, "ENOUGH", 1)
-    platform.vendor.change(faults=(Fault(kind="status", status=401, ticker="MSFT"),))
-    assert not platform.run("2024-03-04|AAPL", "2024-03-08|MSFT", max_concurrent=1).success
-    assert platform.materialized("1m") <= cells(symbols=("AAPL",))
-    platform.vendor.change(faults=())
-    assert platform.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
-    assert platform.materialized("1m") == platform.materialized("1d") == cells()
+    harness.vendor.change(faults=(Fault(kind="status", status=401, ticker="MSFT"),))
+    assert not harness.run("2024-03-04|AAPL", "2024-03-08|MSFT", max_concurrent=1).success
+    assert harness.materialized("1m") <= cells(symbols=("AAPL",))
+    harness.vendor.change(faults=())
+    assert harness.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
+    assert harness.materialized("1m") == harness.materialized("1d") == cells()
 
 
-def test_a_series_that_fails_fails_the_run_and_what_was_answered_is_materialized(platform):
-    platform.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/minute/"),))
-    result = platform.run("2024-03-04|AAPL", "2024-03-08|NVDA")
+def test_a_series_that_fails_fails_the_run_and_what_was_answered_is_materialized(harness):
+    harness.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/minute/"),))
+    result = harness.run("2024-03-04|AAPL", "2024-03-08|NVDA")
     assert not result.success
     error = failure(result)
     assert error.cls_name == "SeriesFailed"
     assert "1 of 6 series could not be fetched whole: MSFT 1m: Polygon does not know" in error.message
     everybody = ("AAPL", "MSFT", "NVDA")
-    assert platform.materialized("1m") == cells(symbols=("AAPL", "NVDA"))
-    assert platform.materialized("1d") == cells(symbols=everybody)
-    assert platform.rows("select distinct symbol from market_data where timeframe = '1m' order by 1") == [
+    assert harness.materialized("1m") == cells(symbols=("AAPL", "NVDA"))
+    assert harness.materialized("1d") == cells(symbols=everybody)
+    assert harness.rows("select distinct symbol from market_data where timeframe = '1m' order by 1") == [
         ("AAPL",),
         ("NVDA",),
     ]
 
 
-def test_a_refused_key_fails_the_run_after_one_request(platform):
-    platform.vendor.change(api_keys=("another",))
-    result = platform.run("2024-03-04|AAPL", "2024-03-08|NVDA")
+def test_a_refused_key_fails_the_run_after_one_request(harness):
+    harness.vendor.change(api_keys=("another",))
+    result = harness.run("2024-03-04|AAPL", "2024-03-08|NVDA")
     assert failure(result).cls_name == "KeyRefused"
-    assert len(platform.vendor.requests) == 1
-    assert platform.materialized("1m") == set()
-    assert platform.rows("select count(*) from session_answers") == [(0,)]
+    assert len(harness.vendor.requests) == 1
+    assert harness.materialized("1m") == set()
+    assert harness.rows("select count(*) from session_answers") == [(0,)]
 
 
-def test_a_refresh_asks_again_and_says_what_changed(platform):
-    platform.run("2024-03-04|AAPL", "2024-03-06|AAPL", only=["1d"])
-    platform.vendor.change(restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 5), factor=1.1),))
-    (before,) = platform.rows("select array_agg(close order by timestamp) from market_data")
-    assert platform.run("2024-03-04|AAPL", "2024-03-06|AAPL", only=["1d"], refresh="EVERYTHING").success
-    (after,) = platform.rows("select array_agg(close order by timestamp) from market_data")
-    assert len(platform.vendor.requests) == 2
+def test_a_refresh_asks_again_and_says_what_changed(harness):
+    harness.run("2024-03-04|AAPL", "2024-03-06|AAPL", only=["1d"])
+    harness.vendor.change(restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 5), factor=1.1),))
+    (before,) = harness.rows("select array_agg(close order by timestamp) from market_data")
+    assert harness.run("2024-03-04|AAPL", "2024-03-06|AAPL", only=["1d"], refresh="EVERYTHING").success
+    (after,) = harness.rows("select array_agg(close order by timestamp) from market_data")
+    assert len(harness.vendor.requests) == 2
     assert [b == a for b, a in zip(before[0], after[0], strict=True)] == [True, False, True]
 
 
-def test_the_key_is_in_no_event_and_no_config(platform):
-    platform.run("2024-03-06|AAPL")
-    platform.vendor.change(api_keys=("another",))
-    platform.run("2024-03-07|AAPL")
-    for run in platform.instance.get_runs():
+def test_the_key_is_in_no_event_and_no_config(harness):
+    harness.run("2024-03-06|AAPL")
+    harness.vendor.change(api_keys=("another",))
+    harness.run("2024-03-07|AAPL")
+    for run in harness.instance.get_runs():
         assert KEY not in dg.serialize_value(run)
-        events = [dg.serialize_value(entry) for entry in platform.instance.all_logs(run.run_id)]
+        events = [dg.serialize_value(entry) for entry in harness.instance.all_logs(run.run_id)]
         assert events
         assert not [e for e in events if KEY in e]
 
 
-def test_materializations_of_a_run_with_holes_are_told_with_the_step_they_came_from(platform):
-    platform.vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 5), last=date(2024, 3, 5)),))
-    result = platform.run("2024-03-04|AAPL", "2024-03-06|AAPL", only=["1d"])
-    stored = platform.instance.all_logs(result.run_id, of_type={dg.DagsterEventType.ASSET_MATERIALIZATION})
+def test_materializations_of_a_run_with_holes_are_told_with_the_step_they_came_from(harness):
+    harness.vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 5), last=date(2024, 3, 5)),))
+    result = harness.run("2024-03-04|AAPL", "2024-03-06|AAPL", only=["1d"])
+    stored = harness.instance.all_logs(result.run_id, of_type={dg.DagsterEventType.ASSET_MATERIALIZATION})
     assert [(e.dagster_event.partition, e.step_key, e.run_id) for e in stored] == [
         (f"{day}|AAPL", "stocks_ohlcv", result.run_id) for day in ("2024-03-04", "2024-03-06")
     ]

@@ -12,7 +12,7 @@ from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.orchestration.check_results import MOST_ROWS, gap_table
 from backfill_assets.orchestration.ohlcv.checks import ohlcv_check_specs
 from backfill_assets.simulator import Fault, Hole
-from backfill_assets_tests.surroundings import MOMENT, market
+from backfill_assets_tests.support import MOMENT, market
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 SESSIONS = [date(2025, 6, d) for d in (16, 17, 18, 20, 23, 24, 25, 26, 27, 30)]  # without Juneteenth
@@ -40,14 +40,14 @@ def hole(ticker, first, last=None, **fields):
     return Hole(ticker=ticker, first=first, last=last or first, **fields)
 
 
-def everything(platform, last=NEWEST, **options):
-    return platform.run(f"{SESSIONS[0]}|AAPL", f"{last}|MSFT", **options)
+def everything(harness, last=NEWEST, **options):
+    return harness.run(f"{SESSIONS[0]}|AAPL", f"{last}|MSFT", **options)
 
 
-def missing(platform, *holes, now=MOMENT):
+def missing(harness, *holes, now=MOMENT):
     """Run the daily bars of everything over these holes: the verdict on what is missing, and its metadata."""
-    platform.vendor.change(holes=holes)
-    result = everything(platform, only=["1d"], now=now)
+    harness.vendor.change(holes=holes)
+    result = everything(harness, only=["1d"], now=now)
     assert result.success
     verdict = verdicts(result)["1d", "no_missing_sessions"]
     return verdict, told(verdict)
@@ -56,37 +56,37 @@ def missing(platform, *holes, now=MOMENT):
 # --- Where they run
 
 
-def test_they_run_with_every_run_and_stand_in_the_instance(platform):
-    result = everything(platform)
+def test_they_run_with_every_run_and_stand_in_the_instance(harness):
+    result = everything(harness)
     assert {key: e.passed for key, e in verdicts(result).items()} == dict.fromkeys(
         [*((t, name) for t in ("1m", "1d") for name in OF_ALL), ("1m", "minutes_are_complete")], True
     )
-    stored = platform.instance.all_logs(result.run_id, of_type={dg.DagsterEventType.ASSET_CHECK_EVALUATION})
+    stored = harness.instance.all_logs(result.run_id, of_type={dg.DagsterEventType.ASSET_CHECK_EVALUATION})
     assert len(stored) == 7
     lacks = told(verdicts(result)["1m", "no_missing_sessions"])
     assert lacks == {"missing_sessions": 0, "explained_sessions": 0, "symbols_lacking": 0}
 
 
-def test_a_run_of_one_timeframe_yields_the_checks_of_that_one(platform):
-    assert set(verdicts(everything(platform, only=["1d"]))) == {("1d", name) for name in OF_ALL}
+def test_a_run_of_one_timeframe_yields_the_checks_of_that_one(harness):
+    assert set(verdicts(everything(harness, only=["1d"]))) == {("1d", name) for name in OF_ALL}
 
 
 @pytest.mark.parametrize(("of", "symbols"), [("stocks", 2), ("crypto", 1)])
-def test_alone_they_look_at_the_same_and_nothing_is_fetched_or_materialized(platform, of, symbols):
-    result = platform.check(of)
+def test_alone_they_look_at_the_same_and_nothing_is_fetched_or_materialized(harness, of, symbols):
+    result = harness.check(of)
     assert result.success
     found = verdicts(result)
     assert set(found) == {(t, n) for t in ("1m", "1d") for n in OF_ALL} | {("1m", "minutes_are_complete")}
     assert {e.asset_key.path[0] for e in found.values()} == {of}
     assert told(found["1m", "no_missing_sessions"])["symbols_lacking"] == symbols
-    assert platform.vendor.requests == []
+    assert harness.vendor.requests == []
     assert not [e for e in result.all_events if e.is_step_materialization]
-    assert platform.materialized("1m", of) == platform.materialized("1d", of) == set()
+    assert harness.materialized("1m", of) == harness.materialized("1d", of) == set()
 
 
-def test_a_run_that_fails_is_checked_all_the_same(platform):
-    platform.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/minute/"),))
-    result = everything(platform)
+def test_a_run_that_fails_is_checked_all_the_same(harness):
+    harness.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/minute/"),))
+    result = everything(harness)
     assert not result.success
     found = verdicts(result)
     assert len(found) == 7
@@ -107,8 +107,8 @@ def test_every_timeframe_has_its_checks_and_the_minutes_one_more():
 @pytest.mark.parametrize(
     ("sessions", "passed", "severity"), [(1, True, WARN), (2, False, WARN), (7, False, WARN), (8, False, ERROR)]
 )
-def test_the_more_sessions_a_symbol_lacks_the_worse(platform, sessions, passed, severity):
-    verdict, metadata = missing(platform, hole("AAPL", SESSIONS[1], SESSIONS[sessions]))
+def test_the_more_sessions_a_symbol_lacks_the_worse(harness, sessions, passed, severity):
+    verdict, metadata = missing(harness, hole("AAPL", SESSIONS[1], SESSIONS[sessions]))
     assert (verdict.passed, verdict.severity) == (passed, severity)
     assert (
         verdict.description == f"1 open gap; the symbol that lacks most lacks {sessions} session{'s'[: sessions - 1]}."
@@ -117,15 +117,15 @@ def test_the_more_sessions_a_symbol_lacks_the_worse(platform, sessions, passed, 
     assert metadata["repair"] == "backfill repair --symbols AAPL"
 
 
-def test_one_session_of_each_symbol_is_within_what_one_may_lack(platform):
-    verdict, metadata = missing(platform, hole("AAPL", SESSIONS[1]), hole("MSFT", SESSIONS[3]))
+def test_one_session_of_each_symbol_is_within_what_one_may_lack(harness):
+    verdict, metadata = missing(harness, hole("AAPL", SESSIONS[1]), hole("MSFT", SESSIONS[3]))
     assert verdict.passed
     assert (metadata["missing_sessions"], metadata["symbols_lacking"]) == (2, 2)
 
 
-def test_the_gaps_stand_in_a_table_with_the_command_that_repairs_them(platform):
+def test_the_gaps_stand_in_a_table_with_the_command_that_repairs_them(harness):
     verdict, metadata = missing(
-        platform, hole("MSFT", SESSIONS[5]), hole("AAPL", SESSIONS[2], SESSIONS[3]), hole("AAPL", SESSIONS[7])
+        harness, hole("MSFT", SESSIONS[5]), hole("AAPL", SESSIONS[2], SESSIONS[3]), hole("AAPL", SESSIONS[7])
     )
     assert metadata["gaps"] == [
         {
@@ -149,12 +149,12 @@ def test_the_gaps_stand_in_a_table_with_the_command_that_repairs_them(platform):
     assert metadata["repair"] == "backfill repair --symbols AAPL,MSFT"
 
 
-def test_what_the_vendor_has_confirmed_to_be_empty_does_not_fail(platform, monkeypatch):
+def test_what_the_vendor_has_confirmed_to_be_empty_does_not_fail(harness, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
     holes = [hole("AAPL", SESSIONS[1], SESSIONS[8])]
-    verdict, _ = missing(platform, *holes)
+    verdict, _ = missing(harness, *holes)
     assert (verdict.passed, verdict.severity) == (False, ERROR)
-    verdict, metadata = missing(platform, *holes, now=MOMENT + FIRST_PAUSE)
+    verdict, metadata = missing(harness, *holes, now=MOMENT + FIRST_PAUSE)
     assert verdict.passed
     assert verdict.description == "Nothing is missing without an explanation."
     (row,) = metadata.pop("gaps")
@@ -168,25 +168,25 @@ def test_what_the_vendor_has_confirmed_to_be_empty_does_not_fail(platform, monke
     ]
 
 
-def test_days_before_a_symbol_was_listed_and_before_the_plans_reach_do_not_fail(platform):
+def test_days_before_a_symbol_was_listed_and_before_the_plans_reach_do_not_fail(harness):
     """The first are no gap at all; the second are one that is explained."""
-    platform.vendor.change(listed={"AAPL": SESSIONS[4]}, history_edge=SESSIONS[3])
-    assert platform.run(f"{SESSIONS[3]}|AAPL", f"{NEWEST}|MSFT", only=["1d"]).success
-    result = platform.run(f"{SESSIONS[0]}|AAPL", f"{SESSIONS[2]}|MSFT", only=["1d"])
+    harness.vendor.change(listed={"AAPL": SESSIONS[4]}, history_edge=SESSIONS[3])
+    assert harness.run(f"{SESSIONS[3]}|AAPL", f"{NEWEST}|MSFT", only=["1d"]).success
+    result = harness.run(f"{SESSIONS[0]}|AAPL", f"{SESSIONS[2]}|MSFT", only=["1d"])
     assert result.success
     verdict = verdicts(result)["1d", "no_missing_sessions"]
     assert verdict.passed
     assert [(r["symbol"], r["sessions"], r["reason"]) for r in told(verdict)["gaps"]] == [("MSFT", 3, "not_entitled")]
 
 
-def test_what_nobody_has_asked_for_is_due_six_hours_after_its_end(platform):
-    row = told(verdicts(platform.check())["1d", "no_missing_sessions"])["gaps"][0]
+def test_what_nobody_has_asked_for_is_due_six_hours_after_its_end(harness):
+    row = told(verdicts(harness.check())["1d", "no_missing_sessions"])["gaps"][0]
     assert (row["attempts"], row["next attempt"]) == (0, "2025-06-17 06:15 UTC")
 
 
-def test_instants_are_told_in_utc_whatever_the_servers_zone(platform, monkeypatch):
-    monkeypatch.setenv("DATABASE_URL", f"{platform.database_url}?options=-ctimezone%3DAsia/Tokyo")
-    _, metadata = missing(platform, hole("AAPL", SESSIONS[1]))
+def test_instants_are_told_in_utc_whatever_the_servers_zone(harness, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", f"{harness.database_url}?options=-ctimezone%3DAsia/Tokyo")
+    _, metadata = missing(harness, hole("AAPL", SESSIONS[1]))
     assert metadata["gaps"][0]["next attempt"] == "2025-07-01 12:02 UTC"
 
 
@@ -208,12 +208,12 @@ where symbol = 'AAPL' and timeframe = '1m' and timestamp = (
 returning timestamp"""
 
 
-def test_a_bar_that_was_corrupted_in_the_table_is_found(platform):
-    everything(platform)
-    ((stamp,),) = platform.rows(CORRUPT)
-    found = verdicts(platform.check())
+def test_a_bar_that_was_corrupted_in_the_table_is_found(harness):
+    everything(harness)
+    ((stamp,),) = harness.rows(CORRUPT)
+    found = verdicts(harness.check())
     verdict = found["1m", "bars_are_valid"]
-    (bars,) = platform.rows("select count(*) from market_data where timeframe = '1m'")[0]
+    (bars,) = harness.rows("select count(*) from market_data where timeframe = '1m'")[0]
     assert (verdict.passed, verdict.severity) == (False, ERROR)
     assert told(verdict) == {
         "examined_bars": f"{bars:,}",
@@ -232,23 +232,23 @@ def test_a_bar_that_was_corrupted_in_the_table_is_found(platform):
     assert found["1d", "bars_are_valid"].passed
 
 
-def test_alone_they_examine_the_last_five_weeks_and_with_a_run_its_days_too(platform):
-    everything(platform)
-    platform.rows(CORRUPT)
+def test_alone_they_examine_the_last_five_weeks_and_with_a_run_its_days_too(harness):
+    everything(harness)
+    harness.rows(CORRUPT)
     later = MOMENT + timedelta(days=60)
-    verdict = verdicts(platform.check(now=later))["1m", "bars_are_valid"]
+    verdict = verdicts(harness.check(now=later))["1m", "bars_are_valid"]
     assert (verdict.passed, verdict.description) == (True, "There are no bars to examine.")
     assert told(verdict)["examined_days"] == "2025-07-26 to 2025-08-30"
-    of_run = verdicts(platform.run(f"{SESSIONS[0]}|AAPL", f"{SESSIONS[1]}|MSFT", now=later))
+    of_run = verdicts(harness.run(f"{SESSIONS[0]}|AAPL", f"{SESSIONS[1]}|MSFT", now=later))
     assert not of_run["1m", "bars_are_valid"].passed
     assert told(of_run["1m", "bars_are_valid"])["examined_days"] == "2025-06-16 to 2025-06-17, 2025-07-26 to 2025-08-30"
 
 
-def test_a_run_over_other_days_does_not_hide_a_bar_that_is_known_to_be_wrong(platform):
-    everything(platform)
-    platform.rows(CORRUPT)
-    assert not verdicts(platform.check())["1m", "bars_are_valid"].passed
-    elsewhere = platform.run(f"{SESSIONS[4]}|MSFT", f"{SESSIONS[5]}|MSFT")
+def test_a_run_over_other_days_does_not_hide_a_bar_that_is_known_to_be_wrong(harness):
+    everything(harness)
+    harness.rows(CORRUPT)
+    assert not verdicts(harness.check())["1m", "bars_are_valid"].passed
+    elsewhere = harness.run(f"{SESSIONS[4]}|MSFT", f"{SESSIONS[5]}|MSFT")
     assert not verdicts(elsewhere)["1m", "bars_are_valid"].passed
 
 
@@ -262,32 +262,32 @@ def minutes(result):
     return verdict, told(verdict)
 
 
-def test_a_session_with_far_fewer_minutes_than_the_others_is_a_warning_until_they_are_there(platform):
-    platform.vendor.change(holes=(THIN,))
-    verdict, metadata = minutes(everything(platform))
+def test_a_session_with_far_fewer_minutes_than_the_others_is_a_warning_until_they_are_there(harness):
+    harness.vendor.change(holes=(THIN,))
+    verdict, metadata = minutes(everything(harness))
     assert (verdict.passed, verdict.severity) == (False, WARN)
     assert verdict.description == "Far fewer minutes than is likely in 1 session."
     assert (metadata["partial_sessions"], metadata["confirmed_partial_sessions"]) == (1, 0)
-    counts = dict(platform.rows("select session, bars from session_answers where symbol = 'AAPL' and timeframe = '1m'"))
+    counts = dict(harness.rows("select session, bars from session_answers where symbol = 'AAPL' and timeframe = '1m'"))
     (row,) = metadata["sessions"]
     assert (row["symbol"], row["session"], row["minutes"]) == ("AAPL", "2025-06-23", counts.pop(SESSIONS[4]))
     assert min(counts.values()) <= row["likely"] <= max(counts.values())
     ((reason, attempts),) = {
-        (r["reason"], r["attempts"]) for r in told(verdicts(platform.check())["1m", "no_missing_sessions"])["gaps"]
+        (r["reason"], r["attempts"]) for r in told(verdicts(harness.check())["1m", "no_missing_sessions"])["gaps"]
     }
     assert (reason, attempts) == ("partial", 1)
 
-    platform.vendor.change(holes=())
-    verdict, metadata = minutes(everything(platform, now=MOMENT + FIRST_PAUSE))
+    harness.vendor.change(holes=())
+    verdict, metadata = minutes(everything(harness, now=MOMENT + FIRST_PAUSE))
     assert verdict.passed
     assert metadata == {"partial_sessions": 0, "confirmed_partial_sessions": 0}
 
 
-def test_a_thin_session_that_the_vendor_gives_again_just_so_is_confirmed(platform, monkeypatch):
+def test_a_thin_session_that_the_vendor_gives_again_just_so_is_confirmed(harness, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
-    platform.vendor.change(holes=(THIN,))
-    everything(platform)
-    verdict, metadata = minutes(everything(platform, now=MOMENT + FIRST_PAUSE))
+    harness.vendor.change(holes=(THIN,))
+    everything(harness)
+    verdict, metadata = minutes(everything(harness, now=MOMENT + FIRST_PAUSE))
     assert verdict.passed
     assert (metadata["partial_sessions"], metadata["confirmed_partial_sessions"]) == (0, 1)
     assert [r["session"] for r in metadata["sessions"]] == ["2025-06-23"]
@@ -305,9 +305,9 @@ def newest(result, timeframe="1d"):
 
 
 @pytest.mark.parametrize(("symbols", "severity"), [(["MSFT"], WARN), (["AAPL", "MSFT"], ERROR)])
-def test_the_newest_session_missing_for_one_is_a_warning_and_for_all_an_error(platform, symbols, severity):
-    platform.vendor.change(holes=tuple(hole(s, NEWEST) for s in symbols))
-    verdict, metadata = newest(everything(platform, only=["1d"]))
+def test_the_newest_session_missing_for_one_is_a_warning_and_for_all_an_error(harness, symbols, severity):
+    harness.vendor.change(holes=tuple(hole(s, NEWEST) for s in symbols))
+    verdict, metadata = newest(everything(harness, only=["1d"]))
     assert (verdict.passed, verdict.severity) == (False, severity)
     assert verdict.description == f"2025-06-30 is missing for {len(symbols)} of 2 symbols."
     assert metadata == {
@@ -328,20 +328,20 @@ def test_the_newest_session_missing_for_one_is_a_warning_and_for_all_an_error(pl
         ),
     ],
 )
-def test_the_night_has_six_hours_to_bring_the_newest_session(platform, now, passed, said):
-    everything(platform, last=SESSIONS[-2], only=["1d"])
-    verdict, _ = newest(platform.check(now=now))
+def test_the_night_has_six_hours_to_bring_the_newest_session(harness, now, passed, said):
+    everything(harness, last=SESSIONS[-2], only=["1d"])
+    verdict, _ = newest(harness.check(now=now))
     assert (verdict.passed, verdict.description) == (passed, said)
 
 
-def test_before_a_market_has_had_a_session_nothing_is_missed(platform):
-    found = verdicts(platform.check(now=datetime(2025, 6, 16, 12, tzinfo=UTC)))
+def test_before_a_market_has_had_a_session_nothing_is_missed(harness):
+    found = verdicts(harness.check(now=datetime(2025, 6, 16, 12, tzinfo=UTC)))
     assert all(e.passed for e in found.values())
     assert found["1d", "latest_session_is_here"].description == "No session has finished yet."
 
 
-def test_a_symbol_that_trades_no_more_is_not_awaited(platform):
-    platform.vendor.change(delisted={"MSFT": SESSIONS[6]}, delisted_details="dated")
-    verdict, metadata = newest(everything(platform, only=["1d"]))
+def test_a_symbol_that_trades_no_more_is_not_awaited(harness):
+    harness.vendor.change(delisted={"MSFT": SESSIONS[6]}, delisted_details="dated")
+    verdict, metadata = newest(everything(harness, only=["1d"]))
     assert verdict.passed
     assert (metadata["symbols_awaited"], metadata["symbols_lacking"]) == (1, 0)

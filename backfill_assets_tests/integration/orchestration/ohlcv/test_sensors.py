@@ -14,8 +14,8 @@ from backfill_assets.deployment.tags import PROCESS_TAG
 from backfill_assets.domain.retries import FIRST_PAUSE
 from backfill_assets.pipelines.repair import MOST_SYMBOLS
 from backfill_assets.simulator import Fault, Hole
-from backfill_assets_tests.integration.orchestration.universes import ended, over, running
-from backfill_assets_tests.surroundings import MOMENT, market, universe
+from backfill_assets_tests.integration.orchestration.universes import create_run, end_backfills, range_tags
+from backfill_assets_tests.support import MOMENT, market, universe
 
 DUE = MOMENT + FIRST_PAUSE
 HOLES = (("MSFT", "2025-06-18"), ("MSFT", "2025-06-24"), ("NVDA", "2025-06-26"), ("NVDA", "2025-06-27"))
@@ -28,26 +28,26 @@ def hole(ticker, day):
     return Hole(ticker=ticker, first=datetime.fromisoformat(day).date(), last=datetime.fromisoformat(day).date())
 
 
-def fill(platform, **options):
+def fill(harness, **options):
     """Run everything there is."""
-    assert platform.run("2025-06-16|AAPL", "2025-06-30|NVDA", **options).success
-    assert platform.run("2025-06-28|BTC", "2025-06-30|BTC", of="crypto", **options).success
+    assert harness.run("2025-06-16|AAPL", "2025-06-30|NVDA", **options).success
+    assert harness.run("2025-06-28|BTC", "2025-06-30|BTC", of="crypto", **options).success
 
 
-def with_holes(platform, *holes):
+def with_holes(harness, *holes):
     """Everything was run at MOMENT, and the vendor had nothing of these (symbol, day)."""
-    platform.vendor.change(holes=tuple(hole(*h) for h in holes))
-    platform.begin(("filled", holes), lambda: fill(platform))
+    harness.vendor.change(holes=tuple(hole(*h) for h in holes))
+    harness.start_from(("filled", holes), lambda: fill(harness))
 
 
-def launched(platform):
+def launched(harness):
     """All backfills, the oldest first."""
-    return sorted(platform.instance.get_backfills(), key=lambda b: b.backfill_timestamp)
+    return sorted(harness.instance.get_backfills(), key=lambda b: b.backfill_timestamp)
 
 
-def targets(platform):
+def targets(harness):
     """What the only unfinished backfill targets, by timeframe: days by symbol."""
-    (backfill,) = unfinished_backfills(platform.instance, platform.defs.get_repository_def())
+    (backfill,) = unfinished_backfills(harness.instance, harness.defs.get_repository_def())
     found = {}
     for key, partitions in backfill.partitions.items():
         for day, _, symbol in (p.partition("|") for p in partitions):
@@ -58,29 +58,29 @@ def targets(platform):
 # --- Whether there is anything to do
 
 
-def test_without_a_key_it_says_so_and_launches_nothing(platform, monkeypatch):
+def test_without_a_key_it_says_so_and_launches_nothing(harness, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
-    assert platform.tick(cursor="{}") == "POLYGON_API_KEY is not set: nothing can be repaired."
-    assert platform.cursor == "{}"
-    assert launched(platform) == []
+    assert harness.tick(cursor="{}") == "POLYGON_API_KEY is not set: nothing can be repaired."
+    assert harness.cursor == "{}"
+    assert launched(harness) == []
 
 
-def test_where_nothing_is_missing_nothing_is_launched(platform):
-    fill(platform)
-    assert platform.tick() == f"stocks: nothing is missing. {WELL}"
-    assert launched(platform) == []
+def test_where_nothing_is_missing_nothing_is_launched(harness):
+    fill(harness)
+    assert harness.tick() == f"stocks: nothing is missing. {WELL}"
+    assert launched(harness) == []
 
 
-def test_a_market_is_repaired_by_one_backfill_over_each_symbols_first_to_last_missing_session(platform):
-    with_holes(platform, *HOLES)
-    said = platform.tick(DUE)
-    (backfill,) = launched(platform)
+def test_a_market_is_repaired_by_one_backfill_over_each_symbols_first_to_last_missing_session(harness):
+    with_holes(harness, *HOLES)
+    said = harness.tick(DUE)
+    (backfill,) = launched(harness)
     assert said == (
         f"stocks: backfill {backfill.backfill_id} repairs MSFT 2025-06-18 to 2025-06-24, NVDA 2025-06-26 to 2025-06-27. "
         + WELL
     )
     symbols = {"MSFT": MSFT_DAYS, "NVDA": NVDA_DAYS}
-    assert targets(platform) == {"stocks/ohlcv/1d": symbols, "stocks/ohlcv/1w": symbols}
+    assert targets(harness) == {"stocks/ohlcv/1d": symbols, "stocks/ohlcv/1w": symbols}
     assert backfill.title == "Repair of stocks gaps"
     assert backfill.tags == {
         "backfill/repair": "stocks",
@@ -91,76 +91,76 @@ def test_a_market_is_repaired_by_one_backfill_over_each_symbols_first_to_last_mi
     assert backfill.backfill_timestamp == DUE.timestamp()
 
 
-def test_each_market_has_a_backfill_of_its_own(platform):
-    platform.tick()
-    assert {b.title for b in launched(platform)} == {"Repair of stocks gaps", "Repair of crypto gaps"}
-    assert {k.path[0] for b in launched(platform) for k in b.asset_selection} == {"stocks", "crypto"}
+def test_each_market_has_a_backfill_of_its_own(harness):
+    harness.tick()
+    assert {b.title for b in launched(harness)} == {"Repair of stocks gaps", "Repair of crypto gaps"}
+    assert {k.path[0] for b in launched(harness) for k in b.asset_selection} == {"stocks", "crypto"}
 
 
-def test_what_it_launched_closes_the_gaps(platform):
-    with_holes(platform, *HOLES)
-    platform.tick(DUE)
-    platform.vendor.change(holes=())
+def test_what_it_launched_closes_the_gaps(harness):
+    with_holes(harness, *HOLES)
+    harness.tick(DUE)
+    harness.vendor.change(holes=())
     for symbol, days in (("MSFT", MSFT_DAYS), ("NVDA", NVDA_DAYS)):
-        assert platform.run(f"{min(days)}|{symbol}", f"{max(days)}|{symbol}", now=DUE).success
-    ended(platform.instance, status=BulkActionStatus.COMPLETED_SUCCESS)
-    assert platform.tick(DUE) == f"stocks: nothing is missing. {WELL}"
-    assert len(launched(platform)) == 1
+        assert harness.run(f"{min(days)}|{symbol}", f"{max(days)}|{symbol}", now=DUE).success
+    end_backfills(harness.instance, status=BulkActionStatus.COMPLETED_SUCCESS)
+    assert harness.tick(DUE) == f"stocks: nothing is missing. {WELL}"
+    assert len(launched(harness)) == 1
 
 
 # --- What it waits for
 
 
-def test_the_next_tick_finds_the_repair_under_way_and_launches_no_other(platform):
-    with_holes(platform, *HOLES)
-    platform.tick(DUE)
-    (backfill,) = launched(platform)
+def test_the_next_tick_finds_the_repair_under_way_and_launches_no_other(harness):
+    with_holes(harness, *HOLES)
+    harness.tick(DUE)
+    (backfill,) = launched(harness)
     for later in (timedelta(seconds=30), timedelta(hours=11)):
-        assert platform.tick(DUE + later) == f"stocks: repair {backfill.backfill_id} is under way. {WELL}"
-    assert len(launched(platform)) == 1
+        assert harness.tick(DUE + later) == f"stocks: repair {backfill.backfill_id} is under way. {WELL}"
+    assert len(launched(harness)) == 1
 
 
-def test_a_session_is_asked_for_again_when_its_pause_is_over(platform):
-    with_holes(platform, *HOLES)
-    assert platform.tick(DUE - timedelta(seconds=1)) == f"stocks: next attempt at 2025-07-01 12:02:00 UTC. {WELL}"
-    assert launched(platform) == []
-    platform.tick(DUE)
-    assert len(launched(platform)) == 1
+def test_a_session_is_asked_for_again_when_its_pause_is_over(harness):
+    with_holes(harness, *HOLES)
+    assert harness.tick(DUE - timedelta(seconds=1)) == f"stocks: next attempt at 2025-07-01 12:02:00 UTC. {WELL}"
+    assert launched(harness) == []
+    harness.tick(DUE)
+    assert len(launched(harness)) == 1
 
 
-def test_the_next_attempt_is_told_in_utc_whatever_the_servers_zone(platform, monkeypatch):
-    monkeypatch.setenv("DATABASE_URL", f"{platform.database_url}?options=-ctimezone%3DAsia/Tokyo")
-    with_holes(platform, *HOLES)
-    assert "next attempt at 2025-07-01 12:02:00 UTC" in platform.tick(DUE - timedelta(seconds=1))
+def test_the_next_attempt_is_told_in_utc_whatever_the_servers_zone(harness, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", f"{harness.database_url}?options=-ctimezone%3DAsia/Tokyo")
+    with_holes(harness, *HOLES)
+    assert "next attempt at 2025-07-01 12:02:00 UTC" in harness.tick(DUE - timedelta(seconds=1))
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED])
-def test_a_symbol_waits_for_a_run_over_its_days_while_the_others_are_repaired(platform, status):
-    with_holes(platform, *HOLES)
-    run = running(platform.instance, status, over("2025-06-24|MSFT", "2025-06-30|MSFT"))
-    said = platform.tick(DUE)
+def test_a_symbol_waits_for_a_run_over_its_days_while_the_others_are_repaired(harness, status):
+    with_holes(harness, *HOLES)
+    run = create_run(harness.instance, status, range_tags("2025-06-24|MSFT", "2025-06-30|MSFT"))
+    said = harness.tick(DUE)
     assert "repairs NVDA 2025-06-26 to 2025-06-27; MSFT: a run over these days is under way." in said
-    assert targets(platform)["stocks/ohlcv/1d"] == {"NVDA": NVDA_DAYS}
+    assert targets(harness)["stocks/ohlcv/1d"] == {"NVDA": NVDA_DAYS}
 
-    ended(platform.instance)
-    platform.instance.report_run_failed(run)
-    assert "repairs MSFT 2025-06-18 to 2025-06-24; next attempt at 2025-07-01 12:04:00 UTC." in platform.tick(DUE)
-
-
-def test_a_run_over_other_days_or_of_another_market_is_not_waited_for(platform):
-    with_holes(platform, *HOLES)
-    running(platform.instance, dg.DagsterRunStatus.STARTED, over("2025-06-25|MSFT", "2025-06-30|MSFT"))
-    crypto = over("2025-06-16|MSFT", "2025-06-30|NVDA")
-    running(platform.instance, dg.DagsterRunStatus.STARTED, crypto, job_name="crypto_ohlcv_job")
-    platform.tick(DUE)
-    assert targets(platform)["stocks/ohlcv/1d"] == {"MSFT": MSFT_DAYS, "NVDA": NVDA_DAYS}
+    end_backfills(harness.instance)
+    harness.instance.report_run_failed(run)
+    assert "repairs MSFT 2025-06-18 to 2025-06-24; next attempt at 2025-07-01 12:04:00 UTC." in harness.tick(DUE)
 
 
-def test_a_backfill_that_a_person_launched_is_waited_for_too(platform):
-    with_holes(platform, *HOLES)
-    repository = platform.defs.get_repository_def()
+def test_a_run_over_other_days_or_of_another_market_is_not_waited_for(harness):
+    with_holes(harness, *HOLES)
+    create_run(harness.instance, dg.DagsterRunStatus.STARTED, range_tags("2025-06-25|MSFT", "2025-06-30|MSFT"))
+    crypto = range_tags("2025-06-16|MSFT", "2025-06-30|NVDA")
+    create_run(harness.instance, dg.DagsterRunStatus.STARTED, crypto, job_name="crypto_ohlcv_job")
+    harness.tick(DUE)
+    assert targets(harness)["stocks/ohlcv/1d"] == {"MSFT": MSFT_DAYS, "NVDA": NVDA_DAYS}
+
+
+def test_a_backfill_that_a_person_launched_is_waited_for_too(harness):
+    with_holes(harness, *HOLES)
+    repository = harness.defs.get_repository_def()
     launch_backfill(
-        platform.instance,
+        harness.instance,
         repository,
         [dg.AssetKey(["stocks", "ohlcv", "1d"])],
         [("2025-06-20|MSFT", "2025-06-20|NVDA")],
@@ -168,40 +168,40 @@ def test_a_backfill_that_a_person_launched_is_waited_for_too(platform):
         tags={},
         at=MOMENT,
     )
-    assert "repairs NVDA 2025-06-26 to 2025-06-27; MSFT: a run over these days is under way." in platform.tick(DUE)
+    assert "repairs NVDA 2025-06-26 to 2025-06-27; MSFT: a run over these days is under way." in harness.tick(DUE)
 
 
-def test_a_run_whose_process_is_gone_is_ended_and_not_waited_for(platform):
-    with_holes(platform, ("MSFT", "2025-06-18"))
-    tags = over("2025-06-16|AAPL", "2025-06-30|NVDA")
-    dead = running(
-        platform.instance, dg.DagsterRunStatus.STARTED, tags | this_process() | {PROCESS_TAG: f"{2**22 + 1}@1.00"}
+def test_a_run_whose_process_is_gone_is_ended_and_not_waited_for(harness):
+    with_holes(harness, ("MSFT", "2025-06-18"))
+    tags = range_tags("2025-06-16|AAPL", "2025-06-30|NVDA")
+    dead = create_run(
+        harness.instance, dg.DagsterRunStatus.STARTED, tags | this_process() | {PROCESS_TAG: f"{2**22 + 1}@1.00"}
     )
-    assert "repairs MSFT 2025-06-18." in platform.tick(DUE)
-    assert platform.instance.get_run_by_id(dead.run_id).status is dg.DagsterRunStatus.FAILURE
+    assert "repairs MSFT 2025-06-18." in harness.tick(DUE)
+    assert harness.instance.get_run_by_id(dead.run_id).status is dg.DagsterRunStatus.FAILURE
 
 
 # --- Restarts
 
 
-def test_a_cursor_that_was_lost_after_the_launch_launches_nothing_twice(platform):
-    with_holes(platform, *HOLES)
-    platform.tick(DUE)
-    (backfill,) = launched(platform)
-    assert platform.tick(DUE, cursor=None) == f"stocks: repair {backfill.backfill_id} is under way. {WELL}"
-    assert len(launched(platform)) == 1
+def test_a_cursor_that_was_lost_after_the_launch_launches_nothing_twice(harness):
+    with_holes(harness, *HOLES)
+    harness.tick(DUE)
+    (backfill,) = launched(harness)
+    assert harness.tick(DUE, cursor=None) == f"stocks: repair {backfill.backfill_id} is under way. {WELL}"
+    assert len(launched(harness)) == 1
 
 
-def test_a_cursor_goes_on_from_the_one_before(platform):
+def test_a_cursor_goes_on_from_the_one_before(harness):
     """A launch whose run did not even ask is remembered, also by the tick after a restart."""
-    with_holes(platform, ("MSFT", "2025-06-18"))
-    platform.tick(DUE)
-    kept = platform.cursor
-    platform.tick(DUE)
-    assert platform.cursor == kept
-    ended(platform.instance)
-    assert platform.tick(DUE, cursor=kept) == f"stocks: next attempt at 2025-07-01 12:04:00 UTC. {WELL}"
-    assert len(launched(platform)) == 1
+    with_holes(harness, ("MSFT", "2025-06-18"))
+    harness.tick(DUE)
+    kept = harness.cursor
+    harness.tick(DUE)
+    assert harness.cursor == kept
+    end_backfills(harness.instance)
+    assert harness.tick(DUE, cursor=kept) == f"stocks: next attempt at 2025-07-01 12:04:00 UTC. {WELL}"
+    assert len(launched(harness)) == 1
 
 
 @pytest.mark.parametrize(
@@ -215,82 +215,82 @@ def test_a_cursor_goes_on_from_the_one_before(platform):
         '{"stocks": {"MSFT": {"state": "", "times": 1, "at": "noon"}}}',
     ],
 )
-def test_an_unreadable_cursor_counts_as_none(platform, cursor):
-    with_holes(platform, ("MSFT", "2025-06-18"))
-    assert "repairs MSFT 2025-06-18." in platform.tick(DUE, cursor=cursor)
-    assert re.fullmatch(r'\{"stocks": \{"MSFT": \{.*\}\}, "crypto": \{\}\}', platform.cursor)
+def test_an_unreadable_cursor_counts_as_none(harness, cursor):
+    with_holes(harness, ("MSFT", "2025-06-18"))
+    assert "repairs MSFT 2025-06-18." in harness.tick(DUE, cursor=cursor)
+    assert re.fullmatch(r'\{"stocks": \{"MSFT": \{.*\}\}, "crypto": \{\}\}', harness.cursor)
 
 
 # --- How often
 
 
-def test_launches_that_change_nothing_are_paused_ever_longer_and_end(platform, monkeypatch):
+def test_launches_that_change_nothing_are_paused_ever_longer_and_end(harness, monkeypatch):
     """Runs that end before they ask: nothing but the cursor counts them."""
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "3")
-    with_holes(platform, ("MSFT", "2025-06-18"))
+    with_holes(harness, ("MSFT", "2025-06-18"))
     at, pauses = DUE, []
     for pause in (FIRST_PAUSE, 2 * FIRST_PAUSE):
-        assert "repairs MSFT" in platform.tick(at)
-        ended(platform.instance)
+        assert "repairs MSFT" in harness.tick(at)
+        end_backfills(harness.instance)
         at += pause
-        pauses.append(platform.tick(at - timedelta(seconds=1)))
+        pauses.append(harness.tick(at - timedelta(seconds=1)))
     assert pauses == [f"stocks: next attempt at 2025-07-01 {clock} UTC. {WELL}" for clock in ("12:04:00", "12:08:00")]
-    assert "repairs MSFT" in platform.tick(at)
-    ended(platform.instance)
+    assert "repairs MSFT" in harness.tick(at)
+    end_backfills(harness.instance)
     for later in (timedelta(minutes=5), timedelta(hours=6)):
-        assert platform.tick(at + later) == (
+        assert harness.tick(at + later) == (
             f"stocks: MSFT: asked for often enough, left to the checks; `backfill repair` asks again. {WELL}"
         )
-    assert len(launched(platform)) == 3
+    assert len(launched(harness)) == 3
 
 
-def test_what_was_given_up_is_taken_up_when_more_is_missing(platform, monkeypatch):
+def test_what_was_given_up_is_taken_up_when_more_is_missing(harness, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
-    fill(platform, symbols=["AAPL", "BTC"])
+    fill(harness, symbols=["AAPL", "BTC"])
     fill_night = MOMENT + timedelta(hours=24)
     for at in (MOMENT, MOMENT + FIRST_PAUSE):
-        assert "repairs MSFT 2025-06-16 to 2025-06-30, NVDA" in platform.tick(at)
-        ended(platform.instance)
-    assert "MSFT, NVDA: asked for often enough" in platform.tick(MOMENT + timedelta(hours=6))
-    assert "repairs AAPL 2025-07-01, MSFT 2025-06-16 to 2025-07-01, NVDA" in platform.tick(fill_night)
+        assert "repairs MSFT 2025-06-16 to 2025-06-30, NVDA" in harness.tick(at)
+        end_backfills(harness.instance)
+    assert "MSFT, NVDA: asked for often enough" in harness.tick(MOMENT + timedelta(hours=6))
+    assert "repairs AAPL 2025-07-01, MSFT 2025-06-16 to 2025-07-01, NVDA" in harness.tick(fill_night)
 
 
-def test_sessions_that_failed_often_enough_are_left_to_the_checks(platform, monkeypatch):
+def test_sessions_that_failed_often_enough_are_left_to_the_checks(harness, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
-    platform.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/aggs/"),))
+    harness.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/aggs/"),))
     for now in (MOMENT, DUE):
-        assert not platform.run("2025-06-16|AAPL", "2025-06-30|NVDA", now=now).success
-    assert platform.run("2025-06-28|BTC", "2025-06-30|BTC", of="crypto").success
-    assert platform.tick(DUE + timedelta(hours=1)) == (
+        assert not harness.run("2025-06-16|AAPL", "2025-06-30|NVDA", now=now).success
+    assert harness.run("2025-06-28|BTC", "2025-06-30|BTC", of="crypto").success
+    assert harness.tick(DUE + timedelta(hours=1)) == (
         f"stocks: MSFT: asked for often enough, left to the checks; `backfill repair` asks again. {WELL}"
     )
-    assert launched(platform) == []
+    assert launched(harness) == []
 
 
-def test_what_the_vendor_has_confirmed_to_be_empty_is_left_in_peace(platform, monkeypatch):
+def test_what_the_vendor_has_confirmed_to_be_empty_is_left_in_peace(harness, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
-    with_holes(platform, *HOLES)
-    fill(platform, now=DUE)
-    assert platform.tick(DUE + timedelta(hours=6)) == f"stocks: nothing is missing. {WELL}"
-    assert launched(platform) == []
+    with_holes(harness, *HOLES)
+    fill(harness, now=DUE)
+    assert harness.tick(DUE + timedelta(hours=6)) == f"stocks: nothing is missing. {WELL}"
+    assert launched(harness) == []
 
 
-def test_a_session_that_nobody_asked_for_is_the_nights_for_six_hours(platform):
-    fill(platform)
+def test_a_session_that_nobody_asked_for_is_the_nights_for_six_hours(harness):
+    fill(harness)
     settled = datetime(2025, 7, 2, 0, 15, tzinfo=UTC)
-    said = platform.tick(settled + timedelta(hours=6, seconds=-1))
+    said = harness.tick(settled + timedelta(hours=6, seconds=-1))
     assert said.startswith("stocks: next attempt at 2025-07-02 06:15:00 UTC. crypto:")
-    assert "stocks: backfill " in platform.tick(settled + timedelta(hours=6))
+    assert "stocks: backfill " in harness.tick(settled + timedelta(hours=6))
 
 
-@pytest.mark.parametrize("universe_kept", [universe(market("stocks", *(f"S{n:02}" for n in range(MOST_SYMBOLS + 2))))])
-def test_many_symbols_are_repaired_in_turns(platform, universe_kept):
-    names = [s.name for s in universe_kept.markets[0].symbols]
-    assert "; 2 more due symbols wait for the next turn" in platform.tick()
-    assert set(targets(platform)["stocks/ohlcv/1m"]) == set(names[:MOST_SYMBOLS])
-    ended(platform.instance)
-    platform.tick(MOMENT + timedelta(seconds=30))
-    assert set(targets(platform)["stocks/ohlcv/1m"]) == set(names[MOST_SYMBOLS:])
+@pytest.mark.parametrize("small_universe", [universe(market("stocks", *(f"S{n:02}" for n in range(MOST_SYMBOLS + 2))))])
+def test_many_symbols_are_repaired_in_turns(harness, small_universe):
+    names = [s.name for s in small_universe.markets[0].symbols]
+    assert "; 2 more due symbols wait for the next turn" in harness.tick()
+    assert set(targets(harness)["stocks/ohlcv/1m"]) == set(names[:MOST_SYMBOLS])
+    end_backfills(harness.instance)
+    harness.tick(MOMENT + timedelta(seconds=30))
+    assert set(targets(harness)["stocks/ohlcv/1m"]) == set(names[MOST_SYMBOLS:])
 
 
 @pytest.mark.parametrize(
@@ -301,20 +301,20 @@ def test_many_symbols_are_repaired_in_turns(platform, universe_kept):
         pytest.param(["AAPL", "MSFT", "NVDA"], "1d 1w", date(2025, 6, 24), id="a later start"),
     ],
 )
-def test_a_repair_from_before_the_universe_changed_is_no_stumbling_block(platform, names, timeframes, start):
-    platform.tick()
-    (repair,) = [b for b in launched(platform) if b.tags["backfill/repair"] == "stocks"]
-    platform.universe = universe(market("stocks", *names, timeframes=timeframes, start=start))
+def test_a_repair_from_before_the_universe_changed_is_no_stumbling_block(harness, names, timeframes, start):
+    harness.tick()
+    (repair,) = [b for b in launched(harness) if b.tags["backfill/repair"] == "stocks"]
+    harness.universe = universe(market("stocks", *names, timeframes=timeframes, start=start))
     later = MOMENT + timedelta(seconds=30)
-    assert platform.tick(later) == f"stocks: repair {repair.backfill_id} is under way."
-    ended(platform.instance)
-    assert "stocks: backfill " in platform.tick(later + FIRST_PAUSE)
+    assert harness.tick(later) == f"stocks: repair {repair.backfill_id} is under way."
+    end_backfills(harness.instance)
+    assert "stocks: backfill " in harness.tick(later + FIRST_PAUSE)
 
 
-def test_gaps_of_symbols_that_are_kept_no_more_are_forgotten(platform):
-    with_holes(platform, ("MSFT", "2025-06-18"))
-    platform.tick()
-    assert platform.rows("select distinct symbol from backfill_gaps where not filled") == [("MSFT",)]
-    platform.universe = universe(market("stocks", "AAPL", timeframes="1d"))
-    platform.tick(MOMENT + timedelta(seconds=1))
-    assert platform.rows("select distinct symbol from backfill_gaps where not filled") == [("AAPL",)]
+def test_gaps_of_symbols_that_are_kept_no_more_are_forgotten(harness):
+    with_holes(harness, ("MSFT", "2025-06-18"))
+    harness.tick()
+    assert harness.rows("select distinct symbol from backfill_gaps where not filled") == [("MSFT",)]
+    harness.universe = universe(market("stocks", "AAPL", timeframes="1d"))
+    harness.tick(MOMENT + timedelta(seconds=1))
+    assert harness.rows("select distinct symbol from backfill_gaps where not filled") == [("AAPL",)]

@@ -50,12 +50,12 @@ def universe(*markets: Market) -> Universe:
     return Universe(markets)
 
 
-def trading(kind: str = "stocks") -> Calendar:
+def trading_calendar(kind: str = "stocks") -> Calendar:
     """The calendar of a kind of market, over all days that these tests use."""
     return calendar(Kind(kind), DayRange(date(2022, 1, 3), date(2026, 12, 31)))
 
 
-def let_time_pass(url: str, by: timedelta = timedelta(days=1)) -> None:
+def backdate_answers(url: str, by: timedelta = timedelta(days=1)) -> None:
     """Make every attempt so much older: by default so that whatever may be asked for again is due, and counts."""
     with psycopg.connect(url) as connection:
         connection.execute("update session_answers set answered_at = answered_at - %s", [by])
@@ -67,7 +67,7 @@ def rows(url: str, query: str, *values: object) -> list[tuple]:
         return connection.execute(query, values).fetchall()
 
 
-def stored(url: str, symbol: str, timeframe: str) -> Bars:
+def stored_bars(url: str, symbol: str, timeframe: str) -> Bars:
     """The bars of a series as the table holds them, ascending."""
     found = rows(
         url,
@@ -82,7 +82,7 @@ def stored(url: str, symbol: str, timeframe: str) -> Bars:
     return Bars(*(np.array(c, np.int64 if i in whole else np.float64) for i, c in enumerate(columns)))
 
 
-def same_bars(found: Bars, expected: Columns | Bars) -> None:
+def assert_same_bars(found: Bars, expected: Columns | Bars) -> None:
     """Assert that both are the same bars, to a billionth."""
     np.testing.assert_array_equal(found.timestamp, expected.t if isinstance(expected, Columns) else expected.timestamp)
     np.testing.assert_array_equal(found.trades, expected.trades)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backfill_assets.simulator import Simulator
-from backfill_assets_tests.surroundings import rows
+from backfill_assets_tests.support import rows
 from backfill_assets_tests.system.platform import BACKFILL, PROJECT, environment
 
 UNIVERSE = """
@@ -30,7 +30,7 @@ TABLES = {
 
 
 @dataclass(frozen=True)
-class World:
+class Sandbox:
     """Everything that a command needs, and nothing that another test has."""
 
     simulator: Simulator
@@ -53,8 +53,8 @@ class World:
     def backfill(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A `backfill` that is waited for."""
         with self.start(*arguments) as process:
-            said, complained = process.communicate(timeout=240)
-        return subprocess.CompletedProcess([], process.returncode, said, complained)
+            said, stderr = process.communicate(timeout=240)
+        return subprocess.CompletedProcess([], process.returncode, said, stderr)
 
     def tables(self, *without: str) -> dict[str, list[tuple]]:
         """Of each table and series the number of rows and their digest, all columns but those that tell the time."""
@@ -78,9 +78,9 @@ class World:
         )
 
 
-def world(simulator: Simulator, data: Path, database_url: str, universe: str = UNIVERSE, **settings: str) -> World:
+def sandbox(simulator: Simulator, data: Path, database_url: str, universe: str = UNIVERSE, **settings: str) -> Sandbox:
     """A world over a running simulator."""
-    return World(simulator, database_url, environment(simulator, data, database_url, universe, **settings))
+    return Sandbox(simulator, database_url, environment(simulator, data, database_url, universe, **settings))
 
 
 def most_in_a_second(simulator: Simulator) -> int:
@@ -94,6 +94,6 @@ def most_in_a_second(simulator: Simulator) -> int:
     return most
 
 
-def told_once(complained: str) -> bool:
+def is_clean_error(stderr: str) -> bool:
     """Whether something was said, and no stack."""
-    return bool(complained.strip()) and "Traceback" not in complained
+    return bool(stderr.strip()) and "Traceback" not in stderr
