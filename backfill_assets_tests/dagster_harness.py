@@ -1,4 +1,4 @@
-"""Dagster runs, checks and sensor ticks of a small universe, over the simulated vendor and a database of the test's own."""
+"""Dagster runs, checks and sensor ticks of a small universe, over the simulated vendor and the test's database."""
 
 from datetime import datetime
 from functools import lru_cache
@@ -15,7 +15,7 @@ QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
 
 
 class FixedClock(Clock):
-    """A clock that stands still."""
+    """A clock that always returns the same time."""
 
     at: str = MOMENT.isoformat()
 
@@ -24,39 +24,39 @@ class FixedClock(Clock):
 
 
 def definitions_with(resources, universe, now=MOMENT):
-    """The definitions of a universe at an instant, with other resources than usual."""
+    """Build the definitions of a universe at a time, with these resources instead of the usual ones."""
     clock = FixedClock(at=now.isoformat())
     return build_definitions(universe=universe, today=now.date(), resources={"clock": clock, **resources})
 
 
-@lru_cache(maxsize=64)  # they never change, and a tenth of a second each adds up
+@lru_cache(maxsize=64)  # each takes a tenth of a second
 def definitions(universe, now=MOMENT):
-    """The definitions of a universe at an instant."""
+    """Build the definitions of a universe at a time."""
     return definitions_with({}, universe, now)
 
 
 class DagsterHarness:
-    """The definitions of a small universe, an instance of its own, and what the tests ask of both."""
+    """The definitions of a small universe and an ephemeral instance; methods run and query them."""
 
     def __init__(self, instance, vendor, database_url, universe, snapshots):
         self.instance, self.vendor, self.database_url, self.universe = instance, vendor, database_url, universe
-        self._beginnings = snapshots
+        self._snapshots = snapshots
         self.defs = self.definitions(MOMENT)
         self.cursor = None
 
     def start_from(self, state, make):
-        """Be as after `make`, which is done for the first test that begins there; the vendor hears nothing of the others."""
-        memories = [
+        """Start from the state that `make` leads to. Only the first test calls it; the others send the vendor nothing."""
+        sqlite_databases = [
             storage._held_conn.connection.driver_connection
             for storage in (self.instance.run_storage, self.instance.event_log_storage)
         ]
-        self._beginnings.at((self.universe, state), self.database_url, make, memories)
+        self._snapshots.restore_or_make((self.universe, state), self.database_url, make, sqlite_databases)
 
     def definitions(self, now):
         return definitions(self.universe, now)
 
     def run(self, first, last=None, *, of="stocks", family="ohlcv", only=None, now=MOMENT, **config):
-        """Run a market's job over one partition or a rectangle of them; `family` may be features, `only` names timeframes."""
+        """Run a market's job over one partition, or over a rectangle; `family` may be features, `only` selects timeframes."""
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
         return (
             self._at(now)
@@ -71,12 +71,12 @@ class DagsterHarness:
         )
 
     def check(self, of="stocks", now=MOMENT, family="ohlcv"):
-        """Run a market's checks by themselves."""
+        """Run a market's asset checks."""
         job = self._at(now).resolve_job_def(f"{of}_{family}_checks")
         return job.execute_in_process(instance=self.instance, run_config={"loggers": QUIET}, raise_on_error=False)
 
     def materialize(self, *path, now=MOMENT):
-        """Run an asset without partitions."""
+        """Materialize an unpartitioned asset."""
         job = self._at(now).resolve_implicit_global_asset_job_def()
         return job.execute_in_process(
             instance=self.instance,
@@ -86,7 +86,7 @@ class DagsterHarness:
         )
 
     def tick(self, now=MOMENT, **cursor):
-        """Let the repair sensor look at `now`, with the cursor that it left, or another one."""
+        """Tick the repair sensor at `now`, with its last cursor or the given one; return the skip message."""
         self.cursor = cursor.get("cursor", self.cursor)
         defs = self._at(now)
         with dg.build_sensor_context(
@@ -104,7 +104,7 @@ class DagsterHarness:
         return self.instance.get_materialized_partitions(dg.AssetKey([of, family, timeframe]))
 
     def metadata(self, timeframe, partition, of="stocks", family="ohlcv"):
-        """The newest materialization's metadata, as plain values."""
+        """Return the metadata of the latest materialization, as plain values."""
         key = dg.AssetKey([of, family, timeframe])
         found = self.instance.fetch_materializations(
             dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition]), limit=1
@@ -120,7 +120,7 @@ class DagsterHarness:
 
 
 def failure(result):
-    """The innermost error of a run's only step."""
+    """Return the root cause of the failure of a run's only step."""
     (event,) = [e for e in result.all_events if e.is_step_failure]
     error = event.step_failure_data.error
     while error.cause is not None:
@@ -130,14 +130,14 @@ def failure(result):
 
 @pytest.fixture
 def harness(vendor, database_url, monkeypatch, tmp_path, small_universe, snapshots):
-    """A platform over the universe of the fixture `universe_kept`, which each folder has its own of."""
+    """A harness over the fixture `small_universe`, which each folder defines."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("POLYGON_BASE_URL", vendor.url)
     monkeypatch.setenv("POLYGON_API_KEY", KEY)
     monkeypatch.setenv("POLYGON_REQUESTS_PER_SECOND", "500")
     monkeypatch.setenv("BACKFILL_DATA_DIR", str(tmp_path))
     for name, value in EVENT_SETTINGS.items():
-        monkeypatch.setenv(name, value)  # as everywhere: the instance of a test is not ours, and would not set them
+        monkeypatch.setenv(name, value)  # an ephemeral instance does not set them, unlike the configured one
     for name in ("DAGSTER_HOME", "BACKFILL_RETRY_FIRST_PAUSE", "BACKFILL_RETRY_ATTEMPTS"):
         monkeypatch.delenv(name, raising=False)
     with dg.DagsterInstance.ephemeral() as instance:

@@ -1,7 +1,7 @@
 """Databases for tests, on a real server.
 
-Set TEST_DATABASE_URL to use a server of your own (PostgreSQL 15 or newer, a role that may create databases); otherwise an
-embedded one is made for the session, and ended with it.
+TEST_DATABASE_URL names the server (PostgreSQL 15 or newer, a role that may create databases); without it an embedded
+server is started for the session.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
 from backfill_assets_tests.support import PROJECT
 
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
-"""Nothing here has to outlive a power cut, and the vacuum's timing would be a difference between two runs."""
+"""Test data need not survive a power cut, and autovacuum would make timings differ from run to run."""
 
 
 @contextmanager
 def public_folder() -> Iterator[Path]:
-    """A new folder that every user can enter, unlike `tmp_path`; removed afterwards."""
+    """Make a folder that every user can enter, unlike `tmp_path`; remove it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="backfill-test-"))
     folder.chmod(0o755)
     try:
@@ -38,7 +38,7 @@ def public_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """The URL of a database on the session's server, whose role may create databases."""
+    """The URL of the session's server, with a role that may create databases."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
         return
@@ -50,9 +50,8 @@ def postgres_server() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: str) -> Iterator[str]:
-    """The name of a migrated, otherwise empty database to clone."""
-    # a test of the server alone needs no migrations
-    from backfill_assets.adapters.store.schema import upgrade  # noqa: PLC0415 # loaded for those who ask for tables
+    """The name of a migrated, empty database to copy."""
+    from backfill_assets.adapters.store.schema import upgrade  # noqa: PLC0415  # most tests need no migrations
 
     name = new_name("template")
     with psycopg.connect(postgres_server, autocommit=True) as server:
@@ -66,7 +65,7 @@ def postgres_template(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture
 def database_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
-    """The URL of a database of the test's own: migrated, empty, dropped afterwards whoever is still connected."""
+    """The URL of the test's own database: migrated, empty, dropped at the end."""
     with database_copy(postgres_server, postgres_template) as url:
         yield url
 
@@ -75,8 +74,8 @@ def database_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
 def dagster_template(
     postgres_server: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The same with Dagster's tables, which take half a second to make."""
-    # a test of the tables needs no Dagster
+    """The name of a database that also has Dagster's tables, which take half a second to make."""
+    # Tests of the store need no Dagster.
     from backfill_assets.adapters.settings import Settings  # noqa: PLC0415
     from backfill_assets.deployment.storage import COMPILED, EVENT_SETTINGS  # noqa: PLC0415
     from backfill_assets.orchestration.launch import open_instance  # noqa: PLC0415
@@ -93,14 +92,14 @@ def dagster_template(
 
 @pytest.fixture
 def dagster_database_url(postgres_server: str, dagster_template: str) -> Iterator[str]:
-    """A database of the test's own as `database_url`, in which Dagster has kept records before."""
+    """Like `database_url`, with Dagster's tables."""
     with database_copy(postgres_server, dagster_template) as url:
         yield url
 
 
 @contextmanager
 def database_copy(postgres_server: str, template: str) -> Iterator[str]:
-    """The URL of a new database that begins as a copy, dropped afterwards whoever is still connected."""
+    """Copy a database; drop the copy at the end, even if it still has connections."""
     name = new_name("test")
     with psycopg.connect(postgres_server, autocommit=True) as server:
         copy_database(server, template, name)
@@ -111,21 +110,21 @@ def database_copy(postgres_server: str, template: str) -> Iterator[str]:
 
 
 def unset_variables(patch: pytest.MonkeyPatch, *names: str) -> None:
-    """Unset these of the environment; whatever sets them meanwhile, they are as before when the patch is undone."""
+    """Unset these environment variables; undoing the patch restores them whatever set them in between."""
     for name in names:
         patch.setenv(name, "")
         patch.delenv(name)
 
 
 def copy_database(server: psycopg.Connection, template: str, name: str) -> None:
-    """Make a database as a copy of another one, whose sessions are ended: one left behind by a pool would forbid it."""
+    """Copy a database. Its connections are closed first: one that a pool left open would prevent the copy."""
     server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [template])
-    # file_copy takes a tenth of a second; the other strategy writes every page to the log
+    # file_copy takes a tenth of a second; the default writes every page to the WAL
     server.execute(f"create database {name} template {template} strategy file_copy")
 
 
 def new_name(kind: str) -> str:
-    """A name that no other database has."""
+    """Return a unique database name."""
     return f"{kind}_{uuid.uuid4().hex[:12]}"
 
 

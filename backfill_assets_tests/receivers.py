@@ -1,10 +1,9 @@
-"""Servers on this machine that alerts are sent to: a webhook, and a mail server that wants a login."""
+"""Local servers that receive alerts: a webhook, and a mail server that requires a login."""
 
 from __future__ import annotations
 
 import base64
 import json
-import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -15,13 +14,13 @@ from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-PASSWORD = "S3cretMailWord"  # noqa: S105  # nobody's
-TOKEN = "t0kenOfTheHook"  # noqa: S105  # nobody's
+PASSWORD = "S3cretMailWord"  # noqa: S105  # not a real one
+TOKEN = "t0kenOfTheHook"  # noqa: S105  # not a real one
 
 
 @dataclass
 class Webhook:
-    """A JSON webhook, `json://`. `status` is what it answers; `down` refuses connections, on the same port."""
+    """A JSON webhook (`json://`). It answers with `status`, or never if `silent`; after `down` it refuses connections."""
 
     received: list[dict[str, Any]] = field(default_factory=list)
     status: int = 200
@@ -32,16 +31,16 @@ class Webhook:
 
     @property
     def url(self) -> str:
-        """Its address for ALERT_URLS, with a secret in its path; apprise is told to wait half a second at most."""
+        """The address for ALERT_URLS: a secret in the path, timeouts of half a second."""
         return f"json://127.0.0.1:{self.port}/{TOKEN}?cto=0.5&rto=0.5"
 
     @property
     def titles(self) -> list[str]:
-        """The subjects of what arrived, in order."""
+        """The titles of the received messages, in order."""
         return [message["title"] for message in self.received]
 
     def up(self) -> None:
-        """Listen, on the port of before where there was one."""
+        """Listen, on the previous port if there was one."""
         hook = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -56,7 +55,7 @@ class Webhook:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Nothing: a test's output is not a server's log."""
+                """Keep the server's log out of the test's output."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self._server.daemon_threads = True
@@ -64,7 +63,7 @@ class Webhook:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def down(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._server:
             self._closing.set()
             self._server.shutdown()
@@ -75,7 +74,7 @@ class Webhook:
 
 @contextmanager
 def webhook() -> Iterator[Webhook]:
-    """A webhook that listens."""
+    """Run a webhook."""
     hook = Webhook()
     hook.up()
     try:
@@ -86,7 +85,7 @@ def webhook() -> Iterator[Webhook]:
 
 @dataclass
 class MailServer:
-    """An SMTP server without encryption, which takes mail from `reader` with the right password."""
+    """An SMTP server without encryption that accepts mail from the user `reader`."""
 
     port: int = 0
     received: list[EmailMessage] = field(default_factory=list)
@@ -94,7 +93,7 @@ class MailServer:
 
     @property
     def url(self) -> str:
-        """Its address for ALERT_URLS."""
+        """The address for ALERT_URLS."""
         return (
             f"mailto://reader:{PASSWORD}@127.0.0.1:{self.port}?to=me@example.org&from=alerts@example.org&mode=insecure"
         )
@@ -102,7 +101,7 @@ class MailServer:
 
 @contextmanager
 def mail_server() -> Iterator[MailServer]:
-    """A mail server that listens."""
+    """Run a mail server."""
     mail = MailServer()
 
     class Handler(socketserver.StreamRequestHandler):
@@ -121,9 +120,9 @@ def mail_server() -> Iterator[MailServer]:
                     case "MAIL" | "RCPT":
                         self._say("250 OK" if allowed else "530 5.7.0 Authentication required")
                     case "DATA":
-                        self._say("354 Go on")
+                        self._say("354 Start mail input")
                         mail.received.append(self._message())
-                        self._say("250 Taken")
+                        self._say("250 OK")
                     case "QUIT":
                         self._say("221 Bye")
                         return
@@ -146,10 +145,3 @@ def mail_server() -> Iterator[MailServer]:
             yield mail
         finally:
             server.shutdown()
-
-
-def unused_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

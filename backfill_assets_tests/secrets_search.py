@@ -1,6 +1,6 @@
-"""Looking for secrets in everything that the platform wrote: tables of every schema, files, and what it said.
+"""Search for secrets in everything that the platform wrote: tables of all schemas, files, output.
 
-assert not found({"the key": KEY}, database_url=url, folders=[data], texts={"stdout": said.out})
+assert not find_secrets({"the key": KEY}, database_url=url, folders=[data], texts={"stdout": result.out})
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 _SHORTEST = 6
-"""A shorter secret would be found by chance, in hashes and numbers."""
+"""Shorter secrets appear by chance in hashes and numbers."""
 
 _TABLES = """
 select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -33,13 +33,13 @@ def find_secrets(
     texts: Mapping[str, str | bytes] | None = None,
     own_files: Iterable[Path] = (),
 ) -> list[str]:
-    """Where secrets stand, one line for each place and secret: "table dagster.runs: the key". Never the secret itself.
+    """Return one line for each place and secret: "table dagster.runs: the key". Never the secret itself.
 
-    secrets       what a secret is called, and the secret
-    database_url  every row of every table of the database is read, whatever its schema
-    folders       every file below them is read as bytes, and so is its path
-    texts         what was said or answered, by a name
-    own_files     files that are made to hold a secret, such as the embedded server's `password`: left out
+    secrets       secrets by name
+    database_url  all tables of all schemas are searched
+    folders       all files below them are searched, and their paths
+    texts         output, by name
+    own_files     files that hold a secret on purpose, such as the embedded server's `password`: skipped
     """
     wanted = {name: _forms(secret) for name, secret in secrets.items()}
     places = list(_in_texts(texts or {}, wanted))
@@ -51,9 +51,9 @@ def find_secrets(
 
 
 def secrets_in_urls(*addresses: str) -> dict[str, str]:
-    """What is secret in addresses like those of ALERT_URLS: password, user, and each longer part of a path.
+    """Return the secrets in addresses like those of ALERT_URLS: password, user, and each longer part of the path.
 
-    For alerts of `mailto://user:password@host` and `json://host/token`. Host, port and parameters are no secrets.
+    Covers `mailto://user:password@host` and `json://host/token`. Host, port and parameters are not secret.
     """
     secrets = dict[str, str]()
     for number, address in enumerate(addresses, start=1):
@@ -67,9 +67,9 @@ def secrets_in_urls(*addresses: str) -> dict[str, str]:
 
 
 def _forms(secret: str) -> tuple[bytes, ...]:
-    """How it could be written: as it is, in URLs, JSON, HTML, hexadecimal, and within any base64."""
+    """Return the encodings to search for: plain, URL, JSON, HTML, hexadecimal, and inside base64."""
     if len(secret) < _SHORTEST:
-        raise ValueError(f"a secret of {len(secret)} characters would be found by chance")
+        raise ValueError(f"a secret of {len(secret)} characters is too short to search for")
     plain = secret.encode()
     inner = {base64.b64encode(b"\0" * shift + plain)[-(-shift * 8 // 6) : -4].rstrip(b"=") for shift in range(3)}
     written = {quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1], html.escape(secret), plain.hex()}
@@ -91,7 +91,7 @@ def _in_folder(folder: Path, wanted: Mapping[str, tuple[bytes, ...]], left_out: 
 def _in_database(url: str, wanted: Mapping[str, tuple[bytes, ...]]) -> Iterator[str]:
     with psycopg.connect(url) as connection:
         for schema, table in connection.execute(_TABLES).fetchall():
-            # A whole row as text shows every column, those of type bytea in hexadecimal, which is one of the forms.
+            # A row cast to text shows every column, bytea in hexadecimal.
             rows = sql.SQL("select exists (select from {} t where t::text like any(%s))").format(
                 sql.Identifier(schema, table)
             )
@@ -102,5 +102,5 @@ def _in_database(url: str, wanted: Mapping[str, tuple[bytes, ...]]) -> Iterator[
 
 
 def _literal(text: str) -> str:
-    """A text as LIKE takes it to mean itself."""
+    """Escape a text for LIKE."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

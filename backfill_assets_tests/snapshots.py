@@ -1,4 +1,4 @@
-"""Where many tests begin alike: what the first of them made is kept, and copied for the others."""
+"""States that many tests start from: the first test makes one, the others get a copy."""
 
 import sqlite3
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -12,58 +12,58 @@ from backfill_assets_tests.postgres import copy_database, new_name
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _Snapshot:
     database: str
-    memories: Sequence[sqlite3.Connection]
+    sqlite_databases: Sequence[sqlite3.Connection]
 
 
 class Snapshots:
-    """Use it as the fixture `snapshots`."""
+    """Snapshots of a database and of in-sqlite SQLite databases, by state. Use the fixture `snapshots`."""
 
     def __init__(self, server: psycopg.Connection) -> None:
         self._server = server
-        self._kept: dict[Hashable, _Kept] = {}
+        self._snapshots: dict[Hashable, _Snapshot] = {}
 
-    def at(
-        self, state: Hashable, url: str, make: Callable[[], object], memories: Sequence[sqlite3.Connection] = ()
+    def restore_or_make(
+        self, state: Hashable, url: str, make: Callable[[], object], sqlite_databases: Sequence[sqlite3.Connection] = ()
     ) -> None:
-        """Bring the database at `url`, and the memories, to the state that `make` leads to from those of a new test.
+        """Bring the databases to the state that `make` leads to in a new test; call `make` only the first time.
 
-        Only for what does not depend on how long ago it was made. Connections to the database are ended.
+        Only for states that do not depend on their age. Connections to the database at `url` are closed.
         """
         name = urlsplit(url).path.removeprefix("/")
-        if (kept := self._kept.get(state)) is None:
+        if (snapshot := self._snapshots.get(state)) is None:
             make()
-            self._kept[state] = _Kept(self._copied(name), [_another(memory) for memory in memories])
+            self._snapshots[state] = _Snapshot(self._copied(name), [_copy_of(sqlite) for sqlite in sqlite_databases])
             return
         self._server.execute(f"drop database {name} with (force)")
-        copy_database(self._server, kept.database, name)
-        for source, memory in zip(kept.memories, memories, strict=True):
-            source.backup(memory)
+        copy_database(self._server, snapshot.database, name)
+        for source, sqlite in zip(snapshot.sqlite_databases, sqlite_databases, strict=True):
+            source.backup(sqlite)
 
     def close(self) -> None:
-        """Forget all of them."""
-        for kept in self._kept.values():
-            self._server.execute(f"drop database {kept.database} with (force)")
-            for memory in kept.memories:
-                memory.close()
+        """Drop all snapshots."""
+        for snapshot in self._snapshots.values():
+            self._server.execute(f"drop database {snapshot.database} with (force)")
+            for sqlite in snapshot.sqlite_databases:
+                sqlite.close()
 
     def _copied(self, name: str) -> str:
-        copy = new_name("kept")
+        copy = new_name("snapshot")
         copy_database(self._server, name, copy)
         return copy
 
 
 @pytest.fixture(scope="session")
 def snapshots(postgres_server: str) -> Iterator[Snapshots]:
-    """The states of this session."""
+    """The snapshots of this session."""
     with psycopg.connect(postgres_server, autocommit=True) as server:
         made = Snapshots(server)
         yield made
         made.close()
 
 
-def _another(memory: sqlite3.Connection) -> sqlite3.Connection:
+def _copy_of(sqlite: sqlite3.Connection) -> sqlite3.Connection:
     copy = sqlite3.connect(":memory:", check_same_thread=False)
-    memory.backup(copy)
+    sqlite.backup(copy)
     return copy

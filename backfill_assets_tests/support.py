@@ -1,7 +1,9 @@
-"""A simulated vendor and a small market, and what a test reads back from the tables."""
+"""A simulated vendor, small markets, and queries of what was stored."""
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,57 +20,60 @@ from backfill_assets.domain.universe import Market, Symbol, Universe, default_ti
 from backfill_assets.simulator import Columns, Simulator
 
 MOMENT = datetime(2025, 7, 1, 12, tzinfo=UTC)
-"""The present of simulator and platform: a Tuesday, before New York's opening."""
+"""The current time of simulator and platform: a Tuesday, before New York opens."""
 
 PROJECT = Path(__file__).resolve().parents[1]
 
 KEY = "sekrit-key-0123456789"
 
+SOAK = bool(os.environ.get("BACKFILL_SOAK"))
+"""Whether to run the long forms, as `make soak` does."""
+
 
 @pytest.fixture(scope="session")
 def vendor_server() -> Iterator[Simulator]:
-    """One simulator a session; ask for `vendor`."""
+    """One simulator for the session; tests use `vendor`."""
     with Simulator(now=lambda: MOMENT) as running:
         yield running
 
 
 @pytest.fixture
 def vendor(vendor_server: Simulator) -> Simulator:
-    """A healthy vendor that nobody has asked anything."""
+    """A healthy vendor without any request so far."""
     vendor_server.reset()
     return vendor_server
 
 
 def market(kind: str, *names: str, start: date = date(2024, 1, 2), timeframes: str = "1m 1d") -> Market:
-    """A market of that kind and name."""
+    """Make a market named after its kind."""
     symbols = tuple(Symbol(n, default_ticker(Kind(kind), n)) for n in names)
     return Market(kind, Kind(kind), start, symbols, tuple(TIMEFRAMES[t] for t in timeframes.split()))
 
 
 def universe(*markets: Market) -> Universe:
-    """A universe of these markets."""
+    """Make a universe of these markets."""
     return Universe(markets)
 
 
 def trading_calendar(kind: str = "stocks") -> Calendar:
-    """The calendar of a kind of market, over all days that these tests use."""
+    """Return the trading calendar of a kind of market, over all days that the tests use."""
     return calendar(Kind(kind), DayRange(date(2022, 1, 3), date(2026, 12, 31)))
 
 
 def backdate_answers(url: str, by: timedelta = timedelta(days=1)) -> None:
-    """Make every attempt so much older: by default so that whatever may be asked for again is due, and counts."""
+    """Make every recorded attempt older; by default old enough that a retry is due and counts."""
     with psycopg.connect(url) as connection:
         connection.execute("update session_answers set answered_at = answered_at - %s", [by])
 
 
 def rows(url: str, query: str, *values: object) -> list[tuple]:
-    """The rows of a query."""
+    """Return the rows of a query."""
     with psycopg.connect(url) as connection:
         return connection.execute(query, values).fetchall()
 
 
 def stored_bars(url: str, symbol: str, timeframe: str) -> Bars:
-    """The bars of a series as the table holds them, ascending."""
+    """Return the stored bars of a series, ascending."""
     found = rows(
         url,
         """select (extract(epoch from timestamp) * 1000)::int8, open, high, low, close, volume,
@@ -78,13 +83,19 @@ def stored_bars(url: str, symbol: str, timeframe: str) -> Bars:
         timeframe,
     )
     columns = list(zip(*found, strict=True)) or [()] * 8
-    whole = (0, 7)
-    return Bars(*(np.array(c, np.int64 if i in whole else np.float64) for i, c in enumerate(columns)))
+    return Bars(*(np.array(c, np.int64 if i in {0, 7} else np.float64) for i, c in enumerate(columns)))
 
 
 def assert_same_bars(found: Bars, expected: Columns | Bars) -> None:
-    """Assert that both are the same bars, to a billionth."""
+    """Assert that the bars are equal, prices and volumes to a relative 1e-9."""
     np.testing.assert_array_equal(found.timestamp, expected.t if isinstance(expected, Columns) else expected.timestamp)
     np.testing.assert_array_equal(found.trades, expected.trades)
     for name in ("open", "high", "low", "close", "volume", "vwap"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=0, err_msg=name)
+
+
+def unused_port() -> int:
+    """Return a port of this machine that no server listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

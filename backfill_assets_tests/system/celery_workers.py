@@ -1,4 +1,4 @@
-"""Celery workers and their Redis for a test, each a process group of its own with a home of its own."""
+"""Celery workers, each in its own process group, and their Redis."""
 
 import os
 import shutil
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from backfill_assets_tests.support import unused_port
 from backfill_assets_tests.system.platform import PROJECT, wait_until
 
 CELERY = PROJECT / "deploy" / "celery"
@@ -20,27 +21,25 @@ CELERY = PROJECT / "deploy" / "celery"
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker with all its children; `name` as Celery knows it."""
+    """A worker and its children; `name` is the one that Celery knows."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def kill(self) -> None:
-        """As a machine dies: the worker, its children and the command that started them, at once."""
+        """Kill the worker, its children and the command that started them at once, as when a machine dies."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(20)
 
 
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
-    """A Redis of the test's own on a free port, without a file; its URL."""
+    """Run Redis on an unused port, without persistence; yield its URL."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     arguments = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
     with subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL) as process:
         try:
@@ -52,7 +51,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 
 def home(folder: Path, *, poll_seconds: int) -> Path:
-    """A DAGSTER_HOME with the files of deploy/celery, in which lost workers are looked for every `poll_seconds`."""
+    """Make a DAGSTER_HOME from deploy/celery that checks for lost workers every `poll_seconds`."""
     folder.mkdir(parents=True)
     shutil.copy(PROJECT / "workspace.yaml", folder)
     shipped = (CELERY / "dagster.yaml").read_text(encoding="utf-8")
@@ -64,7 +63,7 @@ def home(folder: Path, *, poll_seconds: int) -> Path:
 
 @contextmanager
 def worker(name: str, environment: Mapping[str, str], folder: Path) -> Iterator[Worker]:
-    """A worker that carries out two runs at a time, as docs/DISTRIBUTED.md has it started; killed at the end."""
+    """Run a worker with two runs at a time, started as docs/DISTRIBUTED.md shows; kill it at the end."""
     programs = Path(sys.executable).parent
     log = folder / "worker.log"
     command = [programs / "dagster-celery", "worker", "start", "-A", "dagster_celery.app", "-q", "dagster", "-n", name]

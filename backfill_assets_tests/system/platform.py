@@ -1,8 +1,7 @@
-"""The real platform for a test: `backfill up` as a user starts it, over a simulator and a database of the test's own."""
+"""The platform as users run it: `backfill up`, over a simulator and the test's database."""
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,12 +16,12 @@ import psutil
 
 from backfill_assets.cli.code_servers import code_servers
 from backfill_assets.simulator import Simulator
-from backfill_assets_tests.support import PROJECT, rows
+from backfill_assets_tests.support import PROJECT, rows, unused_port
 
 BACKFILL = Path(sys.executable).parent / "backfill"
 _LONGEST_WAIT_SECONDS = 150
 LONG_RETRY_PAUSE = {"BACKFILL_RETRY_FIRST_PAUSE": "86400"}
-"""So long the sensor that repairs gaps waits, and what is missing is left to the test."""
+"""Settings that keep the repair sensor from fetching what a test leaves missing."""
 
 _LAUNCH = """
 mutation ($parameters: LaunchBackfillParams!) {
@@ -45,13 +44,13 @@ class Platform:
     process: subprocess.Popen[str]
 
     def graphql(self, query: str, **variables: object) -> Any:
-        """The `data` of a GraphQL answer."""
+        """Send a GraphQL query; return its `data`."""
         answer = httpx.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=60).json()
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
 
     def launch(self, assets: Iterable[tuple[str, ...]], partitions: Iterable[str], config: object = None) -> str:
-        """Launch a backfill of these partitions, as the page of an asset does; its id."""
+        """Launch a backfill of these partitions, as an asset's page does; return its id."""
         parameters = {
             "assetSelection": [{"path": list(path)} for path in assets],
             "partitionNames": list(partitions),
@@ -65,7 +64,7 @@ class Platform:
 
 
 def wait_until[T](question: Callable[[], T | None]) -> T:
-    """The first answer that is not None: for what other processes do in their own time."""
+    """Poll until the answer is not None, and return it."""
     deadline = time.monotonic() + _LONGEST_WAIT_SECONDS
     while time.monotonic() < deadline:
         if (answer := question()) is not None:
@@ -75,18 +74,17 @@ def wait_until[T](question: Callable[[], T | None]) -> T:
 
 
 def is_midway(simulator: Simulator, database_url: str) -> bool:
-    """Whether a run has stored minutes, and the days are asked for: where days are slow, it stays so for a while."""
+    """Return whether minutes are stored and days requested, which lasts for a while where the vendor's days are slow."""
     asked = any("/1/day/" in request.path for request in simulator.requests)
     return asked and bool(rows(database_url, "select 1 from market_data where timeframe = '1m' limit 1"))
 
 
 def environment(simulator: Simulator, data: Path, database_url: str, universe: str, **settings: str) -> dict[str, str]:
-    """What a user would have exported."""
+    """Return the environment that a user would export."""
     data.mkdir(parents=True, exist_ok=True)
     (data / "universe.yaml").write_text(universe, encoding="utf-8")
     ours = ("DAGSTER_", "BACKFILL_", "ALERT_", "DAGIT_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return kept | {
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | {
         "DATABASE_URL": database_url,
         "BACKFILL_DATA_DIR": str(data),
         "BACKFILL_UNIVERSE": str(data / "universe.yaml"),
@@ -99,30 +97,28 @@ def environment(simulator: Simulator, data: Path, database_url: str, universe: s
 
 @contextmanager
 def platform(simulator: Simulator, data: Path, database_url: str, universe: str, **settings: str) -> Iterator[Platform]:
-    """`backfill up` with the environment that these make, until the context ends."""
+    """Run `backfill up` with these settings."""
     with backfill_up(simulator, environment(simulator, data, database_url, universe, **settings)) as running:
         yield running
 
 
 @contextmanager
 def backfill_up(simulator: Simulator, variables: dict[str, str], *, umask: int = -1) -> Iterator[Platform]:
-    """`backfill up` in an environment, until the context ends; then Ctrl-C, and nothing of it stays. `umask` -1: our own."""
+    """Run `backfill up` in an environment; at the end send SIGINT and check that all its processes end."""
     data = Path(variables["BACKFILL_DATA_DIR"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     command = [BACKFILL, "up", "--port", str(port)]
     with subprocess.Popen(
         command, cwd=PROJECT, env=variables, stdout=subprocess.PIPE, text=True, umask=umask
     ) as process:
         try:
             assert process.stdout is not None
-            said: list[str] = []
+            output: list[str] = []
             for line in process.stdout:
-                said.append(line)
+                output.append(line)
                 if line.startswith("Dagit: "):
                     break
-            assert said[-1:] == [f"Dagit: http://127.0.0.1:{port}   (logs: {data / 'logs'})\n"], "".join(said)
+            assert output[-1:] == [f"Dagit: http://127.0.0.1:{port}   (logs: {data / 'logs'})\n"], "".join(output)
             yield Platform(f"http://127.0.0.1:{port}", data, variables, simulator, process)
         finally:
             services = (
@@ -130,5 +126,5 @@ def backfill_up(simulator: Simulator, variables: dict[str, str], *, umask: int =
             )
             process.send_signal(signal.SIGINT)
             process.wait(60)
-            # one that carries a run out ends with it, which needs the database
+            # A code server with a run ends after the run, which needs the database.
             wait_until(lambda: None if any(code_servers(service) for service in services) else True)

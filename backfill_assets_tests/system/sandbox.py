@@ -1,6 +1,5 @@
-"""A small world to break: a simulator, a database, `backfill` as programs, and what the tables then say."""
+"""A sandbox for faults: a simulator, a database, `backfill` commands as processes, and the resulting tables."""
 
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,6 @@ markets:
 """
 LAST = "2026-09-11"
 RANGE = ["--start", "2026-09-08", "--end", LAST]
-SOAK = bool(os.environ.get("BACKFILL_SOAK"))
-"""Whether the long forms run, as by `make soak`."""
 
 _VOLATILE = "array['ingested_at', 'computed_at', 'answered_at', 'id', 'first_seen', 'next_attempt_at', 'filled_at']"
 TABLES = {
@@ -31,14 +28,14 @@ TABLES = {
 
 @dataclass(frozen=True)
 class Sandbox:
-    """Everything that a command needs, and nothing that another test has."""
+    """The simulator, database and environment of one test's commands."""
 
     simulator: Simulator
     database_url: str
     variables: dict[str, str]
 
     def start(self, *arguments: str, **options: object) -> subprocess.Popen[str]:
-        """A `backfill` of its own, in a session of its own."""
+        """Start a `backfill` command in a session of its own."""
         return subprocess.Popen(
             [BACKFILL, *arguments],
             cwd=PROJECT,
@@ -51,19 +48,19 @@ class Sandbox:
         )
 
     def backfill(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A `backfill` that is waited for."""
+        """Run a `backfill` command."""
         with self.start(*arguments) as process:
-            said, stderr = process.communicate(timeout=240)
-        return subprocess.CompletedProcess([], process.returncode, said, stderr)
+            stdout, stderr = process.communicate(timeout=240)
+        return subprocess.CompletedProcess([], process.returncode, stdout, stderr)
 
     def tables(self, *without: str) -> dict[str, list[tuple]]:
-        """Of each table and series the number of rows and their digest, all columns but those that tell the time."""
+        """Return the number and digest of each table's rows by series, without columns that hold the time."""
         left_out = f"{_VOLATILE} || %s::text[]"
         return {
             name: rows(
                 self.database_url,
-                f"""select symbol, timeframe, count(*), md5(string_agg(told, ' ' order by told))
-                    from (select symbol, timeframe, (to_jsonb(t) - ({left_out}))::text as told
+                f"""select symbol, timeframe, count(*), md5(string_agg(content, ' ' order by content))
+                    from (select symbol, timeframe, (to_jsonb(t) - ({left_out}))::text as content
                           from {name} t where {which}) s group by 1, 2 order by 1, 2""",  # noqa: S608  # our own names
                 list(without),
             )
@@ -71,7 +68,7 @@ class Sandbox:
         }
 
     def unfinished(self) -> list[tuple]:
-        """Dagster's runs that have not ended."""
+        """Return Dagster's runs that have not ended."""
         return rows(
             self.database_url,
             "select run_id, status from dagster.runs where status not in ('SUCCESS', 'FAILURE', 'CANCELED')",
@@ -79,12 +76,12 @@ class Sandbox:
 
 
 def sandbox(simulator: Simulator, data: Path, database_url: str, universe: str = UNIVERSE, **settings: str) -> Sandbox:
-    """A world over a running simulator."""
+    """Make a sandbox over a running simulator."""
     return Sandbox(simulator, database_url, environment(simulator, data, database_url, universe, **settings))
 
 
 def most_in_a_second(simulator: Simulator) -> int:
-    """The most requests that arrived in any second: windows that begin with an arrival, the last instant not included."""
+    """Return the most requests that arrived in any second (half-open windows that start at an arrival)."""
     times = sorted(r.monotonic for r in simulator.requests)
     most = first = 0
     for last, at in enumerate(times):
@@ -95,5 +92,5 @@ def most_in_a_second(simulator: Simulator) -> int:
 
 
 def is_clean_error(stderr: str) -> bool:
-    """Whether something was said, and no stack."""
+    """Return whether a message was printed, without a traceback."""
     return bool(stderr.strip()) and "Traceback" not in stderr

@@ -12,8 +12,9 @@ from backfill_assets.deployment.tags import BACKFILL_TAG, RANGE_START_TAG
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.simulator import Fault, Scenario, Simulator
 from backfill_assets_tests.postgres import database_copy
+from backfill_assets_tests.support import SOAK
 from backfill_assets_tests.system.platform import Platform, platform, wait_until
-from backfill_assets_tests.system.sandbox import SOAK, Sandbox, sandbox
+from backfill_assets_tests.system.sandbox import Sandbox, sandbox
 from backfill_assets_tests.system.test_repair import sessions
 
 SYMBOLS = ("AAPL", "SPY")

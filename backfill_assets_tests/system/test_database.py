@@ -17,8 +17,9 @@ import pytest
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
 from backfill_assets.simulator import Fault, Scenario, Simulator
 from backfill_assets_tests.postgres import public_folder
+from backfill_assets_tests.support import SOAK
 from backfill_assets_tests.system.platform import BACKFILL, PROJECT, wait_until
-from backfill_assets_tests.system.sandbox import SOAK, Sandbox, most_in_a_second, sandbox
+from backfill_assets_tests.system.sandbox import Sandbox, most_in_a_second, sandbox
 
 RATE = 20
 SYMBOLS = ("AAPL", "SPY", "BTC")

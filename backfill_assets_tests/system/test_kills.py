@@ -11,8 +11,9 @@ import pytest
 
 from backfill_assets.simulator import Fault, Scenario, Simulator
 from backfill_assets_tests.postgres import database_copy
+from backfill_assets_tests.support import SOAK
 from backfill_assets_tests.system.platform import wait_until
-from backfill_assets_tests.system.sandbox import RANGE, SOAK, Sandbox, most_in_a_second, sandbox
+from backfill_assets_tests.system.sandbox import RANGE, Sandbox, most_in_a_second, sandbox
 
 RATE = 20
 SLOW = Scenario(faults=(Fault(kind="slow", seconds=0.1),))

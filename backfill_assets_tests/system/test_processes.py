@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from backfill_assets.simulator import RateLimit, RequestRecord, Scenario, Simulator
-from backfill_assets_tests.system.sandbox import SOAK, Sandbox, sandbox
+from backfill_assets_tests.support import SOAK
+from backfill_assets_tests.system.sandbox import Sandbox, sandbox
 
 RATE = 4
 LIMIT = RateLimit(requests=10 * RATE, seconds=9.0)

@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine that answers from a list, and what a client needs besides."""
+"""A local HTTP server that answers from a list, and a limiter and a sleep for its clients."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Response:
     body: bytes | dict[str, Any] = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    cut: bool = False  # announces more than it sends
-    silent: bool = False  # closes without a word
+    cut: bool = False  # sends less than Content-Length
+    silent: bool = False  # closes the connection without a response
     seconds: float = 0.0
 
 
@@ -46,7 +46,7 @@ def ok(*bars: dict[str, Any], **more: Any) -> Response:
 
 
 class ScriptedVendor:
-    """Answers in the order of the script, the last one for ever."""
+    """Sends the responses in order, the last one repeatedly."""
 
     def __init__(self, *script: Response) -> None:
         self.script, self.requests = list(script), list[ReceivedRequest]()
@@ -86,7 +86,7 @@ class ScriptedVendor:
         body = json.dumps(answer.body).encode() if isinstance(answer.body, dict) else answer.body
         headers = {"Content-Length": str(len(body) + 100 * answer.cut), "Connection": "close"} | answer.headers
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        return f"HTTP/1.1 {answer.status} Said\r\n{head}\r\n".encode() + body
+        return f"HTTP/1.1 {answer.status} Status\r\n{head}\r\n".encode() + body
 
 
 class CountingLimiter:

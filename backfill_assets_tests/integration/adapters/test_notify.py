@@ -11,7 +11,8 @@ from backfill_assets.adapters import notify
 from backfill_assets.adapters.notify import channel_names, channels
 from backfill_assets.domain.alert_messages import Message
 from backfill_assets.domain.alerts import Severity
-from backfill_assets_tests.receivers import PASSWORD, TOKEN, mail_server, unused_port, webhook
+from backfill_assets_tests.receivers import PASSWORD, TOKEN, mail_server, webhook
+from backfill_assets_tests.support import unused_port
 
 BODY = """stocks: AAPL lacks 9 sessions.
 

@@ -1,5 +1,4 @@
-"""The command line in surroundings of its own: a simulated vendor, a database, a data folder, a universe file. What does
-not live here: commands."""
+"""Commands in an environment of the test: a simulated vendor, a database, a data folder, a universe file."""
 
 import os
 import subprocess
@@ -30,7 +29,7 @@ markets:
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command answered."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -38,7 +37,7 @@ class CommandResult:
 
     @property
     def error(self):
-        """The one line that went to standard error."""
+        """The only line on standard error, without its prefix."""
         (line,) = self.err.splitlines()
         assert line.startswith("backfill: ")
         assert "Traceback" not in self.out + self.err
@@ -46,7 +45,7 @@ class CommandResult:
 
 
 class CommandRunner:
-    """Runs commands: `shell("run", "--days", "3")` in this process, `shell.program(…)` as a program of its own."""
+    """Runs commands: `backfill("run", "--days", "3")` in this process, `backfill.program(…)` in another one."""
 
     def __init__(self, capfd, vendor, database_url, data):
         self._capfd, self.vendor, self.database_url, self.data = capfd, vendor, database_url, data
@@ -55,7 +54,7 @@ class CommandRunner:
     def __call__(self, *arguments):
         self._capfd.readouterr()
         code = _exit_code(list(arguments))
-        return self._heard(CommandResult(code, *self._capfd.readouterr()))
+        return self._record(CommandResult(code, *self._capfd.readouterr()))
 
     def program(self, *arguments):
         done = subprocess.run(
@@ -66,9 +65,9 @@ class CommandRunner:
             timeout=100,
             cwd=PROJECT,
         )
-        return self._heard(CommandResult(done.returncode, done.stdout, done.stderr))
+        return self._record(CommandResult(done.returncode, done.stdout, done.stderr))
 
-    def _heard(self, result):
+    def _record(self, result):
         self.results.append(result)
         return result
 
@@ -76,15 +75,15 @@ class CommandRunner:
         return rows(self.database_url, query, *values)
 
     def instance(self):
-        """Dagster's instance as the commands open it; a context manager."""
+        """Open Dagster's instance as commands do."""
         return open_instance(Settings.read(os.environ))
 
 
 @pytest.fixture
 def environment(monkeypatch, tmp_path, vendor):
-    """The environment, with a database that nobody serves."""
-    unset_variables(monkeypatch, *EVENT_SETTINGS)  # which the instance sets
-    # Compiled once for all tests, and for the programs that they start.
+    """Set the environment, with a database URL that nothing listens on; return the data folder."""
+    unset_variables(monkeypatch, *EVENT_SETTINGS)  # set by the instance
+    # Compiled once for all tests and the processes that they start.
     monkeypatch.setenv(COMPILED, str(PROJECT / ".pytest_cache" / "numba"))
     universe = tmp_path / "universe.yaml"
     universe.write_text(UNIVERSE, encoding="utf-8")
@@ -100,20 +99,20 @@ def environment(monkeypatch, tmp_path, vendor):
 
 @pytest.fixture
 def bare_backfill(environment, capfd, vendor):
-    """A shell without a database."""
+    """Run commands without a database."""
     return CommandRunner(capfd, vendor, None, environment)
 
 
 @pytest.fixture
 def backfill(environment, capfd, vendor, dagster_database_url, monkeypatch):
-    """A shell with everything there."""
+    """Run commands with a database."""
     monkeypatch.setenv("DATABASE_URL", dagster_database_url)
     return CommandRunner(capfd, vendor, dagster_database_url, environment)
 
 
 @pytest.fixture
 def closed_markets(backfill, monkeypatch, tmp_path):
-    """A shell over two markets that close for good on 10 March 2024: whatever day it is, what is expected stays the same."""
+    """Run commands over two markets that close permanently on 10 March 2024, so that results do not depend on today."""
     after = list(DayRange(date(2024, 3, 11), horizon(datetime.now(UTC).date())))
     closures = {
         "stocks": ", ".join(f"{day}" for day in after if day.weekday() < 5),
@@ -134,16 +133,16 @@ markets:
 
 @pytest.fixture
 def backfilled_except(closed_markets, snapshots, monkeypatch):
-    """Fills `closed_markets` but for holes, which were answered empty less than the first pause ago."""
+    """Backfill `closed_markets` except for holes, whose retries are not due yet."""
 
     def fill(*holes):
-        monkeypatch.setenv("BACKFILL_RETRY_FIRST_PAUSE", "3600")  # longer than the tests of one beginning take
+        monkeypatch.setenv("BACKFILL_RETRY_FIRST_PAUSE", "3600")  # longer than the tests take
         closed_markets.vendor.change(holes=holes)
 
         def run():
             assert closed_markets("run").code == 3
 
-        snapshots.at(("filled but", holes), closed_markets.database_url, run)
+        snapshots.restore_or_make(("backfilled except", holes), closed_markets.database_url, run)
         return closed_markets
 
     return fill

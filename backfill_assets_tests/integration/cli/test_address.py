@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from backfill_assets.cli.address import Address
 from backfill_assets.domain.errors import SettingMistake, UsageMistake
-from backfill_assets_tests.receivers import unused_port
+from backfill_assets_tests.support import unused_port
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # read, never bound to
 

@@ -13,7 +13,8 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, Reason
 from backfill_assets.pipelines.alerts import AlertSettings, settle
 from backfill_assets_tests.integration.orchestration.alerts.alerting import Ticks
-from backfill_assets_tests.receivers import PASSWORD, TOKEN, mail_server, unused_port, webhook
+from backfill_assets_tests.receivers import PASSWORD, TOKEN, mail_server, webhook
+from backfill_assets_tests.support import unused_port
 
 NOW = OLD = datetime.min.replace(tzinfo=UTC)  # each test has its own
 

@@ -26,7 +26,7 @@ def fetched(backfill, snapshots):
     def fetch():
         assert backfill("run", *STOCKS).code == 0
 
-    snapshots.at((__name__, "fetched"), backfill.database_url, fetch)
+    snapshots.restore_or_make((__name__, "fetched"), backfill.database_url, fetch)
     return backfill
 
 

@@ -46,7 +46,7 @@ def busy(backfill, snapshots):
             )
         backfill("run", *WEEK)
 
-    snapshots.at("two runs", backfill.database_url, two_runs)
+    snapshots.restore_or_make("two runs", backfill.database_url, two_runs)
     return backfill
 
 

@@ -1,4 +1,4 @@
-"""A platform over the universe of the kind of test: assets, checks, or sensors."""
+"""A Dagster harness over a universe that suits the tests: assets, checks, or sensors."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The universes of these tests, and runs and backfills as they stand in Dagster's instance."""
+"""Universes, and runs and backfills in Dagster's instance."""
 
 from datetime import date
 
@@ -17,30 +17,30 @@ ASSETS = universe(market("stocks", "AAPL", "MSFT", "NVDA"), market("crypto", "BT
 CHECKS = universe(
     market("stocks", "AAPL", "MSFT", start=date(2025, 6, 16)), market("crypto", "BTC", start=date(2025, 6, 28))
 )
-"""It began ten sessions ago: what is missing is what a test has left out."""
+"""It starts ten sessions ago, so that a test can fetch all of it but what it leaves out."""
 
 SENSORS = universe(STOCKS, CRYPTO)
 
 
 def range_tags(first, last):
-    """The tags of a run over a rectangle."""
+    """Return the tags of a run over a rectangle of partitions."""
     return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
 
 
 def create_run(instance, status, tags, **fields):
-    """A run of the stocks' job, as it stands in the instance."""
+    """Create a run, by default of the stocks job."""
     job = fields.get("job_name", "stocks_ohlcv_job")
     location = InProcessCodeLocationOrigin(
         LoadableTargetOrigin(module_name="backfill_assets.definitions"), "backfill_assets"
     )
-    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job)  # what is queued must have one
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job)  # queued runs must have one
     return create_run_for_test(
         instance, **{"job_name": job, "status": status, "tags": tags, "remote_job_origin": origin} | fields
     )
 
 
 def end_backfills(instance, backfill_id=None, status=BulkActionStatus.COMPLETED_FAILED):
-    """Let the daemon have ended one backfill, or all."""
+    """Mark one backfill, or all, as ended."""
     for backfill in instance.get_backfills():
         if backfill_id in {None, backfill.backfill_id}:
             instance.update_backfill(backfill.with_status(status))

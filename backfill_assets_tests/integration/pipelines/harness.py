@@ -1,4 +1,4 @@
-"""A market that is kept while time passes: one clock for vendor and platform, and what its gaps are told as."""
+"""Pipelines over one market, database and simulated vendor, with a clock that tests advance."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ INTRADAY = ("1m", "5m", "15m", "30m", "1h", "4h")
 
 
 class Clock:
-    """The present, which moves only when it is told to."""
+    """A clock that moves only when it is advanced."""
 
     def __init__(self, now: datetime) -> None:
         self.now = now
@@ -46,20 +46,20 @@ class Clock:
 
 @contextmanager
 def clock_and_vendor(moment: datetime) -> Iterator[tuple[Clock, Simulator]]:
-    """A clock, and a vendor that lives by it."""
+    """Run a simulator on a clock of the test."""
     clock = Clock(moment)
     with Simulator(now=clock) as vendor:
         yield clock, vendor
 
 
 def full_market(kind: str, names: str, start: str, *, timeframes: str = ALL) -> Market:
-    """A market that is kept since `start`."""
+    """Make a market since `start`, by default with all timeframes."""
     return market(kind, *names.split(), start=date.fromisoformat(start), timeframes=timeframes)
 
 
 @dataclass(frozen=True)
 class PipelineHarness:
-    """One market at work against one database and one vendor."""
+    """The pipelines of one market."""
 
     market: Market
     clock: Clock
@@ -67,28 +67,28 @@ class PipelineHarness:
     client: Polygon
 
     def request(
-        self, start: str | None = None, end: str | None = None, *, timeframes: str | None = None, **terms: object
+        self, start: str | None = None, end: str | None = None, *, timeframes: str | None = None, **options: object
     ) -> BackfillRequest:
-        """Everything that has finished by now, or what of it is named, without what the listings exclude."""
+        """Return a request for all finished sessions, or for the given range, without what the listings exclude."""
         calendar = market_calendar(self.market, self.clock.now.date())
         newest = calendar.last_finished(self.clock.now)
         first, last = date.fromisoformat(start or f"{self.market.start}"), date.fromisoformat(end or f"{newest}")
         sessions = calendar.within(DayRange(first, min(last, newest)))
         wanted = dict.fromkeys(self.market.symbols, sessions)
         meant = tuple(t for t in self.market.timeframes if timeframes is None or t.name in timeframes.split())
-        request = BackfillRequest(self.market, calendar, wanted, meant, self.clock.now, **terms)
+        request = BackfillRequest(self.market, calendar, wanted, meant, self.clock.now, **options)
         return request.within(known_listings(self.store, self.market))
 
-    async def fetch(self, *days: str, **terms: object) -> list[SettledSeries]:
-        """Carry out the order over all that has finished, or over what of it is named."""
-        return await self.fetch_request(self.request(*days, **terms))
+    async def fetch(self, *days: str, **options: object) -> list[SettledSeries]:
+        """Fetch all finished sessions, or those in the given range."""
+        return await self.fetch_request(self.request(*days, **options))
 
     async def fetch_request(self, request: BackfillRequest) -> list[SettledSeries]:
-        """Fetch what an order needs."""
+        """Fetch what is missing for a request."""
         return await fetch_missing(request, self.store, self.client, clock=self.clock)
 
     async def look_up(self, request: BackfillRequest, series: Iterable[SettledSeries]) -> list[str]:
-        """What a run does at its end; the symbols that it looked up."""
+        """Look up listings as a run does at its end; return the symbols looked up."""
         symbols = in_question(request, list(series))
         await look_up(ListingStore.beside(self.store), self.client, symbols, self.clock)
         return [s.name for s in symbols]
@@ -98,22 +98,22 @@ class PipelineHarness:
         return Watched(self.market, calendar, known_listings(self.store, self.market), USUAL)
 
     def gaps(self) -> list[Gap]:
-        """The gaps of now, as the table then holds them too."""
+        """Find the current gaps and store them."""
         return find_gaps(GapStore.beside(self.store), self.watched(), self.clock.now)
 
     def judge(self) -> list[ThinSession]:
-        """Judge all minutes that are stored."""
+        """Judge all stored minutes."""
         names = [s.name for s in self.market.symbols]
         return judge_minutes(MinuteStore.beside(self.store), names, self.watched().calendar)
 
     def of(self, market: Market) -> PipelineHarness:
-        """The same for another market."""
+        """Return the harness for another market."""
         return replace(self, market=market)
 
 
 @asynccontextmanager
 async def pipeline_harness(url: str, vendor: Simulator, clock: Clock, market: Market) -> AsyncIterator[PipelineHarness]:
-    """Store and client, open; no wait of theirs takes time, and a request is tried twice."""
+    """Open store and client. Their waits take no time; a request is tried twice."""
     async with (
         RateLimiter(url, per_second=1000, sleep=NoSleep()) as limiter,
         Polygon(
@@ -130,19 +130,19 @@ async def pipeline_harness(url: str, vendor: Simulator, clock: Clock, market: Ma
 
 
 def as_tuples(gaps: Iterable[Gap]) -> set[tuple[str, str, str, int, str]]:
-    """Symbol, timeframe, days, sessions, reason of each gap."""
+    """Return symbol, timeframe, days, sessions and reason of each gap."""
     return {(g.symbol, g.timeframe, str(g.days), g.sessions, g.reason.value) for g in gaps}
 
 
 def gap_tuples(
     symbol: str, timeframes: Iterable[str], days: str, sessions: int, reason: str
 ) -> set[tuple[str, str, str, int, str]]:
-    """The same gap of several timeframes."""
+    """Return the same gap for several timeframes."""
     return {(symbol, timeframe, days, sessions, reason) for timeframe in timeframes}
 
 
 def only_gap(gaps: Iterable[Gap], timeframe: str) -> Gap:
-    """The one gap of a timeframe."""
+    """Return the only gap of a timeframe."""
     found = [g for g in gaps if g.timeframe == timeframe]
     assert len(found) == 1, found
     return found[0]

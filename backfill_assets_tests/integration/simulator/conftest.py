@@ -1,4 +1,4 @@
-"""A running simulator with a clock that tests set, and a client that sends a key."""
+"""A simulator with a clock that tests set, and a client that sends a key."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from backfill_assets.simulator import Simulator
 
 
 class Clock:
-    """A clock that stands still until it is set."""
+    """A clock that tests set."""
 
     def __init__(self, moment):
         self.moment = moment
@@ -56,7 +56,7 @@ def client(vendor, connected):  # noqa: ARG001 - it resets the server
 
 @pytest.fixture
 def bars(client):
-    """GET one page of bars: `bars("AAPL", "1/minute", "2024-03-04", "2024-03-08", limit=10)` gives the decoded body."""
+    """Get one page of bars, decoded: `bars("AAPL", "1/minute", "2024-03-04", "2024-03-08", limit=10)`."""
 
     def get(ticker, timeframe, start, end, **params):
         answer = client.get(f"/v2/aggs/ticker/{ticker}/range/{timeframe}/{start}/{end}", params=params)
@@ -68,7 +68,7 @@ def bars(client):
 
 @pytest.fixture
 def all_bars(client):
-    """Follow `next_url`, repeating the parameters, as a careful client does; gives all bars and the number of pages."""
+    """Follow `next_url`, repeating the parameters; return all bars and the number of pages."""
 
     def get(ticker, timeframe, start, end, **params):
         url, found, pages = f"/v2/aggs/ticker/{ticker}/range/{timeframe}/{start}/{end}", [], 0

@@ -1,15 +1,8 @@
-"""The page: whole in itself, valid, escaped, and looked at by a browser that may fetch nothing else."""
+"""The status page: valid, escaped, and without references to other files."""
 
 import re
-import shutil
-import subprocess
-from contextlib import contextmanager
 from dataclasses import replace
 from html.parser import HTMLParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-
-import pytest
 
 from backfill_assets.domain.gaps import Reason
 from backfill_assets.presentation import page as module
@@ -17,7 +10,6 @@ from backfill_assets.presentation.page import alike, page
 from backfill_assets_tests.unit.presentation.examples import complete, gap, incomplete
 
 VOID = {"meta", "link", "br"}
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 class Reader(HTMLParser):
@@ -106,57 +98,3 @@ def test_a_market_before_its_first_session_is_told_too():
     text = page([replace(found, sessions=(), rows=tuple(replace(r, standings=r.standings[:0]) for r in found.rows))])
     assert "no finished session yet: 100% complete of 0 sessions." in text
     Reader(text)
-
-
-@contextmanager
-def proxy():
-    """Its address, and a list of what a browser asks it for."""
-    heard = []
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self):
-            heard.append(self.path)
-            self.send_error(404)
-
-        do_CONNECT = do_GET  # noqa: N815  # http.server's spelling
-
-        def log_message(self, *_):
-            """Nothing on the screen."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", heard
-        server.shutdown()
-
-
-def shown_by_a_browser(text, folder):
-    """The page's elements as a browser has them, and what it asked for that the browser's makers have not to do with."""
-    (folder / "status.html").write_text(text, encoding="utf-8")
-    with proxy() as (address, heard):
-        done = subprocess.run(
-            [
-                *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "--no-first-run"),
-                *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-                f"--user-data-dir={folder / 'profile'}",
-                f"--proxy-server={address}",
-                (folder / "status.html").as_uri(),
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=100,
-        )
-        return done.stdout, [path for path in heard if not re.search(r"\b(google|googleapis|gstatic)\.com\b", path)]
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
-def test_a_browser_shows_it_and_asks_for_nothing(tmp_path):
-    shown, heard = shown_by_a_browser(page([incomplete(), complete()]), tmp_path)
-    assert shown.count("<h2>stocks</h2>") == shown.count("<svg ") == 2
-    assert heard == []
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
-def test_a_browser_that_asked_for_something_would_be_heard(tmp_path):
-    text = re.sub("<meta http-equiv[^>]*>", '<img src="http://elsewhere.test/x.png">', page([complete()]))
-    assert shown_by_a_browser(text, tmp_path)[1] == ["http://elsewhere.test/x.png"]

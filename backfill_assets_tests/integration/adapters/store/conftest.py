@@ -1,4 +1,4 @@
-"""Databases that the migrations have not seen."""
+"""Databases without migrations."""
 
 import uuid
 from urllib.parse import urlsplit
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def empty_database(postgres_server):
-    """The URL of a database without a single table of ours."""
+    """The URL of an empty database."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_server, autocommit=True) as server:
         server.execute(f"create database {name} strategy file_copy")

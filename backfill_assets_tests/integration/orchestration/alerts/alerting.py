@@ -1,4 +1,4 @@
-"""The two sensors that alert, ticking by Dagster's own API, and what they are shown."""
+"""Ticks of the alert sensors through Dagster's API, and the runs and ticks that they read."""
 
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
@@ -22,14 +22,14 @@ from backfill_assets_tests.support import MOMENT
 
 
 class Sensor:
-    """One of the sensors, with the cursor that it left; `cursor=None` loses it."""
+    """An alert sensor and its cursor."""
 
     def __init__(self, name, instance, definitions):
         self.name, self.instance, self.definitions = name, instance, definitions
         self.cursor = None
 
     def tick(self, now=MOMENT, **cursor):
-        """What the sensor says of its tick at `now`. Definitions are made anew, as after a restart."""
+        """Tick at `now`, with rebuilt definitions as after a restart; return its skip message. `cursor=None`: without one."""
         defs = self.definitions(now)
         with dg.build_sensor_context(
             instance=self.instance,
@@ -44,9 +44,9 @@ class Sensor:
 
 
 def ended_run(instance, job, started, ended, error=None, *, step_error=True, **fields):
-    """A run that began and ended (aware instants); it failed with `error`, (type, sentence), where one is given.
+    """Create a run that started and ended at these times; it failed with `error` (type, message) if given.
 
-    Where `step_error` is false, it failed without an error: its process was gone.
+    Without `step_error` the failure has no error, as when its process was killed.
     """
     run = create_run_for_test(instance, job_name=job, status=dg.DagsterRunStatus.NOT_STARTED, **fields)
 
@@ -64,7 +64,7 @@ def ended_run(instance, job, started, ended, error=None, *, step_error=True, **f
 
 
 class Ticks:
-    """Other sensors and schedules as the daemon would have left them in an instance."""
+    """Creates states and ticks of sensors and schedules, as the daemon does."""
 
     def __init__(self, instance):
         self.instance = instance
@@ -74,7 +74,7 @@ class Ticks:
         self.repository = RemoteRepositoryOrigin(location, "__repository__")
 
     def on(self, name, started, *, cron=None):
-        """Switched on, or first seen, at an instant; a schedule where a cron is given."""
+        """Turn a sensor on, or a schedule if `cron` is given."""
         data = (
             ScheduleInstigatorData(cron, started.timestamp())
             if cron
@@ -87,12 +87,12 @@ class Ticks:
         self.instance.add_instigator_state(state)
 
     def off(self, name):
-        """Switched off by a person."""
+        """Turn it off."""
         (state,) = [s for s in self.instance.all_instigator_state() if s.instigator_name == name]
         self.instance.update_instigator_state(state.with_status(InstigatorStatus.STOPPED))
 
     def tick(self, name, at, error=None, *, status=None):
-        """A tick that was skipped, or failed with a sentence."""
+        """Record a tick that was skipped, or that failed with a message."""
         (state,) = [s for s in self.instance.all_instigator_state() if s.instigator_name == name]
         self.instance.create_tick(
             TickData(

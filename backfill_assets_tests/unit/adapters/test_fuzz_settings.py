@@ -1,17 +1,45 @@
-"""Whatever stands in the universe file: a universe, or one sentence, as the program reads it."""
+"""Random settings and universe files: they are read, or refused with one line."""
 
 from datetime import date
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.domain.errors import UniverseMistake
-from backfill_assets_tests.system.test_fuzz_inputs import QUICK
+from backfill_assets.domain.errors import SettingMistake, UniverseMistake
+from backfill_assets_tests.support import SOAK
+from backfill_assets_tests.unit.adapters.test_settings import DOCUMENTED
+
+QUICK = settings(max_examples=5000 if SOAK else 150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 TODAY = date(2025, 6, 2)
+
+WORDS = st.sampled_from(
+    [
+        *" |0|-1|1e309|nan|inf|٣|2_5|true|~nobody-of-that-name/x|/dev/null|../..|http://|http://[::1".split("|"),
+        *"http://h:9|http://u:p@h|http://h/?q#f|ftp://h|postgresql://|postgresql://h:x/d|mailto://|%00|\uff11".split(
+            "|"
+        ),
+        *("", "\x00", "\ud800", "a\nb", "x" * 5000, "postgresql://u:p@h:5432/d?sslmode=odd", "http://h:99999"),
+    ]
+)
+
+
+@QUICK
+@given(values=st.dictionaries(st.sampled_from(DOCUMENTED), WORDS | st.text(max_size=30), max_size=4))
+def test_any_setting_is_read_or_refused_by_name(values: dict[str, str]) -> None:
+    try:
+        read = Settings.read(values)
+    except SettingMistake as mistake:
+        told = str(mistake)
+        assert len(told.splitlines()) == 1, told
+        assert any(name in told for name in values), told
+    else:
+        assert 0 < read.requests_per_second <= 1000
+        assert not any(f"{secret}=" in repr(read) for secret in ("api_key", "database_url", "alert_urls"))
+
 
 BOMB = "a: &a [x, x]\n" + "".join(
     f"{n}: &{n} [{', '.join([f'*{p}'] * 9)}]\n" for p, n in zip("abcdefgh", "bcdefghi", strict=True)

@@ -1,4 +1,4 @@
-"""Whatever a vendor answers, over real HTTP and real tables: a typed error and nothing written, or whole rows."""
+"""Random vendor responses, over HTTP and real tables: a typed error and nothing written, or complete rows."""
 
 import asyncio
 import json
@@ -18,8 +18,7 @@ from backfill_assets_tests.integration.adapters.scripted_vendor import (
     ScriptedVendor,
 )
 from backfill_assets_tests.integration.pipelines.test_ohlcv import filled, request, snapshot
-from backfill_assets_tests.support import KEY, MOMENT, market, rows
-from backfill_assets_tests.system.sandbox import SOAK
+from backfill_assets_tests.support import KEY, MOMENT, SOAK, market, rows
 
 BOUNDED = settings(max_examples=2000 if SOAK else 60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ORDER = request("stocks", "AAPL", "2024-03-04", "2024-03-06")

@@ -1,6 +1,6 @@
-"""A vendor of whose answers a third are faulty, and one that is not there at all."""
+"""A vendor whose responses are faulty in a third of all cases, and one that cannot be reached."""
 
-import socket
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -9,9 +9,7 @@ from backfill_assets.adapters.polygon import RetryPolicy
 from backfill_assets.domain.errors import VendorUnreachable
 from backfill_assets.simulator import Fault, Scenario, Simulator
 from backfill_assets_tests.integration.pipelines.test_ohlcv import filled, request, snapshot
-from backfill_assets_tests.support import KEY, MOMENT, rows, vendor, vendor_server
-
-__all__ = ["vendor", "vendor_server"]
+from backfill_assets_tests.support import KEY, MOMENT, rows, unused_port
 
 KINDS = (
     {"kind": "status", "status": 429},
@@ -27,7 +25,7 @@ KINDS = (
     {"kind": "disorder"},
     {"kind": "out_of_range"},
 )
-# Each rule counts every request, so that each adds its own share: together a third.
+# Each rule applies to every request, so the shares add up to a third.
 SHARE = 1 - (2 / 3) ** (1 / len(KINDS))
 FAULTS = tuple(Fault(probability=SHARE, seed=n, **kind) for n, kind in enumerate(KINDS))
 
@@ -37,7 +35,7 @@ async def test_a_third_of_all_answers_may_be_faulty(database_url: str) -> None:
     orders = [request("stocks", names, *days), request("crypto", "BTC ETH", *days)]
     with Simulator(Scenario(faults=FAULTS), now=lambda: MOMENT) as simulator:
         for what in orders:
-            for _ in range(3):  # six attempts of one series may all be unlucky
+            for _ in range(3):  # all six attempts of one series may fail
                 series = await filled(database_url, simulator, what, patient=True)
                 if not any(s.error for s in series):
                     break
@@ -55,17 +53,9 @@ async def test_a_third_of_all_answers_may_be_faulty(database_url: str) -> None:
     assert faulty["coverage"] == whole["coverage"]
 
 
-class Away:
-    """The address of a vendor that nobody is at."""
-
-    def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
-
-
 async def test_a_vendor_that_is_away_ends_the_run_after_three_series(database_url: str) -> None:
     what = request("stocks", "AAPL SPY MSFT NVDA TSLA", "2024-03-04", "2024-03-08")
-    away = Away()
+    away = SimpleNamespace(url=f"http://127.0.0.1:{unused_port()}")
     with pytest.raises(VendorUnreachable) as caught:
         await filled(database_url, away, what, patient=True, at_once=1)
     assert str(caught.value).startswith(f"{away.url.removeprefix('http://')} cannot be reached (ConnectError ")
