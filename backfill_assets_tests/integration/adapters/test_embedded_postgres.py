@@ -679,8 +679,15 @@ except BackfillError as error:
 
 def as_ordinary_user(folder: Path) -> str:
     """What the script prints. It takes off root's rights after its imports, as the interpreter may be root's alone."""
+    # That user cannot write coverage data into the project's folder.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     answer = subprocess.run(
-        [sys.executable, "-c", AS_ORDINARY_USER, folder], capture_output=True, text=True, check=False, cwd="/"
+        [sys.executable, "-c", AS_ORDINARY_USER, folder],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env=environ,
     )
     assert answer.stderr == ""
     return answer.stdout
