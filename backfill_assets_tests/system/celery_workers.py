@@ -64,7 +64,7 @@ def home(folder: Path, *, poll_seconds: int) -> Path:
 
 @contextmanager
 def worker(name: str, environment: Mapping[str, str], folder: Path) -> Iterator[Worker]:
-    """A worker that carries out two runs at a time, as docs/DISTRIBUTED.md has it started; killed at the end."""
+    """A worker that executes two runs at a time, started as docs/howto/several-machines.md says; killed at the end."""
     programs = Path(sys.executable).parent
     log = folder / "worker.log"
     command = [programs / "dagster-celery", "worker", "start", "-A", "dagster_celery.app", "-q", "dagster", "-n", name]
