@@ -1,6 +1,10 @@
 """The SQL of the documentation, run as it is printed, and the tables that it describes."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -36,6 +40,23 @@ def test_the_queries_of_the_pages_run(database_url, query):
 
 def test_the_queries_are_found():
     assert len(QUERIES) >= 10
+
+
+def test_the_tutorials_python_example_runs(database_url):
+    (code,) = re.findall(r"```python\n(.*?)```", page("tutorial.md"), re.DOTALL)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("""
+            insert into market_data (symbol, timeframe, "timestamp", open, high, low, close, volume, source)
+            values ('AAPL', '1m', '2026-11-21 00:59Z', 260.31, 260.31, 260.20, 260.20, 4268, 'polygon')""")
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace(".venv/bin/backfill", str(Path(sys.executable).with_name("backfill")))],
+        env=os.environ | {"DATABASE_URL": database_url},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-6:] == ["19:59:00-05:00", "260.31", "260.31", "260.2", "260.2", "4268.0"]
 
 
 def test_every_table_view_and_function_is_documented(database_url):
