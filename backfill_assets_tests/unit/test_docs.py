@@ -14,6 +14,7 @@ from backfill_assets_tests.surroundings import PROJECT
 PAGES = [*sorted(PROJECT.glob("*.md")), *sorted((PROJECT / "docs").rglob("*.md"))]
 DOCUMENTATION = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+PATH = re.compile(r"(?<![\w/.-])(?:backfill_assets|backfill_assets_tests|benchmarks|deploy|docs|scripts)/[\w./-]+\.\w+")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 SPEC = importlib.util.spec_from_file_location("generate_reference", PROJECT / "scripts" / "generate_reference.py")
@@ -82,6 +83,12 @@ def test_links_within_the_project_resolve(page):
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert not anchor or anchor in set(anchors(target)), link
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name)
+def test_files_of_the_project_that_are_named_exist(page):
+    named = PATH.findall(page.read_text(encoding="utf-8"))
+    assert [path for path in named if not (PROJECT / path).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
