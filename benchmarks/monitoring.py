@@ -1,4 +1,4 @@
-"""The monitoring queries of docs/OPERATIONS.md over ten million bars, beside the text that one would write first.
+"""The monitoring queries of docs/howto/operations.md over ten million bars, beside the text that one would write first.
 
 The queries are taken from the page. Beside them: what they take where the same is asked by `group by`, with PostgreSQL's
 settings as they are, with `random_page_cost = 1.1`, and with more parallel workers; all after VACUUM, which lets an index
@@ -36,7 +36,7 @@ SETTINGS = {
 
 def documented() -> dict[str, str]:
     """The page's queries by their headings."""
-    page = (PROJECT / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")
+    page = (PROJECT / "docs" / "howto" / "operations.md").read_text(encoding="utf-8")
     section = page.partition("## Monitoring queries\n")[2].partition("\n## ")[0]
     return dict(re.findall(r"### ([^\n]+)\n.*?```sql\n(.*?)```", section, re.DOTALL))
 

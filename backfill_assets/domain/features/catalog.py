@@ -1,6 +1,6 @@
 """The feature set as data: one entry an indicator, one column a number that is kept of every bar.
 
-One more feature is one more entry, a migration that adds its columns, a test of its answers, its line in docs/FEATURES.md.
+docs/howto/add-an-indicator.md says how to add one.
 """
 
 from __future__ import annotations

@@ -37,13 +37,13 @@ def test_any_command_line_is_carried_out_or_ends_in_one_sentence(bare_backfill, 
     here = Path.cwd()
     os.chdir(tmp_path)  # --output may name any file
     try:
-        said = bare_backfill(*command, *words)
+        result = bare_backfill(*command, *words)
     finally:
         os.chdir(here)
-    assert "Traceback" not in said.out + said.err
-    assert said.code in {0, 1, 2, 3}, said
-    if said.code in {1, 2} and said.err and not said.err.lstrip().startswith(("Usage", "╭")):
-        assert len(said.err.strip().splitlines()) == 1, said.err
+    assert "Traceback" not in result.out + result.err
+    assert result.code in {0, 1, 2, 3}, result
+    if result.code in {1, 2} and result.err and not result.err.lstrip().startswith(("Usage", "╭")):
+        assert len(result.err.strip().splitlines()) == 1, result.err
     assert bare_backfill.vendor.requests == []
     bare_backfill.results.clear()
 
@@ -53,9 +53,9 @@ def test_any_command_line_is_carried_out_or_ends_in_one_sentence(bare_backfill, 
     port=st.sampled_from(["-1", "0", "65536", "80 ", "x", "", "1e3", "٣٠٠٠"]) | st.text(alphabet="abc-.,", max_size=5)
 )
 def test_a_port_that_is_none_starts_nothing(bare_backfill, port) -> None:
-    said = bare_backfill("up", f"--port={port}")
-    assert said.code == 2
-    assert len(said.err.strip().splitlines()) == 1
+    result = bare_backfill("up", f"--port={port}")
+    assert result.code == 2
+    assert len(result.err.strip().splitlines()) == 1
 
 
 WRONG = [

@@ -8,7 +8,7 @@ import pytest
 from backfill_assets.simulator import Fault, Hole, Restatement
 from backfill_assets_tests.support import PROJECT
 
-SCHEMA = json.loads((PROJECT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((PROJECT / "docs" / "reference" / "report.schema.json").read_text(encoding="utf-8"))
 WEEK = ("--symbols", "AAPL,MSFT", "--start", "2024-03-04", "--end", "2024-03-08")
 
 

@@ -16,10 +16,8 @@ from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.features import COLUMNS, FEATURES, LOOK_BACK, Scaling, compute, compute_range, rescaled
 from backfill_assets.domain.features.window import session_rows
 from backfill_assets.domain.timeframes import DAY_1, TIMEFRAMES, WEEK_1
-from backfill_assets_tests.support import PROJECT
 from backfill_assets_tests.unit.domain.walks import NEW_YORK, in_shares, minutes, stock_stamps, thinned, walk
 
-PAGE = PROJECT / "docs" / "FEATURES.md"
 MINUTE_1, HOUR_1 = TIMEFRAMES["1m"], TIMEFRAMES["1h"]
 NAMES = [column.name for column in COLUMNS]
 VWAP = NAMES.index("session_vwap")
@@ -86,23 +84,6 @@ def test_columns_follow_prices_as_they_say(ratio):
     here = compute(bars, NEW_YORK)
     there = compute(in_shares(bars, np.full(len(bars), ratio)), NEW_YORK)
     assert_as_one(rescaled(here, np.full(len(bars), ratio)), there, in_shares(bars, np.full(len(bars), ratio)))
-
-
-@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
-def test_the_page_tells_of_each_column_what_the_set_says(feature):
-    page = PAGE.read_text(encoding="utf-8")
-    rescale = {Scaling.PRICE: "times f", Scaling.VOLUME: "divided by f", Scaling.NONE: "as it is"}
-    for column in feature.columns:
-        cells = [
-            f"`{column.name}`",
-            column.unit,
-            column.description.replace("|", "\\|"),
-            feature.source,
-            str(feature.look_back),
-            str(column.warm_up),
-            rescale[column.scaling],
-        ]
-        assert "| " + " | ".join(cells) + " |" in page
 
 
 # --- Windows

@@ -1,4 +1,4 @@
-"""The monitoring queries of docs/OPERATIONS.md, run as they stand there, and the counts that they read."""
+"""The monitoring queries of docs/howto/operations.md, run as they stand there, and the counts that they read."""
 
 import itertools
 import re
@@ -21,7 +21,7 @@ from backfill_assets.simulator import Simulator
 from backfill_assets_tests.integration.adapters.store.test_schema import migrate
 from backfill_assets_tests.support import PROJECT, rows
 
-PAGE = (PROJECT / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")
+PAGE = (PROJECT / "docs" / "howto" / "operations.md").read_text(encoding="utf-8")
 SECTION = PAGE.partition("\n## Monitoring queries\n")[2].partition("\n## ")[0]
 QUERIES = dict(re.findall(r"### ([^\n]+)\n\n```sql\n(.*?)```", SECTION, re.DOTALL))
 GAPS, NEWEST, RECORDS = (
