@@ -38,7 +38,7 @@ def unavailable(url: str, error: BaseException, environ: Mapping[str, str] = os.
     )
 
 
-def records_unavailable(error: BaseException, environ: Mapping[str, str] = os.environ) -> DatabaseUnavailable:
+def dagster_storage_unavailable(error: BaseException, environ: Mapping[str, str] = os.environ) -> DatabaseUnavailable:
     """The same of Dagster's records, which are reached by Dagster's driver; SQLAlchemy's error or one caused by it."""
     cause = error if error.__cause__ is None else error.__cause__
     cause = getattr(cause, "orig", None) or cause

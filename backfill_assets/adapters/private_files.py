@@ -10,12 +10,12 @@ _ROOT = 0
 _FOLDER, _FILE, _PASSABLE = 0o700, 0o600, 0o711
 
 
-def private_folder(folder: Path) -> Path:
-    """The folder, for its owner only; one that is there and ours is closed to others. Parents as in `data_folder`.
+def make_private_folder(folder: Path) -> Path:
+    """The folder, for its owner only; one that is there and ours is closed to others. Parents as in `make_data_folder`.
 
     What programs of others make in it is out of reach with it. Raises OSError.
     """
-    data_folder(folder.parent)
+    make_data_folder(folder.parent)
     folder.mkdir(mode=_FOLDER, exist_ok=True)
     found = folder.stat()
     if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != _FOLDER:
@@ -23,7 +23,7 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
-def data_folder(folder: Path) -> Path:
+def make_data_folder(folder: Path) -> Path:
     """The folder and its parents, where they are missing for their owner only; those that are there stay as they are.
 
     Root's let others pass, and neither list nor write: the embedded server may run as `nobody` somewhere below.
@@ -31,7 +31,7 @@ def data_folder(folder: Path) -> Path:
     """
     if not folder.is_dir():
         if folder.parent != folder:
-            data_folder(folder.parent)
+            make_data_folder(folder.parent)
         folder.mkdir(mode=_FOLDER, exist_ok=True)
         folder.chmod(_PASSABLE if os.geteuid() == _ROOT else _FOLDER)  # a umask can take bits away from `mkdir`
     return folder

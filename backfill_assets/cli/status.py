@@ -21,7 +21,7 @@ from backfill_assets.cli.files import write_whole
 from backfill_assets.cli.gaps import gap_json
 from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, counted
 from backfill_assets.cli.selection import Options, orders
-from backfill_assets.domain.completeness import Completeness, Counts, Row, Standing
+from backfill_assets.domain.completeness import Completeness, Counts, Row, SessionState
 from backfill_assets.domain.gaps import unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.pipelines.completeness import measure
@@ -31,11 +31,11 @@ from backfill_assets.presentation.page import page
 from backfill_assets.presentation.words import GLYPHS, instant, percent, repair_command, span, tally
 
 _COLOURS = {
-    Standing.COMPLETE: "green",
-    Standing.EXPLAINED: "yellow",
-    Standing.PARTIAL: "red",
-    Standing.MISSING: "red",
-    Standing.NOT_EXPECTED: "dim",
+    SessionState.COMPLETE: "green",
+    SessionState.EXPLAINED: "yellow",
+    SessionState.PARTIAL: "red",
+    SessionState.MISSING: "red",
+    SessionState.NOT_EXPECTED: "dim",
 }
 
 
@@ -82,8 +82,8 @@ def show_status(console: Console, found: Sequence[Completeness], now: datetime) 
         for row in market.rows:
             table.add_row(*_cells(row, shown, now))
     console.print(table)
-    told = (Standing.COMPLETE, Standing.EXPLAINED)
-    legend = [f"{_marked(GLYPHS[s], s)} {s.word}" for s in told] + [f"{_marked('✗', Standing.MISSING)} open gaps"]
+    told = (SessionState.COMPLETE, SessionState.EXPLAINED)
+    legend = [f"{_marked(GLYPHS[s], s)} {s.word}" for s in told] + [f"{_marked('✗', SessionState.MISSING)} open gaps"]
     console.print(", ".join(legend))
     gaps = [gap for market in found for gap in market.gaps]
     if command := repair_command(gaps):
@@ -103,7 +103,7 @@ def _share(counts: Counts) -> str:
     return glyph if counts.complete == counts.expected else f"{glyph}{percent(counts, tenths=False):>3}"
 
 
-def _marked(text: str, standing: Standing) -> str:
+def _marked(text: str, standing: SessionState) -> str:
     return f"[{_COLOURS[standing]}]{text}[/]"
 
 

@@ -24,7 +24,7 @@ class SessionAnswer:
     failures     how often it could not be asked successfully since
     refused      whether the vendor's plan does not include it
     partial      whether its bars are far fewer than the symbol has in other sessions
-    asked_at     the last attempt that counts, UTC
+    attempted_at     the last attempt that counts, UTC
     """
 
     session: date
@@ -35,10 +35,10 @@ class SessionAnswer:
     failures: int
     refused: bool
     partial: bool
-    asked_at: datetime
+    attempted_at: datetime
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether there is nothing left to wish for."""
         return self.bars > 0 and not self.partial
 
@@ -51,13 +51,13 @@ class SessionAnswer:
 type Answers = Mapping[date, SessionAnswer]
 
 
-def without_bars(sessions: Iterable[date], answers: Answers) -> list[date]:
+def missing_sessions(sessions: Iterable[date], answers: Answers) -> list[date]:
     """The sessions that no bars are stored for. Ascending if `sessions` is."""
     return [s for s in sessions if s not in answers or answers[s].bars == 0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WholeSessions:
+class CompleteSessions:
     """Finished sessions with every bar that the vendor has of them: what one transaction writes."""
 
     sessions: tuple[date, ...]
@@ -85,7 +85,7 @@ class PageCutter:
         self._waiting = Bars.empty()
         self.dropped = 0
 
-    def feed(self, page: Bars, *, more: bool) -> WholeSessions:
+    def feed(self, page: Bars, *, more: bool) -> CompleteSessions:
         """The sessions that this page completes; all that are left where no more pages follow."""
         pending = self._sessions[self._done :]
         bars = self._inside(in_order(Bars.concat(self._waiting, page)), pending)
@@ -99,7 +99,7 @@ class PageCutter:
             edge = int(np.searchsorted(bars.timestamp, day_starts(pending[cut : cut + 1], self._zone)[0]))
         complete, self._waiting = bars.take(slice(None, edge)), bars.take(slice(edge, None))
         self._done += cut
-        return WholeSessions(whole, tuple(count_by_session(complete, whole, self._zone)), complete)
+        return CompleteSessions(whole, tuple(count_by_session(complete, whole, self._zone)), complete)
 
     def _inside(self, bars: Bars, sessions: Sequence[date]) -> Bars:
         if not sessions:

@@ -15,11 +15,11 @@ from backfill_assets.domain.gaps import Gap, Reason, unexplained
 from backfill_assets.domain.listings import UNKNOWN, Listing
 from backfill_assets.domain.universe import Market
 
-type Standings = npt.NDArray[np.int8]
-"""One Standing a session."""
+type SessionStates = npt.NDArray[np.int8]
+"""One SessionState a session."""
 
 
-class Standing(IntEnum):
+class SessionState(IntEnum):
     """How a session stands; of several, the greatest tells most. Every expected one is exactly one of the last four."""
 
     NOT_EXPECTED = 0  # before the symbol's listing or after its end
@@ -44,10 +44,10 @@ class Counts:
     missing: int = 0
 
     @classmethod
-    def of(cls, standings: Standings) -> Counts:
+    def of(cls, standings: SessionStates) -> Counts:
         """Counted from standings, those that are not expected left out."""
-        found = np.bincount(standings.ravel(), minlength=len(Standing))
-        return cls(*(int(n) for n in found[Standing.COMPLETE :]))
+        found = np.bincount(standings.ravel(), minlength=len(SessionState))
+        return cls(*(int(n) for n in found[SessionState.COMPLETE :]))
 
     @property
     def expected(self) -> int:
@@ -60,14 +60,14 @@ class Counts:
         return self.complete / self.expected if self.expected else 1.0
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> SessionState:
         """Of the session that stands worst."""
         worst = (
-            (self.missing, Standing.MISSING),
-            (self.partial, Standing.PARTIAL),
-            (self.explained, Standing.EXPLAINED),
+            (self.missing, SessionState.MISSING),
+            (self.partial, SessionState.PARTIAL),
+            (self.explained, SessionState.EXPLAINED),
         )
-        return next((s for n, s in worst if n), Standing.COMPLETE if self.complete else Standing.NOT_EXPECTED)
+        return next((s for n, s in worst if n), SessionState.COMPLETE if self.complete else SessionState.NOT_EXPECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Row:
 
     symbol: str
     series: tuple[SeriesCompleteness, ...]
-    standings: Standings
+    standings: SessionStates
 
     @property
     def counts(self) -> Counts:
@@ -178,19 +178,19 @@ def completeness(
     return Completeness(market.name, at, tuple(sessions), tuple(t.name for t in market.timeframes), tuple(rows))
 
 
-def standings_of(sessions: Sequence[date], listing: Listing, gaps: Iterable[Gap]) -> Standings:
+def standings_of(sessions: Sequence[date], listing: Listing, gaps: Iterable[Gap]) -> SessionStates:
     """How each of the sessions (ascending) of one series stands: int8 (n,)."""
-    found = np.full(len(sessions), Standing.COMPLETE, np.int8)
+    found = np.full(len(sessions), SessionState.COMPLETE, np.int8)
     if listing.listed:
-        found[: bisect_left(sessions, listing.listed)] = Standing.NOT_EXPECTED
+        found[: bisect_left(sessions, listing.listed)] = SessionState.NOT_EXPECTED
     if listing.delisted:
-        found[bisect_right(sessions, listing.delisted) :] = Standing.NOT_EXPECTED
+        found[bisect_right(sessions, listing.delisted) :] = SessionState.NOT_EXPECTED
     for gap in gaps:
         found[bisect_left(sessions, gap.days.start) : bisect_right(sessions, gap.days.end)] = _standing(gap)
     return found
 
 
-def _standing(gap: Gap) -> Standing:
+def _standing(gap: Gap) -> SessionState:
     if gap.explained:
-        return Standing.EXPLAINED
-    return Standing.PARTIAL if gap.reason is Reason.PARTIAL else Standing.MISSING
+        return SessionState.EXPLAINED
+    return SessionState.PARTIAL if gap.reason is Reason.PARTIAL else SessionState.MISSING

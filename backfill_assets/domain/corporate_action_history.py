@@ -16,14 +16,14 @@ from functools import reduce
 from backfill_assets.domain.corporate_actions import Dividend, Split
 
 
-class EventKind(StrEnum):
+class ActionKind(StrEnum):
     """What a company does to its shares."""
 
     SPLIT = "split"
     DIVIDEND = "dividend"
 
 
-type EventKey = tuple[str, str, date, float]
+type ActionKey = tuple[str, str, date, float]
 """Symbol, kind, ex-date, size."""
 
 FEWEST, MOST = 1e-9, 1e9
@@ -33,7 +33,7 @@ _IDENTITY = frozenset({"symbol", "kind", "ex_date"})
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class CorporateAction:
     """A split (`ratio_from`, `ratio_to`) or a dividend (`cash_amount` and the days around it) of a symbol of the universe.
 
     Fields mean what they mean in `corporate_events`; those that are not of its kind, or not known, are None. ValueError for
@@ -41,7 +41,7 @@ class Event:
     """
 
     symbol: str
-    kind: EventKind
+    kind: ActionKind
     ex_date: date
     ratio_from: float | None = None
     ratio_to: float | None = None
@@ -61,35 +61,35 @@ class Event:
     @property
     def size(self) -> float:
         """New shares for an old one of a split, cash a share of a dividend."""
-        if self.kind is EventKind.DIVIDEND:
+        if self.kind is ActionKind.DIVIDEND:
             return math.nan if self.cash_amount is None else self.cash_amount
         return self.ratio_to / self.ratio_from if self.ratio_to and self.ratio_from else math.nan
 
     @property
-    def key(self) -> EventKey:
+    def key(self) -> ActionKey:
         """What tells it from every other event."""
         return self.symbol, self.kind.value, self.ex_date, self.size
 
-    def completed(self, other: Event) -> Event:
+    def completed(self, other: CorporateAction) -> CorporateAction:
         """Itself, with what it does not tell taken from another record of the same event."""
         lacking = [f.name for f in fields(self) if f.name not in _IDENTITY and getattr(self, f.name) is None]
         return replace(self, **{name: getattr(other, name) for name in lacking})
 
 
-def event_of(symbol: str, listed: Split | Dividend) -> Event:
+def to_corporate_action(symbol: str, listed: Split | Dividend) -> CorporateAction:
     """A vendor's record as an event of a symbol. ValueError where it has a number of shares that none can be."""
     if isinstance(listed, Split):
-        return Event(
+        return CorporateAction(
             symbol,
-            EventKind.SPLIT,
+            ActionKind.SPLIT,
             listed.ex_date,
             ratio_from=listed.ratio_from,
             ratio_to=listed.ratio_to,
             vendor_id=listed.vendor_id,
         )
-    return Event(
+    return CorporateAction(
         symbol,
-        EventKind.DIVIDEND,
+        ActionKind.DIVIDEND,
         listed.ex_date,
         cash_amount=listed.cash_amount,
         currency=listed.currency,
@@ -102,15 +102,15 @@ def event_of(symbol: str, listed: Split | Dividend) -> Event:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownEvent:
+class KnownAction:
     """An event as the table holds it, and whether it stands withdrawn."""
 
-    event: Event
+    action: CorporateAction
     withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedActions:
     """What the vendor lists of some symbols from a day on.
 
     since   the first ex-date that was asked for; there is no last one
@@ -119,12 +119,12 @@ class Listed:
     """
 
     since: date
-    events: tuple[Event, ...]
-    whole: frozenset[tuple[str, EventKind]]
+    actions: tuple[CorporateAction, ...]
+    complete: frozenset[tuple[str, ActionKind]]
 
 
 @dataclass(frozen=True, slots=True)
-class EventChanges:
+class ActionChanges:
     """What an answer changes, each in the order of symbol, kind and ex-date.
 
     new        events that were never seen
@@ -133,49 +133,49 @@ class EventChanges:
     withdrawn  events that are not listed any more, as they were
     """
 
-    new: tuple[Event, ...] = ()
-    changed: tuple[Event, ...] = ()
-    returned: tuple[Event, ...] = ()
-    withdrawn: tuple[Event, ...] = ()
+    new: tuple[CorporateAction, ...] = ()
+    changed: tuple[CorporateAction, ...] = ()
+    returned: tuple[CorporateAction, ...] = ()
+    withdrawn: tuple[CorporateAction, ...] = ()
 
     @property
     def split_days(self) -> list[tuple[str, date]]:
         """Symbols and ex-dates, each once, at which units begin or no longer begin."""
         moved = (*self.new, *self.returned, *self.withdrawn)
-        return sorted({(event.symbol, event.ex_date) for event in moved if event.kind is EventKind.SPLIT})
+        return sorted({(event.symbol, event.ex_date) for event in moved if event.kind is ActionKind.SPLIT})
 
 
-def compare(known: Iterable[KnownEvent], listed: Listed) -> EventChanges:
+def compare(known: Iterable[KnownAction], listed: ListedActions) -> ActionChanges:
     """From all that is known of the symbols, withdrawn events too, and what is listed of them now: what changes.
 
     What a record leaves out stays as it was known: the vendor's older paths tell less than its newer ones.
     """
-    before = {k.event.key: k for k in known}
-    now = _without_doubles(listed.events)
-    seen = {key: event.completed(before[key].event) for key, event in now.items() if key in before}
+    before = {k.action.key: k for k in known}
+    now = _without_doubles(listed.actions)
+    seen = {key: event.completed(before[key].action) for key, event in now.items() if key in before}
     gone = [
-        k.event
+        k.action
         for key, k in before.items()
         if key not in now
         and not k.withdrawn
-        and k.event.ex_date >= listed.since
-        and (k.event.symbol, k.event.kind) in listed.whole
+        and k.action.ex_date >= listed.since
+        and (k.action.symbol, k.action.kind) in listed.complete
     ]
-    return EventChanges(
+    return ActionChanges(
         new=_ordered(event for key, event in now.items() if key not in before),
-        changed=_ordered(e for key, e in seen.items() if not before[key].withdrawn and e != before[key].event),
+        changed=_ordered(e for key, e in seen.items() if not before[key].withdrawn and e != before[key].action),
         returned=_ordered(event for key, event in seen.items() if before[key].withdrawn),
         withdrawn=_ordered(gone),
     )
 
 
-def _without_doubles(events: Iterable[Event]) -> dict[EventKey, Event]:
+def _without_doubles(events: Iterable[CorporateAction]) -> dict[ActionKey, CorporateAction]:
     """One event a key: the first by its text, completed by the others, so that the order of answers does not matter."""
-    records: dict[EventKey, set[Event]] = {}
+    records: dict[ActionKey, set[CorporateAction]] = {}
     for event in events:
         records.setdefault(event.key, set()).add(event)
-    return {key: reduce(Event.completed, sorted(same, key=repr)) for key, same in records.items()}
+    return {key: reduce(CorporateAction.completed, sorted(same, key=repr)) for key, same in records.items()}
 
 
-def _ordered(events: Iterable[Event]) -> tuple[Event, ...]:
+def _ordered(events: Iterable[CorporateAction]) -> tuple[CorporateAction, ...]:
     return tuple(sorted(events, key=lambda event: event.key))

@@ -18,7 +18,7 @@ from backfill_assets.domain.timeframes import WEEK_1, Timeframe
 WARN_ABOVE, ERROR_ABOVE = 1, 7
 """Sessions that one series may lack: more than one is a warning, more than seven are critical."""
 
-NIGHT_FIRST = timedelta(hours=6)
+FIRST_ATTEMPT_DELAY = timedelta(hours=6)
 """A session that was never asked for falls due so long after its end: the nightly run asks for all symbols at once before."""
 
 
@@ -79,16 +79,16 @@ class GapFinder:
     retries: Retries
 
     def gaps(
-        self, symbol: str, timeframe: Timeframe, lacking: Sequence[DayRange], unwhole: Mapping[date, SessionAnswer]
+        self, symbol: str, timeframe: Timeframe, lacking: Sequence[DayRange], incomplete: Mapping[date, SessionAnswer]
     ) -> list[Gap]:
         """The gaps of a series, ascending.
 
-        `lacking` are the days (disjoint, ascending) among whose sessions the series has no bars; `unwhole` what stands
+        `lacking` are the days (disjoint, ascending) among whose sessions the series has no bars; `incomplete` what stands
         recorded of its source's sessions that were asked for and are not whole.
         """
         sessions = self.calendar.sessions
         found: list[tuple[int, int, _State]] = []
-        for first, after, state in self._stretches(timeframe, lacking, unwhole):
+        for first, after, state in self._stretches(timeframe, lacking, incomplete):
             if found and found[-1][1] == first and found[-1][2].touches(state):
                 begin, _, before = found.pop()
                 found.append((begin, after, before.with_(state)))
@@ -120,43 +120,43 @@ class GapFinder:
         return _State(reason, explained, answer.attempts, self.retries.next_attempt(answer))
 
     def _stretches(
-        self, timeframe: Timeframe, lacking: Sequence[DayRange], unwhole: Mapping[date, SessionAnswer]
+        self, timeframe: Timeframe, lacking: Sequence[DayRange], incomplete: Mapping[date, SessionAnswer]
     ) -> Iterator[tuple[int, int, _State]]:
         """Index ranges [first, after) of sessions that stand alike, ascending."""
         sessions = self.calendar.sessions
-        thin = [day for day, answer in unwhole.items() if answer.bars]
+        thin = [day for day, answer in incomplete.items() if answer.bars]
         ranges = [*lacking, *(DayRange(d, d) for d in thin if not any(d in r for r in lacking))]
         for days in sorted(ranges):
             first, after = bisect_left(sessions, days.start), bisect_right(sessions, days.end)
-            told = sorted(_told(timeframe, sessions[first:after], unwhole))
+            told = sorted(_told(timeframe, sessions[first:after], incomplete))
             for day in told:
                 at = bisect_left(sessions, day, first, after)
                 if first < at:
                     yield first, at, self._never_asked(sessions[first])
-                yield at, at + 1, self._of(day, unwhole)
+                yield at, at + 1, self._of(day, incomplete)
                 first = at + 1
             if first < after:
                 yield first, after, self._never_asked(sessions[first])
 
-    def _of(self, day: date, unwhole: Mapping[date, SessionAnswer]) -> _State:
-        if day in unwhole:
-            return self.state(unwhole[day])
+    def _of(self, day: date, incomplete: Mapping[date, SessionAnswer]) -> _State:
+        if day in incomplete:
+            return self.state(incomplete[day])
         # The day itself is there: its week waits for others.
-        others = [self.state(unwhole[d]) for d in _week(day) if d in unwhole]
+        others = [self.state(incomplete[d]) for d in _week(day) if d in incomplete]
         return min(others, key=lambda s: (s.explained, s.reason))
 
     def _never_asked(self, session: date) -> _State:
-        due = self.calendar.hours.finished_at(session) + NIGHT_FIRST
+        due = self.calendar.hours.finished_at(session) + FIRST_ATTEMPT_DELAY
         return _State(Reason.MISSING, explained=False, attempts=0, next_attempt_at=due)
 
 
-def _told(timeframe: Timeframe, sessions: Iterable[date], unwhole: Mapping[date, SessionAnswer]) -> list[date]:
+def _told(timeframe: Timeframe, sessions: Iterable[date], incomplete: Mapping[date, SessionAnswer]) -> list[date]:
     """Those of the lacking sessions that what stands recorded says something of."""
-    if not unwhole:
+    if not incomplete:
         return []
     if timeframe != WEEK_1:
-        return [d for d in sessions if d in unwhole]
-    weeks = {week_start(d) for d in unwhole}
+        return [d for d in sessions if d in incomplete]
+    weeks = {week_start(d) for d in incomplete}
     return [d for d in sessions if week_start(d) in weeks]
 
 
@@ -170,12 +170,12 @@ def unexplained(gaps: Iterable[Gap]) -> list[Gap]:
     return [gap for gap in gaps if not gap.explained]
 
 
-def without_bars(gaps: Iterable[Gap]) -> list[Gap]:
+def missing_gaps(gaps: Iterable[Gap]) -> list[Gap]:
     """The unexplained gaps that count as missing: a partial session has bars, and the check of the minutes warns of it."""
     return [gap for gap in unexplained(gaps) if gap.reason is not Reason.PARTIAL]
 
 
-def hulls(gaps: Iterable[Gap]) -> dict[str, DayRange]:
+def spans_by_symbol(gaps: Iterable[Gap]) -> dict[str, DayRange]:
     """For each symbol the days from the first of its gaps to the last."""
     found: dict[str, DayRange] = {}
     for gap in gaps:
@@ -184,7 +184,7 @@ def hulls(gaps: Iterable[Gap]) -> dict[str, DayRange]:
     return found
 
 
-def lacking_most(gaps: Iterable[Gap]) -> int:
+def most_missing_sessions(gaps: Iterable[Gap]) -> int:
     """How many sessions the series that lacks most lacks."""
     count: dict[tuple[str, str], int] = {}
     for gap in gaps:

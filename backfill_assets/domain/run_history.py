@@ -17,7 +17,7 @@ class EndedRun:
     ended_at: datetime
 
 
-def unmended(runs: Iterable[EndedRun], harmless: Callable[[EndedRun], bool]) -> EndedRun | None:
+def unresolved_failure(runs: Iterable[EndedRun], harmless: Callable[[EndedRun], bool]) -> EndedRun | None:
     """The failed run that ended last, unless a run that began after its end went through.
 
     A run went through where it succeeded, or where its failure is `harmless`, which is asked only where it matters.

@@ -18,7 +18,7 @@ class RunKind(StrEnum):
     EVENTS = "events"
 
 
-class Status(StrEnum):
+class RunStatus(StrEnum):
     """How a run stands."""
 
     STARTED = "started"
@@ -27,7 +27,7 @@ class Status(StrEnum):
     CANCELED = "canceled"
 
 
-class Fate(StrEnum):
+class GapOutcome(StrEnum):
     """What a run made of a gap."""
 
     FILLED = "filled"
@@ -75,7 +75,7 @@ class GapRecord:
     """A gap as it stood before a run, and what became of it."""
 
     gap: Gap
-    fate: Fate
+    fate: GapOutcome
     sessions_left: int
 
 
@@ -96,7 +96,7 @@ class RunEnd:
 
     run: RunStart
     finished_at: datetime
-    status: Status
+    status: RunStatus
     error: str | None
     requests: int
     retried: int
@@ -108,7 +108,7 @@ class RunEnd:
     restatements: tuple[Restatement, ...]
 
 
-def fates(before: Sequence[Gap], after: Sequence[Gap]) -> tuple[GapRecord, ...]:
+def gap_outcomes(before: Sequence[Gap], after: Sequence[Gap]) -> tuple[GapRecord, ...]:
     """What became of each gap, from all gaps of the same series and days before and after."""
     by_series: dict[tuple[str, str], list[Gap]] = {}
     for gap in after:
@@ -121,7 +121,7 @@ def _fate(gap: Gap, after: Sequence[Gap]) -> GapRecord:
     left = [other for other in after if other.days.intersect(gap.days)]
     sessions = min(sum(other.sessions for other in left), gap.sessions)
     if not left:
-        return GapRecord(gap, Fate.FILLED, 0)
+        return GapRecord(gap, GapOutcome.FILLED, 0)
     if sessions < gap.sessions:
-        return GapRecord(gap, Fate.PARTLY_FILLED, sessions)
-    return GapRecord(gap, Fate.EXPLAINED if all(o.explained for o in left) else Fate.STILL_OPEN, sessions)
+        return GapRecord(gap, GapOutcome.PARTLY_FILLED, sessions)
+    return GapRecord(gap, GapOutcome.EXPLAINED if all(o.explained for o in left) else GapOutcome.STILL_OPEN, sessions)

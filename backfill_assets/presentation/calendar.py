@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 
-from backfill_assets.domain.completeness import Standing
+from backfill_assets.domain.completeness import SessionState
 from backfill_assets.presentation.grid import Grid, Run
 
 ROW, TOP, BOTTOM, EDGE = 16, 34, 34, 8
@@ -26,7 +26,7 @@ CAPITAL, LETTER = 8, 6
 """About as wide as the font's capitals and its other letters."""
 LABEL = 34
 """So far apart two names of months must stand at the least."""
-LEGEND = (Standing.COMPLETE, Standing.EXPLAINED, Standing.PARTIAL, Standing.MISSING, Standing.NOT_EXPECTED)
+LEGEND = (*list(SessionState)[1:], SessionState.NOT_EXPECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,12 @@ def data_uri(grid: Grid, label: str) -> str:
     return f"data:image/svg+xml;base64,{b64encode(whole.encode()).decode()}"
 
 
-def _class(standing: Standing) -> str:
+def _class(standing: SessionState) -> str:
     return standing.word.replace(" ", "-")
 
 
 def _plain(grid: Grid, frame: _Frame) -> Iterator[str]:
-    lines: dict[Standing, list[str]] = {}
+    lines: dict[SessionState, list[str]] = {}
     for row in range(len(grid.symbols)):
         for run in grid.runs(row):
             lines.setdefault(run.standing, []).append(frame.line(row, run))

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from backfill_assets.domain.completeness import Completeness, Standing, Standings
+from backfill_assets.domain.completeness import Completeness, SessionState, SessionStates
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_start
 
@@ -23,27 +23,27 @@ class Run:
 
     first: int
     after: int
-    standing: Standing
+    standing: SessionState
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
     """`step` is what a column stands for: session, week, month. `columns` are its days, from first session to last.
 
-    `cells` has a row for each of `symbols`, a column for each of `columns`: int8, each the worst Standing of its sessions.
+    `cells` has a row for each of `symbols`, a column for each of `columns`: int8, the worst state of its sessions.
     """
 
     step: str
     columns: tuple[DayRange, ...]
     symbols: tuple[str, ...]
-    cells: Standings
+    cells: SessionStates
 
     def runs(self, row: int) -> Iterator[Run]:
         """A row's cells, neighbours that stand alike together."""
         cells = self.cells[row]
         edges = [0, *(np.flatnonzero(np.diff(cells)) + 1).tolist(), len(cells)] if len(cells) else []
         for first, after in pairwise(edges):
-            yield Run(first, after, Standing(int(cells[first])))
+            yield Run(first, after, SessionState(int(cells[first])))
 
 
 def grid_of(found: Completeness, most: int = MOST_COLUMNS) -> Grid:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from backfill_assets.domain.completeness import Completeness, Counts, Standing
+from backfill_assets.domain.completeness import Completeness, Counts, SessionState
 from backfill_assets.domain.gaps import Gap, unexplained
 
-GLYPHS: Mapping[Standing, str] = {
-    Standing.COMPLETE: "✓",
-    Standing.EXPLAINED: "~",
-    Standing.PARTIAL: "✗",
-    Standing.MISSING: "✗",
-    Standing.NOT_EXPECTED: "·",
+GLYPHS: Mapping[SessionState, str] = {
+    SessionState.COMPLETE: "✓",
+    SessionState.EXPLAINED: "~",
+    SessionState.PARTIAL: "✗",
+    SessionState.MISSING: "✗",
+    SessionState.NOT_EXPECTED: "·",
 }
 """Beside a colour, never instead of words alone: a gap is a gap in black and white too."""
 

@@ -28,7 +28,7 @@ from backfill_assets.adapters.embedded_postgres.processes import (
     is_held,
     wait_until,
 )
-from backfill_assets.adapters.private_files import data_folder
+from backfill_assets.adapters.private_files import make_data_folder
 from backfill_assets.domain.errors import DatabaseUnavailable, EmbeddedServerError
 
 CONNECT_SECONDS = 10
@@ -73,7 +73,7 @@ class EmbeddedPostgres:
                 raise DatabaseUnavailable(
                     f"The embedded database in {self.folder} is not running: start it, or set DATABASE_URL."
                 )
-            data_folder(self.folder)
+            make_data_folder(self.folder)
             self._cluster.home.mkdir(mode=0o700, exist_ok=True)
             with self._exclusive():
                 return self._usable_url() or self._settled_url()

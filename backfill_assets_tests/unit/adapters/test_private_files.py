@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backfill_assets.adapters.private_files import data_folder, open_private, private_folder, write_private
+from backfill_assets.adapters.private_files import make_data_folder, make_private_folder, open_private, write_private
 from backfill_assets.cli.files import write_whole
 from backfill_assets.domain.errors import UsageMistake
 
@@ -26,7 +26,7 @@ def mode(path):
 
 
 def test_a_new_folder_is_private_and_its_new_parents_are_no_more_than_passed_through(tmp_path):
-    folder = private_folder(tmp_path / "a" / "b" / "c")
+    folder = make_private_folder(tmp_path / "a" / "b" / "c")
     assert [mode(p) for p in (folder, folder.parent, folder.parent.parent)] == [0o700, WAY, WAY]
 
 
@@ -36,14 +36,14 @@ def test_a_folder_of_ours_is_closed_and_a_parent_that_was_there_stays_as_it_is(t
     folder.parent.chmod(0o755)
     folder.mkdir()
     folder.chmod(0o777)
-    assert private_folder(folder) == folder
+    assert make_private_folder(folder) == folder
     assert (mode(folder), mode(folder.parent)) == (0o700, 0o755)
-    assert mode(data_folder(folder.parent)) == 0o755
+    assert mode(make_data_folder(folder.parent)) == 0o755
 
 
 def test_a_file_in_the_way_is_said_by_the_system(tmp_path):
     write_private(tmp_path / "file", b"")
-    for make in (private_folder, data_folder):
+    for make in (make_private_folder, make_data_folder):
         with pytest.raises(FileExistsError):
             make(tmp_path / "file")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfill_assets.domain.run_history import EndedRun, failed_days, unmended
+from backfill_assets.domain.run_history import EndedRun, failed_days, unresolved_failure
 
 DAY = datetime(2025, 6, 2, 2, tzinfo=UTC)
 
@@ -26,25 +26,27 @@ def name(found):
 
 def test_a_failure_stands_until_a_run_that_began_after_it_succeeds():
     failed = run(1, 0, 10)
-    assert unmended([], never) is None
-    assert name(unmended([failed], never)) == "r1"
-    assert name(unmended([failed, run(2, 5, 20, succeeded=True)], never)) == "r1"  # its neighbour in a backfill
-    assert unmended([failed, run(2, 10, 20, succeeded=True)], never) is None
-    assert name(unmended([run(2, 10, 20, succeeded=True), failed, run(3, 21, 22)], never)) == "r3"
-    assert unmended([failed, run(0, 10, 10, succeeded=True)], never) is None  # within the clock's step
+    assert unresolved_failure([], never) is None
+    assert name(unresolved_failure([failed], never)) == "r1"
+    assert (
+        name(unresolved_failure([failed, run(2, 5, 20, succeeded=True)], never)) == "r1"
+    )  # its neighbour in a backfill
+    assert unresolved_failure([failed, run(2, 10, 20, succeeded=True)], never) is None
+    assert name(unresolved_failure([run(2, 10, 20, succeeded=True), failed, run(3, 21, 22)], never)) == "r3"
+    assert unresolved_failure([failed, run(0, 10, 10, succeeded=True)], never) is None  # within the clock's step
 
 
 def test_a_harmless_failure_makes_good_what_came_before_it():
     crash, harmless = run(1, 0, 10), run(2, 11, 20)
-    assert unmended([crash, harmless], lambda r: r.run == "r2") is None
-    assert name(unmended([harmless], never)) == "r2"
-    assert name(unmended([crash, run(2, 5, 20)], lambda r: r.run == "r2")) == "r1"
+    assert unresolved_failure([crash, harmless], lambda r: r.run == "r2") is None
+    assert name(unresolved_failure([harmless], never)) == "r2"
+    assert name(unresolved_failure([crash, run(2, 5, 20)], lambda r: r.run == "r2")) == "r1"
 
 
 def test_only_failures_that_matter_are_asked_about():
     asked = []
     runs = [run(n, n * 10, n * 10 + 5) for n in range(50)] + [run(99, 600, 610, succeeded=True)]
-    assert unmended(runs, lambda r: bool(asked.append(r))) is None
+    assert unresolved_failure(runs, lambda r: bool(asked.append(r))) is None
     assert asked == []
 
 
@@ -59,7 +61,7 @@ def test_the_answer_does_not_depend_on_the_order_and_is_the_definition(found, ra
     ]
     expected = max(standing, key=lambda r: (r.ended_at, r.run), default=None)
     random.shuffle(runs)
-    assert unmended(runs, never) == expected
+    assert unresolved_failure(runs, never) == expected
 
 
 @pytest.mark.parametrize(

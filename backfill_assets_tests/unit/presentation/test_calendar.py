@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backfill_assets.domain.completeness import Standing
+from backfill_assets.domain.completeness import SessionState
 from backfill_assets.presentation.calendar import IN_DAGIT, ON_A_PAGE, ROW, TOP, css, data_uri, drawing
 from backfill_assets.presentation.grid import MOST_COLUMNS, grid_of
 from backfill_assets_tests.unit.presentation.examples import lacking, some_markets, whole
 
-CLASSES = {s.word.replace(" ", "-"): s for s in Standing}
+CLASSES = {s.word.replace(" ", "-"): s for s in SessionState}
 LINE = re.compile(r"M(\d+) (\d+)h(\d+)")
 
 
@@ -88,7 +88,7 @@ def test_symbols_months_years_and_kinds_are_named():
     assert [t for t in texts if t.isdigit()] == ["2024", "2025"]
     assert {"Jan", "Mar", "May", "Nov"} <= set(texts)
     legend = drawing(grid_of(lacking()), "label").partition('<g class="legend">')[2]
-    for standing in Standing:
+    for standing in SessionState:
         assert f">{standing.word}</text>" in legend
     assert ">one column: a week, at its worst</text>" in legend
 
