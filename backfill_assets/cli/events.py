@@ -19,7 +19,7 @@ from backfill_assets.cli.console import output_console
 from backfill_assets.cli.result import COMPLETE, FAILED
 from backfill_assets.cli.selection import Options, orders
 from backfill_assets.deployment.runs import end_dead_runs
-from backfill_assets.domain.corporate_action_history import CorporateAction
+from backfill_assets.domain.corporate_actions import CorporateAction
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market

@@ -17,7 +17,7 @@ import dagster as dg
 from backfill_assets.adapters.processes import find, identity
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.tags import BACKFILL_TAG, HOST_TAG, PROCESS_TAG, TRIGGER_TAG
-from backfill_assets.domain.run_record import RunKind, RunStart, RunStatus
+from backfill_assets.domain.runs import RunKind, RunStart, RunStatus
 from backfill_assets.domain.universe import Market
 
 _UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]

@@ -11,7 +11,7 @@ from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable
 from backfill_assets.domain.gaps import Gap
-from backfill_assets.domain.run_record import Restatement, RunEnd, RunStart, RunStatus, SeriesRecord, gap_outcomes
+from backfill_assets.domain.runs import Restatement, RunEnd, RunStart, RunStatus, SeriesRecord, gap_outcomes
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of
 from backfill_assets.pipelines.ohlcv import SettledSeries
 

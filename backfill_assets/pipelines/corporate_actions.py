@@ -13,14 +13,15 @@ from typing import Protocol
 
 from backfill_assets.adapters.polygon import Events
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, Lookup
-from backfill_assets.domain.corporate_action_history import (
+from backfill_assets.domain.corporate_actions import (
     ActionChanges,
     ActionKind,
     CorporateAction,
+    Dividend,
     ListedActions,
+    Split,
     to_corporate_action,
 )
-from backfill_assets.domain.corporate_actions import Dividend, Split
 from backfill_assets.domain.sessions import HOURS
 from backfill_assets.domain.universe import Market, Symbol
 

@@ -14,15 +14,15 @@ from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.feature_marks import mark_after
-from backfill_assets.domain.corporate_action_history import (
+from backfill_assets.domain.corporate_actions import (
     ActionChanges,
     ActionKind,
     CorporateAction,
     KnownAction,
     ListedActions,
+    SplitJump,
     compare,
 )
-from backfill_assets.domain.split_jumps import SplitJump
 from backfill_assets.domain.universe import Symbol
 
 SQL = statements("backfill_assets.adapters.store", "corporate_actions.sql")

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.base import Store
-from backfill_assets.domain.run_record import RunEnd, RunStart, RunStatus
+from backfill_assets.domain.runs import RunEnd, RunStart, RunStatus
 
 SQL = statements("backfill_assets.adapters.store", "runs.sql")
 
@@ -151,7 +151,7 @@ def _gaps(end: RunEnd) -> Sequence[tuple[object, ...]]:
             g.gap.sessions,
             g.gap.reason.value,
             g.gap.attempts,
-            g.fate.value,
+            g.outcome.value,
             g.sessions_left,
         )
         for g in end.gaps

@@ -10,7 +10,7 @@ import dagster as dg
 from backfill_assets.deployment.runs import ended_at, run_failure
 from backfill_assets.deployment.tags import PROCESS_TAG, WILL_RETRY_TAG
 from backfill_assets.domain.alert_rules import FailedDaysSeen, Failure, Observation, WorkSeen
-from backfill_assets.domain.run_history import EndedRun, failed_days, unresolved_failure
+from backfill_assets.domain.runs import EndedRun, failed_days, unresolved_failure
 from backfill_assets.domain.universe import Market, Universe
 from backfill_assets.pipelines.ohlcv import SeriesFailed
 

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, StoredAction
 from backfill_assets.deployment.runs import interruptible, run_start
-from backfill_assets.domain.corporate_action_history import ActionKind
-from backfill_assets.domain.run_record import RunKind
+from backfill_assets.domain.corporate_actions import ActionKind
+from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import HOURS
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.corporate_actions.checks import split_check_result, split_check_spec

@@ -8,7 +8,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.runs import close_records
-from backfill_assets.domain.run_record import RunKind, RunStart, RunStatus
+from backfill_assets.domain.runs import RunKind, RunStart, RunStatus
 from backfill_assets_tests.integration.orchestration.alerts.alerting import ended_run
 from backfill_assets_tests.surroundings import MOMENT
 

@@ -71,7 +71,7 @@ async def test_what_is_missing_thin_explained_and_not_listed_is_counted_apart(da
     of = {series.timeframe: series.counts for series in aapl.series}
     assert of == {t: Counts(complete=13, explained=2) for t in (*INTRADAY, "1d")} | {"1w": Counts(complete=15)}
     assert {s.timeframe for s in msft.series if s.counts.explained} == set(INTRADAY)
-    assert nvda.standings.tolist() == [SessionState.NOT_EXPECTED] * 7 + [SessionState.COMPLETE] * 8
+    assert nvda.states.tolist() == [SessionState.NOT_EXPECTED] * 7 + [SessionState.COMPLETE] * 8
     assert not any(row.open_gaps for row in found.rows)
 
 

@@ -22,7 +22,7 @@ from backfill_assets.adapters.store.corporate_actions import CorporateActionStor
 from backfill_assets.adapters.store.features import FeatureStore, UnusableBars
 from backfill_assets.domain.adjustments import SplitRatio, weekly_bars
 from backfill_assets.domain.bars import Bars
-from backfill_assets.domain.corporate_action_history import ActionKind, CorporateAction, ListedActions
+from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction, ListedActions
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_start
 from backfill_assets.domain.features import COLUMNS, LOOK_BACK, compute_range

@@ -8,9 +8,14 @@ import psycopg
 import pytest
 
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, Lookup, StoredAction
-from backfill_assets.domain.corporate_action_history import ActionChanges, ActionKind, CorporateAction, ListedActions
+from backfill_assets.domain.corporate_actions import (
+    ActionChanges,
+    ActionKind,
+    CorporateAction,
+    ListedActions,
+    SplitJump,
+)
 from backfill_assets.domain.sessions import HOURS, Kind
-from backfill_assets.domain.split_jumps import SplitJump
 from backfill_assets.domain.universe import Symbol
 from backfill_assets_tests.surroundings import MOMENT, rows
 

@@ -18,7 +18,7 @@ from backfill_assets.adapters.store.features import Covered, FeatureSeries, Feat
 from backfill_assets.adapters.store.rows import instant
 from backfill_assets.domain.adjustments import SplitRatio
 from backfill_assets.domain.bars import Bars
-from backfill_assets.domain.corporate_action_history import ActionKind, CorporateAction, ListedActions
+from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction, ListedActions
 from backfill_assets.domain.features import COLUMNS, LOOK_BACK
 from backfill_assets.domain.sessions import day_starts
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1

@@ -11,7 +11,7 @@ import pytest
 from backfill_assets.adapters.store import features as store
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.domain.adjustments import SplitRatio
-from backfill_assets.domain.corporate_action_history import ActionKind, CorporateAction, ListedActions
+from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction, ListedActions
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.features import COLUMNS, LOOK_BACK, compute_range
 from backfill_assets.domain.timeframes import TIMEFRAMES
