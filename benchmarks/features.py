@@ -23,8 +23,8 @@ import pandas as pd
 import psycopg
 import sqlalchemy
 
-from backfill_assets.adapters.alchemy import sqlalchemy_url
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
+from backfill_assets.adapters.postgres import sqlalchemy_url
 from backfill_assets.adapters.store import schema
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
 from backfill_assets.adapters.store.features import FeatureStore

@@ -19,8 +19,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 
 from backfill_assets.adapters import database
-from backfill_assets.adapters.alchemy import sqlalchemy_url
-from backfill_assets.adapters.postgres import Row, connected
+from backfill_assets.adapters.postgres import Row, connected, sqlalchemy_url
 from backfill_assets.adapters.private_files import make_private_folder
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.deployment.private_api import pool_connections

@@ -212,7 +212,7 @@ def test_a_folder_without_the_instance_is_told_of(shell, monkeypatch, tmp_path):
 def test_a_database_that_nobody_serves_is_one_line(lonely, command):
     said = lonely(*command)
     assert (said.code, said.out) == (1, "")
-    assert "PostgreSQL at 127.0.0.1:1/market cannot be used (nobody answers there)" in said.sentence
+    assert "PostgreSQL at 127.0.0.1:1/market cannot be used (the server does not answer)" in said.sentence
     assert "pa55word" not in said.err
     assert lonely.vendor.requests == []
 

@@ -383,7 +383,7 @@ def test_what_is_recorded_is_read_back_by_series_and_days(store, write):
 
 
 def test_nobody_there():
-    with pytest.raises(DatabaseUnavailable, match="nobody answers there"):
+    with pytest.raises(DatabaseUnavailable, match="the server does not answer"):
         BarStore("postgresql://me:sekrit@127.0.0.1:1/x")
 
 
