@@ -23,12 +23,12 @@ import pandas as pd
 import psycopg
 import sqlalchemy
 
-from backfill_assets.adapters.alchemy import sqlalchemy_url
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
+from backfill_assets.adapters.postgres import sqlalchemy_url
 from backfill_assets.adapters.store import schema
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
 from backfill_assets.adapters.store.features import FeatureStore
-from backfill_assets.domain.answers import WholeSessions
+from backfill_assets.domain.answers import CompleteSessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.features import compute
@@ -96,7 +96,7 @@ def store_bars(bench: Bench, simulator: Simulator, sessions: Sequence[date]) -> 
             for timeframe, bars_of in ((MINUTE_1, simulator.market.minute_bars), (DAY_1, simulator.market.daily_bars)):
                 told = bars_of(symbol.ticker, sessions[0], sessions[-1])
                 bars = Bars(told.t, told.open, told.high, told.low, told.close, told.volume, told.vwap, told.trades)
-                answer = WholeSessions(tuple(sessions), tuple(count_by_session(bars, sessions, ZONE)), bars)
+                answer = CompleteSessions(tuple(sessions), tuple(count_by_session(bars, sessions, ZONE)), bars)
                 derived = made_from(timeframe, bench.market.timeframes)
                 terms = WriteContext(ZONE, datetime.now(UTC), derived=derived, finished=(*bench.stored, *bench.later))
                 store.write(symbol.name, timeframe, answer, terms)

@@ -24,7 +24,7 @@ from backfill_assets.adapters.rate_limit import RateLimiter
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.retries import Retries
-from backfill_assets.domain.run_record import RunKind, RunStart
+from backfill_assets.domain.runs import RunKind, RunStart
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.backfill_request import BackfillRequest, market_calendar

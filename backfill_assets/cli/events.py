@@ -14,12 +14,12 @@ from rich.table import Table
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.adapters.store.corporate_actions import EventStore, StoredEvent
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, StoredAction
 from backfill_assets.cli.console import output_console
 from backfill_assets.cli.result import COMPLETE, FAILED
 from backfill_assets.cli.selection import Options, orders
 from backfill_assets.deployment.runs import end_dead_runs
-from backfill_assets.domain.corporate_action_history import Event
+from backfill_assets.domain.corporate_actions import CorporateAction
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market
@@ -44,7 +44,7 @@ def events_command(options: Options, *, as_json: bool) -> int:
     settings.require_key()
     names = [symbol.name for order in chosen for symbol in order.wanted]
     outcomes: dict[str, Outcome] = {}
-    with EventStore(database.ready(settings), connections=1) as store, open_instance(settings) as instance:
+    with CorporateActionStore(database.ready(settings), connections=1) as store, open_instance(settings) as instance:
         end_dead_runs(instance)
         defs = build_definitions(universe=universe)
         for order in chosen:
@@ -68,7 +68,7 @@ def _update(instance: dg.DagsterInstance, defs: dg.Definitions, settings: Settin
     return carry_out_job(instance, job, settings, assets=frozenset({events_key(market)}))
 
 
-def _show(stored: Sequence[StoredEvent]) -> None:
+def _show(stored: Sequence[StoredAction]) -> None:
     """A table, one row an event, withdrawn ones too."""
     if not stored:
         sys.stdout.write("No splits or dividends are known.\n")
@@ -81,19 +81,19 @@ def _show(stored: Sequence[StoredEvent]) -> None:
     for s in stored:
         colour = "green" if s.withdrawn_at is None else "yellow"
         withdrawn = "" if s.withdrawn_at is None else f"{s.withdrawn_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        event = s.event
+        event = s.action
         table.add_row(event.symbol, f"[{colour}]{event.kind}[/]", f"{event.ex_date}", _size(event), withdrawn)
     output_console().print(table)
 
 
-def _size(event: Event) -> str:
+def _size(event: CorporateAction) -> str:
     """10 for 1, or 0.25 USD."""
     if event.cash_amount is None:
         return f"{event.ratio_to:g} for {event.ratio_from:g}"
     return f"{event.cash_amount:g} {event.currency or ''}".rstrip()
 
 
-def _as_json(code: int, outcomes: Mapping[str, Outcome], stored: Sequence[StoredEvent]) -> dict[str, object]:
+def _as_json(code: int, outcomes: Mapping[str, Outcome], stored: Sequence[StoredAction]) -> dict[str, object]:
     """The same for a program: days are ISO dates, instants ISO 8601 in UTC."""
     return {
         "exit_code": code,
@@ -105,7 +105,7 @@ def _as_json(code: int, outcomes: Mapping[str, Outcome], stored: Sequence[Stored
     }
 
 
-def _event_json(stored: StoredEvent) -> dict[str, object]:
+def _event_json(stored: StoredAction) -> dict[str, object]:
     history = {
         name: None if at is None else at.astimezone(UTC).isoformat()
         for name, at in (
@@ -114,5 +114,5 @@ def _event_json(stored: StoredEvent) -> dict[str, object]:
             ("withdrawn_at", stored.withdrawn_at),
         )
     }
-    facts = {n: v.isoformat() if isinstance(v, date) else v for n, v in asdict(stored.event).items()}
+    facts = {n: v.isoformat() if isinstance(v, date) else v for n, v in asdict(stored.action).items()}
     return facts | history

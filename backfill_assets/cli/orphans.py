@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from backfill_assets.adapters.private_files import private_folder, write_private
+from backfill_assets.adapters.private_files import make_private_folder, write_private
 from backfill_assets.adapters.processes import find, identity, number
 from backfill_assets.cli.code_servers import code_servers, end_idle
 from backfill_assets.cli.endings import end
@@ -23,7 +23,7 @@ class _Note(msgspec.Struct, frozen=True):
 
 def note(folder: Path, pid: int) -> Path:
     """Note a service that this process has started; the file to remove once it has ended."""
-    file = private_folder(folder) / f"{pid}.json"
+    file = make_private_folder(folder) / f"{pid}.json"
     try:
         write_private(file, msgspec.json.encode(_Note(identity(pid), identity(os.getpid()))))
     except psutil.Error:  # it has ended already, which whoever watches it will say

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from backfill_assets.adapters.private_files import data_folder, write_private
+from backfill_assets.adapters.private_files import make_data_folder, write_private
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.simulator import Dividend, Scenario, Simulator, Split
 
@@ -88,5 +88,5 @@ def _universe(folder: Path) -> Path:
     path = folder / "universe.yaml"
     if not path.exists():
         start = datetime.now(UTC).date() - timedelta(days=DAYS)
-        write_private(data_folder(folder) / path.name, _UNIVERSE.format(start=start).encode())
+        write_private(make_data_folder(folder) / path.name, _UNIVERSE.format(start=start).encode())
     return path

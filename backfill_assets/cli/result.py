@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backfill_assets.adapters.store.bars import SeriesAnswers
-from backfill_assets.domain.answers import Answers, without_bars
+from backfill_assets.domain.answers import Answers, missing_sessions
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.request_plan import Request, pages_of
@@ -115,7 +115,9 @@ def show(console: Console, results: Sequence[MarketResult]) -> None:
         still_open = {gap.symbol for gap in unexplained(result.gaps)}
         for symbol, sessions in result.order.wanted.items():
             series = [(t, result.of(symbol.name, t.name)) for t in shown if t in result.order.timeframes]
-            complete = min((len(sessions) - len(without_bars(sessions, answers)) for _, answers in series), default=0)
+            complete = min(
+                (len(sessions) - len(missing_sessions(sessions, answers)) for _, answers in series), default=0
+            )
             colour = "red" if symbol.name in still_open else "green" if complete == len(sessions) else "yellow"
             bars = {t: f"{bars_of(t, sessions, answers):,}" for t, answers in series}
             days = f"[{colour}]{complete}/{len(sessions)}[/]"
@@ -208,7 +210,7 @@ def _series_json(
     result: MarketResult, symbol: Symbol, timeframe: Timeframe, sessions: Sequence[date]
 ) -> dict[str, object]:
     answers = result.of(symbol.name, timeframe.name)
-    missing = without_bars(sessions, answers)
+    missing = missing_sessions(sessions, answers)
     gaps = [g for g in result.gaps if (g.symbol, g.timeframe) == (symbol.name, timeframe.name)]
     explained = [g.days for g in gaps if g.explained]
     return {

@@ -14,7 +14,7 @@ from typing import Self
 
 import httpx
 
-from backfill_assets.adapters.private_files import private_folder
+from backfill_assets.adapters.private_files import make_private_folder
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.address import Address
 from backfill_assets.cli.service import STOP_SECONDS, CodeServer, Service, started
@@ -59,7 +59,7 @@ class Services:
 
     def __enter__(self) -> Self:
         self._address.require_free()
-        private_folder(self._logs)
+        make_private_folder(self._logs)
         return self
 
     def __exit__(

@@ -21,21 +21,21 @@ from backfill_assets.cli.files import write_whole
 from backfill_assets.cli.gaps import gap_json
 from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, counted
 from backfill_assets.cli.selection import Options, orders
-from backfill_assets.domain.completeness import Completeness, Counts, Row, Standing
+from backfill_assets.domain.completeness import Completeness, Counts, Row, SessionState
 from backfill_assets.domain.gaps import unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.pipelines.completeness import measure
 from backfill_assets.pipelines.gaps import Watched, series_of
 from backfill_assets.pipelines.listings import known_listings
 from backfill_assets.presentation.page import page
-from backfill_assets.presentation.words import GLYPHS, instant, percent, repair_command, span, tally
+from backfill_assets.presentation.text import GLYPHS, instant, percent, repair_command, span, summary
 
 _COLOURS = {
-    Standing.COMPLETE: "green",
-    Standing.EXPLAINED: "yellow",
-    Standing.PARTIAL: "red",
-    Standing.MISSING: "red",
-    Standing.NOT_EXPECTED: "dim",
+    SessionState.COMPLETE: "green",
+    SessionState.EXPLAINED: "yellow",
+    SessionState.PARTIAL: "red",
+    SessionState.MISSING: "red",
+    SessionState.NOT_EXPECTED: "dim",
 }
 
 
@@ -69,7 +69,7 @@ def exit_code(found: Sequence[Completeness]) -> int:
 def show_status(console: Console, found: Sequence[Completeness], now: datetime) -> None:
     """A line a market, a table of all symbols, and what can be done; 80 columns wide where symbols have up to 8 letters."""
     for market in found:
-        console.print(f"{market.market}, {span(market)}: {tally(market.counts)}")
+        console.print(f"{market.market}, {span(market)}: {summary(market.counts)}")
     shown = [name for name in TIMEFRAMES if any(name in market.timeframes for market in found)]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("symbol", overflow="fold")
@@ -82,8 +82,8 @@ def show_status(console: Console, found: Sequence[Completeness], now: datetime) 
         for row in market.rows:
             table.add_row(*_cells(row, shown, now))
     console.print(table)
-    told = (Standing.COMPLETE, Standing.EXPLAINED)
-    legend = [f"{_marked(GLYPHS[s], s)} {s.word}" for s in told] + [f"{_marked('✗', Standing.MISSING)} open gaps"]
+    told = (SessionState.COMPLETE, SessionState.EXPLAINED)
+    legend = [f"{_marked(GLYPHS[s], s)} {s.label}" for s in told] + [f"{_marked('✗', SessionState.MISSING)} open gaps"]
     console.print(", ".join(legend))
     gaps = [gap for market in found for gap in market.gaps]
     if command := repair_command(gaps):
@@ -99,12 +99,12 @@ def _cells(row: Row, shown: Sequence[str], now: datetime) -> list[str]:
 
 
 def _share(counts: Counts) -> str:
-    glyph = _marked(GLYPHS[counts.standing], counts.standing)
+    glyph = _marked(GLYPHS[counts.worst], counts.worst)
     return glyph if counts.complete == counts.expected else f"{glyph}{percent(counts, tenths=False):>3}"
 
 
-def _marked(text: str, standing: Standing) -> str:
-    return f"[{_COLOURS[standing]}]{text}[/]"
+def _marked(text: str, state: SessionState) -> str:
+    return f"[{_COLOURS[state]}]{text}[/]"
 
 
 def _until(row: Row, now: datetime) -> str:

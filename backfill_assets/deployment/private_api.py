@@ -46,7 +46,7 @@ from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import DBAPIError
 
-from backfill_assets.adapters.postgres import records_unavailable
+from backfill_assets.adapters.postgres import dagster_storage_unavailable
 
 
 def log_materializations(context: dg.AssetExecutionContext, events: Iterable[dg.AssetMaterialization]) -> None:
@@ -309,4 +309,4 @@ def records_needed() -> Iterator[None]:
     try:
         yield
     except (DagsterPostgresException, DBAPIError) as error:
-        raise records_unavailable(error) from None
+        raise dagster_storage_unavailable(error) from None

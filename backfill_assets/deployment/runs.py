@@ -17,7 +17,7 @@ import dagster as dg
 from backfill_assets.adapters.processes import find, identity
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.tags import BACKFILL_TAG, HOST_TAG, PROCESS_TAG, TRIGGER_TAG
-from backfill_assets.domain.run_record import RunKind, RunStart, Status
+from backfill_assets.domain.runs import RunKind, RunStart, RunStatus
 from backfill_assets.domain.universe import Market
 
 _UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
@@ -66,9 +66,9 @@ def run_failure(instance: dg.DagsterInstance, run_id: str) -> RunFailure:
 
 
 _ENDS = {
-    dg.DagsterRunStatus.SUCCESS: Status.SUCCEEDED,
-    dg.DagsterRunStatus.FAILURE: Status.FAILED,
-    dg.DagsterRunStatus.CANCELED: Status.CANCELED,
+    dg.DagsterRunStatus.SUCCESS: RunStatus.SUCCEEDED,
+    dg.DagsterRunStatus.FAILURE: RunStatus.FAILED,
+    dg.DagsterRunStatus.CANCELED: RunStatus.CANCELED,
 }
 
 
@@ -88,7 +88,7 @@ def close_records(instance: dg.DagsterInstance, runs: RunStore) -> int:
         if record is None or record.dagster_run.status not in _ENDS:
             continue
         status = _ENDS[record.dagster_run.status]
-        error = run_failure(instance, run_id).sentence if status is Status.FAILED else None
+        error = run_failure(instance, run_id).sentence if status is RunStatus.FAILED else None
         closed += runs.abandon(run_id, ended_at(record), status, error)
     return closed
 

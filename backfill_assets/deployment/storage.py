@@ -19,9 +19,8 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 
 from backfill_assets.adapters import database
-from backfill_assets.adapters.alchemy import sqlalchemy_url
-from backfill_assets.adapters.postgres import Row, connected
-from backfill_assets.adapters.private_files import private_folder
+from backfill_assets.adapters.postgres import Row, connected, sqlalchemy_url
+from backfill_assets.adapters.private_files import make_private_folder
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.deployment.private_api import pool_connections
 
@@ -128,7 +127,7 @@ def keep_compiled(data: Path) -> None:
         return
     folder = data / "numba"
     try:
-        private_folder(folder)  # what others could change in it, we would execute
+        make_private_folder(folder)  # what others could change in it, we would execute
     except OSError:
         return
     if os.access(folder, os.W_OK | os.X_OK):
@@ -138,7 +137,7 @@ def keep_compiled(data: Path) -> None:
 def _folder() -> Path:
     folder = Settings.read(os.environ).data / "dagster"
     with suppress(OSError):  # told by what writes there; not everybody who opens the instance does
-        private_folder(folder)
+        make_private_folder(folder)
     return folder
 
 

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Protocol
 
 from backfill_assets.domain.alerts import Finding, Measure, Place, Rows, severity
-from backfill_assets.domain.gaps import Gap, lacking_most, without_bars
+from backfill_assets.domain.gaps import Gap, missing_gaps, most_missing_sessions
 from backfill_assets.domain.timeframes import TIMEFRAMES
 
 GAP_CHECK = "no_missing_sessions"
@@ -45,8 +45,8 @@ class GapsSeen:
 
     def finding(self) -> Finding | None:
         """Bad by what the series lacks that lacks most; of partial sessions the check of the minutes tells."""
-        gaps = without_bars(self.gaps)
-        most = lacking_most(gaps)
+        gaps = missing_gaps(self.gaps)
+        most = most_missing_sessions(gaps)
         level = severity(Measure.MISSING_SESSIONS, most)
         if level is None:
             return None

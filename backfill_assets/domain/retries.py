@@ -46,7 +46,7 @@ class Retries:
         """When a session that is not whole falls due again, UTC; None where it was asked for often enough."""
         if answer.refused or answer.attempts >= self.attempts:
             return None
-        return answer.asked_at + self.pause(answer.attempts)
+        return answer.attempted_at + self.pause(answer.attempts)
 
     def explained(self, answer: SessionAnswer) -> bool:
         """Whether asking again is of no use: refused, or answered alike often enough."""
@@ -56,7 +56,7 @@ class Retries:
         """Whether to ask for a session of which `answer` stands recorded (None: nothing)."""
         if answer is None:
             return True
-        if answer.whole:
+        if answer.complete:
             return False
         if self.explained(answer):
             return retry is Retry.EXPLAINED

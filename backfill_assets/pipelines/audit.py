@@ -11,7 +11,7 @@ from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable
 from backfill_assets.domain.gaps import Gap
-from backfill_assets.domain.run_record import Restatement, RunEnd, RunStart, SeriesRecord, Status, fates
+from backfill_assets.domain.runs import Restatement, RunEnd, RunStart, RunStatus, SeriesRecord, gap_outcomes
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of
 from backfill_assets.pipelines.ohlcv import SettledSeries
 
@@ -51,7 +51,7 @@ class Notes:
         """What was computed of each series."""
         self._series = tuple(series)
 
-    def end(self, run: RunStart, at: datetime, status: Status, error: str | None) -> RunEnd:
+    def end(self, run: RunStart, at: datetime, status: RunStatus, error: str | None) -> RunEnd:
         """Everything, as of the run's end."""
         counted = self.traffic
         return RunEnd(
@@ -65,7 +65,7 @@ class Notes:
             gaps_before=len(self._before),
             gaps_after=len(self._after),
             series=self._series,
-            gaps=fates(self._before, self._after),
+            gaps=gap_outcomes(self._before, self._after),
             restatements=self._restatements,
         )
 
@@ -79,22 +79,22 @@ def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -
     """
     runs, notes = RunStore.beside(store), Notes()
     runs.start(start)
-    status, error, away = Status.SUCCEEDED, None, False
+    status, error, away = RunStatus.SUCCEEDED, None, False
     try:
         yield notes
     except BackfillError as failure:
-        status, error = Status.FAILED, str(failure)
-        away = isinstance(failure, DatabaseUnavailable) and not runs.is_there()
+        status, error = RunStatus.FAILED, str(failure)
+        away = isinstance(failure, DatabaseUnavailable) and not runs.is_reachable()
         raise
     except Exception as failure:
-        status, error = Status.FAILED, type(failure).__name__
+        status, error = RunStatus.FAILED, type(failure).__name__
         raise
     except BaseException:
-        status = Status.CANCELED
+        status = RunStatus.CANCELED
         raise
     finally:
         if notes.error:
-            status, error = Status.FAILED, notes.error
+            status, error = RunStatus.FAILED, notes.error
         if not away:
             runs.finish(notes.end(start, clock(), status, error))
 

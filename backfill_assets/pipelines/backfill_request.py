@@ -8,7 +8,7 @@ from datetime import date, datetime
 from enum import Enum
 
 from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers
-from backfill_assets.domain.answers import Answers, without_bars
+from backfill_assets.domain.answers import Answers, missing_sessions
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_end, week_start
 from backfill_assets.domain.gaps import Gap, GapFinder
@@ -126,10 +126,10 @@ def gaps_of(order: BackfillRequest, answers: SeriesAnswers) -> list[Gap]:
     for symbol, sessions in order.wanted.items():
         wanted = set(sessions)
         for timeframe in order.timeframes:
-            lacking = without_bars(sessions, answers.get((symbol.name, timeframe.name), {}))
+            lacking = missing_sessions(sessions, answers.get((symbol.name, timeframe.name), {}))
             of_source = answers.get((symbol.name, timeframe.source.name), {})
-            unwhole = {d: a for d, a in of_source.items() if not a.whole and (d in wanted or timeframe == WEEK_1)}
-            found += finder.gaps(symbol.name, timeframe, [DayRange(d, d) for d in lacking], unwhole)
+            incomplete = {d: a for d, a in of_source.items() if not a.complete and (d in wanted or timeframe == WEEK_1)}
+            found += finder.gaps(symbol.name, timeframe, [DayRange(d, d) for d in lacking], incomplete)
     return found
 
 

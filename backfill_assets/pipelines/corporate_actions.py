@@ -12,9 +12,16 @@ from datetime import date, datetime, timedelta
 from typing import Protocol
 
 from backfill_assets.adapters.polygon import Events
-from backfill_assets.adapters.store.corporate_actions import EventStore, Lookup
-from backfill_assets.domain.corporate_action_history import Event, EventChanges, EventKind, Listed, event_of
-from backfill_assets.domain.corporate_actions import Dividend, Split
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, Lookup
+from backfill_assets.domain.corporate_actions import (
+    ActionChanges,
+    ActionKind,
+    CorporateAction,
+    Dividend,
+    ListedActions,
+    Split,
+    to_corporate_action,
+)
 from backfill_assets.domain.sessions import HOURS
 from backfill_assets.domain.universe import Market, Symbol
 
@@ -43,13 +50,13 @@ class Update:
     """
 
     since: date
-    changes: EventChanges
+    changes: ActionChanges
     dropped: int
     warnings: tuple[str, ...]
 
 
 async def update_events(
-    store: EventStore,
+    store: CorporateActionStore,
     vendor: EventSource,
     market: Market,
     clock: Callable[[], datetime],
@@ -67,8 +74,8 @@ async def update_events(
     since, now = first_day(market, known, overlap), clock()
     splits, dividends = await vendor.splits(since), await vendor.dividends(since)
     reading = _Reading(market, since)
-    reading.take(EventKind.SPLIT, splits)
-    reading.take(EventKind.DIVIDEND, dividends)
+    reading.take(ActionKind.SPLIT, splits)
+    reading.take(ActionKind.DIVIDEND, dividends)
     zone = HOURS[market.kind].zone
     changes = await asyncio.to_thread(store.record, names, reading.listed(), reading.answered(), now, zone)
     return Update(since, changes, reading.dropped, tuple(reading.warnings))
@@ -97,18 +104,18 @@ class _Reading:
         self._names: dict[str, list[str]] = {}
         for symbol in market.symbols:
             self._names.setdefault(symbol.ticker, []).append(symbol.name)
-        self._events: list[Event] = []
-        self._whole = {(symbol.name, kind) for symbol in market.symbols for kind in EventKind}
+        self._events: list[CorporateAction] = []
+        self._whole = {(symbol.name, kind) for symbol in market.symbols for kind in ActionKind}
         self._unanswered: set[str] = set()
         self.dropped = 0
         self.warnings: list[str] = []
 
-    def take(self, kind: EventKind, answer: Events[Split] | Events[Dividend]) -> None:
+    def take(self, kind: ActionKind, answer: Events[Split] | Events[Dividend]) -> None:
         dropped = list(answer.dropped)
         for row in answer.rows:
             for name in self._names.get(row.ticker, ()):
                 try:
-                    self._events.append(event_of(name, row))
+                    self._events.append(to_corporate_action(name, row))
                 except ValueError:
                     dropped.append(row.ticker)
         self.dropped += len(dropped)
@@ -126,12 +133,12 @@ class _Reading:
             self._doubt(kind, broken, f"Some {kind}s of {', '.join(s.name for s in broken)} cannot be read")
             self._unanswered |= {symbol.name for symbol in broken}
 
-    def _doubt(self, kind: EventKind, symbols: Iterable[Symbol], what: str) -> None:
+    def _doubt(self, kind: ActionKind, symbols: Iterable[Symbol], what: str) -> None:
         self._whole -= {(symbol.name, kind) for symbol in symbols}
         self.warnings.append(f"{what}; none of theirs is called withdrawn.")
 
-    def listed(self) -> Listed:
-        return Listed(self._since, tuple(self._events), frozenset(self._whole))
+    def listed(self) -> ListedActions:
+        return ListedActions(self._since, tuple(self._events), frozenset(self._whole))
 
     def answered(self) -> list[Symbol]:
         return [symbol for symbol in self._market.symbols if symbol.name not in self._unanswered]

@@ -78,8 +78,8 @@ def stale_sessions(
         return []
     sessions = calendar.within(DayRange(calendar.span.start, newest))
     found = store.stale([s.name for s in market.symbols], market.timeframes)
-    hulls = ((s, _hull(s, sessions, calendar)) for s in found)
-    return [(series, hull) for series, hull in hulls if hull]
+    spans_by_symbol = ((s, _hull(s, sessions, calendar)) for s in found)
+    return [(series, hull) for series, hull in spans_by_symbol if hull]
 
 
 def _hull(stale: StaleSeries, sessions: Sequence[date], calendar: Calendar) -> DayRange | None:

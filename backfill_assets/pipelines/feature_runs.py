@@ -10,7 +10,7 @@ from datetime import date, datetime
 from backfill_assets.adapters.store.feature_quality import FeatureQuality, FeatureSession
 from backfill_assets.adapters.store.features import FeatureStore
 from backfill_assets.domain.days import DayRange
-from backfill_assets.domain.run_record import RunStart, SeriesRecord
+from backfill_assets.domain.runs import RunStart, SeriesRecord
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.pipelines.audit import recorded_run

@@ -57,9 +57,9 @@ def gaps_in(recorded: Recorded, market: Market, finder: GapFinder) -> list[Gap]:
     for symbol in market.symbols:
         for timeframe in market.timeframes:
             lacking = recorded.lacking.get((symbol.name, timeframe.name), [])
-            unwhole = recorded.unwhole.get((symbol.name, timeframe.source.name), _NOTHING)
-            if lacking or unwhole:
-                found += finder.gaps(symbol.name, timeframe, lacking, unwhole)
+            incomplete = recorded.incomplete.get((symbol.name, timeframe.source.name), _NOTHING)
+            if lacking or incomplete:
+                found += finder.gaps(symbol.name, timeframe, lacking, incomplete)
     return found
 
 

@@ -9,10 +9,10 @@ from functools import reduce
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.gaps import GapStore
 from backfill_assets.adapters.store.minutes import MinuteStore
-from backfill_assets.adapters.store.quality import Examined, QualityStore
+from backfill_assets.adapters.store.quality import Examination, QualityStore
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_start
-from backfill_assets.domain.gaps import NIGHT_FIRST, Gap
+from backfill_assets.domain.gaps import FIRST_ATTEMPT_DELAY, Gap
 from backfill_assets.domain.listings import UNKNOWN
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.timeframes import MINUTE_1
@@ -37,7 +37,7 @@ class Health:
 
     gaps: tuple[Gap, ...]
     thin: tuple[ThinSession, ...]
-    examined: Examined
+    examined: Examination
     newest: date | None
     awaited: tuple[str, ...]
 
@@ -81,12 +81,12 @@ def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None
         quality.examine(symbols, market.timeframes, calendar, part)
         for part in examined_days(market, calendar, now, days)
     )
-    examined = reduce(Examined.with_, parts)
+    examined = reduce(Examination.with_, parts)
     thin: list[ThinSession] = []
     if MINUTE_1 in market.timeframes:
         thin = judge_minutes(MinuteStore.beside(store), symbols, calendar)
     gaps = find_gaps(GapStore.beside(store), watched, now)
-    newest = calendar.last_finished(now - NIGHT_FIRST)
+    newest = calendar.last_finished(now - FIRST_ATTEMPT_DELAY)
     return Health(
         gaps=tuple(gaps),
         thin=tuple(thin),

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from backfill_assets.adapters.polygon import GroupedDay, Page
 from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers, WriteContext, Written
-from backfill_assets.domain.answers import Answers, PageCutter, WholeSessions, without_bars
+from backfill_assets.domain.answers import Answers, CompleteSessions, PageCutter, missing_sessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorError, VendorUnreachable, first_error
 from backfill_assets.domain.request_plan import GroupedRequest, RangeRequest, Request
@@ -51,15 +51,15 @@ class SettledSeries:
     @property
     def missing(self) -> list[date]:
         """Wanted sessions that have no bars."""
-        return without_bars(self.wanted, self.answers)
+        return missing_sessions(self.wanted, self.answers)
 
 
 def _terms(
-    order: BackfillRequest, symbol: Symbol, timeframe: Timeframe, sessions: Sequence[date], asked_at: datetime
+    order: BackfillRequest, symbol: Symbol, timeframe: Timeframe, sessions: Sequence[date], attempted_at: datetime
 ) -> WriteContext:
     return WriteContext(
         zone=order.calendar.hours.zone,
-        asked_at=asked_at,
+        attempted_at=attempted_at,
         derived=made_from(timeframe, order.market.timeframes),
         finished=order.finished(symbol, sessions),
         first_pause=order.retries.first_pause,
@@ -268,7 +268,7 @@ class _Work:
             left[symbol].clear()
             self._progress.answered(request, 1, written)
 
-    async def _store_answer(self, symbol: Symbol, request: Request, answer: WholeSessions) -> Written:
+    async def _store_answer(self, symbol: Symbol, request: Request, answer: CompleteSessions) -> Written:
         await self._doubts.heard()
         await self._doubts.given()
         terms = _terms(self._order, symbol, request.timeframe, answer.sessions, self._clock())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from backfill_assets.domain.days import DayRange
-from backfill_assets.domain.gaps import Gap, hulls, unexplained
+from backfill_assets.domain.gaps import Gap, spans_by_symbol, unexplained
 from backfill_assets.domain.retries import Retries
 
 MOST_SYMBOLS = 25
@@ -50,13 +50,13 @@ def choose(
     `busy` are the days that runs and backfills under way cover, by symbol: a symbol whose hull touches them waits.
     """
     open_gaps = unexplained(gaps)
-    due = hulls(g for g in open_gaps if g.due(now))
+    due = spans_by_symbol(g for g in open_gaps if g.due(now))
     repairs: dict[str, DayRange] = {}
     memory: dict[str, Tried] = {}
     in_flight: list[str] = []
     paused: list[datetime] = []
     beyond: list[str] = []
-    given_up: list[str] = [s for s in hulls(open_gaps) if _exhausted(open_gaps, s)]
+    given_up: list[str] = [s for s in spans_by_symbol(open_gaps) if _exhausted(open_gaps, s)]
     for symbol, days in due.items():
         state = _state(open_gaps, symbol, days)
         before = tried.get(symbol)

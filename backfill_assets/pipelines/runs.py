@@ -9,7 +9,7 @@ from typing import Protocol
 
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.listings import ListingStore
-from backfill_assets.domain.run_record import RunStart
+from backfill_assets.domain.runs import RunStart
 from backfill_assets.pipelines import ohlcv
 from backfill_assets.pipelines.audit import Counted, recorded_run
 from backfill_assets.pipelines.backfill_request import BackfillRequest

@@ -15,7 +15,7 @@ from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.derived import write_derived
 from backfill_assets.adapters.store.rows import SQL, Rows, Written
-from backfill_assets.domain.answers import Answers, SessionAnswer, WholeSessions
+from backfill_assets.domain.answers import Answers, CompleteSessions, SessionAnswer
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.retries import FIRST_PAUSE
 from backfill_assets.domain.timeframes import Timeframe
@@ -31,7 +31,7 @@ class WriteContext:
     """What an answer is stored with.
 
     zone         the market's, for the bounds of a session
-    asked_at     the instant of the attempt, UTC
+    attempted_at     the instant of the attempt, UTC
     source       what the column of that name says
     derived      the timeframes that are made from the answer's
     finished     the market's finished sessions, at least those of the weeks that are touched: a week is made once all
@@ -39,7 +39,7 @@ class WriteContext:
     """
 
     zone: ZoneInfo
-    asked_at: datetime
+    attempted_at: datetime
     source: str = "polygon"
     derived: tuple[Timeframe, ...] = ()
     finished: tuple[date, ...] = ()
@@ -47,13 +47,13 @@ class WriteContext:
 
     def rows(self, connection: psycopg.Connection[Row], symbol: str, timeframe: Timeframe) -> Rows:
         """A series in a transaction that is open already."""
-        return Rows(connection, symbol, timeframe.name, self.zone, self.asked_at, self.first_pause)
+        return Rows(connection, symbol, timeframe.name, self.zone, self.attempted_at, self.first_pause)
 
 
 class BarStore(Store):
     """The bars of every series."""
 
-    def write(self, symbol: str, timeframe: Timeframe, answer: WholeSessions, terms: WriteContext) -> Written:
+    def write(self, symbol: str, timeframe: Timeframe, answer: CompleteSessions, terms: WriteContext) -> Written:
         """Store an answer: bars, what is derived from them, the sessions they answer and the coverage, in one transaction.
 
         Writing the same answer again changes nothing. What is told is of the answer's own bars, not of the derived ones.
@@ -114,7 +114,7 @@ def _locked(rows: Rows) -> Rows:
     return rows
 
 
-def _write(rows: Rows, answer: WholeSessions, terms: WriteContext) -> Written:
+def _write(rows: Rows, answer: CompleteSessions, terms: WriteContext) -> Written:
     written = rows.merge(answer.bars, terms.source)
     if not answer.sessions:
         return written

@@ -49,7 +49,7 @@ from written group by date_trunc('day', t) order by 1
 -- that counts ends the failures before it, so that after an outage a session is asked for until an answer is confirmed.
 insert into session_answers as a
   (symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at)
-select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 1, 0, false, false, %(asked_at)s
+select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 1, 0, false, false, %(attempted_at)s
 from unnest(%(sessions)s::date[], %(bars)s::int[], %(first)s::timestamptz[], %(last)s::timestamptz[])
   as s (session, bars, first_bar, last_bar)
 order by s.session
@@ -79,7 +79,7 @@ returning session, (xmax <> 0 and bars > 0) as seen_before
 -- Sessions that are whole are left alone. A failure that comes before its pause is over does not count.
 insert into session_answers as a
   (symbol, timeframe, session, bars, answers, failures, refused, partial, answered_at)
-select %(symbol)s, %(timeframe)s, s.session, 0, 0, 1, %(refused)s, false, %(asked_at)s
+select %(symbol)s, %(timeframe)s, s.session, 0, 0, 1, %(refused)s, false, %(attempted_at)s
 from unnest(%(sessions)s::date[]) as s (session)
 order by s.session
 on conflict (symbol, timeframe, session) do update set
@@ -118,7 +118,7 @@ select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures,
 from session_answers
 where symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s) and session between %(start)s and %(end)s
 
--- name: unwhole_answers
+-- name: incomplete_answers
 select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at
 from session_answers
 where (bars = 0 or partial) and symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s)

@@ -34,7 +34,7 @@ class Store:
         """Give the connections back to the server."""
         self._pool.close()
 
-    def is_there(self) -> bool:
+    def is_reachable(self) -> bool:
         """Whether the server takes a connection now; it is not waited for."""
         try:
             connect(self._url).close()

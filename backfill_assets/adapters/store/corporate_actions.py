@@ -14,18 +14,25 @@ from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.feature_marks import mark_after
-from backfill_assets.domain.corporate_action_history import Event, EventChanges, EventKind, KnownEvent, Listed, compare
-from backfill_assets.domain.split_jumps import SplitJump
+from backfill_assets.domain.corporate_actions import (
+    ActionChanges,
+    ActionKind,
+    CorporateAction,
+    KnownAction,
+    ListedActions,
+    SplitJump,
+    compare,
+)
 from backfill_assets.domain.universe import Symbol
 
 SQL = statements("backfill_assets.adapters.store", "corporate_actions.sql")
 
 
 @dataclass(frozen=True, slots=True)
-class StoredEvent:
+class StoredAction:
     """An event with its history; instants are UTC. One that is withdrawn acts no longer."""
 
-    event: Event
+    action: CorporateAction
     first_seen: datetime
     changed_at: datetime
     withdrawn_at: datetime | None
@@ -40,10 +47,10 @@ class Lookup:
     checked_at: datetime
 
 
-class EventStore(Store):
+class CorporateActionStore(Store):
     """The tables `corporate_events` and `corporate_event_lookups`."""
 
-    def read(self, symbols: Iterable[str]) -> list[StoredEvent]:
+    def read(self, symbols: Iterable[str]) -> list[StoredAction]:
         """All events of the symbols, withdrawn ones too, ascending by symbol and ex-date."""
         return self._transaction(lambda connection: _events(connection, symbols))
 
@@ -54,8 +61,8 @@ class EventStore(Store):
         return {symbol: Lookup(*lookup) for symbol, *lookup in rows}
 
     def record(
-        self, symbols: Iterable[str], listed: Listed, answered: Iterable[Symbol], now: datetime, zone: ZoneInfo
-    ) -> EventChanges:
+        self, symbols: Iterable[str], listed: ListedActions, answered: Iterable[Symbol], now: datetime, zone: ZoneInfo
+    ) -> ActionChanges:
         """Write what an answer changes in the events of the symbols, and what was answered whole; returns the changes.
 
         One transaction, with the marks on what its splits reach: from the beginning of their ex-dates in `zone` on. A split
@@ -63,9 +70,9 @@ class EventStore(Store):
         """
         names, lookups = list(symbols), list(answered)
 
-        def work(connection: psycopg.Connection[Row]) -> EventChanges:
+        def work(connection: psycopg.Connection[Row]) -> ActionChanges:
             connection.execute(SQL["lock_events"])
-            known = [KnownEvent(s.event, s.withdrawn_at is not None) for s in _events(connection, names)]
+            known = [KnownAction(s.action, s.withdrawn_at is not None) for s in _events(connection, names)]
             changes = compare(known, listed)
             written = (*changes.new, *changes.changed, *changes.returned)
             with connection.cursor() as cursor:
@@ -91,13 +98,13 @@ class EventStore(Store):
         return [SplitJump(*row) for row in rows]
 
 
-def _events(connection: psycopg.Connection[Row], symbols: Iterable[str]) -> list[StoredEvent]:
+def _events(connection: psycopg.Connection[Row], symbols: Iterable[str]) -> list[StoredAction]:
     rows: list[Any] = connection.execute(SQL["events"], {"symbols": list(symbols)}).fetchall()
     return [
-        StoredEvent(Event(symbol, EventKind(kind), *facts), first_seen, changed_at, withdrawn_at)
+        StoredAction(CorporateAction(symbol, ActionKind(kind), *facts), first_seen, changed_at, withdrawn_at)
         for symbol, kind, *facts, first_seen, changed_at, withdrawn_at in rows
     ]
 
 
-def _row(event: Event, now: datetime) -> Mapping[str, object]:
+def _row(event: CorporateAction, now: datetime) -> Mapping[str, object]:
     return asdict(event) | {"kind": event.kind.value, "size": event.size, "now": now}

@@ -29,12 +29,12 @@ class Recorded:
     """What the tables say of some series at one instant.
 
     lacking  by symbol and timeframe name: the days among whose expected sessions there are no bars, ascending
-    unwhole  by symbol and name of a source timeframe: what was asked for and is not whole
+    incomplete  by symbol and name of a source timeframe: what was asked for and is not whole
     known    the gaps that stand open in the table
     """
 
     lacking: Mapping[tuple[str, str], Sequence[DayRange]]
-    unwhole: Mapping[tuple[str, str], Answers]
+    incomplete: Mapping[tuple[str, str], Answers]
     known: Sequence[KnownGap]
 
 
@@ -65,7 +65,7 @@ class GapStore(Store):
         def work(connection: psycopg.Connection[Row]) -> None:
             connection.execute(SQL["lock_gaps"])
             rows = _Rows(connection)
-            found = Recorded(rows.lacking(asked), rows.unwhole(symbols, sources(timeframes)), rows.known(asked))
+            found = Recorded(rows.lacking(asked), rows.incomplete(symbols, sources(timeframes)), rows.known(asked))
             rows.apply(judge(found), now)
 
         self._transaction(work)
@@ -92,10 +92,10 @@ class _Rows:
             found[symbol, timeframe].append(DayRange(first, last))
         return found
 
-    def unwhole(self, symbols: Sequence[str], of: Sequence[Timeframe]) -> dict[tuple[str, str], Answers]:
+    def incomplete(self, symbols: Sequence[str], of: Sequence[Timeframe]) -> dict[tuple[str, str], Answers]:
         found: dict[tuple[str, str], dict[date, SessionAnswer]] = defaultdict(dict)
         values = {"symbols": list(symbols), "timeframes": [t.name for t in of]}
-        rows: list[Any] = self.connection.execute(BARS_SQL["unwhole_answers"], values).fetchall()
+        rows: list[Any] = self.connection.execute(BARS_SQL["incomplete_answers"], values).fetchall()
         for symbol, timeframe, *answer in rows:
             found[symbol, timeframe][answer[0]] = SessionAnswer(*answer)
         return dict(found)

@@ -40,17 +40,17 @@ class InvalidBars:
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class Examination:
     """What was looked at, on which days (disjoint, ascending): bars by timeframe name, and those that are invalid."""
 
     days: tuple[DayRange, ...]
     bars: dict[str, int]
     invalid: tuple[InvalidBars, ...]
 
-    def with_(self, later: Examined) -> Examined:
+    def with_(self, later: Examination) -> Examination:
         """Both together, where no bar is in both and `later` looked at later days."""
         bars = {t: self.bars.get(t, 0) + later.bars.get(t, 0) for t in {**self.bars, **later.bars}}
-        return Examined((*self.days, *later.days), bars, _together((*self.invalid, *later.invalid)))
+        return Examination((*self.days, *later.days), bars, _together((*self.invalid, *later.invalid)))
 
 
 class QualityStore(Store):
@@ -58,7 +58,7 @@ class QualityStore(Store):
 
     def examine(
         self, symbols: Sequence[str], timeframes: Sequence[Timeframe], calendar: Calendar, days: DayRange
-    ) -> Examined:
+    ) -> Examination:
         """The bars of the days (of the market's zone) that break a rule; of weeks, those that the days lie in."""
         zone = calendar.hours.zone
         bars: dict[str, int] = {}
@@ -82,7 +82,7 @@ class QualityStore(Store):
                     for bit, rule in RULES.items()
                     if broken & bit
                 )
-        return Examined((days,), bars, _together(invalid))
+        return Examination((days,), bars, _together(invalid))
 
     def _all(self, statement: str, values: Mapping[str, Any]) -> list[Any]:
         return self._transaction(lambda c: c.execute(SQL[statement], values).fetchall())

@@ -60,7 +60,7 @@ class Rows:
     symbol: str
     timeframe: str
     zone: ZoneInfo
-    asked_at: datetime
+    attempted_at: datetime
     first_pause: timedelta
 
     def merge(self, bars: Bars, source: str) -> Written:
@@ -89,7 +89,7 @@ class Rows:
         rows = [by_day.get(s) for s in sessions]
         recorded: list[Any] = self._all(
             "record_sessions",
-            asked_at=self.asked_at,
+            attempted_at=self.attempted_at,
             first_pause=self.first_pause,
             sessions=list(sessions),
             bars=[r.bars if r else 0 for r in rows],
@@ -108,7 +108,7 @@ class Rows:
             "record_failures",
             sessions=list(sessions),
             refused=refused,
-            asked_at=self.asked_at,
+            attempted_at=self.attempted_at,
             first_pause=self.first_pause,
         )
 

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.base import Store
-from backfill_assets.domain.run_record import RunEnd, RunStart, Status
+from backfill_assets.domain.runs import RunEnd, RunStart, RunStatus
 
 SQL = statements("backfill_assets.adapters.store", "runs.sql")
 
@@ -70,7 +70,7 @@ class RunStore(Store):
         rows: list[Any] = self._transaction(lambda c: c.execute(SQL["unfinished_runs"]).fetchall())
         return [run_id for (run_id,) in rows]
 
-    def abandon(self, run_id: str, at: datetime, status: Status, error: str | None) -> int:
+    def abandon(self, run_id: str, at: datetime, status: RunStatus, error: str | None) -> int:
         """Note of a run that stands as going on how it ended, all else of it being unknown; how many rows that were."""
         values = {"run_id": run_id, "finished_at": at, "status": status.value, "error": error}
         return self._transaction(lambda c: c.execute(SQL["abandon_run"], values).rowcount)
@@ -151,7 +151,7 @@ def _gaps(end: RunEnd) -> Sequence[tuple[object, ...]]:
             g.gap.sessions,
             g.gap.reason.value,
             g.gap.attempts,
-            g.fate.value,
+            g.outcome.value,
             g.sessions_left,
         )
         for g in end.gaps

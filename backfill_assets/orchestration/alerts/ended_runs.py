@@ -10,7 +10,7 @@ import dagster as dg
 from backfill_assets.deployment.runs import ended_at, run_failure
 from backfill_assets.deployment.tags import PROCESS_TAG, WILL_RETRY_TAG
 from backfill_assets.domain.alert_rules import FailedDaysSeen, Failure, Observation, WorkSeen
-from backfill_assets.domain.run_history import EndedRun, failed_days, unmended
+from backfill_assets.domain.runs import EndedRun, failed_days, unresolved_failure
 from backfill_assets.domain.universe import Market, Universe
 from backfill_assets.pipelines.ohlcv import SeriesFailed
 
@@ -93,7 +93,7 @@ def _work(instance: dg.DagsterInstance, work: str, records: Mapping[str, dg.RunR
         return not features and run_failure(instance, run.run).kind == SeriesFailed.__name__
 
     cure = _CURES[job].format(market) if market and job in _CURES else None
-    failed = unmended((_ended(record) for record in records.values()), harmless)
+    failed = unresolved_failure((_ended(record) for record in records.values()), harmless)
     if failed is None:
         return WorkSeen(work, None, features, cure)
     return WorkSeen(work, _failure(instance, records[failed.run].dagster_run), features, cure)

@@ -19,8 +19,7 @@ from backfill_assets.orchestration.resources import Clock, MarketStore
 from backfill_assets.pipelines.completeness import measure
 from backfill_assets.pipelines.gaps import Watched
 from backfill_assets.pipelines.listings import known_listings
-from backfill_assets.presentation.markdown import matrix
-from backfill_assets.presentation.words import repair_command
+from backfill_assets.presentation.text import markdown, repair_command
 
 
 def completeness_asset(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
@@ -52,7 +51,7 @@ def _metadata(found: Completeness) -> dict[str, "dg.RawMetadataValue"]:
     """Sessions are those of all symbols; one counts as its worst timeframe."""
     counts = found.counts
     metadata: dict[str, dg.RawMetadataValue] = {
-        "matrix": dg.MetadataValue.md(matrix(found)),
+        "matrix": dg.MetadataValue.md(markdown(found)),
         "complete_percent": math.floor(100_000 * counts.share) / 1000,  # 100 is said of nothing that lacks a session
         "missing_sessions": counts.missing,
         "partial_sessions": counts.partial,

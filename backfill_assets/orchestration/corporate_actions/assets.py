@@ -9,10 +9,10 @@ from datetime import timedelta
 import dagster as dg
 from pydantic import Field
 
-from backfill_assets.adapters.store.corporate_actions import EventStore, StoredEvent
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, StoredAction
 from backfill_assets.deployment.runs import interruptible, run_start
-from backfill_assets.domain.corporate_action_history import EventKind
-from backfill_assets.domain.run_record import RunKind
+from backfill_assets.domain.corporate_actions import ActionKind
+from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import HOURS
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.corporate_actions.checks import split_check_result, split_check_spec
@@ -80,7 +80,7 @@ def events_asset(market: Market) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: EventsConfig, clock: Clock, store: MarketStore, polygon: PolygonApi
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with a check, Dagster knows the plain class only
         names, zone = [symbol.name for symbol in market.symbols], HOURS[market.kind].zone
-        with interruptible(context), EventStore(store.url(), connections=1) as table:
+        with interruptible(context), CorporateActionStore(store.url(), connections=1) as table:
             overlap = timedelta(days=config.overlap_days)
             async with polygon.client(store.url()) as vendor:
                 with recorded_run(table, run_start(context, RunKind.EVENTS, market, clock.now()), clock.now) as notes:
@@ -98,13 +98,13 @@ def events_asset(market: Market) -> dg.AssetsDefinition:
     return corporate_events
 
 
-def _told(update: Update, stored: list[StoredEvent]) -> dict[str, int | str]:
-    acting = [s.event.kind for s in stored if s.withdrawn_at is None]
+def _told(update: Update, stored: list[StoredAction]) -> dict[str, int | str]:
+    acting = [s.action.kind for s in stored if s.withdrawn_at is None]
     changes = update.changes
     told: dict[str, int | str] = {
         "asked_since": update.since.isoformat(),
-        "splits": acting.count(EventKind.SPLIT),
-        "dividends": acting.count(EventKind.DIVIDEND),
+        "splits": acting.count(ActionKind.SPLIT),
+        "dividends": acting.count(ActionKind.DIVIDEND),
         "new": len(changes.new),
         "changed": len(changes.changed),
         "withdrawn": len(changes.withdrawn),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from backfill_assets.domain.split_jumps import SplitJump
+from backfill_assets.domain.corporate_actions import SplitJump
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.check_results import MOST_ROWS
 from backfill_assets.orchestration.keys import events_key
@@ -26,7 +26,7 @@ def split_check_spec(market: Market) -> dg.AssetCheckSpec:
 
 def split_check_result(market: Market, jumps: Sequence[SplitJump]) -> dg.AssetCheckResult:
     """The result from all days on which the market's splits act."""
-    judged = [jump for jump in jumps if jump.judged]
+    judged = [jump for jump in jumps if jump.checked]
     wrong = [jump for jump in judged if not jump.plausible]
     metadata: dict[str, dg.RawMetadataValue] = {"judged": len(judged), "not_judged": len(jumps) - len(judged)}
     if wrong:

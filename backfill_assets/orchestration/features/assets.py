@@ -10,7 +10,7 @@ from pydantic import Field
 
 from backfill_assets.adapters.store.features import FeatureStore
 from backfill_assets.deployment.runs import interruptible, run_start
-from backfill_assets.domain.run_record import RunKind
+from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.features.checks import feature_check_results, feature_check_specs

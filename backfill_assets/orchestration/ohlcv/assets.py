@@ -14,7 +14,7 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.deployment.runs import interruptible, run_start
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.retries import Retries, Retry
-from backfill_assets.domain.run_record import RunKind
+from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.keys import ohlcv_key

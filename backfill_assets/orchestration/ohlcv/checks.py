@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 
 import dagster as dg
 
-from backfill_assets.domain.gaps import ERROR_ABOVE, WARN_ABOVE, Reason, lacking_most, unexplained, without_bars
+from backfill_assets.domain.gaps import (
+    ERROR_ABOVE,
+    WARN_ABOVE,
+    Reason,
+    missing_gaps,
+    most_missing_sessions,
+    unexplained,
+)
 from backfill_assets.domain.timeframes import MINUTE_1, Timeframe
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.check_results import gap_table, invalid_table, results_of, thin_table
@@ -46,8 +53,8 @@ def ohlcv_check_results(
 def _no_missing_sessions(health: Health, timeframe: Timeframe) -> dg.AssetCheckResult:
     gaps = [g for g in health.gaps if g.timeframe == timeframe.name]
     open_gaps = unexplained(gaps)
-    missing = without_bars(gaps)
-    worst = lacking_most(missing)
+    missing = missing_gaps(gaps)
+    worst = most_missing_sessions(missing)
     metadata: dict[str, dg.RawMetadataValue] = {
         "missing_sessions": sum(g.sessions for g in missing),
         "explained_sessions": sum(g.sessions for g in gaps if g.explained),

@@ -344,7 +344,7 @@ async def test_other_machines_are_reached_through_the_proxy(connect, monkeypatch
 async def test_without_a_permit_nothing_is_sent(connect):
     class Closed(CountingLimiter):
         async def acquire(self):
-            raise DatabaseUnavailable("nobody answers there")
+            raise DatabaseUnavailable("the server does not answer")
 
     async with ScriptedVendor(ok()) as vendor:
         with pytest.raises(DatabaseUnavailable):

@@ -212,7 +212,7 @@ def test_a_folder_without_the_instance_is_told_of(backfill, monkeypatch, tmp_pat
 def test_a_database_that_nobody_serves_is_one_line(bare_backfill, command):
     result = bare_backfill(*command)
     assert (result.code, result.out) == (1, "")
-    assert "PostgreSQL at 127.0.0.1:1/market cannot be used (nobody answers there)" in result.error
+    assert "PostgreSQL at 127.0.0.1:1/market cannot be used (the server does not answer)" in result.error
     assert "pa55word" not in result.err
     assert bare_backfill.vendor.requests == []
 

@@ -42,9 +42,9 @@ def test_a_run_tells_of_its_gaps_and_what_became_of_them(backfill):
     )
     assert report["symbols_processed"] == ["AAPL", "MSFT"]
     assert run["requests"] == len(backfill.vendor.requests) == 4
-    fates = {(r["symbol"], r["timeframe"]): (r["outcome"], r["sessions_left"]) for r in report["retry_results"]}
-    assert fates["AAPL", "1m"] == fates["MSFT", "1d"] == fates["MSFT", "1w"] == ("filled", 0)
-    assert fates["MSFT", "1m"] == fates["MSFT", "4h"] == ("partly filled", 1)
+    gap_outcomes = {(r["symbol"], r["timeframe"]): (r["outcome"], r["sessions_left"]) for r in report["retry_results"]}
+    assert gap_outcomes["AAPL", "1m"] == gap_outcomes["MSFT", "1d"] == gap_outcomes["MSFT", "1w"] == ("filled", 0)
+    assert gap_outcomes["MSFT", "1m"] == gap_outcomes["MSFT", "4h"] == ("partly filled", 1)
     bars = backfill.rows("select count(*) from market_data where source = 'polygon'")[0][0]
     assert report["summary"]["bars_written"] == bars
     assert report["summary"]["gaps_before"] == 16

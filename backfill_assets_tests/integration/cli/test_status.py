@@ -14,7 +14,7 @@ from backfill_assets.cli.status import show_status
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Hole
 from backfill_assets_tests.support import backdate_answers
-from backfill_assets_tests.unit.presentation.examples import NOW, complete, incomplete
+from backfill_assets_tests.unit.presentation.examples import NOW, complete_market, incomplete_market
 
 ALL = list(TIMEFRAMES)
 LOST = Hole(ticker="AAPL", first=date(2024, 3, 6), last=date(2024, 3, 7))
@@ -168,9 +168,9 @@ def table(text):
 
 def lacking_in_all_timeframes(symbol):
     """The widest row that there can be."""
-    first, *others = incomplete(symbols=(symbol, "MSFT", "NVDA", "SPY")).rows
+    first, *others = incomplete_market(symbols=(symbol, "MSFT", "NVDA", "SPY")).rows
     series = tuple(replace(s, counts=first.series[0].counts, gaps=first.series[0].gaps) for s in first.series)
-    return replace(incomplete(), rows=(replace(first, series=series), *others))
+    return replace(incomplete_market(), rows=(replace(first, series=series), *others))
 
 
 def test_it_fits_eighty_columns_with_symbols_of_eight_letters():
@@ -190,10 +190,10 @@ def test_a_longer_symbol_is_folded_and_the_rest_stays_in_its_place():
 
 
 def test_colours_only_underline_what_glyphs_say():
-    drawn = shown(incomplete(), terminal=True)
+    drawn = shown(incomplete_market(), terminal=True)
     for glyph, colour in {"✓": 32, "~": 33, "✗": 31}.items():
         assert f"\x1b[{colour}m{glyph}\x1b[0m" in drawn
-    assert re.sub(r"\x1b\[[0-9;]*m", "", drawn) == shown(incomplete())
+    assert re.sub(r"\x1b\[[0-9;]*m", "", drawn) == shown(incomplete_market())
 
 
 def test_through_a_pipe_it_is_plain(closed_markets):
@@ -216,12 +216,12 @@ def test_through_a_pipe_it_is_plain(closed_markets):
 )
 def test_the_next_attempt_is_told_by_how_long_it_is_until_then(before, told):
     due = NOW + timedelta(minutes=4)
-    (line,) = [line for line in shown(incomplete(), now=due - before).splitlines() if line.startswith("AAPL")]
+    (line,) = [line for line in shown(incomplete_market(), now=due - before).splitlines() if line.startswith("AAPL")]
     assert line.rstrip().endswith(f" 23:59 {told}")
 
 
 def test_markets_of_other_timeframes_leave_their_columns_empty():
-    lines = shown(incomplete(), complete()).splitlines()
+    lines = shown(incomplete_market(), complete_market()).splitlines()
     head = next(line for line in lines if line.startswith("symbol"))
     *_, aapl = [line for line in lines if line.startswith("AAPL")]
     ticks = [head[i : i + 3].split()[0] for i, sign in enumerate(aapl) if sign == "✓"]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from backfill_assets.domain import indicators as ta
-from backfill_assets.domain import volume_indicators as flow
 from backfill_assets_tests.unit.domain.walks import minutes, walk
 
 TA_LIB = "TA-Lib==0.6.8"
@@ -91,10 +90,10 @@ def ours(bars):
             "williams_r": williams_r,
             "stochastic_k": stochastic_k,
             "stochastic_d": stochastic_d,
-            "mfi": flow.mfi(*prices, volume, 14),
+            "mfi": ta.mfi(*prices, volume, 14),
             "cci": ta.cci(*prices, 20),
             "roc": ta.roc(close, 10),
-            "obv_change": flow.obv_change(close, volume, 20),
+            "obv_change": ta.obv_change(close, volume, 20),
         }
 
 

@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 
 from backfill_assets.adapters.store.last_bars import LastBarStore
-from backfill_assets.domain.completeness import Counts, Standing
+from backfill_assets.domain.completeness import Counts, SessionState
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.pipelines.completeness import measure
 from backfill_assets.simulator import Hole
@@ -76,7 +76,7 @@ async def test_what_is_missing_thin_explained_and_not_listed_is_counted_apart(da
     of = {series.timeframe: series.counts for series in aapl.series}
     assert of == {t: Counts(complete=13, explained=2) for t in (*INTRADAY, "1d")} | {"1w": Counts(complete=15)}
     assert {s.timeframe for s in msft.series if s.counts.explained} == set(INTRADAY)
-    assert nvda.standings.tolist() == [Standing.NOT_EXPECTED] * 7 + [Standing.COMPLETE] * 8
+    assert nvda.states.tolist() == [SessionState.NOT_EXPECTED] * 7 + [SessionState.COMPLETE] * 8
     assert not any(row.open_gaps for row in found.rows)
 
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from backfill_assets.adapters.polygon import Polygon, RetryPolicy
-from backfill_assets.adapters.store.corporate_actions import EventStore, Lookup
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, Lookup
 from backfill_assets.domain.errors import KeyRefused, VendorError
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.pipelines.corporate_actions import first_day, update_events
@@ -55,7 +55,7 @@ class Keeper:
     def told(self):
         """Symbol, kind, day, size, and whether it acts, of all that is stored of the market."""
         stored = self.store.read([s.name for s in self.market.symbols])
-        return [(*s.event.key[:2], f"{s.event.ex_date}", s.event.size, s.withdrawn_at is None) for s in stored]
+        return [(*s.action.key[:2], f"{s.action.ex_date}", s.action.size, s.withdrawn_at is None) for s in stored]
 
     def of(self, kept):
         return Keeper(self.store, self.client, self.clock, kept)
@@ -72,7 +72,7 @@ async def keeping(url, database_url, kept=STOCKS, key=KEY):
         retry=RetryPolicy(attempts=2),
     )
     async with client:
-        with EventStore(database_url) as store:
+        with CorporateActionStore(database_url) as store:
             yield Keeper(store, client, Clock(MOMENT), kept)
 
 

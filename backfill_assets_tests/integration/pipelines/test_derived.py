@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
-from backfill_assets.domain.answers import WholeSessions
+from backfill_assets.domain.answers import CompleteSessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_start
@@ -159,7 +159,7 @@ def test_weeks_are_the_same_whatever_order_their_days_come_in(database_url, shuf
     with BarStore(database_url) as store:
         for chunk in filter(None, chunks):
             some = bars.take(np.isin(bars.timestamp, day_starts(chunk, zone)))
-            answer = WholeSessions(tuple(chunk), tuple(count_by_session(some, chunk, zone)), some)
+            answer = CompleteSessions(tuple(chunk), tuple(count_by_session(some, chunk, zone)), some)
             store.write("AAPL", DAY_1, answer, WriteContext(zone, MOMENT, derived=(WEEK_1,), finished=days))
     weeks = stored_bars(database_url, "AAPL", "1w")
     sundays = sorted({week_start(d) for d in days})
@@ -176,10 +176,10 @@ def test_a_week_that_lacks_an_answered_day_has_no_bar(database_url):
     some = week[1:]
     bars = Bars(day_starts(some, zone), *[np.ones(4)] * 6, np.ones(4, np.int64))
     with BarStore(database_url) as store:
-        answer = WholeSessions(tuple(some), tuple(count_by_session(bars, some, zone)), bars)
+        answer = CompleteSessions(tuple(some), tuple(count_by_session(bars, some, zone)), bars)
         store.write("AAPL", DAY_1, answer, WriteContext(zone, MOMENT, derived=(WEEK_1,), finished=week))
         assert len(stored_bars(database_url, "AAPL", "1w")) == 0
-        empty = WholeSessions((week[0],), (), Bars.empty())
+        empty = CompleteSessions((week[0],), (), Bars.empty())
         store.write("AAPL", DAY_1, empty, WriteContext(zone, MOMENT, derived=(WEEK_1,), finished=week))
     assert stored_bars(database_url, "AAPL", "1w").volume.tolist() == [4.0], (
         "a day without bars is answered all the same"

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from backfill_assets.adapters.store import features as store_of_features
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
-from backfill_assets.adapters.store.corporate_actions import EventStore
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.adapters.store.features import FeatureStore, UnusableBars
 from backfill_assets.domain.adjustments import SplitRatio, weekly_bars
 from backfill_assets.domain.bars import Bars
-from backfill_assets.domain.corporate_action_history import Event, EventKind, Listed
+from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction, ListedActions
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_start
 from backfill_assets.domain.features import COLUMNS, LOOK_BACK, compute_range
@@ -143,10 +143,10 @@ class World:
     def split(self, number: int) -> None:
         """Let one of the splits be known, and what was known stay so."""
         day, before, after = self.nature.splits[number]
-        event = Event(self.symbol, EventKind.SPLIT, day, before, after)
-        with EventStore(self.url) as events:
+        event = CorporateAction(self.symbol, ActionKind.SPLIT, day, before, after)
+        with CorporateActionStore(self.url) as events:
             # Of no symbol is the list whole, so that nothing known is called withdrawn.
-            events.record([self.symbol], Listed(day, (event,), frozenset()), [], MOMENT, self.zone)
+            events.record([self.symbol], ListedActions(day, (event,), frozenset()), [], MOMENT, self.zone)
 
     def request(self, days: DayRange | None = None, timeframes: str = ALL, **terms) -> FeatureOrder:
         of = tuple(TIMEFRAMES[name] for name in timeframes.split())

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backfill_assets.adapters.polygon import Polygon, RetryPolicy
-from backfill_assets.adapters.store.corporate_actions import EventStore
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.domain.errors import BackfillError, VendorError
 from backfill_assets.pipelines.corporate_actions import update_events
 from backfill_assets_tests.integration.adapters.scripted_vendor import (
@@ -199,7 +199,7 @@ async def _update(url: str, bodies: list[bytes]) -> BackfillError | None:
         script = [Response(body.replace(b"ELSEWHERE", elsewhere.url.encode())) for body in bodies]
         async with ScriptedVendor(*script) as vendor, _client(vendor) as client:
             try:
-                with EventStore(url) as store:
+                with CorporateActionStore(url) as store:
                     await update_events(store, client, STOCKS, lambda: MOMENT)
             except BackfillError as error:
                 return error

@@ -6,7 +6,7 @@ import psycopg
 
 from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.domain.days import DayRange
-from backfill_assets.domain.gaps import NIGHT_FIRST
+from backfill_assets.domain.gaps import FIRST_ATTEMPT_DELAY
 from backfill_assets.domain.listings import Listing
 from backfill_assets.pipelines.health import RECENT, examine
 from backfill_assets.simulator import Hole
@@ -76,7 +76,7 @@ async def test_gaps_thin_sessions_and_broken_bars_are_found_in_one_look(database
 
 async def test_the_newest_session_is_awaited_once_the_night_has_had_its_time(database_url):
     finished = datetime(2024, 12, 7, 1, 15, tzinfo=UTC)
-    with clock_and_vendor(finished + NIGHT_FIRST - timedelta(seconds=1)) as (clock, vendor):
+    with clock_and_vendor(finished + FIRST_ATTEMPT_DELAY - timedelta(seconds=1)) as (clock, vendor):
         async with pipeline_harness(
             database_url, vendor, clock, full_market("stocks", "AAPL", "2024-12-02", timeframes="1d")
         ) as one:

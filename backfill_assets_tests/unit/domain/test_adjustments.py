@@ -98,8 +98,8 @@ def test_adjusted_bars_keep_their_value_and_their_trades():
 
 
 @pytest.mark.parametrize("ratio", [(0, 1), (1, 0), (-1, 4), (1, float("nan")), (float("inf"), 1)])
-def test_a_ratio_that_is_none_is_refused_in_a_sentence(ratio):
-    with pytest.raises(ValueError, match=r"the split of 2024-06-10 turns .* into .* shares"):
+def test_an_invalid_ratio_is_an_error(ratio):
+    with pytest.raises(ValueError, match=r"the split of 2024-06-10 has an invalid ratio"):
         adjustments.units([SplitRatio(date(2024, 6, 10), *ratio)], DAY_1, NEW_YORK)
 
 

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill_assets.domain.answers import (
+    CompleteSessions,
     PageCutter,
     SessionAnswer,
-    WholeSessions,
-    without_bars,
+    missing_sessions,
 )
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange
@@ -33,8 +33,8 @@ def cutter(*sessions):
 
 def answer(session, bars, *, partial=False):
     start = datetime(2025, 6, 2, 12, tzinfo=UTC) if bars else None
-    asked_at = datetime(2025, 6, 3, tzinfo=UTC)
-    return SessionAnswer(session, bars, start, start, 2, 1, refused=False, partial=partial, asked_at=asked_at)
+    attempted_at = datetime(2025, 6, 3, tzinfo=UTC)
+    return SessionAnswer(session, bars, start, start, 2, 1, refused=False, partial=partial, attempted_at=attempted_at)
 
 
 # --- What stands recorded
@@ -42,7 +42,7 @@ def answer(session, bars, *, partial=False):
 
 @pytest.mark.parametrize(("bars", "partial", "whole"), [(0, False, False), (1, False, True), (1, True, False)])
 def test_a_session_is_whole_with_bars_that_are_not_too_few(bars, partial, whole):
-    assert answer(MON, bars, partial=partial).whole is whole
+    assert answer(MON, bars, partial=partial).complete is whole
 
 
 def test_attempts_are_answers_and_failures():
@@ -51,14 +51,14 @@ def test_attempts_are_answers_and_failures():
 
 def test_without_bars_are_sessions_that_were_never_asked_for_or_came_back_empty():
     known = {MON: answer(MON, 390), TUE: answer(TUE, 0), WED: answer(WED, 1, partial=True)}
-    assert without_bars(WEEK, known) == [TUE, THU, FRI]
-    assert without_bars([], known) == []
-    assert without_bars([TUE], {MON: answer(MON, 390)}) == [TUE]
+    assert missing_sessions(WEEK, known) == [TUE, THU, FRI]
+    assert missing_sessions([], known) == []
+    assert missing_sessions([TUE], {MON: answer(MON, 390)}) == [TUE]
 
 
 def test_sessions_without_a_count_were_answered_with_no_bars():
     instant = datetime(2025, 6, 3, tzinfo=UTC)
-    whole = WholeSessions((MON, TUE, WED), (SessionBars(TUE, 1, instant, instant),), Bars.empty())
+    whole = CompleteSessions((MON, TUE, WED), (SessionBars(TUE, 1, instant, instant),), Bars.empty())
     assert whole.empty == (MON, WED)
 
 

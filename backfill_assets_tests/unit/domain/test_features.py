@@ -14,7 +14,7 @@ from backfill_assets.domain import features
 from backfill_assets.domain.adjustments import SplitRatio, factors, units, weekly_bars
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.features import COLUMNS, FEATURES, LOOK_BACK, Scaling, compute, compute_range, rescaled
-from backfill_assets.domain.features.window import session_rows
+from backfill_assets.domain.features.window import session_starts
 from backfill_assets.domain.timeframes import DAY_1, TIMEFRAMES, WEEK_1
 from backfill_assets_tests.unit.domain.walks import NEW_YORK, in_shares, minutes, stock_stamps, thinned, walk
 
@@ -92,9 +92,9 @@ def test_columns_follow_prices_as_they_say(ratio):
 def test_sessions_begin_with_the_day_in_the_markets_zone():
     # Clocks go forward on 10 March 2024: midnight in New York is 05:00 UTC, then 04:00.
     quarters = minutes(1, datetime(2024, 3, 9, tzinfo=NEW_YORK)) + 900_000 * np.arange(3 * 96)
-    assert session_rows(quarters, NEW_YORK).tolist() == [0, 96, 96 + 92, 96 + 92 + 96]
-    assert session_rows(quarters[:0], NEW_YORK).tolist() == []
-    assert session_rows(stock_stamps(DAY_1, 500), NEW_YORK).tolist() == list(range(500))
+    assert session_starts(quarters, NEW_YORK).tolist() == [0, 96, 96 + 92, 96 + 92 + 96]
+    assert session_starts(quarters[:0], NEW_YORK).tolist() == []
+    assert session_starts(stock_stamps(DAY_1, 500), NEW_YORK).tolist() == list(range(500))
 
 
 def test_the_average_price_of_a_day_or_a_week_is_its_typical_price():
@@ -135,7 +135,7 @@ def test_bars_are_not_changed():
 def test_a_price_that_is_no_number_is_refused():
     bars = walk(minutes(50))
     bars.close[7] = np.nan
-    with pytest.raises(ValueError, match="features need finite numbers; close has others"):
+    with pytest.raises(ValueError, match="features need finite numbers, but close"):
         compute(bars, NEW_YORK)
 
 
@@ -206,7 +206,7 @@ def test_any_range_in_any_pieces_gives_what_one_pass_gives(series, cuts):
     into_own_units = 1 / units(splits, timeframe, NEW_YORK).factors(raw.timestamp, 0)
     whole = rescaled(compute(even, NEW_YORK), into_own_units)
 
-    sessions = session_rows(raw.timestamp, NEW_YORK)
+    sessions = session_starts(raw.timestamp, NEW_YORK)
     edges = sorted({0, len(raw), *(int(sessions[int(cut * (len(sessions) - 1))]) for cut in cuts)})
     for start, stop in pairwise(edges):
         begin = start - (features.look_back(timeframe) or start) if start >= LOOK_BACK else 0

@@ -206,11 +206,11 @@ def markets(draw):
         expected = [s for s in trading.sessions if listings.get(symbol, Listing(None, None)).expects(s)]
         for timeframe in (MINUTE_1, WEEK_1):
             lacking = sorted(draw(st.sets(st.sampled_from(expected)))) if expected else []
-            unwhole = {}
+            incomplete = {}
             if expected:
                 for day, told in draw(st.dictionaries(st.sampled_from(expected), ATTEMPTS, max_size=8)).items():
-                    unwhole[day] = standing(day, **told)
-            found += finder.gaps(symbol, timeframe, [DayRange(d, d) for d in lacking], unwhole)
+                    incomplete[day] = standing(day, **told)
+            found += finder.gaps(symbol, timeframe, [DayRange(d, d) for d in lacking], incomplete)
     return trading, listings, found
 
 

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill_assets.domain.days import ONE_DAY, DayRange, ranges_of
-from backfill_assets.domain.gaps import NIGHT_FIRST, Gap, GapFinder, Reason, hulls, lacking_most, unexplained
+from backfill_assets.domain.gaps import (
+    FIRST_ATTEMPT_DELAY,
+    Gap,
+    GapFinder,
+    Reason,
+    most_missing_sessions,
+    spans_by_symbol,
+    unexplained,
+)
 from backfill_assets.domain.retries import USUAL, Retries
 from backfill_assets.domain.sessions import HOURS, Kind, calendar
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
@@ -26,15 +34,15 @@ def days(first, last):
     return DayRange(first, last)
 
 
-def one(finder, timeframe, lacking, unwhole):
+def one(finder, timeframe, lacking, incomplete):
     """The only gap."""
-    (gap,) = finder.gaps("AAPL", timeframe, lacking, {a.session: a for a in unwhole})
+    (gap,) = finder.gaps("AAPL", timeframe, lacking, {a.session: a for a in incomplete})
     return gap
 
 
-def several(timeframe, lacking, unwhole):
+def several(timeframe, lacking, incomplete):
     """Range, reason and whether it is explained, of each gap."""
-    found = STOCKS.gaps("AAPL", timeframe, lacking, {a.session: a for a in unwhole})
+    found = STOCKS.gaps("AAPL", timeframe, lacking, {a.session: a for a in incomplete})
     return [(g.days.start, g.days.end, g.sessions, g.reason, g.explained) for g in found]
 
 
@@ -96,7 +104,7 @@ def test_a_thin_session_is_a_partial_gap_of_its_timeframe_and_of_those_made_from
 
 
 def test_neighbours_for_one_reason_stand_together_and_fall_due_with_the_first_that_does():
-    known = [standing(MON, answers=2, asked_at=LATE), standing(TUE), standing(WED, answers=0, failures=3)]
+    known = [standing(MON, answers=2, attempted_at=LATE), standing(TUE), standing(WED, answers=0, failures=3)]
     gap = one(STOCKS, MINUTE_1, [days(MON, WED)], known)
     assert (gap.days, gap.reason, gap.attempts) == (days(MON, WED), Reason.MISSING, 3)
     assert gap.next_attempt_at == NOON + TWO_MINUTES
@@ -165,24 +173,24 @@ def test_what_is_done_with_gaps():
     other = replace(base, symbol="SPY", timeframe="1d", days=days(WED, FRI), sessions=3)
     gaps = [later, settled, other, base]
     assert unexplained(gaps) == [later, other, base]
-    assert hulls(gaps) == {"AAPL": days(MON, FRI), "SPY": days(WED, FRI)}
-    assert lacking_most(gaps) == 5
-    assert hulls([]) == {}
-    assert lacking_most([]) == 0
+    assert spans_by_symbol(gaps) == {"AAPL": days(MON, FRI), "SPY": days(WED, FRI)}
+    assert most_missing_sessions(gaps) == 5
+    assert spans_by_symbol([]) == {}
+    assert most_missing_sessions([]) == 0
 
 
 # --- Session by session
 
 
-def plainly(finder, symbol, timeframe, lacking, unwhole):
+def plainly(finder, symbol, timeframe, lacking, incomplete):
     """What the gaps are, by looking at one session after the other and at nothing else."""
     found, neighbour = [], None
     for session in finder.calendar.sessions:
-        thin = session in unwhole and unwhole[session].bars > 0
+        thin = session in incomplete and incomplete[session].bars > 0
         if not thin and not any(r.start <= session <= r.end for r in lacking):
             neighbour = None
             continue
-        reason, explained, attempts, due = stands(finder, timeframe, session, unwhole)
+        reason, explained, attempts, due = stands(finder, timeframe, session, incomplete)
         if neighbour and (neighbour["reason"], neighbour["explained"]) == (reason, explained):
             neighbour["days"] = DayRange(neighbour["days"].start, session)
             neighbour["sessions"] += 1
@@ -203,25 +211,25 @@ def plainly(finder, symbol, timeframe, lacking, unwhole):
     return [Gap(**gap) for gap in found]
 
 
-def stands(finder, timeframe, session, unwhole):
+def stands(finder, timeframe, session, incomplete):
     """Reason, whether it is explained, attempts and next attempt of one session that lacks."""
-    if session in unwhole:
-        return judged(finder.retries, unwhole[session])
+    if session in incomplete:
+        return judged(finder.retries, incomplete[session])
     if timeframe == WEEK_1:
         sunday = session - (session.isoweekday() % 7) * ONE_DAY
-        others = [unwhole[sunday + n * ONE_DAY] for n in range(7) if sunday + n * ONE_DAY in unwhole]
+        others = [incomplete[sunday + n * ONE_DAY] for n in range(7) if sunday + n * ONE_DAY in incomplete]
         if others:
             return min((judged(finder.retries, a) for a in others), key=lambda s: (s[1], s[0].value))
     hours = HOURS[finder.calendar.kind]
     end = session if hours.closes else session + ONE_DAY
     finished = datetime.combine(end, hours.closes or time(0), hours.zone).astimezone(UTC) + hours.settling
-    return Reason.MISSING, False, 0, finished + NIGHT_FIRST
+    return Reason.MISSING, False, 0, finished + FIRST_ATTEMPT_DELAY
 
 
 def judged(retries, answer):
     tries = answer.answers + answer.failures
     exhausted = answer.refused or tries >= retries.attempts
-    due = None if exhausted else answer.asked_at + retries.first_pause * 2 ** max(tries - 1, 0)
+    due = None if exhausted else answer.attempted_at + retries.first_pause * 2 ** max(tries - 1, 0)
     explained = answer.refused or (exhausted and answer.answers >= 2)
     if answer.refused:
         return Reason.NOT_ENTITLED, True, tries, None
@@ -237,7 +245,7 @@ ATTEMPTED = st.fixed_dictionaries(
         "bars": st.sampled_from([0, 0, 0, 7]),
         "answers": st.integers(0, 6),
         "failures": st.integers(0, 3),
-        "asked_at": st.integers(0, 9).map(lambda h: NOON + timedelta(hours=h)),
+        "attempted_at": st.integers(0, 9).map(lambda h: NOON + timedelta(hours=h)),
     }
 )
 
@@ -266,19 +274,19 @@ SERIES = st.sampled_from([MINUTE_1, TIMEFRAMES["4h"], DAY_1, WEEK_1])
 
 
 @given(FINDERS, SERIES, st.sets(NEAR), records())
-def test_gaps_are_what_looking_at_each_session_by_itself_finds(finder, timeframe, lacking, unwhole):
+def test_gaps_are_what_looking_at_each_session_by_itself_finds(finder, timeframe, lacking, incomplete):
     ranges = ranges_of(lacking)
-    expected = plainly(finder, "X", timeframe, ranges, unwhole)
-    assert finder.gaps("X", timeframe, ranges, unwhole) == expected
+    expected = plainly(finder, "X", timeframe, ranges, incomplete)
+    assert finder.gaps("X", timeframe, ranges, incomplete) == expected
     # one range a day says the same
-    assert finder.gaps("X", timeframe, [DayRange(d, d) for d in sorted(lacking)], unwhole) == expected
+    assert finder.gaps("X", timeframe, [DayRange(d, d) for d in sorted(lacking)], incomplete) == expected
 
 
 @given(FINDERS, SERIES, st.sets(NEAR), records())
-def test_gaps_ascend_hold_every_session_that_lacks_once_and_no_other(finder, timeframe, lacking, unwhole):
-    found = finder.gaps("X", timeframe, ranges_of(lacking), unwhole)
+def test_gaps_ascend_hold_every_session_that_lacks_once_and_no_other(finder, timeframe, lacking, incomplete):
+    found = finder.gaps("X", timeframe, ranges_of(lacking), incomplete)
     inside = [session for gap in found for session in finder.calendar.within(gap.days)]
-    thin = {day for day, answer in unwhole.items() if answer.bars}
+    thin = {day for day, answer in incomplete.items() if answer.bars}
     assert inside == [s for s in finder.calendar.sessions if s in lacking or s in thin]
     assert [gap.sessions for gap in found] == [len(finder.calendar.within(gap.days)) for gap in found]
     for gap, after in pairwise(found):
@@ -290,11 +298,11 @@ def test_gaps_ascend_hold_every_session_that_lacks_once_and_no_other(finder, tim
 
 
 @given(FINDERS, st.sets(NEAR), records(), st.integers(0, 2000).map(lambda h: NOON + timedelta(hours=h)))
-def test_a_gap_is_due_as_soon_as_one_of_its_sessions_is(finder, lacking, unwhole, now):
-    for gap in finder.gaps("X", MINUTE_1, ranges_of(lacking), unwhole):
+def test_a_gap_is_due_as_soon_as_one_of_its_sessions_is(finder, lacking, incomplete, now):
+    for gap in finder.gaps("X", MINUTE_1, ranges_of(lacking), incomplete):
         due = False
         for session in finder.calendar.within(gap.days):
-            _, explained, _, at = stands(finder, MINUTE_1, session, unwhole)
+            _, explained, _, at = stands(finder, MINUTE_1, session, incomplete)
             due = due or (not explained and at is not None and at <= now)
         assert gap.due(now) is due
 

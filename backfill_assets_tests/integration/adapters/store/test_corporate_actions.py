@@ -7,40 +7,45 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg
 import pytest
 
-from backfill_assets.adapters.store.corporate_actions import EventStore, Lookup, StoredEvent
-from backfill_assets.domain.corporate_action_history import Event, EventChanges, EventKind, Listed
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, Lookup, StoredAction
+from backfill_assets.domain.corporate_actions import (
+    ActionChanges,
+    ActionKind,
+    CorporateAction,
+    ListedActions,
+    SplitJump,
+)
 from backfill_assets.domain.sessions import HOURS, Kind
-from backfill_assets.domain.split_jumps import SplitJump
 from backfill_assets.domain.universe import Symbol
 from backfill_assets_tests.support import MOMENT, rows
 
 NEW_YORK = HOURS[Kind.STOCKS].zone
-SPLIT, DIVIDEND = EventKind.SPLIT, EventKind.DIVIDEND
+SPLIT, DIVIDEND = ActionKind.SPLIT, ActionKind.DIVIDEND
 FIRST = date(2024, 1, 2)
 NAMES = ("AAPL", "MSFT", "NVDA")
 SYMBOLS = tuple(Symbol(name, name) for name in NAMES)
-ALL = frozenset((name, kind) for name in NAMES for kind in EventKind)
+ALL = frozenset((name, kind) for name in NAMES for kind in ActionKind)
 LATER = MOMENT + timedelta(days=1)
 
 
 def split(ex_date, to=10.0, old=1.0, symbol="NVDA", **more):
-    return Event(symbol, SPLIT, date.fromisoformat(ex_date), ratio_from=old, ratio_to=to, **more)
+    return CorporateAction(symbol, SPLIT, date.fromisoformat(ex_date), ratio_from=old, ratio_to=to, **more)
 
 
 def dividend(ex_date, cash=0.25, symbol="AAPL", **more):
-    return Event(symbol, DIVIDEND, date.fromisoformat(ex_date), cash_amount=cash, **more)
+    return CorporateAction(symbol, DIVIDEND, date.fromisoformat(ex_date), cash_amount=cash, **more)
 
 
 @pytest.fixture
 def store(database_url):
-    with EventStore(database_url) as opened:
+    with CorporateActionStore(database_url) as opened:
         yield opened
 
 
 @pytest.fixture
 def record(store):
     def record(*events, now=MOMENT, since=FIRST, whole=ALL, answered=SYMBOLS):
-        return store.record(NAMES, Listed(since, events, whole), answered, now, NEW_YORK)
+        return store.record(NAMES, ListedActions(since, events, whole), answered, now, NEW_YORK)
 
     return record
 
@@ -79,9 +84,9 @@ def versions(url, table):
 def test_an_answer_is_read_back_as_it_was_listed(store, record):
     told = {"currency": "USD", "declared": FIRST, "record_date": FIRST, "pay_date": FIRST, "frequency": 4}
     events = (dividend("2024-05-10", vendor_id="E1", **told), split("2024-06-10", vendor_id="E2"))
-    assert record(*events) == EventChanges(new=events)
-    assert store.read(NAMES) == [StoredEvent(e, MOMENT, MOMENT, None) for e in events]
-    assert store.read(["AAPL"]) == [StoredEvent(events[0], MOMENT, MOMENT, None)]
+    assert record(*events) == ActionChanges(new=events)
+    assert store.read(NAMES) == [StoredAction(e, MOMENT, MOMENT, None) for e in events]
+    assert store.read(["AAPL"]) == [StoredAction(events[0], MOMENT, MOMENT, None)]
     assert store.lookups(["NVDA", "TSLA"]) == {"NVDA": Lookup("NVDA", FIRST, MOMENT)}
 
 
@@ -90,7 +95,7 @@ def test_the_same_answer_again_writes_no_event_and_marks_nothing(database_url, r
     events = (dividend("2024-05-10"), split("2024-06-10"))
     record(*events)
     before = versions(database_url, "corporate_events"), versions(database_url, "feature_marks")
-    assert record(*events, now=LATER) == EventChanges()
+    assert record(*events, now=LATER) == ActionChanges()
     assert (versions(database_url, "corporate_events"), versions(database_url, "feature_marks")) == before
 
 
@@ -99,26 +104,26 @@ def test_a_changed_event_keeps_when_it_was_first_seen(store, record):
     after = replace(before, pay_date=date(2024, 5, 17))
     record(before)
     record(after, now=LATER)
-    assert store.read(NAMES) == [StoredEvent(after, MOMENT, LATER, None)]
+    assert store.read(NAMES) == [StoredAction(after, MOMENT, LATER, None)]
 
 
 def test_a_withdrawn_event_stays_and_comes_back(store, record):
     event = split("2024-06-10")
     record(event)
     record(now=LATER)
-    assert store.read(NAMES) == [StoredEvent(event, MOMENT, LATER, LATER)]
+    assert store.read(NAMES) == [StoredAction(event, MOMENT, LATER, LATER)]
     record(now=LATER + timedelta(days=1))
-    assert store.read(NAMES) == [StoredEvent(event, MOMENT, LATER, LATER)]
+    assert store.read(NAMES) == [StoredAction(event, MOMENT, LATER, LATER)]
     back = LATER + timedelta(days=2)
     record(event, now=back)
-    assert store.read(NAMES) == [StoredEvent(event, MOMENT, back, None)]
+    assert store.read(NAMES) == [StoredAction(event, MOMENT, back, None)]
 
 
 def test_events_of_symbols_that_were_not_meant_are_left_alone(store, record):
     other = split("2024-06-10", symbol="TSLA")
-    store.record(["TSLA"], Listed(FIRST, (other,), frozenset({("TSLA", SPLIT)})), [], MOMENT, NEW_YORK)
+    store.record(["TSLA"], ListedActions(FIRST, (other,), frozenset({("TSLA", SPLIT)})), [], MOMENT, NEW_YORK)
     record()
-    assert store.read(["TSLA"]) == [StoredEvent(other, MOMENT, MOMENT, None)]
+    assert store.read(["TSLA"]) == [StoredAction(other, MOMENT, MOMENT, None)]
 
 
 def test_a_lookup_reaches_back_as_far_as_the_symbol_was_ever_asked_for(store, record):

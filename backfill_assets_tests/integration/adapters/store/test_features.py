@@ -12,13 +12,13 @@ import pytest
 from backfill_assets.adapters import postgres
 from backfill_assets.adapters.store import features
 from backfill_assets.adapters.store.bars import WriteContext
-from backfill_assets.adapters.store.corporate_actions import EventStore
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.adapters.store.feature_marks import mark_rows
 from backfill_assets.adapters.store.features import Covered, FeatureSeries, FeatureStore, UnusableBars
 from backfill_assets.adapters.store.rows import instant
 from backfill_assets.domain.adjustments import SplitRatio
 from backfill_assets.domain.bars import Bars
-from backfill_assets.domain.corporate_action_history import Event, EventKind, Listed
+from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction, ListedActions
 from backfill_assets.domain.features import COLUMNS, LOOK_BACK
 from backfill_assets.domain.sessions import day_starts
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
@@ -153,14 +153,14 @@ def test_the_days_of_a_week_reach_through_its_end_where_clocks_change(store, con
 
 def test_a_window_tells_the_splits_that_act(store, connection, database_url):
     put(connection, every(MINUTE, 5))
-    later, sooner = (Event("AAPL", EventKind.SPLIT, day, *ratio) for day, ratio in SPLITS)
-    other = Event("MSFT", EventKind.SPLIT, date(2024, 3, 4), 1.0, 2.0)
-    gone = Event("AAPL", EventKind.SPLIT, date(2024, 2, 1), 1.0, 3.0)
-    dividend = Event("AAPL", EventKind.DIVIDEND, date(2024, 2, 2), cash_amount=1.0)
-    with EventStore(database_url) as events:
+    later, sooner = (CorporateAction("AAPL", ActionKind.SPLIT, day, *ratio) for day, ratio in SPLITS)
+    other = CorporateAction("MSFT", ActionKind.SPLIT, date(2024, 3, 4), 1.0, 2.0)
+    gone = CorporateAction("AAPL", ActionKind.SPLIT, date(2024, 2, 1), 1.0, 3.0)
+    dividend = CorporateAction("AAPL", ActionKind.DIVIDEND, date(2024, 2, 2), cash_amount=1.0)
+    with CorporateActionStore(database_url) as events:
         for listed in ((later, sooner, other, gone, dividend), (later, sooner, other, dividend)):
-            whole = frozenset((symbol, kind) for symbol in ("AAPL", "MSFT") for kind in EventKind)
-            events.record(["AAPL", "MSFT"], Listed(date(2024, 1, 1), listed, whole), [], MOMENT, NEW_YORK)
+            whole = frozenset((symbol, kind) for symbol in ("AAPL", "MSFT") for kind in ActionKind)
+            events.record(["AAPL", "MSFT"], ListedActions(date(2024, 1, 1), listed, whole), [], MOMENT, NEW_YORK)
     mark(store, every(MINUTE, 5))
     work = Told()
     assert drain(store, work) == [5]

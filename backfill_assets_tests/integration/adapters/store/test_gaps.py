@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
 from backfill_assets.adapters.store.gaps import GapStore, multirange
 from backfill_assets.adapters.store.minutes import MinuteStore
-from backfill_assets.domain.answers import SessionAnswer, WholeSessions
+from backfill_assets.domain.answers import CompleteSessions, SessionAnswer
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.gap_history import Change, OpenGap, reconcile
@@ -183,11 +183,11 @@ def test_what_was_asked_for_and_is_not_whole_is_told_of_the_sources_only(look, d
                    values ('AAPL', %s, %s, %s, 2, 1, false, %s, %s)""",
                 [timeframe, session, bars, partial, MOMENT],
             )
-    found = look("AAPL", "SPY", timeframes=(FIVE,)).unwhole
-    thin = SessionAnswer(TUE, 5, None, None, 2, 1, refused=False, partial=True, asked_at=MOMENT)
+    found = look("AAPL", "SPY", timeframes=(FIVE,)).incomplete
+    thin = SessionAnswer(TUE, 5, None, None, 2, 1, refused=False, partial=True, attempted_at=MOMENT)
     assert found == {("AAPL", "1m"): {TUE: thin, WED: replace(thin, session=WED, bars=0, partial=False)}}
-    assert set(look("AAPL", timeframes=(FIVE, WEEK_1)).unwhole) == {("AAPL", "1m"), ("AAPL", "1d")}
-    assert look("SPY").unwhole == {}
+    assert set(look("AAPL", timeframes=(FIVE, WEEK_1)).incomplete) == {("AAPL", "1m"), ("AAPL", "1d")}
+    assert look("SPY").incomplete == {}
 
 
 # --- The table
@@ -356,7 +356,7 @@ def minutes(session, number):
     t = start + 60_000 * np.arange(number, dtype=np.int64)
     ones = np.ones(number)
     bars = Bars(t, *[ones] * 6, np.ones(number, np.int64))
-    return WholeSessions((session,), tuple(count_by_session(bars, [session], NEW_YORK)), bars)
+    return CompleteSessions((session,), tuple(count_by_session(bars, [session], NEW_YORK)), bars)
 
 
 def model(known, event, at, retries):
@@ -371,22 +371,22 @@ def model(known, event, at, retries):
         return known and replace(known, partial=bool(known.bars))
     if kind == "answered":
         if known is None or bars > known.bars:
-            return SessionAnswer(MON, bars, None, None, 1, 0, refused=False, partial=False, asked_at=at)
+            return SessionAnswer(MON, bars, None, None, 1, 0, refused=False, partial=False, attempted_at=at)
         first = known.answers == 0
     else:
         refused = kind == "refused"
         if known is None:
-            return SessionAnswer(MON, 0, None, None, 0, 1, refused=refused, partial=False, asked_at=at)
-        if known.whole:
+            return SessionAnswer(MON, 0, None, None, 0, 1, refused=refused, partial=False, attempted_at=at)
+        if known.complete:
             return known
         first = False
-    counts = first or at >= known.asked_at + retries.pause(known.attempts)
+    counts = first or at >= known.attempted_at + retries.pause(known.attempts)
     return replace(
         known,
         answers=known.answers + (counts and kind == "answered"),
         failures=0 if counts and kind == "answered" else known.failures + counts,
         refused=kind == "refused" and known.bars == 0,
-        asked_at=at if counts else known.asked_at,
+        attempted_at=at if counts else known.attempted_at,
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
 from backfill_assets.adapters.store.quality import RULES, InvalidBars, QualityStore
-from backfill_assets.domain.answers import WholeSessions
+from backfill_assets.domain.answers import CompleteSessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.sessions import HOURS, Kind, calendar, count_by_session
@@ -374,7 +374,7 @@ def test_bars_of_a_healthy_vendor_and_all_that_is_made_from_them_break_no_rule(
     for timeframe, ask in ((MINUTE_1, vendor.minute_bars), (DAY_1, vendor.daily_bars)):
         c = ask(ticker, first, last)
         bars = Bars(c.t, c.open, c.high, c.low, c.close, c.volume, c.vwap, c.trades)
-        answer = WholeSessions(sessions, tuple(count_by_session(bars, sessions, zone)), bars)
+        answer = CompleteSessions(sessions, tuple(count_by_session(bars, sessions, zone)), bars)
         terms = WriteContext(zone, MOMENT, derived=made_from(timeframe, ALL), finished=sessions)
         BarStore.beside(store).write("X", timeframe, answer, terms)
     # A week is stamped on its Sunday, which may lie before the first session.

@@ -9,7 +9,7 @@ import pytest
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.runs import end_dead_runs
 from backfill_assets.deployment.tags import HOST_TAG, PROCESS_TAG, WILL_RETRY_TAG
-from backfill_assets.domain.run_record import RunKind, RunStart
+from backfill_assets.domain.runs import RunKind, RunStart
 from backfill_assets.simulator import Fault
 from backfill_assets_tests.dagster_harness import QUIET, definitions
 from backfill_assets_tests.integration.orchestration.alerts.alerting import Sensor, ended_run

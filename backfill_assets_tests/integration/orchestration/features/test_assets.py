@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from backfill_assets.adapters.store import features as store
-from backfill_assets.adapters.store.corporate_actions import EventStore
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.domain.adjustments import SplitRatio
-from backfill_assets.domain.corporate_action_history import Event, EventKind, Listed
+from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction, ListedActions
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.features import COLUMNS, LOOK_BACK, compute_range
 from backfill_assets.domain.timeframes import TIMEFRAMES
@@ -229,9 +229,9 @@ def test_a_run_that_is_broken_off_is_finished_by_the_next_with_the_same_rows(fet
 
 def record(harness, *splits):
     """Let the store learn of all that AAPL has, as the look-up of corporate events does."""
-    events = tuple(Event("AAPL", EventKind.SPLIT, ex_date, 1.0, 4.0) for ex_date in splits)
-    listed = Listed(date(2024, 1, 2), events, frozenset({("AAPL", EventKind.SPLIT)}))
-    with EventStore(harness.database_url, connections=1) as table:
+    events = tuple(CorporateAction("AAPL", ActionKind.SPLIT, ex_date, 1.0, 4.0) for ex_date in splits)
+    listed = ListedActions(date(2024, 1, 2), events, frozenset({("AAPL", ActionKind.SPLIT)}))
+    with CorporateActionStore(harness.database_url, connections=1) as table:
         table.record(["AAPL"], listed, [Symbol("AAPL", "AAPL")], MOMENT, NEW_YORK)
 
 

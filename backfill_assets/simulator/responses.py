@@ -1,4 +1,4 @@
-"""Answers on the wire: JSON as the vendor writes it, and answers that break off."""
+"""Responses: JSON as the vendor formats it, and broken connections."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from backfill_assets.simulator.columns import Columns
 from backfill_assets.simulator.faults import Bar
 
 ABORT = "simulator.abort"
-"""The ASGI extension under which the server offers a function that resets the connection."""
+"""The ASGI extension with a function that resets the connection."""
 
-_SCIENTIFIC_FROM = 1e6  # the vendor writes large volumes as 6.42e+08; where it begins to is not documented
+_SCIENTIFIC_FROM = 1e6  # the vendor writes large volumes as 6.42e+08; from which size is not documented
 
 UNKNOWN_KEY = {"status": "ERROR", "error": "Unknown API Key"}
 
@@ -26,14 +26,14 @@ _request_id: ContextVar[str] = ContextVar("request_id", default="0" * 32)
 
 
 def number_request() -> str:
-    """Give the request that is being answered a number of its own, 32 hexadecimal digits."""
+    """Assign the current request a unique number of 32 hexadecimal digits."""
     number = uuid.uuid4().hex
     _request_id.set(number)
     return number
 
 
 def request_id() -> str:
-    """The number of the request that is being answered."""
+    """Return the number of the current request."""
     return _request_id.get()
 
 
@@ -43,7 +43,7 @@ def not_entitled(message: str) -> dict[str, str]:
 
 
 def error(message: str) -> dict[str, str]:
-    """The body of any other refusal, and of an ERROR inside a 200."""
+    """The body of any other error, and of an ERROR inside a 200."""
     return {"status": "ERROR", "request_id": request_id(), "error": message}
 
 
@@ -55,7 +55,7 @@ def too_many() -> dict[str, str]:
 
 
 def bar_list(bars: Columns) -> list[Bar]:
-    """Bars as the objects of `results`: without `vw` or `n` where not given, large volumes in scientific notation."""
+    """Convert bars to the objects of `results`: without missing `vw` and `n`, large volumes in scientific notation."""
     columns = (bars.volume, bars.vwap, bars.open, bars.close, bars.high, bars.low, bars.t, bars.trades)
     found: list[Bar] = [
         {"v": v, "vw": vw, "o": o, "c": c, "h": h, "l": low, "t": t, "n": n}
@@ -75,7 +75,7 @@ def _scientific(value: float) -> msgspec.Raw:
 
 
 class Json(Response):
-    """A JSON body; `payload` is anything that msgspec encodes, or bytes that go out as they are."""
+    """A JSON body; `payload` is encoded by msgspec unless it is bytes."""
 
     def __init__(self, payload: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
         body = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
@@ -83,19 +83,19 @@ class Json(Response):
 
 
 class CutBody(Response):
-    """Promises its whole body, sends half of it, and leaves; uvicorn then closes the connection."""
+    """Announces the full body and sends half of it; uvicorn then closes the connection."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the ASGI signature
-        """Send the head and half of the body."""
+        """Send the headers and half of the body."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": bytes(self.body)[: len(self.body) // 2], "more_body": True})
 
 
 class Reset(Response):
-    """No answer: the connection is reset. Outside this package's server it is closed in the middle of a head."""
+    """Resets the connection; on other servers than this package's it is closed after half a body."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Reset the connection, then wait until the server has noticed, or it would try to answer 500."""
+        """Reset the connection, and wait until the server has noticed, or it would send a 500."""
         abort = scope.get("extensions", {}).get(ABORT)
         if abort is None:
             await CutBody(b"{}").__call__(scope, receive, send)
