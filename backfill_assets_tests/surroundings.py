@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import psycopg
 import pytest
 
+from backfill_assets.adapters.settings import Settings
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Calendar, Kind, calendar
@@ -23,6 +26,12 @@ MOMENT = datetime(2025, 7, 1, 12, tzinfo=UTC)
 PROJECT = Path(__file__).resolve().parents[1]
 
 KEY = "sekrit-key-0123456789"
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Read settings with `environ` in place of this process's environment."""
+    with mock.patch.object(os, "environ", dict(environ)):
+        return Settings.read()
 
 
 @pytest.fixture(scope="session")

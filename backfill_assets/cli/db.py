@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from datetime import UTC, datetime, timedelta
@@ -19,7 +18,7 @@ _AGE = re.compile(r"([1-9]\d{0,2}|[12]\d{3}|3[0-5]\d{2}|36[0-4]\d|3650)d")
 
 def url_command() -> None:
     """Print the URL, password included: it is what a driver needs."""
-    sys.stdout.write(f"{database.locate(Settings.read(os.environ))}\n")
+    sys.stdout.write(f"{database.locate(Settings.read())}\n")
 
 
 def start_command() -> None:
@@ -36,7 +35,7 @@ def stop_command() -> None:
 
 def upgrade_command() -> None:
     """Bring the tables up to date."""
-    revision = schema.upgrade(database.locate(Settings.read(os.environ)))
+    revision = schema.upgrade(database.locate(Settings.read()))
     sys.stdout.write(f"The market tables are at revision {revision}.\n")
 
 
@@ -46,7 +45,7 @@ def purge_command(older_than: str) -> None:
     if match is None:
         raise UsageMistake(f"--older-than {older_than!r} is not a number of days like 90d, from 1d to 3650d.")
     days = int(match[1])
-    gone = purge_events(database.locate(Settings.read(os.environ)), datetime.now(UTC) - timedelta(days=days))
+    gone = purge_events(database.locate(Settings.read()), datetime.now(UTC) - timedelta(days=days))
     sys.stdout.write(
         f"Gone are, older than {days} days: {gone.events:,} log entries of ended runs, {gone.materializations:,} "
         f"materializations and {gone.checks:,} check results that newer ones repeat. What Dagit shows stays.\n"
@@ -54,7 +53,7 @@ def purge_command(older_than: str) -> None:
 
 
 def _embedded_settings() -> Settings:
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     if settings.database_url:
         raise UsageMistake("DATABASE_URL names a server of your own; unset it to drive the embedded one.")
     return settings

@@ -19,7 +19,7 @@ def demo_command() -> int:
         sys.stdout.write("A small universe, from a simulator in Polygon's place: the bars are made up.\n")
         sys.stdout.flush()
         code = run_command(Options.parse())
-        sys.stdout.write(_directions(database.locate(Settings.read(os.environ)), _program()))
+        sys.stdout.write(_directions(database.locate(Settings.read()), _program()))
     return code
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -34,7 +33,7 @@ def events_command(options: Options, *, as_json: bool) -> int:
 
     A request brings the whole market's events, so `--symbols` chooses markets, and what is shown.
     """
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     settings.require_project()
     now = datetime.now(UTC)
     universe = settings.universe(now.date())

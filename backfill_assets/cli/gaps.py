@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +29,7 @@ from backfill_assets.pipelines.minutes import judge_minutes
 def gaps_command(options: Options, *, as_json: bool) -> int:
     """Carry out `backfill gaps`; the exit code."""
     now = datetime.now(UTC)
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     universe = settings.universe(now.date())
     chosen = orders(options, universe, now, settings.retries)
     with GapStore(database.ready(settings)) as store:

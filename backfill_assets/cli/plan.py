@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from backfill_assets.pipelines.listings import expected
 def plan_command(options: Options, *, as_json: bool) -> int:
     """Carry out `backfill plan`; the exit code."""
     now = datetime.now(UTC)
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     wanted = orders(options, settings.universe(now.date()), now, settings.retries)
     with BarStore(database.ready(settings)) as store:
         wanted = [expected(store, order) for order in wanted]

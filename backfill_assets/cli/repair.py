@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -25,7 +24,7 @@ from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of,
 def repair_command(options: Options, *, explained: bool, dry_run: bool, as_json: bool) -> int:
     """Carry out `backfill repair`; the exit code."""
     now = datetime.now(UTC)
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     settings.require_project()
     universe = settings.universe(now.date())
     retry = Retry.EXPLAINED if explained else Retry.NOW

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -23,7 +22,7 @@ def report_command(run_id: str | None, since: str | None, output: str | None) ->
     if run_id is not None and since is not None:
         raise UsageMistake("--run and --since exclude each other: give one of them.")
     first = day("--since", since)
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     with RunStore(database.ready(settings)) as store:
         if run_id is not None:
             runs = store.read(run_id=run_id)

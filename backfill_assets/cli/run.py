@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -30,7 +29,7 @@ from backfill_assets.pipelines.listings import expected
 def run_command(options: Options, *, features: bool = False, as_json: bool = False) -> int:
     """Carry out `backfill run`; the exit code. `features`: those of the same range afterwards, if the run went through."""
     now = datetime.now(UTC)
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     settings.require_project()
     universe = settings.universe(now.date())
     wanted = orders(options, universe, now, settings.retries)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,7 +41,7 @@ _COLOURS = {
 def status_command(options: Options, *, as_json: bool, html: str | None) -> int:
     """Carry out `backfill status`; the exit code."""
     now = datetime.now(UTC)
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     universe = settings.universe(now.date())
     chosen = orders(options, universe, now, settings.retries)
     found = []

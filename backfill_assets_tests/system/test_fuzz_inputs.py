@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backfill_assets.adapters.settings import Settings
 from backfill_assets.domain.errors import SettingMistake
 from backfill_assets_tests.integration.cli.conftest import lonely, shell, surroundings, vendor, vendor_server
+from backfill_assets_tests.surroundings import read_settings
 from backfill_assets_tests.system.world import SOAK
-from backfill_assets_tests.unit.adapters.test_settings import DOCUMENTED
+from backfill_assets_tests.unit.adapters.test_settings import VARIABLES
 
 __all__ = ["lonely", "shell", "surroundings", "vendor", "vendor_server"]
 
@@ -59,14 +59,14 @@ WORDS = st.sampled_from(
 
 
 @QUICK
-@given(values=st.dictionaries(st.sampled_from(DOCUMENTED), WORDS | st.text(max_size=30), max_size=4))
+@given(values=st.dictionaries(st.sampled_from(VARIABLES), WORDS | st.text(max_size=30), max_size=4))
 def test_any_setting_is_taken_or_named(values: dict[str, str]) -> None:
     try:
-        read = Settings.read(values)
+        read = read_settings(values)
     except SettingMistake as mistake:
-        told = str(mistake)
-        assert len(told.splitlines()) == 1, told
-        assert any(name in told for name in values), told
+        sentence = str(mistake)
+        assert len(sentence.splitlines()) == 1, sentence
+        assert any(name in sentence for name in values), sentence
     else:
         assert 0 < read.requests_per_second <= 1000
         assert not any(f"{secret}=" in repr(read) for secret in ("api_key", "database_url", "alert_urls"))

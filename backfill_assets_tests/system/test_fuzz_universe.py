@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfill_assets.adapters.settings import Settings
 from backfill_assets.domain.errors import UniverseMistake
+from backfill_assets_tests.surroundings import read_settings
 from backfill_assets_tests.system.test_fuzz_inputs import QUICK
 
 TODAY = date(2025, 6, 2)
@@ -46,7 +46,7 @@ ODD_FILES = {
 def universe_of(path: Path) -> None:
     """Read as the program reads it: a universe, or one sentence."""
     try:
-        universe = Settings.read({"DAGSTER_HOME": str(path.parent), "BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
+        universe = read_settings({"DAGSTER_HOME": str(path.parent), "BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
     except UniverseMistake as mistake:
         assert len(str(mistake).splitlines()) == 1, str(mistake)  # noqa: PT017  # either outcome is right
     else:
@@ -58,7 +58,7 @@ def test_an_odd_universe_is_a_mistake(odd: str, tmp_path: Path) -> None:
     path = tmp_path / "universe.yaml"
     path.write_text(ODD_FILES[odd], encoding="utf-8")
     with pytest.raises(UniverseMistake) as caught:
-        Settings.read({"DAGSTER_HOME": str(tmp_path), "BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
+        read_settings({"DAGSTER_HOME": str(tmp_path), "BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 1000
 

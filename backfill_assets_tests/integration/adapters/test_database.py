@@ -10,6 +10,7 @@ from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.revision import require_current
 from backfill_assets_tests.postgres import open_folder
+from backfill_assets_tests.surroundings import read_settings
 
 OPTIONS = "-c default_transaction_read_only=on -c search_path=nowhere"
 HARMFUL = {
@@ -30,7 +31,7 @@ SHOWN = ("client_encoding", "DateStyle", "TimeZone", "application_name", "defaul
 def folder():
     with open_folder() as made:
         yield made
-        database.embedded(Settings.read({"BACKFILL_DATA_DIR": str(made)})).stop()
+        database.embedded(read_settings({"BACKFILL_DATA_DIR": str(made)})).stop()
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def settings(folder, monkeypatch):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("BACKFILL_DATA_DIR", str(folder))
-    return Settings.read(os.environ)
+    return Settings.read()
 
 
 def shown(url, driver):
@@ -86,5 +87,5 @@ def test_all_at_once_and_what_is_not_libpqs_stays(settings):
 def test_with_a_server_of_the_users_own_they_are_the_users_business(tmp_path):
     theirs = {"DATABASE_URL": "postgresql://me@127.0.0.1:1/market", "BACKFILL_DATA_DIR": str(tmp_path)}
     environ = dict(HARMFUL)
-    assert database.locate(Settings.read(theirs), environ) == theirs["DATABASE_URL"]
+    assert database.locate(read_settings(theirs), environ) == theirs["DATABASE_URL"]
     assert environ == HARMFUL

@@ -1,7 +1,6 @@
 """The command line in surroundings of its own: a simulated vendor, a database, a data folder, a universe file. What does
 not live here: commands."""
 
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -77,7 +76,7 @@ class Shell:
 
     def instance(self):
         """Dagster's instance as the commands open it; a context manager."""
-        return open_instance(Settings.read(os.environ))
+        return open_instance(Settings.read())
 
 
 @pytest.fixture

@@ -194,7 +194,7 @@ def test_an_unreadable_list_of_addresses_is_one_sentence_without_any_of_it(lonel
     said = lonely("alerts", "test")
     assert (said.code, said.sentence) == (
         2,
-        "ALERT_URLS: number 1 is no address like mailto://user:password@example.org.",
+        "ALERT_URLS must hold addresses like mailto://user:password@example.org; number 1 is not one.",
     )
 
 

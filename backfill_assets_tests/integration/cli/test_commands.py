@@ -173,10 +173,10 @@ def test_wrong_usage_is_one_line_and_touches_nothing(lonely, arguments, sentence
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("POLYGON_REQUESTS_PER_SECOND", "many", "POLYGON_REQUESTS_PER_SECOND 'many' is no number above 0"),
+        ("POLYGON_REQUESTS_PER_SECOND", "many", "POLYGON_REQUESTS_PER_SECOND is 'many': input should be"),
         ("POLYGON_BASE_URL", "polygon", "POLYGON_BASE_URL"),
-        ("POLYGON_API_KEY", "two words", "POLYGON_API_KEY holds characters that no key has"),
-        ("DATABASE_URL", "mysql://me:pa55word@h/d", "DATABASE_URL is not of the form postgresql://"),
+        ("POLYGON_API_KEY", "two words", "POLYGON_API_KEY contains characters that no API key has"),
+        ("DATABASE_URL", "mysql://me:pa55word@h/d", "DATABASE_URL must be of the form postgresql://"),
         ("BACKFILL_UNIVERSE", "/nonexistent.yaml", "/nonexistent.yaml does not exist"),
         ("BACKFILL_DATA_DIR", "/dev/null/x", "/dev/null/x"),
     ],
@@ -205,7 +205,7 @@ def test_a_folder_without_the_instance_is_told_of(shell, monkeypatch, tmp_path):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     said = shell("run", *WEEK)
     assert said.code == 2
-    assert "holds no dagster.yaml" in said.sentence
+    assert "has no dagster.yaml" in said.sentence
 
 
 @pytest.mark.parametrize("command", [("run", *WEEK), ("db", "upgrade")])
@@ -385,5 +385,5 @@ def test_a_home_that_is_no_project_is_one_line_and_stays_as_it_is(lonely, monkey
     for command in (["run", *WEEK], ["up"]):
         said = lonely(*command)
         assert said.code == 2
-        assert f"{home} holds no {lacking}: run this in the project's folder" in said.sentence
+        assert f"{home} has no {lacking}: run this in the project's folder" in said.sentence
     assert [p.name for p in home.iterdir()] == [other]

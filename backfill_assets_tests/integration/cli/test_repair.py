@@ -167,9 +167,9 @@ def test_wrong_usage_is_one_line(lonely, arguments, sentence):
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("BACKFILL_RETRY_ATTEMPTS", "1", "BACKFILL_RETRY_ATTEMPTS '1' is no whole number from 2 to 20."),
-        ("BACKFILL_RETRY_FIRST_PAUSE", "soon", "BACKFILL_RETRY_FIRST_PAUSE 'soon' is no number of seconds"),
-        ("DAGSTER_HOME", "/tmp", "holds no dagster.yaml"),  # noqa: S108  # a folder that is there and is no project
+        ("BACKFILL_RETRY_ATTEMPTS", "1", "BACKFILL_RETRY_ATTEMPTS is '1': input should be greater than or equal to 2."),
+        ("BACKFILL_RETRY_FIRST_PAUSE", "soon", "BACKFILL_RETRY_FIRST_PAUSE is 'soon': input should be a valid number"),
+        ("DAGSTER_HOME", "/tmp", "has no dagster.yaml"),  # noqa: S108  # a folder that exists but is not a project
     ],
 )
 def test_a_wrong_setting_is_one_line(lonely, monkeypatch, name, value, sentence):
