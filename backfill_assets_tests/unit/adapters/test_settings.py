@@ -316,7 +316,7 @@ def test_a_universe_of_your_own_is_read(home, tmp_path):
 def test_a_mistake_in_the_universe_names_file_and_line(home, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("markets:\n  stocks:\n    start: never\n    symbols: [A]\n", encoding="utf-8")
-    with pytest.raises(UniverseMistake, match=re.escape(f"{file}, line 3: start 'never' is not a date")):
+    with pytest.raises(UniverseMistake, match=re.escape(f"{file}, line 3: markets.stocks.start must be a date")):
         read_settings(home | {"BACKFILL_UNIVERSE": str(file)}).universe(TODAY)
 
 
