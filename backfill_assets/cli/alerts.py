@@ -14,7 +14,7 @@ from backfill_assets.adapters import database
 from backfill_assets.adapters.notify import channel_names, channels
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.alerts import AlertStore, Delivery
-from backfill_assets.cli.console import output_console
+from backfill_assets.cli.output import output_console
 from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, FAILED, counted
 from backfill_assets.deployment.private_api import daemon_seen, ticking
 from backfill_assets.domain.alert_history import Incident

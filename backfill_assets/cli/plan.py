@@ -12,9 +12,10 @@ from rich.table import Table
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
-from backfill_assets.cli.console import output_console
+from backfill_assets.cli.options import Options
+from backfill_assets.cli.output import output_console
 from backfill_assets.cli.result import counted, spelled
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.selection import orders
 from backfill_assets.domain.request_plan import Request, floor_seconds, pages_of
 from backfill_assets.pipelines.backfill_request import plan, recorded
 from backfill_assets.pipelines.listings import expected

@@ -11,10 +11,11 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.cli.gaps import gaps_meant
+from backfill_assets.cli.options import Options
 from backfill_assets.cli.plan import show_plans
 from backfill_assets.cli.result import COMPLETE, DAYS_MISSING
 from backfill_assets.cli.run import run_orders
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.selection import orders
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.retries import Retry
 from backfill_assets.domain.universe import Symbol

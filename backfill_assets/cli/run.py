@@ -15,9 +15,10 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.cli import feature_result
 from backfill_assets.cli import result as results_of
-from backfill_assets.cli.console import output_console, progress_console
+from backfill_assets.cli.options import Options
+from backfill_assets.cli.output import output_console, progress_console
 from backfill_assets.cli.result import MarketResult, counted, exit_code, show, spelled, tell_errors, worst
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.selection import orders
 from backfill_assets.cli.turns import short_turns
 from backfill_assets.domain.request_plan import floor_seconds
 from backfill_assets.domain.universe import Universe

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backfill_assets.adapters.private_files import data_folder, open_private, private_folder, write_private
-from backfill_assets.cli.files import write_whole
+from backfill_assets.cli.output import write_file
 from backfill_assets.domain.errors import UsageMistake
 
 WAY = 0o711 if os.geteuid() == 0 else 0o700
@@ -67,15 +67,15 @@ def test_a_link_is_not_followed(tmp_path):
 
 def test_what_a_user_has_written_is_private_until_the_user_says_otherwise(tmp_path):
     path = tmp_path / "page.html"
-    write_whole(path, "one é", "--html")
+    write_file(path, "one é", "--html")
     assert mode(path) == 0o600
     path.chmod(0o644)
-    write_whole(path, "two é", "--html")
+    write_file(path, "two é", "--html")
     assert (mode(path), path.read_text(encoding="utf-8")) == (0o644, "two é")
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
     with pytest.raises(UsageMistake, match=r"^--html '.*' cannot be written \(No such file or directory\)\.$"):
-        write_whole(tmp_path / "none" / "page.html", "", "--html")
+        write_file(tmp_path / "none" / "page.html", "", "--html")
     assert list(Path(tmp_path).iterdir()) == []
