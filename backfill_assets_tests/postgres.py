@@ -85,7 +85,7 @@ def dagster_template(
         patch.setenv("DAGSTER_HOME", str(PROJECT))
         patch.setenv("DATABASE_URL", url)
         patch.setenv("BACKFILL_DATA_DIR", str(tmp_path_factory.mktemp("data")))
-        with open_instance(Settings.read(os.environ)):
+        with open_instance(Settings.read()):
             patch.undo()
         yield urlsplit(url).path.removeprefix("/")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from backfill_assets.adapters import database
 from backfill_assets.adapters.notify import channel_names, channels
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.alerts import AlertStore, Delivery
-from backfill_assets.cli.console import output_console
+from backfill_assets.cli.output import output_console
 from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, FAILED, counted
 from backfill_assets.deployment.private_api import daemon_seen, ticking
 from backfill_assets.domain.alert_history import Incident
@@ -77,7 +76,7 @@ class Standing:
 
 def alerts_command(*, as_json: bool) -> int:
     """Carry out `backfill alerts`; the exit code."""
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     settings.require_project()
     with AlertStore(database.ready(settings), connections=1) as store, open_instance(settings) as instance:
         known = ticking(instance)
@@ -90,7 +89,7 @@ def alerts_command(*, as_json: bool) -> int:
             channel_names(settings.alert_urls),
         )
     if as_json:
-        sys.stdout.write(json.dumps(_json(standing, settings.dagit_url), indent=2) + "\n")
+        sys.stdout.write(json.dumps(_json(standing, settings.dagster_ui_url), indent=2) + "\n")
     else:
         _show(standing)
     return standing.exit_code
@@ -101,12 +100,13 @@ _WATCHERS = (check_alerts.NAME, run_alerts.NAME)
 
 def alerts_test_command() -> int:
     """Carry out `backfill alerts test`: 0 where every channel accepted the message, 1 where one did not."""
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     if not settings.alert_urls:
         raise SettingMistake(f"{UNHEARD} Set it to addresses like mailto://user:password@example.org.")
     sent = Message(
         "TEST of the alerts of backfill_assets",
-        f"Sent at {spelled(datetime.now(UTC))} by `backfill alerts test`. Nothing is wrong.\nDagit:    {settings.dagit_url}",
+        f"Sent at {spelled(datetime.now(UTC))} by `backfill alerts test`. Nothing is wrong.\n"
+        f"Dagit:    {settings.dagster_ui_url}",
         None,
     )
     code = COMPLETE

@@ -8,9 +8,9 @@ import sys
 from backfill_assets.adapters import database
 from backfill_assets.adapters.embedded_postgres import psql_command
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.cli.options import Options
 from backfill_assets.cli.profile import demo_profile
 from backfill_assets.cli.run import run_command
-from backfill_assets.cli.selection import Options
 
 
 def demo_command() -> int:
@@ -18,8 +18,8 @@ def demo_command() -> int:
     with demo_profile():
         sys.stdout.write("A small universe, from a simulator in Polygon's place: the bars are made up.\n")
         sys.stdout.flush()
-        code = run_command(Options.parse())
-        sys.stdout.write(_directions(database.locate(Settings.read(os.environ)), _program()))
+        code = run_command(Options())
+        sys.stdout.write(_directions(database.locate(Settings.read()), _program()))
     return code
 
 

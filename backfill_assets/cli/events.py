@@ -1,9 +1,8 @@
-"""`backfill events`: splits and dividends, asked for and listed."""
+"""`backfill events`: fetch and list splits and dividends."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,9 +14,10 @@ from rich.table import Table
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, StoredAction
-from backfill_assets.cli.console import output_console
+from backfill_assets.cli.options import Options
+from backfill_assets.cli.output import output_console
 from backfill_assets.cli.result import COMPLETE, FAILED
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.selection import orders
 from backfill_assets.deployment.runs import end_dead_runs
 from backfill_assets.domain.corporate_actions import CorporateAction
 from backfill_assets.domain.errors import UsageMistake
@@ -30,17 +30,17 @@ from backfill_assets.pipelines.outcomes import Outcome
 
 
 def events_command(options: Options, *, as_json: bool) -> int:
-    """Carry out `backfill events`; the exit code.
+    """Fetch and list splits and dividends. Returns the exit code.
 
-    A request brings the whole market's events, so `--symbols` chooses markets, and what is shown.
+    A request returns all symbols of a market, so `--symbols` only selects markets and what is listed.
     """
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     settings.require_project()
     now = datetime.now(UTC)
     universe = settings.universe(now.date())
     chosen = [order for order in orders(options, universe, now) if order.market.kind is Kind.STOCKS]
     if not chosen:
-        raise UsageMistake("Only stocks have splits and dividends, and none of them is chosen.")
+        raise UsageMistake("Only stocks have splits and dividends: select a market of stocks.")
     settings.require_key()
     names = [symbol.name for order in chosen for symbol in order.wanted]
     outcomes: dict[str, Outcome] = {}
@@ -69,7 +69,7 @@ def _update(instance: dg.DagsterInstance, defs: dg.Definitions, settings: Settin
 
 
 def _show(stored: Sequence[StoredAction]) -> None:
-    """A table, one row an event, withdrawn ones too."""
+    """Print a table with a row for each split and dividend, including withdrawn ones."""
     if not stored:
         sys.stdout.write("No splits or dividends are known.\n")
         return
@@ -87,14 +87,14 @@ def _show(stored: Sequence[StoredAction]) -> None:
 
 
 def _size(event: CorporateAction) -> str:
-    """10 for 1, or 0.25 USD."""
+    """Return a size like `10 for 1` or `0.25 USD`."""
     if event.cash_amount is None:
         return f"{event.ratio_to:g} for {event.ratio_from:g}"
     return f"{event.cash_amount:g} {event.currency or ''}".rstrip()
 
 
 def _as_json(code: int, outcomes: Mapping[str, Outcome], stored: Sequence[StoredAction]) -> dict[str, object]:
-    """The same for a program: days are ISO dates, instants ISO 8601 in UTC."""
+    """Return the result as JSON: days are ISO dates, times ISO 8601 in UTC."""
     return {
         "exit_code": code,
         "runs": [

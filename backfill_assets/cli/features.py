@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,11 +17,12 @@ from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.feature_quality import FeatureQuality, FeatureSession
 from backfill_assets.adapters.store.features import FeatureStore
 from backfill_assets.cli import feature_result, garbage
-from backfill_assets.cli.console import output_console, progress_console
 from backfill_assets.cli.feature_result import FeatureResult, exit_code, show
+from backfill_assets.cli.options import Options
+from backfill_assets.cli.output import output_console, progress_console
 from backfill_assets.cli.progress import FeatureBars, watched
 from backfill_assets.cli.result import counted, tell_errors
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.selection import orders
 from backfill_assets.domain.universe import Universe
 from backfill_assets.orchestration.build import build_definitions
 from backfill_assets.orchestration.launch import all_features_shown, carry_out_features, open_for_runs
@@ -39,7 +39,7 @@ AT_ONCE = 5
 def features_command(options: Options, *, full: bool, as_json: bool) -> int:
     """Carry out `backfill features`; the exit code."""
     now = datetime.now(UTC)
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     settings.require_project()
     universe = settings.universe(now.date())
     wanted = orders(options, universe, now, settings.retries)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,9 +12,10 @@ from rich.table import Table
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
-from backfill_assets.cli.console import output_console
+from backfill_assets.cli.options import Options
+from backfill_assets.cli.output import output_console
 from backfill_assets.cli.result import counted, spelled
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.selection import orders
 from backfill_assets.domain.request_plan import Request, floor_seconds, pages_of
 from backfill_assets.pipelines.backfill_request import plan, recorded
 from backfill_assets.pipelines.listings import expected
@@ -24,7 +24,7 @@ from backfill_assets.pipelines.listings import expected
 def plan_command(options: Options, *, as_json: bool) -> int:
     """Carry out `backfill plan`; the exit code."""
     now = datetime.now(UTC)
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     wanted = orders(options, settings.universe(now.date()), now, settings.retries)
     with BarStore(database.ready(settings)) as store:
         wanted = [expected(store, order) for order in wanted]

@@ -23,6 +23,7 @@ _REPLACED = (
     "BACKFILL_DATA_DIR",
     "ALERT_URLS",
     "ALERT_REPEAT_HOURS",
+    "DAGSTER_UI_URL",
     "DAGIT_URL",
 )
 """Unset first: what they hold is for real use, and may be wrong."""
@@ -48,7 +49,7 @@ def demo_profile() -> Iterator[None]:
     for name in _REPLACED:
         os.environ.pop(name, None)
     try:
-        project = Settings.read(os.environ).project
+        project = Settings.read().project
         universe = _universe(project / FOLDER)
         with Simulator(_scenario(datetime.now(UTC).date())) as simulator:
             os.environ.update(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -12,10 +11,11 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.cli.gaps import gaps_meant
+from backfill_assets.cli.options import Options
 from backfill_assets.cli.plan import show_plans
 from backfill_assets.cli.result import COMPLETE, DAYS_MISSING
 from backfill_assets.cli.run import run_orders
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.selection import orders
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.retries import Retry
 from backfill_assets.domain.universe import Symbol
@@ -25,7 +25,7 @@ from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of,
 def repair_command(options: Options, *, explained: bool, dry_run: bool, as_json: bool) -> int:
     """Carry out `backfill repair`; the exit code."""
     now = datetime.now(UTC)
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     settings.require_project()
     universe = settings.universe(now.date())
     retry = Retry.EXPLAINED if explained else Retry.NOW

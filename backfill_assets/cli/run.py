@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,9 +15,10 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.cli import feature_result
 from backfill_assets.cli import result as results_of
-from backfill_assets.cli.console import output_console, progress_console
+from backfill_assets.cli.options import Options
+from backfill_assets.cli.output import output_console, progress_console
 from backfill_assets.cli.result import MarketResult, counted, exit_code, show, spelled, tell_errors, worst
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.selection import orders
 from backfill_assets.cli.turns import short_turns
 from backfill_assets.domain.request_plan import floor_seconds
 from backfill_assets.domain.universe import Universe
@@ -30,7 +30,7 @@ from backfill_assets.pipelines.listings import expected
 def run_command(options: Options, *, features: bool = False, as_json: bool = False) -> int:
     """Carry out `backfill run`; the exit code. `features`: those of the same range afterwards, if the run went through."""
     now = datetime.now(UTC)
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     settings.require_project()
     universe = settings.universe(now.date())
     wanted = orders(options, universe, now, settings.retries)

@@ -129,7 +129,7 @@ class Services:
         environment = os.environ | {
             "DAGSTER_HOME": str(self._project),
             # Where messages link to, unless a setting says what others reach Dagit by.
-            "DAGIT_URL": os.environ.get("DAGIT_URL") or self.url,
+            "DAGSTER_UI_URL": os.environ.get("DAGSTER_UI_URL") or os.environ.get("DAGIT_URL") or self.url,
         }
         service = started(self._stack, name, command, self._logs, self._notes, environment, patience)
         self._running.append(service)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -27,7 +26,7 @@ def up_command(address: Address, *, demo: bool) -> int:
     with ExitStack() as stack:
         if demo:
             stack.enter_context(demo_profile())
-        settings = Settings.read(os.environ)
+        settings = Settings.read()
         settings.require_project()
         changes = UniverseChanges(settings, _say)
         for warning in settings.universe(datetime.now(UTC).date()).warnings():

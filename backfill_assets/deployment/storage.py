@@ -53,7 +53,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
         """The storage, with its schema made and its connections pooled."""
         for name, value in EVENT_SETTINGS.items():
             os.environ.setdefault(name, value)
-        settings = Settings.read(os.environ)
+        settings = Settings.read()
         url = database.locate(settings)
         keep_compiled(settings.data)
         with connected(url) as connection:
@@ -135,7 +135,7 @@ def keep_compiled(data: Path) -> None:
 
 
 def _folder() -> Path:
-    folder = Settings.read(os.environ).data / "dagster"
+    folder = Settings.read().data / "dagster"
     with suppress(OSError):  # told by what writes there; not everybody who opens the instance does
         make_private_folder(folder)
     return folder

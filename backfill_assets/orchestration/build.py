@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
@@ -47,7 +46,7 @@ def build_definitions(
     `resources` replaces single ones by name. Raises UniverseMistake and SettingMistake.
     """
     today = today or datetime.now(UTC).date()
-    universe = universe or Settings.read(os.environ).universe(today)
+    universe = universe or Settings.read().universe(today)
     calendars = {market.name: market_calendar(market, today) for market in universe.markets}
     stocks = [market for market in universe.markets if market.kind is Kind.STOCKS]
     jobs = {market.name: ohlcv_job(market) for market in universe.markets}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -44,7 +43,7 @@ class MarketStore(dg.ConfigurableResource[Any]):
 
     def url(self) -> str:
         """The URL of a database whose tables are current; it holds the password."""
-        return database.ready(Settings.read(os.environ))
+        return database.ready(Settings.read())
 
     def bars(self, connections: int) -> BarStore:
         """The store of bars, to be used as a context manager."""
@@ -60,7 +59,7 @@ class PolygonRateLimit(dg.ConfigurableResource[Any]):
 
     def limiter(self, database_url: str) -> RateLimiter:
         """A limiter over the shared row, for one event loop."""
-        rate = self.requests_per_second or Settings.read(os.environ).requests_per_second
+        rate = self.requests_per_second or Settings.read().requests_per_second
         return RateLimiter(database_url, per_second=rate)
 
 
@@ -73,7 +72,7 @@ class PolygonApi(dg.ConfigurableResource[Any]):
     @asynccontextmanager
     async def client(self, database_url: str) -> AsyncIterator[Polygon]:
         """A client for the running event loop, closed with its limiter afterwards."""
-        settings = Settings.read(os.environ)
+        settings = Settings.read()
         async with (
             self.rate_limit.limiter(database_url) as limiter,
             Polygon(

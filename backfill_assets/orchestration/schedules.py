@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -53,7 +52,7 @@ def nightly_ohlcv(market: Market, calendar: Calendar, job: dg.UnresolvedAssetJob
     def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         config = {"refresh": Refresh.RESTATEMENTS.name}
         night = _night(market, calendar, context.scheduled_execution_time, {f"{market.name}_ohlcv": {"config": config}})
-        if isinstance(night, dg.RunRequest) and Settings.read(os.environ).api_key is None:
+        if isinstance(night, dg.RunRequest) and Settings.read().api_key is None:
             return dg.SkipReason(NO_KEY)
         return night
 
@@ -147,7 +146,7 @@ def weekly_listings(market: Market) -> dg.ScheduleDefinition:
         description=f"First and last day of trading of the {market.name} symbols.",
     )
     def weekly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if Settings.read(os.environ).api_key is None:
+        if Settings.read().api_key is None:
             return dg.SkipReason(NO_KEY)
         return dg.RunRequest(
             run_key=f"{context.scheduled_execution_time:%Y-%m-%d}", tags={TRIGGER_TAG: "weekly schedule"}
@@ -168,7 +167,7 @@ def daily_events(market: Market, job: dg.UnresolvedAssetJobDefinition) -> dg.Sch
         description=f"Splits and dividends of the {market.name} symbols: what is new, and what was called off.",
     )
     def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if Settings.read(os.environ).api_key is None:
+        if Settings.read().api_key is None:
             return dg.SkipReason(NO_KEY)
         return dg.RunRequest(
             run_key=f"{context.scheduled_execution_time:%Y-%m-%d}", tags={TRIGGER_TAG: "daily schedule"}

@@ -20,6 +20,7 @@ from backfill_assets_tests.dagster_harness import definitions
 from backfill_assets_tests.integration.orchestration.alerts.alerting import Sensor
 from backfill_assets_tests.receivers import mail_server, webhook
 from backfill_assets_tests.secrets_search import find_secrets, secrets_in_urls
+from backfill_assets_tests.support import read_settings
 from backfill_assets_tests.system.platform import BACKFILL, PROJECT, Platform, environment, platform, wait_until
 from backfill_assets_tests.system.test_repair import sessions
 
@@ -111,7 +112,7 @@ def instance(variables: dict[str, str]) -> Iterator[dg.DagsterInstance]:
         for name, value in variables.items():
             if os.environ.get(name) != value:
                 patch.setenv(name, value)
-        with open_instance(Settings.read(os.environ)) as opened:
+        with open_instance(Settings.read()) as opened:
             yield opened
 
 
@@ -140,7 +141,7 @@ def test_a_gap_is_told_once_at_each_rung_to_every_channel_and_no_secret_is_writt
         with platform(vendor, tmp_path, database_url, kept, **settings) as running:
             wait_until(lambda: all(told()) or None)
             assert told() == ([f"WARNING: {GAP}"],) * 2
-            # No DAGIT_URL is set: the link leads to the Dagit of this very `backfill up`.
+            # No DAGSTER_UI_URL is set: the link leads to the Dagit of this very `backfill up`.
             (warning,) = [message["message"] for message in hook.received if GAP in message["title"]]
             assert f"{running.url}/assets/stocks/ohlcv/1d" in warning
 
@@ -159,7 +160,7 @@ def test_a_gap_is_told_once_at_each_rung_to_every_channel_and_no_secret_is_writt
         # The channel is back: it is given what it missed, and the other one nothing twice.
         hook.up()
         critical = [f"WARNING: {GAP}", f"now CRITICAL: {GAP}"]
-        universe = Settings.read(variables).universe(datetime.now(UTC).date())
+        universe = read_settings(variables).universe(datetime.now(UTC).date())
         with instance(variables) as opened:
             sensor = Sensor("check_alerts", opened, lambda now: definitions(universe, now))
             for _ in range(2):

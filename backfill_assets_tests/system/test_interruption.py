@@ -14,7 +14,7 @@ from backfill_assets_tests.system.platform import BACKFILL, PROJECT, environment
 
 UNIVERSE = "markets: {stocks: {start: 2026-08-03, symbols: [AAPL, SPY]}}"
 DAYS = ["--start", "2026-09-08", "--end", "2026-09-11"]
-STOPPED = "backfill: Stopped. What is stored stays; the same command goes on from there."
+STOPPED = "backfill: Stopped. Fetched data is kept; rerun to resume."
 
 
 def interrupted(

@@ -280,7 +280,7 @@ def _reason(error: BaseException | None) -> str:
 
 def _refused_unseen(key: str) -> KeyRefused | None:
     if not key:
-        return KeyRefused("POLYGON_API_KEY is not set: put the key from the vendor's dashboard into it")
+        return KeyRefused("POLYGON_API_KEY is not set: set it to the key from the vendor's dashboard")
     if not (key.isascii() and key.isprintable() and " " not in key):
         return KeyRefused("POLYGON_API_KEY holds characters that no key has: copy it again from the vendor's dashboard")
     return None

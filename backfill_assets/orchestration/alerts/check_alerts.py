@@ -7,7 +7,6 @@ Dagster reads the annotations of the body as objects: no `from __future__ import
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -70,7 +69,7 @@ def check_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
         repository = context.repository_def
         if repository is None:
             raise ValueError("the sensor was evaluated without its repository")
-        memory, settings = read(context.cursor), Settings.read(os.environ)
+        memory, settings = read(context.cursor), Settings.read()
         watch = Watch.after(memory.watch, clock.now())
         newest = newest_event(context.instance)
         checks = {k for k in repository.asset_graph.asset_check_keys if k.name != GAP_CHECK}

@@ -33,7 +33,7 @@ def tell(
 def terms(settings: Settings) -> AlertSettings:
     """How alerts are told, by the environment's words."""
     return AlertSettings(
-        tuple(channel_names(settings.alert_urls)), settings.alert_repeat, settings.dagit_url, secrets(settings)
+        tuple(channel_names(settings.alert_urls)), settings.alert_repeat, settings.dagster_ui_url, secrets(settings)
     )
 
 

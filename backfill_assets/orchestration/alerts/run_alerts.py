@@ -7,7 +7,6 @@ Dagster reads the annotations of the body as objects: no `from __future__ import
 """
 
 import json
-import os
 from datetime import datetime
 
 import dagster as dg
@@ -44,7 +43,7 @@ def run_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
         if repository is None:
             raise ValueError("the sensor was evaluated without its repository")
         changed, watch = _read(context.cursor)
-        settings, watch = Settings.read(os.environ), Watch.after(watch, clock.now())
+        settings, watch = Settings.read(), Watch.after(watch, clock.now())
         newest = newest_change(context.instance)
         seen: list[Observation] = [*heartbeats(ticking(context.instance), repository, [check_alerts.NAME], watch)]
         if newest != changed:

@@ -4,7 +4,6 @@ Dagster reads the annotations of the bodies as objects: no `from __future__ impo
 """
 
 import math
-import os
 
 import dagster as dg
 
@@ -39,7 +38,7 @@ def completeness_asset(market: Market, calendar: Calendar) -> dg.AssetsDefinitio
     )
     def completeness(context: dg.AssetExecutionContext, clock: Clock, store: MarketStore) -> dg.MaterializeResult[None]:
         with Store(store.url(), connections=1) as tables:
-            watched = Watched(market, calendar, known_listings(tables, market), Settings.read(os.environ).retries)
+            watched = Watched(market, calendar, known_listings(tables, market), Settings.read().retries)
             found = measure(tables, watched, clock.now())
         context.log.info("%d gaps, %d sessions.", len(found.gaps), found.counts.expected)
         return dg.MaterializeResult(metadata=_metadata(found))

@@ -4,7 +4,6 @@ Dagster reads the annotations of the bodies as objects: no `from __future__ impo
 """
 
 import asyncio
-import os
 from datetime import datetime
 
 import dagster as dg
@@ -123,4 +122,4 @@ def _order(
 
 def retries() -> Retries:
     """The pauses between attempts, as the environment says."""
-    return Settings.read(os.environ).retries
+    return Settings.read().retries

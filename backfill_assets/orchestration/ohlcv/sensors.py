@@ -4,7 +4,6 @@ Dagster reads the annotations of the body as objects: no `from __future__ import
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -54,7 +53,7 @@ def gap_repair_sensor(universe: Universe, calendars: Mapping[str, Calendar]) -> 
     )
     @records_needed()
     def gap_repair(context: dg.SensorEvaluationContext, clock: Clock, store: MarketStore) -> dg.SensorResult:
-        settings = Settings.read(os.environ)
+        settings = Settings.read()
         if settings.api_key is None:
             return _said("POLYGON_API_KEY is not set: nothing can be repaired.", context.cursor)
         repository = context.repository_def

@@ -10,6 +10,7 @@ from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.schema import require_current
 from backfill_assets_tests.postgres import public_folder
+from backfill_assets_tests.support import read_settings
 
 OPTIONS = "-c default_transaction_read_only=on -c search_path=nowhere"
 HARMFUL = {
@@ -30,7 +31,7 @@ SHOWN = ("client_encoding", "DateStyle", "TimeZone", "application_name", "defaul
 def folder():
     with public_folder() as made:
         yield made
-        database.embedded(Settings.read({"BACKFILL_DATA_DIR": str(made)})).stop()
+        database.embedded(read_settings({"BACKFILL_DATA_DIR": str(made)})).stop()
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def settings(folder, monkeypatch):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("BACKFILL_DATA_DIR", str(folder))
-    return Settings.read(os.environ)
+    return Settings.read()
 
 
 def shown(url, driver):
@@ -86,5 +87,5 @@ def test_all_libpq_variables_are_removed_and_others_stay(settings):
 def test_variables_stay_with_database_url(tmp_path):
     own = {"DATABASE_URL": "postgresql://me@127.0.0.1:1/market", "BACKFILL_DATA_DIR": str(tmp_path)}
     environ = dict(HARMFUL)
-    assert database.locate(Settings.read(own), environ) == own["DATABASE_URL"]
+    assert database.locate(read_settings(own), environ) == own["DATABASE_URL"]
     assert environ == HARMFUL

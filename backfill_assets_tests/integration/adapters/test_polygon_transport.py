@@ -380,7 +380,7 @@ LOADED_AFTER_THE_PERMIT = """
 import asyncio, sys
 import concurrent.futures.thread  # what reads the answer, after it has come
 from backfill_assets.adapters.polygon import Polygon
-from backfill_assets_tests.integration.adapters.scripted_vendor import Answer, CountingLimiter, ScriptedVendor
+from backfill_assets_tests.integration.adapters.scripted_vendor import CountingLimiter, Response, ScriptedVendor
 
 class Looking(CountingLimiter):
     async def acquire(self):
@@ -388,7 +388,7 @@ class Looking(CountingLimiter):
 
 async def first_request():
     limiter = Looking()
-    async with ScriptedVendor(Answer(b"{}")) as vendor:
+    async with ScriptedVendor(Response(b"{}")) as vendor:
         async with Polygon("a-key-for-it", base_url=vendor.url, limiter=limiter) as client:
             await client.body(("/x", {}))
     print(*sorted(set(sys.modules) - limiter.loaded))

@@ -1,6 +1,5 @@
 """Commands in an environment of the test: a simulated vendor, a database, a data folder, a universe file."""
 
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -75,8 +74,8 @@ class CommandRunner:
         return rows(self.database_url, query, *values)
 
     def instance(self):
-        """Open Dagster's instance as commands do."""
-        return open_instance(Settings.read(os.environ))
+        """Dagster's instance as the commands open it; a context manager."""
+        return open_instance(Settings.read())
 
 
 @pytest.fixture

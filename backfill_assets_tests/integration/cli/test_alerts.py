@@ -195,7 +195,7 @@ def test_an_unreadable_list_of_addresses_is_one_sentence_without_any_of_it(bare_
     result = bare_backfill("alerts", "test")
     assert (result.code, result.error) == (
         2,
-        "ALERT_URLS: number 1 is no address like mailto://user:password@example.org.",
+        "ALERT_URLS must hold addresses like mailto://user:password@example.org; number 1 is not one.",
     )
 
 

@@ -141,23 +141,29 @@ def test_symbols_and_timeframes_narrow_what_is_asked_for(backfill):
     [
         (["run", "--symbols", "APPL"], "Symbol 'APPL' is not in the universe; did you mean AAPL?"),
         (["run", "--symbols", "aapl"], "did you mean AAPL?"),
-        (["run", "--symbols", "AAPL,,MSFT"], "--symbols 'AAPL,,MSFT' is not a list like A,B."),
-        (["run", "--symbols", "BTC", "--markets", "stocks"], "Symbol 'BTC' is not in the chosen markets"),
+        (
+            ["run", "--symbols", "AAPL,,MSFT"],
+            "'AAPL,,MSFT' is not a list like A,B. See `backfill --help`.",
+        ),
+        (["run", "--symbols", "BTC", "--markets", "stocks"], "Symbol 'BTC' is not in the selected markets"),
         (["run", "--markets", "bonds"], "Market 'bonds' is not in the universe; there are stocks, crypto."),
         (["run", "--timeframes", "7m"], "Timeframe '7m' is "),
-        (["run", "--days", "0"], "--days '0' is not a whole number from 1 to 36525."),
-        (["run", "--days", "ten"], "--days 'ten' is not a whole number"),
-        (["run", "--days", "\uff13"], "is not a whole number"),
+        (["run", "--days", "0"], "Invalid value for '--days': Input should be greater than or equal to 1."),
+        (["run", "--days", "ten"], "Invalid value for '--days': Input should be a valid integer"),
+        (["run", "--days", "\uff13"], "Invalid value for '--days': Input should be a valid integer"),
         (["run", "--days", "5", "--start", "2024-03-04"], "--days and --start exclude each other"),
-        (["run", "--start", "2024-02-30"], "--start '2024-02-30' is not a date like 2025-01-31."),
-        (["run", "--start", "2099-01-01"], "--start 2099-01-01 lies in the future."),
-        (["run", "--start", "2024-03-08", "--end", "2024-03-04"], "--end 2024-03-04 lies before --start 2024-03-08."),
-        (["run", "--max-concurrent", "51"], "--max-concurrent '51' is not a whole number from 1 to 50."),
+        (["run", "--start", "2024-02-30"], "Invalid value for '--start': '2024-02-30' is not a date like 2025-01-31."),
+        (["run", "--start", "2099-01-01"], "--start 2099-01-01 is in the future."),
+        (["run", "--start", "2024-03-08", "--end", "2024-03-04"], "--end 2024-03-04 is before --start 2024-03-08."),
+        (
+            ["run", "--max-concurrent", "51"],
+            "Invalid value for '--max-concurrent': Input should be less than or equal to 50.",
+        ),
         (["run", "--nonsense"], "--nonsense"),
         (["run", "superfluous"], "superfluous"),
         (["fetch"], "fetch"),
         (["db", "drop"], "drop"),
-        (["up", "--port", "70000"], "--port '70000' is not a whole number from 1 to 65535."),
+        (["up", "--port", "70000"], "Invalid value for '--port': Input should be less than or equal to 65535."),
         (["db", "start"], "DATABASE_URL names a server of your own"),
         (["db", "stop"], "DATABASE_URL names a server of your own"),
     ],
@@ -173,10 +179,10 @@ def test_wrong_usage_is_one_line_and_touches_nothing(bare_backfill, arguments, s
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("POLYGON_REQUESTS_PER_SECOND", "many", "POLYGON_REQUESTS_PER_SECOND 'many' is no number above 0"),
+        ("POLYGON_REQUESTS_PER_SECOND", "many", "POLYGON_REQUESTS_PER_SECOND is 'many': input should be"),
         ("POLYGON_BASE_URL", "polygon", "POLYGON_BASE_URL"),
-        ("POLYGON_API_KEY", "two words", "POLYGON_API_KEY holds characters that no key has"),
-        ("DATABASE_URL", "mysql://me:pa55word@h/d", "DATABASE_URL is not of the form postgresql://"),
+        ("POLYGON_API_KEY", "two words", "POLYGON_API_KEY contains characters that no API key has"),
+        ("DATABASE_URL", "mysql://me:pa55word@h/d", "DATABASE_URL must be of the form postgresql://"),
         ("BACKFILL_UNIVERSE", "/nonexistent.yaml", "/nonexistent.yaml does not exist"),
         ("BACKFILL_DATA_DIR", "/dev/null/x", "/dev/null/x"),
     ],
@@ -205,7 +211,7 @@ def test_a_folder_without_the_instance_is_told_of(backfill, monkeypatch, tmp_pat
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     result = backfill("run", *WEEK)
     assert result.code == 2
-    assert "holds no dagster.yaml" in result.error
+    assert "has no dagster.yaml" in result.error
 
 
 @pytest.mark.parametrize("command", [("run", *WEEK), ("db", "upgrade")])
@@ -385,5 +391,5 @@ def test_a_home_that_is_no_project_is_one_line_and_stays_as_it_is(bare_backfill,
     for command in (["run", *WEEK], ["up"]):
         result = bare_backfill(*command)
         assert result.code == 2
-        assert f"{home} holds no {lacking}: run this in the project's folder" in result.error
+        assert f"{home} has no {lacking}: run this in the project's folder" in result.error
     assert [p.name for p in home.iterdir()] == [other]

@@ -130,8 +130,8 @@ def test_without_a_key_nothing_is_started(kept, monkeypatch):
     [
         (["--symbols", "APPL"], "Symbol 'APPL' is not in the universe; did you mean AAPL?"),
         (["--markets", "bonds"], "Market 'bonds' is not in the universe"),
-        (["--symbols", "BTC"], "Only stocks have splits and dividends, and none of them is chosen."),
-        (["--markets", "crypto"], "Only stocks have splits and dividends, and none of them is chosen."),
+        (["--symbols", "BTC"], "Only stocks have splits and dividends: select a market of stocks."),
+        (["--markets", "crypto"], "Only stocks have splits and dividends: select a market of stocks."),
         (["--days", "3"], "--days"),
     ],
 )

@@ -163,8 +163,8 @@ def test_bars_that_cannot_be_used_are_named_beside_what_was_computed(fetched):
         (["--symbols", "APPL"], "Symbol 'APPL' is not in the universe; did you mean AAPL?"),
         (["--timeframes", "7m"], "Timeframe '7m' is unknown"),
         (["--days", "5", "--start", "2024-03-04"], "--days and --start exclude each other"),
-        (["--max-concurrent", "51"], "--max-concurrent '51' is not a whole number from 1 to 50."),
-        (["--start", "2099-01-01"], "--start 2099-01-01 lies in the future."),
+        (["--max-concurrent", "51"], "Invalid value for '--max-concurrent': Input should be less than or equal to 50."),
+        (["--start", "2099-01-01"], "--start 2099-01-01 is in the future."),
     ],
 )
 def test_wrong_usage_is_one_line_and_touches_nothing(bare_backfill, arguments, sentence):

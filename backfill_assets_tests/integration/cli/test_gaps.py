@@ -39,11 +39,11 @@ def test_before_anything_was_asked_for_everything_is_missing_and_due(closed_mark
     frames = " ".join(ALL)
     assert (result.code, result.err) == (3, "")
     assert lines(result) == [
-        ["symbol", "timeframes", "missing", "sessions", "reason", "attempts", "next attempt"],
+        ["symbol", "timeframes", "missing", "sessions", "reason", "attempts", "next retry"],
         ["AAPL", frames, "2024-03-04 to 2024-03-08", "5", "missing", "0", "now"],
         ["BTC", frames, "2024-03-04 to 2024-03-10", "7", "missing", "0", "now"],
         ["MSFT", frames, "2024-03-04 to 2024-03-08", "5", "missing", "0", "now"],
-        ["24 gaps unexplained; `backfill repair` asks for them at once."],
+        ["24 unexplained gaps. To fetch them now: `backfill repair`"],
     ]
     assert closed_markets.vendor.requests == []
 
@@ -68,7 +68,7 @@ def test_what_came_back_empty_or_thin_is_listed_until_it_is_explained(closed_mar
     assert lines(listed)[1:] == [
         ["AAPL", " ".join([*INTRADAY, "1d"]), "2024-03-06 to 2024-03-07", "2", "missing", "1", when],
         ["BTC", " ".join(INTRADAY), "2024-03-09", "1", "partial", "1", f"{of_thin:%Y-%m-%d %H:%M:%S} UTC"],
-        ["13 gaps unexplained; `backfill repair` asks for them at once."],
+        ["13 unexplained gaps. To fetch them now: `backfill repair`"],
     ]
     told = backfill("gaps", "--json")
     assert (told.code, told.err) == (3, "")

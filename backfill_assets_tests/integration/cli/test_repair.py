@@ -119,7 +119,7 @@ def test_without_a_key_it_is_one_sentence_and_nothing_is_sent(holed, monkeypatch
     before = len(holed.vendor.requests)
     result = holed("repair", "--json")
     assert (result.code, result.out) == (1, "")
-    assert result.error == "POLYGON_API_KEY is not set: put the key from the vendor's dashboard into it."
+    assert result.error == "POLYGON_API_KEY is not set: set it to the key from the vendor's dashboard."
     assert len(holed.vendor.requests) == before
     with_words = holed("repair")
     assert with_words.code == 1
@@ -150,9 +150,12 @@ def test_json_is_alone_on_standard_output(holed):
     ("arguments", "sentence"),
     [
         (["--symbols", "APPL"], "Symbol 'APPL' is not in the universe; did you mean AAPL?"),
-        (["--symbols", "BTC", "--markets", "stocks"], "Symbol 'BTC' is not in the chosen markets"),
+        (["--symbols", "BTC", "--markets", "stocks"], "Symbol 'BTC' is not in the selected markets"),
         (["--markets", "bonds"], "Market 'bonds' is not in the universe; there are stocks, crypto."),
-        (["--max-concurrent", "0"], "--max-concurrent '0' is not a whole number from 1 to 50."),
+        (
+            ["--max-concurrent", "0"],
+            "Invalid value for '--max-concurrent': Input should be greater than or equal to 1.",
+        ),
         (["--timeframes", "1m"], "No such option: --timeframes"),
         (["superfluous"], "superfluous"),
     ],
@@ -167,9 +170,9 @@ def test_wrong_usage_is_one_line(bare_backfill, arguments, sentence):
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("BACKFILL_RETRY_ATTEMPTS", "1", "BACKFILL_RETRY_ATTEMPTS '1' is no whole number from 2 to 20."),
-        ("BACKFILL_RETRY_FIRST_PAUSE", "soon", "BACKFILL_RETRY_FIRST_PAUSE 'soon' is no number of seconds"),
-        ("DAGSTER_HOME", "/tmp", "holds no dagster.yaml"),  # noqa: S108  # a folder that is there and is no project
+        ("BACKFILL_RETRY_ATTEMPTS", "1", "BACKFILL_RETRY_ATTEMPTS is '1': input should be greater than or equal to 2."),
+        ("BACKFILL_RETRY_FIRST_PAUSE", "soon", "BACKFILL_RETRY_FIRST_PAUSE is 'soon': input should be a valid number"),
+        ("DAGSTER_HOME", "/tmp", "has no dagster.yaml"),  # noqa: S108  # a folder that exists but is not a project
     ],
 )
 def test_a_wrong_setting_is_one_line(bare_backfill, monkeypatch, name, value, sentence):

@@ -160,10 +160,10 @@ def test_a_report_goes_into_a_file(backfill, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--run", "no-such"), "No run 'no-such' is on record"),
+        (("--run", "no-such"), "There is no run 'no-such'"),
         (("--run", "a", "--since", "2024-01-01"), "--run and --since exclude each other"),
         (("--last", "--since", "2024-01-01"), "exclude each other"),
-        (("--since", "2024-13-01"), "--since '2024-13-01' is not a date"),
+        (("--since", "2024-13-01"), "'--since': '2024-13-01' is not a date"),
         (("--output", "/no/such/folder/report.json"), "--output '/no/such/folder/report.json' cannot be written"),
     ],
 )

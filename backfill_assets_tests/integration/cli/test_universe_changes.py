@@ -1,6 +1,5 @@
 """What `backfill up` finds of the universe file while it runs."""
 
-import os
 from datetime import UTC, datetime
 
 import pytest
@@ -27,7 +26,7 @@ class Watched:
 
 @pytest.fixture
 def watched(environment):  # noqa: ARG001  # the environment
-    return Watched(Settings.read(os.environ))
+    return Watched(Settings.read())
 
 
 def test_nothing_is_loaded_anew_while_nothing_changes(watched):

@@ -102,7 +102,7 @@ def made_home(url, monkeypatch, tmp_path):
 @pytest.fixture
 def instance(home):
     assert home
-    with open_instance(Settings.read(os.environ)) as opened:
+    with open_instance(Settings.read()) as opened:
         yield opened
 
 
@@ -261,7 +261,7 @@ def test_a_backfill_is_unfinished_until_all_its_runs_have_ended(instance, status
 def test_a_backfill_is_found_by_another_process_and_repository(instance, home):
     name = launched(instance)
     assert home
-    with open_instance(Settings.read(os.environ)) as other:
+    with open_instance(Settings.read()) as other:
         (found,) = unfinished_backfills(other, dg.Definitions(assets=[cells]).get_repository_def())
     assert found.backfill_id == name
 
@@ -272,7 +272,7 @@ def test_dagsters_tables_stand_in_their_own_schema_and_the_market_tables_alone_i
     assert new_home
     before = tables(database_url)
     assert set(before) == {"public"}
-    with open_instance(Settings.read(os.environ)) as instance:
+    with open_instance(Settings.read()) as instance:
         instance.get_runs_count()
     found = tables(database_url)
     assert found["public"] == before["public"]
@@ -307,7 +307,7 @@ def test_of_records_that_cannot_be_reached_a_command_says_one_sentence_and_dagst
 
     def asked_of_a_database_that_goes():
         server, _, name = dagster_database_url.rpartition("/")
-        with open_instance(Settings.read(os.environ)) as opened:
+        with open_instance(Settings.read()) as opened:
             with psycopg.connect(f"{server}/postgres", autocommit=True) as killer:
                 killer.execute(f'alter database "{name}" allow_connections false')
                 killer.execute(
@@ -325,7 +325,7 @@ def test_an_event_that_cannot_be_recorded_is_raised_and_not_shown_with_its_state
         raise sqlalchemy.exc.OperationalError("INSERT", {"event": "all of it"}, Exception("No space left on device"))
 
     def carried_out():
-        with open_instance(Settings.read(os.environ)) as opened:
+        with open_instance(Settings.read()) as opened:
             run = local_run(opened, home)
             monkeypatch.setattr(opened.event_log_storage, "store_event", full)
             monkeypatch.setattr(opened.event_log_storage, "store_event_batch", full)
@@ -339,7 +339,7 @@ def test_an_event_that_cannot_be_recorded_is_raised_and_not_shown_with_its_state
 def test_the_settings_that_dagster_takes_from_the_environment_only_are_set(home, monkeypatch):
     assert home
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "7")
-    with open_instance(Settings.read(os.environ)):
+    with open_instance(Settings.read()):
         assert os.environ["DAGSTER_EVENT_BATCH_SIZE"] == "7"  # a user's own is left alone
         other = "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"
         assert os.environ[other] == EVENT_SETTINGS[other]
@@ -366,7 +366,7 @@ def test_the_instance_retries_crashes_only_and_runs_three_at_a_time(instance):
 def test_an_options_parameter_of_the_users_own_is_kept(dagster_database_url, home, monkeypatch):
     assert home
     monkeypatch.setenv("DATABASE_URL", f"{dagster_database_url}?options=-cwork_mem%3D7MB&application_name=mine")
-    with open_instance(Settings.read(os.environ)) as opened:
+    with open_instance(Settings.read()) as opened:
         opened.get_runs_count()
         names = rows(
             dagster_database_url,
@@ -388,7 +388,7 @@ def test_processes_that_open_a_new_instance_at_once_all_succeed(database_url, ne
     for other in others:
         other.stdin.write("\n")
         other.stdin.flush()
-    with open_instance(Settings.read(os.environ)) as ours:
+    with open_instance(Settings.read()) as ours:
         assert ours.get_runs_count() == 0
     said = [other.communicate(timeout=100) for other in others]
     assert [(o.returncode, out.strip()) for o, (out, _) in zip(others, said, strict=True)] == [(0, "0")] * 2, said

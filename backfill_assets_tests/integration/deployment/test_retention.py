@@ -83,7 +83,7 @@ def test_a_database_without_dagster_has_nothing_to_purge(database_url):
 def test_an_age_that_is_none_is_told(backfill, age):
     said = backfill("db", "purge", "--older-than", age)
     assert said.code == 2
-    assert "is not a number of days like 90d" in said.sentence
+    assert "is not a number of days like 90d" in said.error
 
 
 def test_the_command_says_what_went(busy):

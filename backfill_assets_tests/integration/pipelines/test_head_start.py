@@ -6,7 +6,6 @@ import pytest
 
 from backfill_assets.adapters.polygon import Polygon
 from backfill_assets.adapters.rate_limit import RateLimiter
-from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.request_plan import GroupedRequest, RangeRequest
@@ -14,7 +13,7 @@ from backfill_assets.domain.timeframes import MINUTE_1
 from backfill_assets.pipelines.backfill_request import BackfillRequest, plan
 from backfill_assets.pipelines.head_start import MOST, head_start
 from backfill_assets.pipelines.ohlcv import fetch_missing, in_turn
-from backfill_assets_tests.support import KEY, MOMENT, market, trading_calendar
+from backfill_assets_tests.support import KEY, MOMENT, market, read_settings, trading_calendar
 
 
 def request(kind, names, timeframes="1m 1d"):
@@ -25,7 +24,7 @@ def request(kind, names, timeframes="1m 1d"):
 
 @pytest.fixture
 def settings(vendor):
-    return Settings.read(
+    return read_settings(
         {
             "POLYGON_API_KEY": KEY,
             "POLYGON_BASE_URL": vendor.url,

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from backfill_assets.adapters.private_files import make_data_folder, make_private_folder, open_private, write_private
-from backfill_assets.cli.files import write_whole
+from backfill_assets.adapters.private_files import (
+    make_data_folder,
+    make_private_folder,
+    open_private,
+    write_private,
+)
+from backfill_assets.cli.output import write_file
 from backfill_assets.domain.errors import UsageMistake
 
 PARENT = 0o711 if os.geteuid() == 0 else 0o700
@@ -67,15 +72,15 @@ def test_a_link_is_not_followed(tmp_path):
 
 def test_write_whole_keeps_the_mode_of_an_existing_file(tmp_path):
     path = tmp_path / "page.html"
-    write_whole(path, "one é", "--html")
+    write_file(path, "one é", "--html")
     assert mode(path) == 0o600
     path.chmod(0o644)
-    write_whole(path, "two é", "--html")
+    write_file(path, "two é", "--html")
     assert (mode(path), path.read_text(encoding="utf-8")) == (0o644, "two é")
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_write_whole_to_a_missing_folder_is_one_sentence(tmp_path):
     with pytest.raises(UsageMistake, match=r"^--html '.*' cannot be written \(No such file or directory\)\.$"):
-        write_whole(tmp_path / "none" / "page.html", "", "--html")
+        write_file(tmp_path / "none" / "page.html", "", "--html")
     assert list(Path(tmp_path).iterdir()) == []
