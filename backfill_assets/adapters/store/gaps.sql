@@ -44,13 +44,3 @@ delete from backfill_gaps g
 where not filled and not exists (
   select from unnest(%(symbols)s::text[], %(timeframes)s::text[]) as k (symbol, timeframe)
   where k.symbol = g.symbol and k.timeframe = g.timeframe)
-
--- name: minute_counts
-select symbol, session, bars, partial from session_answers
-where timeframe = %(timeframe)s and bars > 0 and symbol = any(%(symbols)s) and session between %(start)s and %(end)s
-order by symbol, session
-
--- name: mark_partial
-update session_answers a set partial = m.partial
-from unnest(%(symbol)s::text[], %(session)s::date[], %(partial)s::bool[]) as m (symbol, session, partial)
-where a.symbol = m.symbol and a.timeframe = %(timeframe)s and a.session = m.session and a.partial <> m.partial
