@@ -25,12 +25,12 @@ def test_first_and_last_day_are_expected(day, expected):
 
 
 @pytest.mark.parametrize("day", [date.min, FIRST, date.max])
-def test_of_what_is_unknown_every_day_is_expected(day):
+def test_an_unknown_listing_expects_every_day(day):
     assert UNKNOWN.expects(day)
     assert UNKNOWN.bounds(DayRange(day, day)) == DayRange(day, day)
 
 
 @given(st.none() | NEAR, st.none() | NEAR, NEAR, NEAR)
-def test_the_bounds_hold_just_the_days_that_are_expected(listed, delisted, one, other):
+def test_the_bounds_are_exactly_the_expected_days(listed, delisted, one, other):
     days, listing = DayRange(min(one, other), max(one, other)), Listing(listed, delisted)
     assert list(listing.bounds(days) or []) == [day for day in days if listing.expects(day)]
