@@ -5,12 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backfill_assets.domain.answers import (
-    CompleteSessions,
-    PageCutter,
-    SessionAnswer,
-    missing_sessions,
-)
+from backfill_assets.domain.answers import CompleteSessions, PageCutter, SessionAnswer, missing_sessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.sessions import Kind, SessionBars, calendar

@@ -13,12 +13,7 @@ NEAR = st.dates(FIRST - timedelta(days=30), LAST + timedelta(days=30))
 
 @pytest.mark.parametrize(
     ("day", "expected"),
-    [
-        (FIRST - timedelta(days=1), False),
-        (FIRST, True),
-        (LAST, True),
-        (LAST + timedelta(days=1), False),
-    ],
+    [(FIRST - timedelta(days=1), False), (FIRST, True), (LAST, True), (LAST + timedelta(days=1), False)],
 )
 def test_first_and_last_day_are_expected(day, expected):
     assert Listing(FIRST, LAST).expects(day) is expected

@@ -173,13 +173,7 @@ def vendor():
 
 
 @pytest.mark.parametrize(
-    ("kind", "ticker"),
-    [
-        ("stocks", "AAPL"),
-        ("stocks", "SPY"),
-        ("crypto", "X:BTCUSD"),
-        ("stocks", "MSFT"),
-    ],
+    ("kind", "ticker"), [("stocks", "AAPL"), ("stocks", "SPY"), ("crypto", "X:BTCUSD"), ("stocks", "MSFT")]
 )
 def test_in_a_healthy_year_no_session_is_partial_and_each_that_is_halved_is(vendor, kind, ticker):
     """From July to June: three half days, and both changes of the clocks."""

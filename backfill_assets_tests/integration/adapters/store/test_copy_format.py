@@ -140,10 +140,7 @@ def send(features, texts, stamps, values):
     """Copy rows into the empty table and read them back as (a, b, milliseconds, values …)."""
     features.execute("truncate features")
     names = ", ".join(f"f{i}" for i in range(COLUMNS))
-    with (
-        features.cursor() as cursor,
-        cursor.copy(f"copy features (a, b, t, {names}) from stdin (format binary)") as c,
-    ):
+    with features.cursor() as cursor, cursor.copy(f"copy features (a, b, t, {names}) from stdin (format binary)") as c:
         for block in feature_blocks(texts, np.array(stamps, np.int64), values):
             c.write(block)
     query = f"select a, b, (extract(epoch from t) * 1000)::int8, {names} from features order by n"  # noqa: S608  # names above

@@ -27,10 +27,7 @@ SESSION = "the bar is outside its session's hours"
 YEAR = DayRange(date(2024, 1, 1), date(2024, 12, 31))
 SHUT = date(2024, 5, 4)
 """A day without crypto trading."""
-CALENDARS = {
-    Kind.STOCKS: calendar(Kind.STOCKS, YEAR),
-    Kind.CRYPTO: calendar(Kind.CRYPTO, YEAR, frozenset({SHUT})),
-}
+CALENDARS = {Kind.STOCKS: calendar(Kind.STOCKS, YEAR), Kind.CRYPTO: calendar(Kind.CRYPTO, YEAR, frozenset({SHUT}))}
 ALL = tuple(TIMEFRAMES.values())
 GOOD = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "volume": 100.0}
 NAN, INF = math.nan, math.inf
@@ -339,10 +336,7 @@ def by_the_words(kind, timeframe, at, values):
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.sampled_from(Kind),
-    st.lists(st.tuples(st.sampled_from(ALL), STARTS, VALUES), min_size=1, max_size=40),
-)
+@given(st.sampled_from(Kind), st.lists(st.tuples(st.sampled_from(ALL), STARTS, VALUES), min_size=1, max_size=40))
 def test_rules_agree_with_their_definitions_in_python(broken, database_url, kind, bars):
     with psycopg.connect(database_url) as connection:
         connection.execute("truncate market_data")
