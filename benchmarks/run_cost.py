@@ -1,11 +1,11 @@
-"""What a run costs beside its requests: its start, its end, and what Dagster adds for each partition.
+"""The overhead of a run: its start, its end, and what Dagster adds per partition.
 
-A month of 25 symbols in eight timeframes at 100 requests a second, twice: into a new database, where Dagster first makes its
-tables, and into one that has them. Then the same work without Dagster: the fill, its record and the checks' queries, in this
-process. What the run's step and its events took longer, over its partitions, is what Dagster costs a partition.
+A month of 25 symbols in eight timeframes at 100 requests a second, first with a new database, where Dagster creates its
+tables, then with an existing one. Then the same work without Dagster in this process: fetching, the record of the run and
+the queries of the checks. The difference, divided by the partitions, is Dagster's overhead.
 
-Run it with `.venv/bin/python benchmarks/run_cost.py`; `--first 2026-08-19` makes it 6,000 partitions. It starts an embedded
-PostgreSQL of its own.
+Run it with `.venv/bin/python benchmarks/run_cost.py`; `--first 2026-08-19` has 6,000 partitions. It starts an embedded
+PostgreSQL.
 """
 
 import argparse
@@ -47,7 +47,7 @@ EMPTIED = "truncate market_data, session_answers, coverage, backfill_gaps, marke
 
 
 async def without_dagster(url: str, vendor_url: str, market: Market, days: DayRange) -> None:
-    """What the asset's body does, and nothing of Dagster."""
+    """Do what the asset's body does, without Dagster."""
     now = datetime.now(UTC)
     calendar = market_calendar(market, now.date())
     with BarStore(url, connections=AT_ONCE) as store:
@@ -63,7 +63,7 @@ async def without_dagster(url: str, vendor_url: str, market: Market, days: DayRa
 
 
 def main() -> None:
-    """Print start, end, and Dagster's part."""
+    """Print start, end, and Dagster's overhead."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first", type=date.fromisoformat, default=FIRST)
     first = parser.parse_args().first
@@ -77,15 +77,15 @@ def main() -> None:
                 simulator.forget()
                 started, taken = backfill(variables, "run", "--start", str(first), "--end", str(LAST))
                 arrivals = [float(str(request["wall"])) - started for request in simulator.arrivals()]
-                told: Any = connection.execute(LAST_RUN).fetchone()
+                run: Any = connection.execute(LAST_RUN).fetchone()
                 print(
                     f"{which:22} to the first request {min(arrivals):.1f} s, after the last {taken - max(arrivals):.1f} s, "
-                    f"the run itself {told[1]:.1f} s: {told[0]:,} partitions   ({load()})"
+                    f"the run itself {run[1]:.1f} s: {run[0]:,} partitions   ({load()})"
                 )
             connection.execute(EMPTIED)
             bare = seconds(lambda: asyncio.run(without_dagster(url, simulator.url, market, DayRange(first, LAST))))
-            added = 1000 * (told[1] - bare) / told[0]
-            print(f"without Dagster        {bare:.1f} s: Dagster adds {added:.2f} ms a partition   ({load()})")
+            added = 1000 * (run[1] - bare) / run[0]
+            print(f"without Dagster        {bare:.1f} s: Dagster adds {added:.2f} ms per partition   ({load()})")
 
 
 if __name__ == "__main__":

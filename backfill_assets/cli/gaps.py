@@ -14,7 +14,7 @@ from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.gaps import GapStore
-from backfill_assets.adapters.store.minutes import MinuteStore
+from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import output_console
 from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, counted, instant
@@ -48,7 +48,7 @@ def gaps_meant(store: Store, order: BackfillRequest) -> list[Gap]:
     market = order.market
     watched = Watched(market, order.calendar, known_listings(store, market), order.retries)
     if MINUTE_1 in market.timeframes:
-        judge_minutes(MinuteStore.beside(store), [s.name for s in market.symbols], order.calendar)
+        judge_minutes(SeriesStore.beside(store), [s.name for s in market.symbols], order.calendar)
     names, timeframes = {s.name for s in order.wanted}, {t.name for t in order.timeframes}
     found = find_gaps(GapStore.beside(store), watched, order.now)
     return [gap for gap in found if gap.symbol in names and gap.timeframe in timeframes]

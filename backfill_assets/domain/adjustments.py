@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
-from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -23,20 +22,9 @@ from backfill_assets.domain.sessions import day_starts
 from backfill_assets.domain.timeframes import DAY_1, WEEK_1, Timeframe
 
 
-class SplitLike(Protocol):
-    """A split: from `ex_date` on, `ratio_from` old shares are `ratio_to` new ones."""
-
-    @property
-    def ex_date(self) -> date: ...  # noqa: D102
-    @property
-    def ratio_from(self) -> float: ...  # noqa: D102
-    @property
-    def ratio_to(self) -> float: ...  # noqa: D102
-
-
 @dataclass(frozen=True, slots=True)
 class SplitRatio:
-    """A split: `SplitRatio(day, 1, 4)` is 4:1, `SplitRatio(day, 5, 1)` a reverse split of 1:5."""
+    """From `ex_date` on, `ratio_from` old shares are `ratio_to` new ones: 1 and 4 for 4:1, 5 and 1 for a reverse split."""
 
     ex_date: date
     ratio_from: float
@@ -70,7 +58,7 @@ class Units:
         return [(slice(a, b), int(self.of(timestamps[a]))) for a, b in pairwise(rows)]
 
 
-def units(splits: Sequence[SplitLike], timeframe: Timeframe, zone: ZoneInfo) -> Units:
+def units(splits: Sequence[SplitRatio], timeframe: Timeframe, zone: ZoneInfo) -> Units:
     """Return the periods between the splits of one symbol, given in any order; ratios of the same day are multiplied.
 
     A period starts at midnight of the ex-date in the market's zone. For weekly bars it starts with the week of the ex-date,
@@ -89,7 +77,7 @@ def units(splits: Sequence[SplitLike], timeframe: Timeframe, zone: ZoneInfo) -> 
     return Units(day_starts(days, zone), after / before)
 
 
-def factors(timestamps: Int, splits: Sequence[SplitLike], as_of: int, timeframe: Timeframe, zone: ZoneInfo) -> Float:
+def factors(timestamps: Int, splits: Sequence[SplitRatio], as_of: int, timeframe: Timeframe, zone: ZoneInfo) -> Float:
     """Return the factor f of each bar into the units of `as_of` (price x f, volume / f): float64 (n,).
 
     Timestamps and `as_of` are milliseconds since the epoch UTC. `as_of` may lie before a split of the bars.
@@ -104,7 +92,7 @@ def adjusted(bars: Bars, factor: Float) -> Bars:
     return replace(bars, volume=bars.volume / factor, **prices)
 
 
-def weekly_bars(daily: Bars, splits: Sequence[SplitLike], zone: ZoneInfo) -> Bars:
+def weekly_bars(daily: Bars, splits: Sequence[SplitRatio], zone: ZoneInfo) -> Bars:
     """Derive weeks from ordered raw daily bars, each week in the units of its last day.
 
     In a week with a split, the days before the ex-date are adjusted to the days after it first.

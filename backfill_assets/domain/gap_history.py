@@ -48,11 +48,7 @@ class Change:
 
 
 def reconcile(
-    known: Sequence[KnownGap],
-    found: Sequence[Gap],
-    calendar: Calendar,
-    listings: Mapping[str, Listing],
-    now: datetime,
+    known: Sequence[KnownGap], found: Sequence[Gap], calendar: Calendar, listings: Mapping[str, Listing], now: datetime
 ) -> Change:
     """Compare the stored open gaps of some series with all gaps found in them at `now`.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Protocol
 
-from backfill_assets.adapters.polygon import Events
+from backfill_assets.adapters.polygon import ActionRecords
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, Lookup
 from backfill_assets.domain.corporate_actions import (
     ActionChanges,
@@ -29,13 +29,13 @@ OVERLAP = timedelta(days=45)
 """So far before the last success is asked for again: for what the vendor lists late, mends or calls off."""
 
 
-class EventSource(Protocol):
+class ActionSource(Protocol):
     """What this needs of a vendor's client."""
 
-    async def splits(self, since: date, until: date | None = None) -> Events[Split]:
+    async def splits(self, since: date, until: date | None = None) -> ActionRecords[Split]:
         """The whole market's splits."""
 
-    async def dividends(self, since: date, until: date | None = None) -> Events[Dividend]:
+    async def dividends(self, since: date, until: date | None = None) -> ActionRecords[Dividend]:
         """The whole market's cash dividends."""
 
 
@@ -55,9 +55,9 @@ class Update:
     warnings: tuple[str, ...]
 
 
-async def update_events(
+async def update_corporate_actions(
     store: CorporateActionStore,
-    vendor: EventSource,
+    vendor: ActionSource,
     market: Market,
     clock: Callable[[], datetime],
     *,
@@ -110,7 +110,7 @@ class _Reading:
         self.dropped = 0
         self.warnings: list[str] = []
 
-    def take(self, kind: ActionKind, answer: Events[Split] | Events[Dividend]) -> None:
+    def take(self, kind: ActionKind, answer: ActionRecords[Split] | ActionRecords[Dividend]) -> None:
         dropped = list(answer.dropped)
         for row in answer.rows:
             for name in self._names.get(row.ticker, ()):

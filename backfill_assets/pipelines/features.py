@@ -13,7 +13,7 @@ import numpy as np
 
 from backfill_assets.adapters.store.features import FeatureSeries, FeatureStore, UnusableBars, Window
 from backfill_assets.adapters.store.rows import instant
-from backfill_assets.domain.adjustments import SplitLike, weekly_bars
+from backfill_assets.domain.adjustments import SplitRatio, weekly_bars
 from backfill_assets.domain.bars import Bars, Float
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.derive import week_start
@@ -131,7 +131,7 @@ def worker(series: FeatureSeries) -> Callable[[Window], Float]:
     return work
 
 
-def _weeks(stored: Bars, daily: Bars, splits: Sequence[SplitLike], series: FeatureSeries) -> Bars:
+def _weeks(stored: Bars, daily: Bars, splits: Sequence[SplitRatio], series: FeatureSeries) -> Bars:
     """The stored weeks, each in the units of its last day. A week whose days are not stored stays as it is."""
     made = weekly_bars(daily, splits, series.zone)
     both, at, of = np.intersect1d(stored.timestamp, made.timestamp, assume_unique=True, return_indices=True)

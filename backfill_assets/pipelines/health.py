@@ -8,8 +8,8 @@ from functools import reduce
 
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.gaps import GapStore
-from backfill_assets.adapters.store.minutes import MinuteStore
 from backfill_assets.adapters.store.quality import Examination, QualityStore
+from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_start
 from backfill_assets.domain.gaps import FIRST_ATTEMPT_DELAY, Gap
@@ -81,10 +81,10 @@ def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None
         quality.examine(symbols, market.timeframes, calendar, part)
         for part in examined_days(market, calendar, now, days)
     )
-    examined = reduce(Examination.with_, parts)
+    examined = reduce(Examination.merged, parts)
     thin: list[ThinSession] = []
     if MINUTE_1 in market.timeframes:
-        thin = judge_minutes(MinuteStore.beside(store), symbols, calendar)
+        thin = judge_minutes(SeriesStore.beside(store), symbols, calendar)
     gaps = find_gaps(GapStore.beside(store), watched, now)
     newest = calendar.last_finished(now - FIRST_ATTEMPT_DELAY)
     return Health(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,17 +129,8 @@ def minute_bars(days: Days, all_minutes: Minutes, until: int) -> Columns:
     m = all_minutes
     rows = m.traded & (m.t + MINUTE_MS <= until)
     day = np.broadcast_to(days.day[:, None], m.t.shape)[rows]
-    return Columns(
-        day,
-        m.t[rows],
-        m.open[rows],
-        m.high[rows],
-        m.low[rows],
-        m.close[rows],
-        m.volume[rows],
-        m.vwap[rows],
-        m.trades[rows],
-    )
+    columns: tuple[Any, ...] = (m.t, m.open, m.high, m.low, m.close, m.volume, m.vwap, m.trades)
+    return Columns(day, *(column[rows] for column in columns))
 
 
 def day_bars(days: Days, all_minutes: Minutes, until: int) -> Columns:

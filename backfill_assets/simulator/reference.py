@@ -123,13 +123,7 @@ def _ticker(state: SimulatorState, ticker: str, as_of: date | None = None) -> Ro
     _, died = state.market.lifetime(ticker)
     row: Row = {"ticker": ticker, "name": who.name, "market": who.market}
     if who.market == "stocks":
-        row |= {
-            "locale": "us",
-            "primary_exchange": who.venue,
-            "type": who.kind,
-            "active": True,
-            "currency_name": "usd",
-        }
+        row |= {"locale": "us", "primary_exchange": who.venue, "type": who.kind, "active": True, "currency_name": "usd"}
     else:
         coin = ticker.removeprefix("X:").removesuffix("USD")
         row |= {

@@ -110,12 +110,5 @@ def trading_days(market: Market) -> Days:
     half = np.isin(day, calendar.early_closes.to_numpy().astype("datetime64[D]").astype(np.int64))
     start = np.array([midnight(market, int(d)) for d in day], dtype=np.int64)
     return Days(
-        market,
-        day,
-        start,
-        240,
-        960,
-        np.where(half, 1020, 1200),
-        np.full(len(day), 570),
-        np.where(half, 780, 960),
+        market, day, start, 240, 960, np.where(half, 1020, 1200), np.full(len(day), 570), np.where(half, 780, 960)
     )

@@ -44,11 +44,7 @@ class SimulatorState:
     """The state of the endpoints. `now` is the market's clock, `monotonic` that of the rate limit, in seconds."""
 
     def __init__(
-        self,
-        scenario: Scenario,
-        api_keys: tuple[str, ...],
-        now: Callable[[], datetime],
-        monotonic: Callable[[], float],
+        self, scenario: Scenario, api_keys: tuple[str, ...], now: Callable[[], datetime], monotonic: Callable[[], float]
     ) -> None:
         self._initial = scenario
         self._api_keys = api_keys

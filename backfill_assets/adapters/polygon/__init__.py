@@ -10,13 +10,13 @@ from backfill_assets.adapters.polygon.client import BASE_URL, Polygon
 from backfill_assets.adapters.polygon.traffic import Traffic
 from backfill_assets.adapters.polygon.transport import Limiter, RetryPolicy
 from backfill_assets.adapters.polygon.wire import GroupedDay, Page, decode_grouped, decode_page
-from backfill_assets.adapters.polygon.wire_reference import Events
+from backfill_assets.adapters.polygon.wire_reference import ActionRecords
 
 __all__ = [
     "BASE_URL",
+    "ActionRecords",
     "Address",
     "Ahead",
-    "Events",
     "GroupedDay",
     "Limiter",
     "Page",

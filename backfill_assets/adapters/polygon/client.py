@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from backfill_assets.adapters.polygon.addresses import Address
-    from backfill_assets.adapters.polygon.wire_reference import Events
+    from backfill_assets.adapters.polygon.wire_reference import ActionRecords
     from backfill_assets.domain.corporate_actions import Dividend, Split
     from backfill_assets.domain.listings import Listing
     from backfill_assets.domain.timeframes import Timeframe
@@ -128,13 +128,13 @@ class Polygon:
         """First and last day of trading of `ticker`, as far as the vendor knows them; see `reference.Reference.listing`."""
         return await self._reference.listing(ticker)
 
-    async def splits(self, since: date, until: date | None = None) -> Events[Split]:
-        """The whole market's splits in these days, both included; see `reference.Reference.events`."""
-        return await self._reference.events(SPLITS, since, until)
+    async def splits(self, since: date, until: date | None = None) -> ActionRecords[Split]:
+        """The whole market's splits in these days, both included; see `reference.Reference.actions`."""
+        return await self._reference.actions(SPLITS, since, until)
 
-    async def dividends(self, since: date, until: date | None = None) -> Events[Dividend]:
-        """The whole market's cash dividends in these days, both included; see `reference.Reference.events`."""
-        return await self._reference.events(DIVIDENDS, since, until)
+    async def dividends(self, since: date, until: date | None = None) -> ActionRecords[Dividend]:
+        """The whole market's cash dividends in these days, both included; see `reference.Reference.actions`."""
+        return await self._reference.actions(DIVIDENDS, since, until)
 
 
 def _refuse_adjusted(what: str, *, adjusted: bool | None) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from backfill_assets.adapters.polygon.addresses import Address, Trail, following, segment
 from backfill_assets.adapters.polygon.wire_reference import (
-    EventPage,
-    Events,
+    ActionPage,
+    ActionRecords,
     decode_delistings,
     decode_details,
     decode_dividends,
@@ -35,7 +35,7 @@ class Feed[E: (Split, Dividend)]:
     path: str
     old_path: str
     day: str
-    decode: Callable[[bytes], EventPage[E]]
+    decode: Callable[[bytes], ActionPage[E]]
 
 
 SPLITS = Feed("/stocks/v1/splits", "/v3/reference/splits", "execution_date", decode_splits)
@@ -79,12 +79,12 @@ class Reference:
             return UNKNOWN
         return Listing(listed, delisted)
 
-    async def events[E: (Split, Dividend)](self, feed: Feed[E], since: date, until: date | None) -> Events[E]:
+    async def actions[E: (Split, Dividend)](self, feed: Feed[E], since: date, until: date | None) -> ActionRecords[E]:
         """Every event of the market from `since` to `until`, both included, or to the last announced one.
 
-        The days are New York's. Rows that cannot be used are left out and named in `Events.dropped`. A vendor without the
-        new path is asked at the deprecated one, from then on. BadRequest where `until` lies before `since`; MalformedAnswer
-        where the pages do not lead forward.
+        The days are New York's. Rows that cannot be used are left out and named in `ActionRecords.dropped`. A vendor
+        without the new path is asked at the deprecated one, from then on. BadRequest where `until` lies before `since`;
+        MalformedAnswer where the pages do not lead forward.
         """
         if until is not None and until < since:
             raise BadRequest(f"Events were asked for from {since} to {until}: the start must not follow the end")
@@ -103,11 +103,11 @@ class Reference:
             news = len(found) > before if page.rows else None
             dropped += page.dropped
         rows = [event for event in found if since <= event.ex_date and (until is None or event.ex_date <= until)]
-        return Events(sorted(rows, key=lambda event: (event.ex_date, event.ticker)), tuple(dropped))
+        return ActionRecords(sorted(rows, key=lambda event: (event.ex_date, event.ticker)), tuple(dropped))
 
     async def _first_page[E: (Split, Dividend)](
         self, feed: Feed[E], since: date, until: date | None
-    ) -> tuple[Address, dict[str, str], EventPage[E]]:
+    ) -> tuple[Address, dict[str, str], ActionPage[E]]:
         days = {f"{feed.day}.gte": f"{since}"} | ({} if until is None else {f"{feed.day}.lte": f"{until}"})
         if feed.path not in self._missing:
             here = (feed.path, days | {"sort": f"{feed.day}.asc"} | _LIMIT)

@@ -24,7 +24,7 @@ _ALL_BAD = 10  # rows; so many in one page of which none can be used are no bad 
 
 
 @dataclass(frozen=True, slots=True)
-class Events[E: (Split, Dividend)]:
+class ActionRecords[E: (Split, Dividend)]:
     """Events of the whole market, and the rows that cannot be used.
 
     rows     ascending by `ex_date`, then by ticker; equal ones once
@@ -37,8 +37,8 @@ class Events[E: (Split, Dividend)]:
 
 
 @dataclass(frozen=True, slots=True)
-class EventPage[E: (Split, Dividend)]:
-    """One page, as it was sent: order, range and doubles are not looked at. `dropped` as in `Events`."""
+class ActionPage[E: (Split, Dividend)]:
+    """One page, as it was sent: order, range and doubles are not looked at. `dropped` as in `ActionRecords`."""
 
     rows: list[E]
     dropped: tuple[str, ...]
@@ -71,7 +71,7 @@ class _Tickers(msgspec.Struct):
     results: list[_Facts] | None = None  # absent when there are none
 
 
-class _EventList(msgspec.Struct):
+class _ActionList(msgspec.Struct):
     status: str
     results: list[msgspec.Raw] | None = None  # absent when there are none; rows are read one by one
     next_url: str | None = None
@@ -88,7 +88,7 @@ class _SplitRow(msgspec.Struct):
     split_to: float
     id: _Text | None = None
 
-    def event(self) -> Split:
+    def record(self) -> Split:
         return Split(self.ticker, self.execution_date, self.split_from, self.split_to, self.id)
 
 
@@ -103,7 +103,7 @@ class _DividendRow(msgspec.Struct):
     frequency: float | None = None
     id: _Text | None = None
 
-    def event(self) -> Dividend:
+    def record(self) -> Dividend:
         return Dividend(
             self.ticker,
             self.ex_dividend_date,
@@ -123,7 +123,7 @@ class _Named(msgspec.Struct):
 
 _DETAILS = msgspec.json.Decoder(_Details).decode
 _TICKERS = msgspec.json.Decoder(_Tickers).decode
-_EVENTS = msgspec.json.Decoder(_EventList).decode
+_ACTIONS = msgspec.json.Decoder(_ActionList).decode
 _SPLIT = msgspec.json.Decoder(_SplitRow).decode
 _DIVIDEND = msgspec.json.Decoder(_DividendRow).decode
 _NAMED = msgspec.json.Decoder(_Named).decode
@@ -142,18 +142,18 @@ def decode_delistings(body: bytes) -> list[tuple[str | None, date]]:
     return [(ticker, day) for ticker, day in days if day is not None]
 
 
-def decode_splits(body: bytes) -> EventPage[Split]:
+def decode_splits(body: bytes) -> ActionPage[Split]:
     """A page of splits. Errors as in `envelope.opened`; ten rows or more of which none can be used are malformed."""
-    return _page(body, lambda row: _SPLIT(row).event())
+    return _page(body, lambda row: _SPLIT(row).record())
 
 
-def decode_dividends(body: bytes) -> EventPage[Dividend]:
+def decode_dividends(body: bytes) -> ActionPage[Dividend]:
     """A page of dividends; errors as in `decode_splits`. A day beside the ex-date that cannot be read counts as not given."""
-    return _page(body, lambda row: _DIVIDEND(row).event())
+    return _page(body, lambda row: _DIVIDEND(row).record())
 
 
-def _page[E: (Split, Dividend)](body: bytes, read: Callable[[msgspec.Raw], E]) -> EventPage[E]:
-    answer = opened(body, _EVENTS)
+def _page[E: (Split, Dividend)](body: bytes, read: Callable[[msgspec.Raw], E]) -> ActionPage[E]:
+    answer = opened(body, _ACTIONS)
     rows, dropped = list[E](), list[str]()
     reason = ""
     for raw in answer.results or []:
@@ -167,7 +167,7 @@ def _page[E: (Split, Dividend)](body: bytes, read: Callable[[msgspec.Raw], E]) -
             reason = str(error)
     if not rows and len(dropped) >= _ALL_BAD:
         raise MalformedAnswer(f"none of its {len(dropped)} rows can be used, the last for: {reason}")
-    return EventPage(rows, tuple(dropped), answer.next_url or None)
+    return ActionPage(rows, tuple(dropped), answer.next_url or None)
 
 
 def _ticker(raw: msgspec.Raw) -> str:

@@ -4,7 +4,7 @@ select exists (
   where symbol = %(symbol)s and timeframe = %(timeframe)s and "timestamp" between %(first)s and %(last)s)
 
 -- name: copy_bars
--- Straight into the table, for a stretch that holds nothing yet.
+-- Directly into the table, for a range without bars.
 copy market_data (symbol, timeframe, source, "timestamp", open, high, low, close, volume, vwap, trades)
 from stdin (format binary)
 
@@ -14,15 +14,15 @@ create temp table if not exists stage (
 ) on commit delete rows
 
 -- name: clear_stage
--- A transaction merges several timeframes, one after the other.
+-- One transaction merges several timeframes.
 truncate stage
 
 -- name: copy_stage
 copy stage from stdin (format binary)
 
 -- name: merge
--- Tells by day (UTC) the first and last row written, how many were added and changed, and the first and last changed.
--- Rows that stand already are neither locked nor written; the order gives concurrent writers one lock order.
+-- Returns by day (UTC) the first and last row written, the numbers of added and changed rows, and the first and last changed.
+-- Unchanged rows are neither locked nor written. The order gives concurrent writers the same lock order.
 with written as (
   insert into market_data as m
     (symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source)
@@ -45,8 +45,8 @@ select min(t), max(t), count(*) filter (where is_new), count(*) filter (where no
 from written group by date_trunc('day', t) order by 1
 
 -- name: record_sessions
--- An empty answer never takes back bars that were answered before. One that comes before its pause is over does not count; one
--- that counts ends the failures before it, so that after an outage a session is asked for until an answer is confirmed.
+-- An empty answer never removes bars. An answer before the end of its pause does not count; one that counts resets the failures,
+-- so that after an outage a session is requested until an answer is confirmed.
 insert into session_answers as a
   (symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at)
 select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 1, 0, false, false, %(attempted_at)s
@@ -76,7 +76,7 @@ on conflict (symbol, timeframe, session) do update set
 returning session, (xmax <> 0 and bars > 0) as seen_before
 
 -- name: record_failures
--- Sessions that are whole are left alone. A failure that comes before its pause is over does not count.
+-- Complete sessions are left alone. A failure before the end of its pause does not count.
 insert into session_answers as a
   (symbol, timeframe, session, bars, answers, failures, refused, partial, answered_at)
 select %(symbol)s, %(timeframe)s, s.session, 0, 0, 1, %(refused)s, false, %(attempted_at)s
@@ -94,7 +94,7 @@ on conflict (symbol, timeframe, session) do update set
 where a.bars = 0 or a.partial
 
 -- name: recount_sessions
--- A session answered again may have gained bars that only one of its answers held: count what the table holds.
+-- A session that was answered again may have bars from several answers: count the stored ones.
 update session_answers a
 set bars = c.bars, first_bar = c.first_bar, last_bar = c.last_bar
 from unnest(%(sessions)s::date[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) as w (session, starts, ends)
@@ -130,7 +130,7 @@ where symbol = %(symbol)s and timeframe = %(timeframe)s and "timestamp" >= %(sta
 order by "timestamp"
 
 -- name: lock_source
--- Writers of one source take turns: a week is made from days that different writers may bring.
+-- Serializes writers of one source: a week is derived from days of several writers.
 select pg_advisory_xact_lock(hashtextextended(%(symbol)s || ' ' || %(timeframe)s, 0))
 
 -- name: answered_sessions

@@ -15,7 +15,7 @@ from psycopg.types.range import Range
 from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.base import Store
-from backfill_assets.adapters.store.feature_copy import bars_of_block, feature_blocks
+from backfill_assets.adapters.store.copy_format import bars_of_block, feature_blocks
 from backfill_assets.adapters.store.rows import instant
 from backfill_assets.domain.adjustments import SplitRatio
 from backfill_assets.domain.bars import Bars, Float

@@ -1,5 +1,5 @@
 -- name: lock_features
--- Who computes the features of a series takes turns.
+-- Serializes writers of the features of a series.
 select pg_advisory_xact_lock(hashtextextended('features ' || %(symbol)s || ' ' || %(timeframe)s, 0))
 
 -- name: mark_all
@@ -7,8 +7,7 @@ insert into feature_marks (symbol, timeframe, stale)
 values (%(symbol)s, %(timeframe)s, tstzrange(%(start)s, %(end)s, '[)'))
 
 -- name: marks
--- What is stale, as ranges, with the marks that say so and the splits that act: all as of one instant, because a split comes
--- with its marks.
+-- The stale ranges with their marks, and the splits in effect, in one statement, because splits and marks are written together.
 select m.ids, m.stale, e.days, e.befores, e.afters
 from (
   select array_agg(id) as ids, range_agg(stale) * tstzmultirange(tstzrange(%(start)s, %(end)s, '[)')) as stale
@@ -20,8 +19,8 @@ from (
 ) e
 
 -- name: window
--- Of the first bars of a stale stretch the last, and how many. With them, as bytes, those that they are computed from: so many
--- before them (NULL: all), and their first session from its beginning. All as of one instant.
+-- The last and the number of the first bars of a stale range, and, as bytes, the bars they are computed from: a number of bars
+-- before them (NULL: all), and their first session from its start. In one statement, to be consistent.
 with rows as (
   select min(r.t) as first, max(r.t) as last, count(*) as rows from (
     select "timestamp" as t from market_data
@@ -47,7 +46,7 @@ from market_data
 where symbol = %(symbol)s and timeframe = %(timeframe)s and "timestamp" < %(end)s
 
 -- name: clear
--- Makes room for rows, and takes the marks that were read away, but for what of them is still to be computed.
+-- Deletes old rows and the marks that were read, except for what remains to be computed.
 with cleared as (
   delete from market_features
   where symbol = %(symbol)s and timeframe = %(timeframe)s and "timestamp" >= %(from)s and "timestamp" < %(to)s
@@ -59,7 +58,7 @@ select %(symbol)s, %(timeframe)s, rest, (select min(marked_at) from gone)
 from unnest((select range_agg(stale) from gone) - tstzmultirange(tstzrange(%(from)s, %(to)s, '[)'))) as rest
 
 -- name: stale_series
--- What is stale and has bars: by series the first and the last such bar, and since when it is known.
+-- Stale series with bars: the first and the last such bar, and when they were marked.
 select f.symbol, f.timeframe, min(b.first), max(b.last), min(f.marked_at), max(f.id)
 from feature_marks f
 cross join lateral (

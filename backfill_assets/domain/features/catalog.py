@@ -90,14 +90,12 @@ def _realised_volatility(n: int) -> Feature:
 
 
 def _sma(n: int) -> Feature:
-    column = Column(f"sma_{n}", "price", f"mean of {n} closes", n - 1, PRICE, bounds=NOT_NEGATIVE)
+    column = Column(f"sma_{n}", "price", f"mean of {n} closes", n - 1, PRICE, NOT_NEGATIVE)
     return _one(column, "pandas-ta `sma`", lambda w: w.sma(n))
 
 
 def _ema(n: int, settles: int) -> Feature:
-    column = Column(
-        f"ema_{n}", "price", f"exponential average of closes, weight 2/{n + 1}", n - 1, PRICE, bounds=NOT_NEGATIVE
-    )
+    column = Column(f"ema_{n}", "price", f"exponential average of closes, weight 2/{n + 1}", n - 1, PRICE, NOT_NEGATIVE)
     return _one(column, "pandas-ta `ema`", lambda w: w.ema(n), settles)
 
 
@@ -126,12 +124,12 @@ FEATURES: tuple[Feature, ...] = (
     _realised_volatility(20),
     _realised_volatility(60),
     _one(
-        Column("true_range", "price", "high or close before, less low or close before", 1, PRICE, bounds=NOT_NEGATIVE),
+        Column("true_range", "price", "high or close before, less low or close before", 1, PRICE, NOT_NEGATIVE),
         "Wilder 1978",
         lambda w: w.true_range,
     ),
     _one(
-        Column("atr_14", "price", "Wilder's average of 14 true ranges", 14, PRICE, bounds=NOT_NEGATIVE),
+        Column("atr_14", "price", "Wilder's average of 14 true ranges", 14, PRICE, NOT_NEGATIVE),
         "pandas-ta `rma`, begun as in Wilder 1978",
         lambda w: w.atr_14,
         settles=300,
@@ -164,14 +162,9 @@ FEATURES: tuple[Feature, ...] = (
         "Bollinger 2001, population deviation in two passes",
         (
             Column(
-                "bb_upper_20",
-                "price",
-                "bb_middle_20 + 2 deviations of 20 closes, divisor 20",
-                19,
-                PRICE,
-                bounds=NOT_NEGATIVE,
+                "bb_upper_20", "price", "bb_middle_20 + 2 deviations of 20 closes, divisor 20", 19, PRICE, NOT_NEGATIVE
             ),
-            Column("bb_middle_20", "price", "mean of 20 closes", 19, PRICE, bounds=NOT_NEGATIVE),
+            Column("bb_middle_20", "price", "mean of 20 closes", 19, PRICE, NOT_NEGATIVE),
             Column("bb_lower_20", "price", "bb_middle_20 - 2 deviations", 19, PRICE),
             Column("bb_width_20", "fraction", "(upper - lower) / middle", 19, bounds=NOT_NEGATIVE),
             Column("bb_percent_b_20", "fraction", "(close - lower) / (upper - lower)", 19),
@@ -253,7 +246,7 @@ FEATURES: tuple[Feature, ...] = (
             "typical price weighted by volume, since the session's first bar",
             0,
             PRICE,
-            bounds=NOT_NEGATIVE,
+            NOT_NEGATIVE,
         ),
         "sums by session",
         lambda w: ta.anchored_vwap(ta.typical(w.high, w.low, w.close), w.volume, w.session_starts),

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from backfill_assets.domain import adjustments
-from backfill_assets.domain.adjustments import SplitLike
+from backfill_assets.domain.adjustments import SplitRatio
 from backfill_assets.domain.bars import Bars, Float
 from backfill_assets.domain.features.catalog import COLUMNS, FEATURES, Scaling
 from backfill_assets.domain.features.window import Window
@@ -52,7 +52,7 @@ def compute(bars: Bars, zone: ZoneInfo, first: int = 0) -> Float:
 
 
 def compute_range(
-    bars: Bars, timeframe: Timeframe, zone: ZoneInfo, splits: Sequence[SplitLike] = (), first: int = 0
+    bars: Bars, timeframe: Timeframe, zone: ZoneInfo, splits: Sequence[SplitRatio] = (), first: int = 0
 ) -> Float:
     """Compute the features of rows `first` and up of raw bars, each in the units of its own day.
 

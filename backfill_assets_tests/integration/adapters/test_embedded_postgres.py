@@ -678,7 +678,7 @@ except BackfillError as error:
 
 
 def as_ordinary_user(folder: Path) -> str:
-    """Run the script and return its output. It drops root's privileges after its imports: the interpreter may be private."""
+    """Run the script and return its output. It drops root's privileges after importing, since Python may be private."""
     result = subprocess.run(
         [sys.executable, "-c", AS_ORDINARY_USER, folder], capture_output=True, text=True, check=False, cwd="/"
     )

@@ -12,7 +12,7 @@ from backfill_assets.adapters.rate_limit import RateLimiter
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.gaps import GapStore
 from backfill_assets.adapters.store.listings import ListingStore
-from backfill_assets.adapters.store.minutes import MinuteStore
+from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap
 from backfill_assets.domain.retries import USUAL
@@ -104,7 +104,7 @@ class PipelineHarness:
     def judge(self) -> list[ThinSession]:
         """Judge all stored minutes."""
         names = [s.name for s in self.market.symbols]
-        return judge_minutes(MinuteStore.beside(self.store), names, self.watched().calendar)
+        return judge_minutes(SeriesStore.beside(self.store), names, self.watched().calendar)
 
     def of(self, market: Market) -> PipelineHarness:
         """Return the harness for another market."""

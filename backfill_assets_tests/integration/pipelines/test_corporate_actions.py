@@ -11,7 +11,7 @@ from backfill_assets.adapters.polygon import Polygon, RetryPolicy
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, Lookup
 from backfill_assets.domain.errors import KeyRefused, VendorError
 from backfill_assets.domain.universe import Symbol
-from backfill_assets.pipelines.corporate_actions import first_day, update_events
+from backfill_assets.pipelines.corporate_actions import first_day, update_corporate_actions
 from backfill_assets.simulator import Dividend, Fault, Split
 from backfill_assets_tests.integration.adapters.scripted_vendor import (
     CountingLimiter,
@@ -50,7 +50,7 @@ class Keeper:
         self.store, self.client, self.clock, self.market = store, client, clock, kept
 
     async def update(self, **terms):
-        return await update_events(self.store, self.client, self.market, self.clock, **terms)
+        return await update_corporate_actions(self.store, self.client, self.market, self.clock, **terms)
 
     def told(self):
         """Symbol, kind, day, size, and whether it acts, of all that is stored of the market."""

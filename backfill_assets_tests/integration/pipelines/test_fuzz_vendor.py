@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from backfill_assets.adapters.polygon import Polygon, RetryPolicy
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.domain.errors import BackfillError, VendorError
-from backfill_assets.pipelines.corporate_actions import update_events
+from backfill_assets.pipelines.corporate_actions import update_corporate_actions
 from backfill_assets_tests.integration.adapters.scripted_vendor import (
     CountingLimiter,
     NoSleep,
@@ -200,7 +200,7 @@ async def _update(url: str, bodies: list[bytes]) -> BackfillError | None:
         async with ScriptedVendor(*script) as vendor, _client(vendor) as client:
             try:
                 with CorporateActionStore(url) as store:
-                    await update_events(store, client, STOCKS, lambda: MOMENT)
+                    await update_corporate_actions(store, client, STOCKS, lambda: MOMENT)
             except BackfillError as error:
                 return error
             finally:

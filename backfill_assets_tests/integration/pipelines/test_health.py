@@ -67,7 +67,7 @@ async def test_gaps_thin_sessions_and_broken_bars_are_found_in_one_look(database
             assert as_tuples(found.gaps) == gap_tuples("AAPL", of_days, str(FRIDAY), 1, "missing") | partial
             assert [(t.symbol, t.session) for t in found.thin] == [("MSFT", wednesday)]
             (invalid,) = {(i.symbol, i.timeframe, i.rule) for i in found.examined.invalid}
-            assert invalid == ("AAPL", "1d", "high lies below open, close or low")
+            assert invalid == ("AAPL", "1d", "high is below open, close or low")
             assert [found.lacking_newest(t) for t in ("1m", "1d", "1w")] == [["AAPL"], ["AAPL"], []]
             marked = rows(database_url, "select symbol, session from session_answers where partial")
             assert marked == [("MSFT", wednesday)]

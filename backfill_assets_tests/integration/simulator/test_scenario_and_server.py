@@ -12,16 +12,7 @@ import msgspec
 import pytest
 
 from backfill_assets import simulator
-from backfill_assets.simulator import (
-    Dividend,
-    Fault,
-    Hole,
-    RateLimit,
-    Restatement,
-    Scenario,
-    Simulator,
-    Split,
-)
+from backfill_assets.simulator import Dividend, Fault, Hole, RateLimit, Restatement, Scenario, Simulator, Split
 from backfill_assets.simulator.scenario import read, write
 
 EVERYTHING = Scenario(

@@ -1,4 +1,4 @@
-"""Counting, against a count session by session that knows nothing of ranges."""
+"""Completeness, compared with a count session by session."""
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
@@ -21,13 +21,13 @@ TIMEFRAMES = ("1m", "5m", "1d")
 KEPT = market("stocks", *NAMES, start=SESSIONS[0], timeframes=" ".join(TIMEFRAMES))
 SERIES = [(symbol, timeframe) for symbol in NAMES for timeframe in TIMEFRAMES]
 
-LACKING = {
+INCOMPLETE = {
     SessionState.MISSING: (Reason.MISSING, False),
     SessionState.PARTIAL: (Reason.PARTIAL, False),
     SessionState.EXPLAINED: (Reason.VENDOR_EMPTY, True),
 }
 listings = st.builds(Listing, st.none() | st.sampled_from(SESSIONS), st.none() | st.sampled_from(SESSIONS))
-lacking = st.dictionaries(st.sampled_from(SESSIONS), st.sampled_from(list(LACKING)))
+incomplete = st.dictionaries(st.sampled_from(SESSIONS), st.sampled_from(list(INCOMPLETE)))
 
 
 def gap(symbol, timeframe, days, reason=Reason.MISSING, *, explained=False, due=NOW):
@@ -36,16 +36,16 @@ def gap(symbol, timeframe, days, reason=Reason.MISSING, *, explained=False, due=
 
 
 def gaps_of(series, standing_by_day):
-    """As gaps are told: neighbouring sessions that stand alike, as one."""
+    """Gaps: consecutive sessions in the same state as one."""
     return [
         gap(*series, days, reason, explained=explained)
-        for state, (reason, explained) in LACKING.items()
+        for state, (reason, explained) in INCOMPLETE.items()
         for days in runs_of([d for d, s in standing_by_day.items() if s is state], SESSIONS)
     ]
 
 
-@given(st.fixed_dictionaries(dict.fromkeys(SERIES, lacking)), st.dictionaries(st.sampled_from(NAMES), listings))
-def test_every_session_of_every_series_is_counted_once_as_it_stands(lacking_of, listed):
+@given(st.fixed_dictionaries(dict.fromkeys(SERIES, incomplete)), st.dictionaries(st.sampled_from(NAMES), listings))
+def test_every_session_of_every_series_is_counted_once(lacking_of, listed):
     def plainly(symbol, timeframe, day):
         own = lacking_of[symbol, timeframe]
         expected = listed.get(symbol, UNKNOWN).expects(day)
@@ -68,21 +68,21 @@ def test_every_session_of_every_series_is_counted_once_as_it_stands(lacking_of, 
 
 
 @given(st.lists(st.sampled_from(list(SessionState))))
-def test_counts_stand_as_their_worst_session_does(states):
+def test_worst_is_the_state_of_the_worst_session(states):
     counts = Counts.of(np.array(states, np.int8))
     assert counts.worst == max(states, default=SessionState.NOT_EXPECTED)
     assert (counts.share == 1) is (counts.worst <= SessionState.COMPLETE)
     assert counts.expected == len([s for s in states if s])
 
 
-def test_a_listing_ends_what_is_expected_on_its_first_and_last_day():
+def test_sessions_outside_the_listing_are_not_expected():
     first, last = SESSIONS[3], SESSIONS[-4]
     found = session_states(SESSIONS, Listing(first, last), [])
     expected = [SessionState.COMPLETE if first <= day <= last else SessionState.NOT_EXPECTED for day in SESSIONS]
     assert found.tolist() == expected
 
 
-def test_a_gap_is_expected_whatever_the_listing_says():
+def test_a_gap_is_expected_even_outside_the_listing():
     days = DayRange(SESSIONS[0], SESSIONS[1])
     found = session_states(SESSIONS, Listing(SESSIONS[5], None), [gap("AAPL", "1d", days)])
     assert found[:6].tolist() == [SessionState.MISSING] * 2 + [SessionState.NOT_EXPECTED] * 3 + [SessionState.COMPLETE]
@@ -98,13 +98,13 @@ def test_a_gap_is_expected_whatever_the_listing_says():
         (Reason.NOT_ENTITLED, True, SessionState.EXPLAINED),
     ],
 )
-def test_a_gap_stands_by_what_explains_it(reason, explained, state):
+def test_the_state_of_a_gap(reason, explained, state):
     days = DayRange(SESSIONS[2], SESSIONS[2])
     found = session_states(SESSIONS, UNKNOWN, [gap("AAPL", "1d", days, reason, explained=explained)])
     assert found.tolist() == [state if i == 2 else SessionState.COMPLETE for i in range(len(SESSIONS))]
 
 
-def test_a_symbol_tells_its_newest_bar_and_its_first_attempt_of_all_timeframes():
+def test_last_bar_and_next_attempt_of_all_timeframes():
     early, late = NOW + timedelta(minutes=2), NOW + timedelta(minutes=8)
     days = DayRange(SESSIONS[2], SESSIONS[2])
     gaps = [
@@ -120,6 +120,6 @@ def test_a_symbol_tells_its_newest_bar_and_its_first_attempt_of_all_timeframes()
     assert (nvda.next_attempt_at, len(nvda.open_gaps), nvda.last_bar) == (None, 0, None)
 
 
-def test_before_the_first_session_nothing_is_expected_and_nothing_is_lacking():
+def test_before_the_first_session_nothing_is_expected():
     found = completeness(KEPT, (), {}, [], {}, NOW)
     assert (found.counts, found.counts.share, found.counts.worst) == (Counts(), 1.0, SessionState.NOT_EXPECTED)

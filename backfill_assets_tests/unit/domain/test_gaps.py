@@ -21,7 +21,7 @@ from backfill_assets.domain.sessions import HOURS, Kind, calendar
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
 from backfill_assets_tests.unit.domain.test_retries import NOON, RETRIES, TWO_MINUTES, standing
 
-# Two closed Mondays, a half day, and the clocks going forward; the first and the last week are cut.
+# Two closed Mondays, a half day, and clocks going forward; the first and the last week are incomplete.
 SPAN = DayRange(date(2025, 1, 15), date(2025, 3, 12))
 CALENDARS = {kind: calendar(kind, SPAN) for kind in Kind}
 STOCKS = GapFinder(CALENDARS[Kind.STOCKS], USUAL)
@@ -34,30 +34,30 @@ def days(first, last):
     return DayRange(first, last)
 
 
-def one(finder, timeframe, lacking, incomplete):
+def one(finder, timeframe, missing, incomplete):
     """The only gap."""
-    (gap,) = finder.gaps("AAPL", timeframe, lacking, {a.session: a for a in incomplete})
+    (gap,) = finder.gaps("AAPL", timeframe, missing, {a.session: a for a in incomplete})
     return gap
 
 
-def several(timeframe, lacking, incomplete):
-    """Range, reason and whether it is explained, of each gap."""
-    found = STOCKS.gaps("AAPL", timeframe, lacking, {a.session: a for a in incomplete})
+def several(timeframe, missing, incomplete):
+    """Return range, reason and `explained` of each gap."""
+    found = STOCKS.gaps("AAPL", timeframe, missing, {a.session: a for a in incomplete})
     return [(g.days.start, g.days.end, g.sessions, g.reason, g.explained) for g in found]
 
 
-# --- By example
+# --- Examples
 
 
-def test_where_nothing_lacks_there_is_no_gap():
+def test_without_missing_days_there_is_no_gap():
     assert STOCKS.gaps("AAPL", MINUTE_1, [], {}) == []
 
 
-def test_days_without_sessions_are_no_gap():
+def test_days_without_sessions_are_not_a_gap():
     assert STOCKS.gaps("AAPL", MINUTE_1, [days(FRI + ONE_DAY, NEXT_MON - ONE_DAY)], {}) == []
 
 
-def test_what_was_never_asked_for_is_missing_and_due_six_hours_after_its_first_session_ended():
+def test_a_session_that_was_never_requested_is_due_six_hours_after_its_end():
     gap = one(STOCKS, MINUTE_1, [days(MON, FRI)], [])
     # 20:15 New York is 01:15 UTC
     expected = datetime(2025, 2, 4, 7, 15, tzinfo=UTC)
@@ -67,14 +67,14 @@ def test_what_was_never_asked_for_is_missing_and_due_six_hours_after_its_first_s
     assert gap.due(expected)
 
 
-def test_a_gap_reaches_over_a_weekend_and_begins_and_ends_with_a_session():
+def test_a_gap_includes_a_weekend_and_starts_and_ends_with_a_session():
     gap = one(STOCKS, DAY_1, [days(FRI, NEXT_MON), days(NEXT_MON + ONE_DAY, NEXT_MON + ONE_DAY)], [])
     assert (gap.days, gap.sessions) == (days(FRI, NEXT_MON + ONE_DAY), 3)
     padded = one(STOCKS, DAY_1, [days(FRI + ONE_DAY, NEXT_MON)], [])
     assert (padded.days, padded.sessions) == (days(NEXT_MON, NEXT_MON), 1)
 
 
-def test_a_session_that_is_there_parts_two_gaps():
+def test_a_complete_session_separates_two_gaps():
     found = several(MINUTE_1, [days(MON, TUE), days(THU, THU)], [])
     assert [(first, last) for first, last, *_ in found] == [(MON, TUE), (THU, THU)]
 
@@ -92,31 +92,31 @@ def test_a_session_that_is_there_parts_two_gaps():
         (standing(MON, answers=2, failures=1, refused=True), Reason.NOT_ENTITLED, True),
     ],
 )
-def test_a_session_without_bars_has_the_reason_that_its_answers_give(known, reason, explained):
+def test_the_reason_follows_from_the_answers(known, reason, explained):
     assert several(MINUTE_1, [days(MON, MON)], [known]) == [(MON, MON, 1, reason, explained)]
 
 
 @pytest.mark.parametrize(("answers", "explained"), [(1, False), (5, True)])
-def test_a_thin_session_is_a_partial_gap_of_its_timeframe_and_of_those_made_from_it(answers, explained):
+def test_a_partial_session_is_a_gap_of_its_timeframe_and_derived_ones(answers, explained):
     known = standing(TUE, bars=12, answers=answers)
     for name in ("1m", "5m", "4h"):
         assert several(TIMEFRAMES[name], [], [known]) == [(TUE, TUE, 1, Reason.PARTIAL, explained)]
 
 
-def test_neighbours_for_one_reason_stand_together_and_fall_due_with_the_first_that_does():
+def test_neighbours_with_the_same_reason_are_one_gap_due_with_the_first():
     known = [standing(MON, answers=2, attempted_at=LATE), standing(TUE), standing(WED, answers=0, failures=3)]
     gap = one(STOCKS, MINUTE_1, [days(MON, WED)], known)
     assert (gap.days, gap.reason, gap.attempts) == (days(MON, WED), Reason.MISSING, 3)
     assert gap.next_attempt_at == NOON + TWO_MINUTES
 
 
-def test_one_that_was_asked_for_often_enough_does_not_stop_its_neighbours_from_falling_due():
+def test_a_session_without_attempts_left_does_not_delay_its_neighbours():
     known = [standing(MON, answers=1, failures=4), standing(TUE)]
     gap = one(STOCKS, MINUTE_1, [days(MON, TUE)], known)
     assert (gap.explained, gap.attempts, gap.next_attempt_at) == (False, 5, NOON + TWO_MINUTES)
 
 
-def test_neighbours_for_different_reasons_are_gaps_apart():
+def test_neighbours_with_different_reasons_are_separate_gaps():
     known = [
         standing(MON, answers=0, failures=1, refused=True),
         standing(TUE, answers=5),
@@ -153,7 +153,7 @@ def test_a_week_is_from_sunday_to_saturday():
     ]
 
 
-def test_what_stands_recorded_of_days_that_are_no_sessions_is_no_gap():
+def test_records_of_days_that_are_not_sessions_are_ignored():
     closed = standing(date(2025, 2, 17), bars=3)
     assert several(MINUTE_1, [], [closed, standing(SUNDAY)]) == []
 
@@ -166,7 +166,7 @@ def test_an_explained_gap_is_never_due():
     assert not replace(gap, explained=False).due(LATE)
 
 
-def test_what_is_done_with_gaps():
+def test_functions_over_gaps():
     base = one(STOCKS, MINUTE_1, [days(MON, TUE)], [])
     later = replace(base, days=days(THU, FRI))
     settled = replace(base, days=days(WED, WED), sessions=1, explained=True)
@@ -182,12 +182,12 @@ def test_what_is_done_with_gaps():
 # --- Session by session
 
 
-def plainly(finder, symbol, timeframe, lacking, incomplete):
-    """What the gaps are, by looking at one session after the other and at nothing else."""
+def one_by_one(finder, symbol, timeframe, missing, incomplete):
+    """Find the gaps session by session."""
     found, neighbour = [], None
     for session in finder.calendar.sessions:
         thin = session in incomplete and incomplete[session].bars > 0
-        if not thin and not any(r.start <= session <= r.end for r in lacking):
+        if not thin and not any(r.start <= session <= r.end for r in missing):
             neighbour = None
             continue
         reason, explained, attempts, due = stands(finder, timeframe, session, incomplete)
@@ -212,7 +212,7 @@ def plainly(finder, symbol, timeframe, lacking, incomplete):
 
 
 def stands(finder, timeframe, session, incomplete):
-    """Reason, whether it is explained, attempts and next attempt of one session that lacks."""
+    """Return reason, `explained`, attempts and next attempt of one missing session."""
     if session in incomplete:
         return judged(finder.retries, incomplete[session])
     if timeframe == WEEK_1:
@@ -238,7 +238,7 @@ def judged(retries, answer):
     return (Reason.VENDOR_EMPTY if explained else Reason.MISSING), explained, tries, due
 
 
-# Beyond the span too: what was recorded under an earlier calendar.
+# Also outside the span: recorded with an earlier calendar.
 NEAR = st.integers(-9, len(SPAN) + 9).map(lambda n: SPAN.start + n * ONE_DAY)
 ATTEMPTED = st.fixed_dictionaries(
     {
@@ -252,14 +252,14 @@ ATTEMPTED = st.fixed_dictionaries(
 
 @st.composite
 def records(draw):
-    """What stands recorded of sessions that are not whole."""
+    """Records of incomplete sessions."""
     found = {}
-    for day, told in draw(st.dictionaries(NEAR, ATTEMPTED, max_size=25)).items():
-        found[day] = standing(day, refused=not told["bars"] and draw(st.booleans()), **told)
+    for day, counts in draw(st.dictionaries(NEAR, ATTEMPTED, max_size=25)).items():
+        found[day] = standing(day, refused=not counts["bars"] and draw(st.booleans()), **counts)
     return found
 
 
-# Both ends cut sessions off: a market that began later, and days that have not finished.
+# Both ends may cut off sessions: a market that starts later, and unfinished days.
 FINDERS = st.builds(
     lambda kind, first, last, retries: GapFinder(
         replace(CALENDARS[kind], sessions=CALENDARS[kind].sessions[first : len(CALENDARS[kind].sessions) - last]),
@@ -274,20 +274,20 @@ SERIES = st.sampled_from([MINUTE_1, TIMEFRAMES["4h"], DAY_1, WEEK_1])
 
 
 @given(FINDERS, SERIES, st.sets(NEAR), records())
-def test_gaps_are_what_looking_at_each_session_by_itself_finds(finder, timeframe, lacking, incomplete):
-    ranges = ranges_of(lacking)
-    expected = plainly(finder, "X", timeframe, ranges, incomplete)
+def test_gaps_agree_with_finding_them_session_by_session(finder, timeframe, missing, incomplete):
+    ranges = ranges_of(missing)
+    expected = one_by_one(finder, "X", timeframe, ranges, incomplete)
     assert finder.gaps("X", timeframe, ranges, incomplete) == expected
-    # one range a day says the same
-    assert finder.gaps("X", timeframe, [DayRange(d, d) for d in sorted(lacking)], incomplete) == expected
+    # one range per day gives the same
+    assert finder.gaps("X", timeframe, [DayRange(d, d) for d in sorted(missing)], incomplete) == expected
 
 
 @given(FINDERS, SERIES, st.sets(NEAR), records())
-def test_gaps_ascend_hold_every_session_that_lacks_once_and_no_other(finder, timeframe, lacking, incomplete):
-    found = finder.gaps("X", timeframe, ranges_of(lacking), incomplete)
+def test_gaps_ascend_and_hold_exactly_the_missing_sessions(finder, timeframe, missing, incomplete):
+    found = finder.gaps("X", timeframe, ranges_of(missing), incomplete)
     inside = [session for gap in found for session in finder.calendar.within(gap.days)]
     thin = {day for day, answer in incomplete.items() if answer.bars}
-    assert inside == [s for s in finder.calendar.sessions if s in lacking or s in thin]
+    assert inside == [s for s in finder.calendar.sessions if s in missing or s in thin]
     assert [gap.sessions for gap in found] == [len(finder.calendar.within(gap.days)) for gap in found]
     for gap, after in pairwise(found):
         assert gap.days.end < after.days.start
@@ -298,8 +298,8 @@ def test_gaps_ascend_hold_every_session_that_lacks_once_and_no_other(finder, tim
 
 
 @given(FINDERS, st.sets(NEAR), records(), st.integers(0, 2000).map(lambda h: NOON + timedelta(hours=h)))
-def test_a_gap_is_due_as_soon_as_one_of_its_sessions_is(finder, lacking, incomplete, now):
-    for gap in finder.gaps("X", MINUTE_1, ranges_of(lacking), incomplete):
+def test_a_gap_is_due_as_soon_as_one_of_its_sessions_is(finder, missing, incomplete, now):
+    for gap in finder.gaps("X", MINUTE_1, ranges_of(missing), incomplete):
         due = False
         for session in finder.calendar.within(gap.days):
             _, explained, _, at = stands(finder, MINUTE_1, session, incomplete)
@@ -307,7 +307,7 @@ def test_a_gap_is_due_as_soon_as_one_of_its_sessions_is(finder, lacking, incompl
         assert gap.due(now) is due
 
 
-def test_more_attempts_or_longer_pauses_make_no_gap_vanish():
+def test_gaps_do_not_depend_on_attempts_and_pauses():
     known = [standing(MON, answers=5), standing(TUE, answers=5, bars=9)]
     for retries in (USUAL, Retries(timedelta(hours=1), 9), Retries(attempts=1)):
         found = GapFinder(STOCKS.calendar, retries).gaps(

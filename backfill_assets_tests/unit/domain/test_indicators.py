@@ -1,4 +1,4 @@
-"""The indicators against answers by hand, against their definitions in plain loops, and where nothing is defined."""
+"""Indicators compared with results by hand and with their definitions in loops, and where they are undefined."""
 
 import math
 
@@ -124,18 +124,18 @@ def test_zscore():
     same(ta.zscore(column(1, 3, 3), 2), [nan, 1, nan])
 
 
-def test_the_average_price_starts_anew_at_each_anchor():
+def test_the_average_price_restarts_at_each_anchor():
     price, volume = column(1, 2, 9, 5, 7), column(1, 3, 2, 0, 2)
     same(ta.anchored_vwap(price, volume, np.array([0, 2])), [1, 1.75, 9, 9, 8])
     same(ta.anchored_vwap(price, volume, np.array([0, 3])), [1, 1.75, 25 / 6, nan, 7])
     same(ta.anchored_vwap(price, volume, np.arange(5)), [1, 2, 9, nan, 7])
 
 
-# --- By their definitions, in plain loops, where no sheet has the very column
+# --- Definitions in loops, where no sheet has the column
 
 
 def by_windows(n, first, of):
-    """A column whose row i, from `first` on, is `of(a, b)` of its n rows [a, b)."""
+    """Compute a column whose row i, from `first` on, is `of(a, b)` of its n rows [a, b)."""
     return lambda rows: [nan] * first + [of(i - n + 1, i + 1) for i in range(first, rows)]
 
 
@@ -178,10 +178,10 @@ def test_volume_zscore_by_definition(lively):
     )
 
 
-# --- What is not defined stays open
+# --- Undefined values
 
 
-def test_nothing_that_moves_has_no_strength_and_no_place_in_a_range():
+def test_without_moves_there_is_no_strength_and_no_position_in_a_range():
     x = np.full(400, 10.01)
     for undefined in (
         ta.rsi(x, 14),
@@ -198,20 +198,20 @@ def test_nothing_that_moves_has_no_strength_and_no_place_in_a_range():
     assert ta.realised_volatility(ta.log_return(x), 20)[-1] == 0
 
 
-def test_averages_that_have_died_away_are_no_strength():
+def test_vanished_averages_give_no_strength():
     x = np.append(column(10, 11, 10.5), np.full(500, 10.5))
     strength = ta.rsi(x, 2)
     assert strength[20] == pytest.approx(strength[3])
     assert np.isnan(strength[-1])
 
 
-def test_bars_within_bars_have_no_direction_and_an_adx_of_0():
+def test_inside_bars_have_no_direction_and_an_adx_of_0():
     high, low, close = np.full(60, 11.0), np.full(60, 9.0), np.full(60, 10.0)
     adx, plus, minus = ta.directional(high, low, close, ta.atr(ta.true_range(high, low, close), 14), 14)
     assert (adx[-1], plus[-1], minus[-1]) == (0, 0, 0)
 
 
-def test_nothing_traded_has_no_flow():
+def test_without_volume_there_is_no_flow():
     bars = walk(minutes(60))
     none = np.zeros(60)
     assert np.isnan(ta.cmf(bars.high, bars.low, bars.close, none, 20)).all()

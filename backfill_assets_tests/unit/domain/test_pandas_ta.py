@@ -1,4 +1,4 @@
-"""pandas-ta behind its door: what it gets wrong, and what importing it does.
+"""Errors of pandas-ta that are worked around, and effects of importing it.
 
 Where a test of what is wrong fails after an upgrade, pandas-ta may have been mended: then ours can go.
 """
@@ -51,7 +51,7 @@ def series(lively):
 
 
 def differs(theirs, ours, by):
-    """Whether some value, 100 rows in, is off by more than a share of ours."""
+    """Return whether a value after 100 rows differs by more than a share."""
     theirs, ours = np.asarray(theirs)[100:], ours[100:]
     return bool(np.nanmax(np.abs(theirs - ours) / np.abs(ours)) > by)
 
@@ -61,7 +61,7 @@ def test_pandas_tas_cci_divides_before_it_subtracts(library, series, lively):
     assert differs(library.cci(series["high"], series["low"], series["close"], length=20), ours, by=10)
 
 
-def test_pandas_tas_natr_smooths_by_an_ema_unless_told(library, series, lively):
+def test_pandas_tas_natr_smooths_by_an_ema_by_default(library, series, lively):
     ours = 100 * ta.atr(ta.true_range(lively.high, lively.low, lively.close), 14) / lively.close
     bars = series["high"], series["low"], series["close"]
     assert differs(library.natr(*bars, length=14), ours, by=0.05)
@@ -76,19 +76,19 @@ def test_pandas_tas_mfi_counts_an_unchanged_price_as_outflow(library):
     same(ta.mfi(x, x, x, volume, 3)[3], 80)
 
 
-def test_pandas_tas_directional_indicators_begin_from_nothing(library):
+def test_pandas_tas_directional_indicators_start_from_zero(library):
     bars = walk(minutes(500), tick=1e-9)
     high, low, close = bars.high, bars.low, bars.close
     ours = ta.directional(high, low, close, ta.atr(ta.true_range(high, low, close), 14), 14)
     theirs = library.adx(*map(pd.Series, (high, low, close)), length=14)
     columns = [theirs[name].to_numpy() for name in ("ADX_14", "DMP_14", "DMN_14")]
-    # Wilder's averages begin with the mean of the first 14.
+    # Wilder's averages start with the mean of the first 14.
     assert any(abs(their[14] / mine[14] - 1) > 0.2 for their, mine in zip(columns[1:], ours[1:], strict=True))
     for their, mine in zip(columns, ours, strict=True):
         np.testing.assert_allclose(their[495:], mine[495:], atol=1e-6)
 
 
-def test_pandas_tas_directional_movement_takes_rounding_for_a_direction(library):
+def test_pandas_tas_directional_movement_mistakes_rounding_for_a_direction(library):
     high, low = np.tile(column(10.00, 10.05), 20), np.tile(column(9.95, 9.90), 20)
     close = (high + low) / 2
     theirs = library.adx(*map(pd.Series, (high, low, close)), length=14)
@@ -97,17 +97,17 @@ def test_pandas_tas_directional_movement_takes_rounding_for_a_direction(library)
     assert [x[-1] for x in ours] == [0, 0, 0]
 
 
-def test_pandas_tas_rsi_begins_with_the_first_change(library, series, lively):
+def test_pandas_tas_rsi_starts_with_the_first_change(library, series, lively):
     ours, theirs = ta.rsi(lively.close, 14), library.rsi(series["close"], length=14).to_numpy()
     assert abs(theirs[14] - ours[14]) > 1
     np.testing.assert_allclose(theirs[395:], ours[395:], atol=1e-6)
 
 
-def test_pandas_tas_bollinger_bands_take_the_samples_deviation(library, series, lively):
+def test_pandas_tas_bollinger_bands_use_the_sample_deviation(library, series, lively):
     upper = ta.bollinger(lively.close, ta.sma(lively.close, 20), 20, 2.0)[0]
-    told = library.bbands(series["close"], length=20, ddof=0)["BBU_20_2.0_2.0"].to_numpy()
+    upper_band = library.bbands(series["close"], length=20, ddof=0)["BBU_20_2.0_2.0"].to_numpy()
     untold = library.bbands(series["close"], length=20)["BBU_20_2.0_2.0"].to_numpy()
-    np.testing.assert_allclose(told[19:], upper[19:], rtol=1e-9)
+    np.testing.assert_allclose(upper_band[19:], upper[19:], rtol=1e-9)
     assert np.nanmax(np.abs(untold - upper)) > 1e-3
 
 
@@ -117,33 +117,33 @@ def test_pandas_tas_deviation_depends_on_bars_before_its_window(library):
     assert rolling.deviation(x, rolling.mean(x, 20), 20, ddof=1)[-1] == 0
 
 
-def test_pandas_tas_true_range_moves_every_row_once_one_bar_is_flat(library):
+def test_pandas_tas_true_range_changes_every_row_if_one_bar_is_flat(library):
     high, low, close = column(2e-8, 1e-8, 3e-8), column(1e-8, 1e-8, 1e-8), column(1e-8, 1e-8, 2e-8)
     theirs = library.true_range(*map(pd.Series, (high, low, close)))
     assert theirs[2] != 2e-8 or theirs[1] != 0
     same(ta.true_range(high, low, close) * 1e8, [nan, 0, 2])
 
 
-def test_pandas_tas_stochastic_calls_a_flat_window_0(library):
+def test_pandas_tas_stochastic_of_a_flat_window_is_0(library):
     flat = pd.Series(np.full(40, 5.0))
     assert library.stoch(flat, flat, flat)["STOCHk_14_3_3"].iloc[-1] == 0
     assert np.isnan(ta.stochastic(ta.williams_r(*(np.full(40, 5.0),) * 3, 14), 3, 3)[0][-1])
 
 
-def test_pandas_ta_gives_none_for_few_rows_and_here_it_is_nan(library):
+def test_pandas_ta_gives_none_for_few_rows_and_indicators_nan(library):
     few = column(1, 2, 3)
     assert library.ema(pd.Series(few), length=5) is None
     for ours in (ta.ema(few, 5), ta.sma(few, 5), ta.roc(few, 5), ta.rsi(few, 5), ta.williams_r(few, few, few, 5)):
         np.testing.assert_array_equal(ours, np.full(3, nan))
 
 
-def test_the_macd_is_pandas_tas_own_to_the_last_bit(library, series, lively):
+def test_macd_equals_pandas_tas(library, series, lively):
     theirs = library.macd(series["close"]).to_numpy()
     line, signal, histogram = ta.macd(ta.ema(lively.close, 12), ta.ema(lively.close, 26), 26, 9)
     np.testing.assert_array_equal(np.column_stack([line, histogram, signal]), theirs)
 
 
-# --- The door, each in a process of its own
+# --- Importing, in separate processes
 
 
 def told_by_a_new_process(program, path=None):
@@ -163,7 +163,7 @@ print(ta.sma(x, 5)[-1], ta.roc(x, 10)[-1], ta.ema(x, 5)[-1], ta.wilder(x, 5, 0)[
 """
 
 
-def test_pandas_ta_is_imported_by_the_first_use_and_leaves_the_warnings_alone():
+def test_pandas_ta_is_imported_on_first_use_and_leaves_warning_filters_alone():
     program = f"""
 import sys, warnings
 import backfill_assets.domain.features
@@ -176,7 +176,7 @@ assert list(warnings.filters) == before
     assert told_by_a_new_process(program) == told_by_a_new_process(SOME)
 
 
-def test_without_a_folder_for_its_kernels_they_are_compiled_in_memory():
+def test_without_a_cache_folder_kernels_are_compiled_in_memory():
     nowhere = "from numba.core import caching\ncaching.CacheImpl._locator_classes = []\n"
     one = (
         "import numpy as np\nfrom backfill_assets.domain import indicators as ta\nprint(ta.sma(np.arange(9.0), 5)[-1])"
@@ -185,5 +185,5 @@ def test_without_a_folder_for_its_kernels_they_are_compiled_in_memory():
 
 
 def test_an_installed_ta_lib_changes_nothing(tmp_path):
-    (tmp_path / "talib.py").write_text("raise ImportError('it must not be asked')", encoding="utf-8")
+    (tmp_path / "talib.py").write_text("raise ImportError('it must not be imported')", encoding="utf-8")
     assert told_by_a_new_process(SOME, tmp_path) == told_by_a_new_process(SOME)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
 from backfill_assets.adapters.store.gaps import GapStore, multirange
-from backfill_assets.adapters.store.minutes import MinuteStore
+from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.domain.answers import CompleteSessions, SessionAnswer
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange
@@ -401,14 +401,14 @@ STEPS = st.sampled_from([0, 1, 2, 4, 8, 16, 64]).map(lambda m: timedelta(minutes
 @given(st.lists(st.tuples(EVENTS, STEPS), max_size=12), st.sampled_from([1, 2, 7]).map(lambda m: timedelta(minutes=m)))
 def test_attempts_are_counted_by_the_rules_whatever_the_order_of_events(store, events, pause):
     name, at, known = next(fresh), MOMENT, None
-    bars, thin = BarStore.beside(store), MinuteStore.beside(store)
+    bars, thin = BarStore.beside(store), SeriesStore.beside(store)
     for (kind, number), step in events:
         at += step
         terms = WriteContext(NEW_YORK, at, first_pause=pause)
         if kind == "answered":
             bars.write(name, MINUTE_1, minutes(MON, number), terms)
         elif kind == "mark":
-            thin.mark({(name, MON): bool(known and known.bars)})
+            thin.mark_partial({(name, MON): bool(known and known.bars)})
         else:
             bars.write_failures(name, MINUTE_1, [MON], terms, refused=kind == "refused")
         known = model(known, (kind, number), at, Retries(pause))

@@ -222,7 +222,7 @@ def test_a_bar_that_was_corrupted_in_the_table_is_found(harness):
         "invalid": [
             {
                 "symbol": "AAPL",
-                "rule": "high lies below open, close or low",
+                "rule": "high is below open, close or low",
                 "bars": 1,
                 "first": f"{stamp.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
             }

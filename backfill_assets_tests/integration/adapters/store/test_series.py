@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backfill_assets.adapters.store.minutes import MinuteCount, MinuteStore
+from backfill_assets.adapters.store.series import MinuteCount, SeriesStore
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets_tests.support import MOMENT, rows
 
@@ -15,13 +15,13 @@ WEEK = DayRange(MON, FRI)
 
 @pytest.fixture
 def store(database_url):
-    with MinuteStore(database_url) as opened:
+    with SeriesStore(database_url) as opened:
         yield opened
 
 
 @pytest.fixture
 def record(database_url):
-    """Puts rows into session_answers."""
+    """Insert rows into session_answers."""
 
     def record(symbol, counts, *, timeframe="1m", partial=False):
         with psycopg.connect(database_url) as connection:
@@ -41,7 +41,7 @@ def marked(url):
 
 def test_counts_ascend_by_session(store, record):
     record("AAPL", {WED: 7, MON: 390, TUE: 12})
-    assert store.counts(["AAPL"], WEEK) == {
+    assert store.minute_counts(["AAPL"], WEEK) == {
         "AAPL": [
             MinuteCount(MON, 390, partial=False),
             MinuteCount(TUE, 12, partial=False),
@@ -50,42 +50,42 @@ def test_counts_ascend_by_session(store, record):
     }
 
 
-def test_only_minutes_of_the_symbols_and_days_are_counted(store, record):
+def test_only_minutes_of_the_symbols_and_days_are_returned(store, record):
     record("AAPL", {MON - ONE_DAY: 1, MON: 2, FRI: 3, FRI + ONE_DAY: 4})
     record("AAPL", {MON: 99}, timeframe="5m")
     record("SPY", {MON: 5})
     record("MSFT", {MON: 6})
-    found = store.counts(["AAPL", "SPY", "NVDA"], WEEK)
+    found = store.minute_counts(["AAPL", "SPY", "NVDA"], WEEK)
     assert {symbol: [c.bars for c in counts] for symbol, counts in found.items()} == {"AAPL": [2, 3], "SPY": [5]}
-    assert store.counts([], WEEK) == {}
+    assert store.minute_counts([], WEEK) == {}
 
 
-def test_sessions_without_minutes_are_not_counted(store, record):
+def test_sessions_without_minutes_are_not_returned(store, record):
     record("AAPL", {MON: 0, TUE: 4})
-    assert [c.session for c in store.counts(["AAPL"], WEEK)["AAPL"]] == [TUE]
+    assert [c.session for c in store.minute_counts(["AAPL"], WEEK)["AAPL"]] == [TUE]
 
 
-def test_marks_are_set_and_taken_back(store, record, database_url):
+def test_marks_are_set_and_removed(store, record, database_url):
     record("AAPL", {MON: 9, TUE: 9})
     record("SPY", {MON: 9}, partial=True)
-    store.mark({("AAPL", MON): True, ("SPY", MON): False})
+    store.mark_partial({("AAPL", MON): True, ("SPY", MON): False})
     assert marked(database_url) == {("AAPL", "1m", MON)}
-    assert [c.partial for c in store.counts(["AAPL"], WEEK)["AAPL"]] == [True, False]
+    assert [c.partial for c in store.minute_counts(["AAPL"], WEEK)["AAPL"]] == [True, False]
 
 
-def test_other_timeframes_and_what_is_not_recorded_are_not_marked(store, record, database_url):
+def test_other_timeframes_and_unknown_sessions_are_not_marked(store, record, database_url):
     record("AAPL", {MON: 9}, timeframe="5m")
-    store.mark({("AAPL", MON): True, ("SPY", TUE): True})
+    store.mark_partial({("AAPL", MON): True, ("SPY", TUE): True})
     assert marked(database_url) == set()
     assert len(rows(database_url, "select from session_answers")) == 1
 
 
-def test_a_mark_that_stands_already_writes_no_row(store, record, database_url):
+def test_an_unchanged_mark_writes_no_row(store, record, database_url):
     record("AAPL", {MON: 9}, partial=True)
     query = "select xmin::text, ctid::text from session_answers"
     before = rows(database_url, query)
-    store.mark({("AAPL", MON): True})
-    store.mark({})
+    store.mark_partial({("AAPL", MON): True})
+    store.mark_partial({})
     assert rows(database_url, query) == before
 
 
@@ -93,7 +93,7 @@ def test_a_mark_changes_nothing_else(store, record, database_url):
     record("AAPL", {MON: 9})
     query = "select session, bars, answers, failures, refused, answered_at from session_answers"
     before = rows(database_url, query)
-    store.mark({("AAPL", MON): True})
+    store.mark_partial({("AAPL", MON): True})
     assert rows(database_url, query) == before
 
 
@@ -102,15 +102,15 @@ KEYS = st.tuples(st.sampled_from(["AAPL", "SPY"]), st.integers(0, 9).map(lambda 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(KEYS, st.integers(0, 3)), st.lists(st.dictionaries(KEYS, st.booleans()), max_size=3))
-def test_the_last_mark_of_a_session_stands(store, record, database_url, counts, marks):
+def test_the_last_mark_of_a_session_applies(store, record, database_url, counts, marks):
     with psycopg.connect(database_url) as connection:
         connection.execute("truncate session_answers")
     for (symbol, session), bars in counts.items():
         record(symbol, {session: bars})
     expected = {}
     for some in marks:
-        store.mark(some)
+        store.mark_partial(some)
         expected |= some
-    found = store.counts(["AAPL", "SPY"], DayRange(MON, MON + timedelta(days=9)))
-    told = {(symbol, c.session): (c.bars, c.partial) for symbol, cs in found.items() for c in cs}
-    assert told == {key: (bars, expected.get(key, False)) for key, bars in counts.items() if bars}
+    found = store.minute_counts(["AAPL", "SPY"], DayRange(MON, MON + timedelta(days=9)))
+    counted = {(symbol, c.session): (c.bars, c.partial) for symbol, cs in found.items() for c in cs}
+    assert counted == {key: (bars, expected.get(key, False)) for key, bars in counts.items() if bars}
