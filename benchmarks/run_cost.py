@@ -52,13 +52,15 @@ async def without_dagster(url: str, vendor_url: str, market: Market, days: DayRa
     calendar = market_calendar(market, now.date())
     with BarStore(url, connections=AT_ONCE) as store:
         wanted = dict.fromkeys(market.symbols, calendar.within(days))
-        order = BackfillRequest(market, calendar, wanted, market.timeframes, now).within(known_listings(store, market))
+        request = BackfillRequest(market, calendar, wanted, market.timeframes, now).within(
+            known_listings(store, market)
+        )
         run = RunStart(str(uuid.uuid4()), RunKind.OHLCV, market.name, "a benchmark", now)
         async with (
             RateLimiter(url, per_second=RATE) as limiter,
             Polygon(KEY, base_url=vendor_url, limiter=limiter) as client,
         ):
-            await fetch_recorded(run, order, store, client, lambda: datetime.now(UTC), AT_ONCE, Silent())
+            await fetch_recorded(run, request, store, client, lambda: datetime.now(UTC), AT_ONCE, Silent())
         examine(store, Watched(market, calendar, known_listings(store, market), Retries()), now, days)
 
 

@@ -18,7 +18,7 @@ from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import output_console
 from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, counted, instant
-from backfill_assets.cli.selection import orders
+from backfill_assets.cli.selection import backfill_requests
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.timeframes import MINUTE_1
 from backfill_assets.pipelines.backfill_request import BackfillRequest
@@ -32,10 +32,10 @@ def gaps_command(options: Options, *, as_json: bool) -> int:
     now = datetime.now(UTC)
     settings = Settings.read()
     universe = settings.universe(now.date())
-    chosen = orders(options, universe, now, settings.retries)
+    chosen = backfill_requests(options, universe, now, settings.retries)
     with GapStore(database.ready(settings)) as store:
         store.forget_others(series_of(universe))
-        found = [gap for order in chosen for gap in gaps_meant(store, order)]
+        found = [gap for request in chosen for gap in gaps_meant(store, request)]
     if as_json:
         sys.stdout.write(json.dumps([gap_json(gap) for gap in found], indent=2) + "\n")
     else:
@@ -43,14 +43,14 @@ def gaps_command(options: Options, *, as_json: bool) -> int:
     return DAYS_MISSING if unexplained(found) else COMPLETE
 
 
-def gaps_meant(store: Store, order: BackfillRequest) -> list[Gap]:
+def gaps_meant(store: Store, request: BackfillRequest) -> list[Gap]:
     """Return the gaps of the request's market, over all its sessions, in the requested symbols and timeframes."""
-    market = order.market
-    watched = Watched(market, order.calendar, known_listings(store, market), order.retries)
+    market = request.market
+    watched = Watched(market, request.calendar, known_listings(store, market), request.retries)
     if MINUTE_1 in market.timeframes:
-        judge_minutes(SeriesStore.beside(store), [s.name for s in market.symbols], order.calendar)
-    names, timeframes = {s.name for s in order.wanted}, {t.name for t in order.timeframes}
-    found = find_gaps(GapStore.beside(store), watched, order.now)
+        judge_minutes(SeriesStore.beside(store), [s.name for s in market.symbols], request.calendar)
+    names, timeframes = {s.name for s in request.wanted}, {t.name for t in request.timeframes}
+    found = find_gaps(GapStore.beside(store), watched, request.now)
     return [gap for gap in found if gap.symbol in names and gap.timeframe in timeframes]
 
 

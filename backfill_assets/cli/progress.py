@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from backfill_assets.adapters.store.bars import Written
 from backfill_assets.domain.days import DayRange
-from backfill_assets.domain.request_plan import Request, cells
+from backfill_assets.domain.request_plan import ApiCall, cells
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.orchestration.resources import Watcher
@@ -33,7 +33,7 @@ class ProgressBars:
         self._whole: TaskID | None = None
         self._tasks: dict[str, TaskID] = {}
         self._left: dict[str, int] = {}
-        self._inserted: dict[Request, int] = {}
+        self._inserted: dict[ApiCall, int] = {}
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -44,31 +44,31 @@ class ProgressBars:
     ) -> None:
         self._bars.stop()
 
-    def planned(self, market: Market, requests: Sequence[Request]) -> None:
+    def planned(self, market: Market, calls: Sequence[ApiCall]) -> None:
         """A market's work begins: one bar for the whole of it."""
-        self._whole = self._bars.add_task(market.name, total=sum(cells(r) for r in requests))
+        self._whole = self._bars.add_task(market.name, total=sum(cells(r) for r in calls))
         self._left = {}
-        for request in requests:
-            self._left[request.label] = self._left.get(request.label, 0) + cells(request)
+        for call in calls:
+            self._left[call.label] = self._left.get(call.label, 0) + cells(call)
 
-    def answered(self, request: Request, sessions: int, written: Written) -> None:
+    def answered(self, call: ApiCall, sessions: int, written: Written) -> None:
         """A page is stored."""
-        name = request.label
+        name = call.label
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(f"  {name}", total=self._left[name])
         self._bars.advance(self._tasks[name], sessions)
         if self._whole is not None:
             self._bars.advance(self._whole, sessions)
-        self._inserted[request] = self._inserted.get(request, 0) + written.inserted
+        self._inserted[call] = self._inserted.get(call, 0) + written.inserted
 
-    def ended(self, request: Request, error: Exception | None) -> None:
-        """A request is through: its symbol's line goes when nothing of it is left."""
-        name = request.label
-        self._left[name] -= cells(request)
+    def ended(self, call: ApiCall, error: Exception | None) -> None:
+        """A call is through: its symbol's line goes when nothing of it is left."""
+        name = call.label
+        self._left[name] -= cells(call)
         if not self._drawn:
-            told = str(error) if error else f"{self._inserted.get(request, 0):,} bars"
-            span = str(DayRange(request.start, request.end))
-            self._console.print(f"{name} {request.timeframe}: {span}: {told}", markup=False, soft_wrap=True)
+            told = str(error) if error else f"{self._inserted.get(call, 0):,} bars"
+            span = str(DayRange(call.start, call.end))
+            self._console.print(f"{name} {call.timeframe}: {span}: {told}", markup=False, soft_wrap=True)
         if self._left[name] <= 0 and name in self._tasks:
             self._bars.remove_task(self._tasks.pop(name))
 
@@ -94,9 +94,9 @@ class FeatureBars:
     ) -> None:
         self._bars.stop()
 
-    def planned(self, order: BackfillRequest) -> None:
+    def planned(self, request: BackfillRequest) -> None:
         """A market's work begins."""
-        self._whole = self._bars.add_task(order.market.name, total=len(order.wanted) * len(order.timeframes))
+        self._whole = self._bars.add_task(request.market.name, total=len(request.wanted) * len(request.timeframes))
 
     def computed(self, symbol: Symbol, timeframe: Timeframe, rows: int) -> None:
         """A series is up to date."""

@@ -16,7 +16,9 @@ from backfill_assets.domain.universe import Market, Universe
 from backfill_assets.pipelines.backfill_request import BackfillRequest, market_calendar
 
 
-def orders(options: Options, universe: Universe, now: datetime, retries: Retries = USUAL) -> list[BackfillRequest]:
+def backfill_requests(
+    options: Options, universe: Universe, now: datetime, retries: Retries = USUAL
+) -> list[BackfillRequest]:
     """Return a request for each selected market, over its finished sessions, of which there may be none.
 
     Raises UsageMistake if options contradict each other, a name is not in the universe or the days are in the future.
@@ -37,14 +39,14 @@ def orders(options: Options, universe: Universe, now: datetime, retries: Retries
             raise UsageMistake(f"Timeframe {name} is not in the universe for {', '.join(m.name for m in chosen)}.")
     if options.start and all(options.start > _today(m, now) for m in chosen):
         raise UsageMistake(f"--start {options.start} is in the future.")
-    return [o for o in (_order(market, options, now, retries) for market in chosen) if o.timeframes]
+    return [o for o in (_request(market, options, now, retries) for market in chosen) if o.timeframes]
 
 
 def _today(market: Market, now: datetime) -> date:
     return now.astimezone(HOURS[market.kind].zone).date()
 
 
-def _order(market: Market, options: Options, now: datetime, retries: Retries) -> BackfillRequest:
+def _request(market: Market, options: Options, now: datetime, retries: Retries) -> BackfillRequest:
     trading = market_calendar(market, now.date())
     newest, today = trading.last_finished(now), _today(market, now)
     end = min(options.end or today, newest or today)

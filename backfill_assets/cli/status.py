@@ -19,7 +19,7 @@ from backfill_assets.cli.gaps import gap_json
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import output_console, write_file
 from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, counted
-from backfill_assets.cli.selection import orders
+from backfill_assets.cli.selection import backfill_requests
 from backfill_assets.domain.completeness import Completeness, Counts, Row, SessionState
 from backfill_assets.domain.gaps import unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES
@@ -43,13 +43,13 @@ def status_command(options: Options, *, as_json: bool, html: Path | None) -> int
     now = datetime.now(UTC)
     settings = Settings.read()
     universe = settings.universe(now.date())
-    chosen = orders(options, universe, now, settings.retries)
+    chosen = backfill_requests(options, universe, now, settings.retries)
     found = []
     with GapStore(database.ready(settings)) as store:
         store.forget_others(series_of(universe))
-        for order in chosen:
-            market = replace(order.market, symbols=tuple(order.wanted))
-            watched = Watched(market, order.calendar, known_listings(store, market), order.retries)
+        for request in chosen:
+            market = replace(request.market, symbols=tuple(request.wanted))
+            watched = Watched(market, request.calendar, known_listings(store, market), request.retries)
             found.append(measure(store, watched, now))
     if html is not None:
         write_file(html, page(found), "--html")

@@ -13,7 +13,7 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_end, week_start
 from backfill_assets.domain.gaps import Gap, GapFinder
 from backfill_assets.domain.listings import UNKNOWN, Listing
-from backfill_assets.domain.request_plan import Request, plan_days, plan_series
+from backfill_assets.domain.request_plan import ApiCall, plan_days, plan_series
 from backfill_assets.domain.retries import USUAL, Retries, Retry
 from backfill_assets.domain.sessions import Calendar, calendar, horizon
 from backfill_assets.domain.timeframes import WEEK_1, Base, Timeframe, made_from, sources
@@ -85,9 +85,9 @@ def recorded(store: BarStore, order: BackfillRequest) -> SeriesAnswers:
     return store.answers([s.name for s in order.wanted], order.market.timeframes, days)
 
 
-def plan(order: BackfillRequest, answers: SeriesAnswers) -> list[Request]:
+def plan(order: BackfillRequest, answers: SeriesAnswers) -> list[ApiCall]:
     """The fewest requests that the order still needs: minutes symbol by symbol, days whichever way is cheaper."""
-    requests: list[Request] = []
+    requests: list[ApiCall] = []
     for source in sources(order.timeframes):
         missing = {s: _to_ask(order, s, source, sessions, answers) for s, sessions in order.wanted.items()}
         if source.base is Base.DAY:

@@ -7,7 +7,7 @@ from datetime import date
 from typing import Protocol
 
 from backfill_assets.domain.errors import NotEntitled, VendorUnreachable
-from backfill_assets.domain.request_plan import Request
+from backfill_assets.domain.request_plan import ApiCall
 from backfill_assets.domain.universe import Symbol
 
 type Left = Mapping[Symbol, set[date]]
@@ -21,23 +21,23 @@ nothing was ever given: the next ones would fare no better."""
 class Note(Protocol):
     """Writes sessions of a request down as tried; `refused` where the plan does not have them."""
 
-    async def __call__(self, request: Request, left: Left, *, refused: bool) -> None:
+    async def __call__(self, request: ApiCall, left: Left, *, refused: bool) -> None:
         """Write it."""
 
 
 class FailurePolicy:
     """The doubtful failures of one run over `requests`, for one event loop."""
 
-    def __init__(self, requests: Sequence[Request], note: Note) -> None:
+    def __init__(self, requests: Sequence[ApiCall], note: Note) -> None:
         self._note = note
         self._silent_enough = min(_ENOUGH, len(requests))
         self._refused_enough = min(_ENOUGH, len({symbol for request in requests for symbol in request.symbols}))
-        self._unheard: list[tuple[Request, Left]] = []
-        self._held: list[tuple[Request, Left, bool]] = []
+        self._unheard: list[tuple[ApiCall, Left]] = []
+        self._held: list[tuple[ApiCall, Left, bool]] = []
         self._refusals: dict[Symbol, NotEntitled] = {}
         self._given = False
 
-    def unheard(self, request: Request, left: Left, silence: VendorUnreachable) -> None:
+    def unheard(self, request: ApiCall, left: Left, silence: VendorUnreachable) -> None:
         """A request that nobody answered. Raises `silence` where it is one too many in a row."""
         self._unheard.append((request, left))
         if len(self._unheard) >= self._silent_enough:
@@ -49,7 +49,7 @@ class FailurePolicy:
         for request, left in unheard:
             await self._note(request, left, refused=False)
 
-    async def refused(self, request: Request, left: Left, refusal: NotEntitled, *, for_good: bool) -> None:
+    async def refused(self, request: ApiCall, left: Left, refusal: NotEntitled, *, for_good: bool) -> None:
         """A request that the plan does not include; `for_good` where it will not include it tomorrow either.
 
         Raises `refusal` where nothing was ever given, and as many symbols are refused as show that nothing will be.
@@ -60,7 +60,7 @@ class FailurePolicy:
             if for_good:
                 self._end_where_all_is_refused()
 
-    async def tried(self, request: Request, left: Left, *, refused: bool) -> None:
+    async def tried(self, request: ApiCall, left: Left, *, refused: bool) -> None:
         """Note the sessions as tried, once it is plain that the plan gives anything at all."""
         if self._given:
             await self._note(request, left, refused=refused)

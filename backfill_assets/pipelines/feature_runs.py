@@ -14,7 +14,7 @@ from backfill_assets.domain.runs import RunStart, SeriesRecord
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.pipelines.audit import recorded_run
-from backfill_assets.pipelines.features import Computation, FeatureOrder, fill_features
+from backfill_assets.pipelines.features import Computation, FeatureRequest, compute_features
 from backfill_assets.pipelines.progress import FeatureProgress
 
 
@@ -32,10 +32,10 @@ class FeatureRun:
     at_once: int = 5
 
     @property
-    def order(self) -> FeatureOrder:
+    def order(self) -> FeatureRequest:
         """The whole rectangle around what is wanted: features of a day in between cost nothing that is stale."""
         days = DayRange(min(d[0] for d in self.wanted.values()), max(d[-1] for d in self.wanted.values()))
-        return FeatureOrder(self.market, tuple(self.wanted), self.timeframes, days, full=self.full)
+        return FeatureRequest(self.market, tuple(self.wanted), self.timeframes, days, full=self.full)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ async def recorded_features(
     """Compute as a run of its own. Raises StoreError but UnusableBars; the run is recorded however it ends."""
     with recorded_run(store, start, clock) as notes:
         before = await _sessions(run, store)
-        computation = await fill_features(run.order, store, at_once=run.at_once, progress=progress)
+        computation = await compute_features(run.order, store, at_once=run.at_once, progress=progress)
         after = await _sessions(run, store)
         notes.computed(_records(before, after, computation))
         notes.error = str(computation.failure) if computation.failure else None

@@ -26,7 +26,7 @@ from backfill_assets.pipelines.progress import FeatureProgress, Silent
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureOrder:
+class FeatureRequest:
     """Whose features shall be up to date, over which days (of the market's zone); `full`: computed again though they are."""
 
     market: Market
@@ -67,8 +67,8 @@ _MOST_NAMED = 5
 SILENT = Silent()
 
 
-async def fill_features(
-    order: FeatureOrder, store: FeatureStore, *, at_once: int = 5, progress: FeatureProgress = SILENT
+async def compute_features(
+    order: FeatureRequest, store: FeatureStore, *, at_once: int = 5, progress: FeatureProgress = SILENT
 ) -> Computation:
     """Bring the features of an order up to date, `at_once` symbols at a time.
 
@@ -100,7 +100,7 @@ async def fill_features(
     return Computation([computed for task in running for computed in task.result()], failed)
 
 
-def _fill(order: FeatureOrder, store: FeatureStore, symbol: Symbol, timeframe: Timeframe, stop: Event) -> int:
+def _fill(order: FeatureRequest, store: FeatureStore, symbol: Symbol, timeframe: Timeframe, stop: Event) -> int:
     series = FeatureSeries(symbol.name, timeframe, HOURS[order.market.kind].zone)
     start, end = bounds(order.days, timeframe, series.zone)
     if order.full:

@@ -20,7 +20,7 @@ REFRESHED_AFTER = timedelta(days=6)
 """Before a week is over, so that a weekly look-up never finds yesterday's lateness in its way."""
 
 
-class Registrar(Protocol):
+class ListingSource(Protocol):
     """What this needs of a vendor's client."""
 
     async def listing(self, ticker: str) -> Listing:
@@ -62,7 +62,7 @@ def _bare_edge(series: SettledSeries) -> bool:
 
 async def look_up_quietly(
     store: ListingStore,
-    vendor: Registrar,
+    vendor: ListingSource,
     symbols: Collection[Symbol],
     clock: Callable[[], datetime],
     warn: Callable[[str], object],
@@ -76,7 +76,7 @@ async def look_up_quietly(
 
 
 async def look_up(
-    store: ListingStore, vendor: Registrar, symbols: Collection[Symbol], clock: Callable[[], datetime]
+    store: ListingStore, vendor: ListingSource, symbols: Collection[Symbol], clock: Callable[[], datetime]
 ) -> None:
     """Ask for the listings of symbols, one after the other, and keep each. Raises VendorError at the first that fails."""
     for symbol in symbols:

@@ -15,7 +15,7 @@ from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers, WriteCo
 from backfill_assets.domain.answers import Answers, CompleteSessions, PageCutter, missing_sessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorError, VendorUnreachable, first_error
-from backfill_assets.domain.request_plan import GroupedRequest, RangeRequest, Request
+from backfill_assets.domain.request_plan import GroupedCall, RangeCall, ApiCall
 from backfill_assets.domain.sessions import day_starts
 from backfill_assets.domain.timeframes import Timeframe, made_from, sources
 from backfill_assets.domain.universe import Symbol
@@ -120,7 +120,7 @@ def series_failure(series: Sequence[SettledSeries]) -> SeriesFailed | None:
     return SeriesFailed(f"{len(failed)} of {len(asked)} series could not be fetched whole: {told}{more}")
 
 
-def in_turn(requests: Sequence[Request]) -> list[Request]:
+def in_turn(requests: Sequence[ApiCall]) -> list[ApiCall]:
     """The requests of a plan in the order in which `fetch_missing` begins with them, one symbol at a time."""
     return [request for group in _together(requests) for request in group]
 
@@ -129,16 +129,16 @@ _AFTER_THE_DAYS = 3
 """Symbols whose minutes are asked for after the market's days, where there are more."""
 
 
-def _together(requests: Sequence[Request]) -> list[list[Request]]:
+def _together(requests: Sequence[ApiCall]) -> list[list[ApiCall]]:
     """Requests of one symbol follow each other, the newest days first: a plan may not reach back to the oldest.
 
     Those for a day of all symbols stand alone, the newest first too: after the first symbols, which show what the plan gives,
     and before the last, so that everybody's days can be told of while minutes still come in.
     """
-    by_symbol: dict[Symbol, list[Request]] = {}
-    days: list[Request] = []
+    by_symbol: dict[Symbol, list[ApiCall]] = {}
+    days: list[ApiCall] = []
     for request in requests:
-        if isinstance(request, RangeRequest):
+        if isinstance(request, RangeCall):
             by_symbol.setdefault(request.symbol, []).append(request)
         else:
             days.append(request)
@@ -147,7 +147,7 @@ def _together(requests: Sequence[Request]) -> list[list[Request]]:
     return [*first, *([day] for day in _newest_first(days)), *symbols[len(first) :]]
 
 
-def _newest_first(requests: Sequence[Request]) -> list[Request]:
+def _newest_first(requests: Sequence[ApiCall]) -> list[ApiCall]:
     return sorted(requests, key=lambda request: request.start, reverse=True)
 
 
@@ -161,7 +161,7 @@ class _Work:
         vendor: Vendor,
         clock: Callable[[], datetime],
         progress: Progress,
-        requests: Sequence[Request],
+        requests: Sequence[ApiCall],
     ) -> None:
         self._order = order
         self._store = store
@@ -183,7 +183,7 @@ class _Work:
             series.error = source.error
         return list(self._series.values())
 
-    async def through(self, gate: asyncio.Semaphore, requests: Sequence[Request]) -> None:
+    async def through(self, gate: asyncio.Semaphore, requests: Sequence[ApiCall]) -> None:
         """One request after the other; the failure of one is noted in its series."""
         async with gate:
             for request in requests:
@@ -199,11 +199,11 @@ class _Work:
         if not self._left[symbol, source]:
             self._progress.settled(symbol, source)
 
-    async def _tried(self, request: Request) -> VendorError | None:
+    async def _tried(self, request: ApiCall) -> VendorError | None:
         """Carry a request out, and note what of it failed; the error that its series has to tell of."""
         left = {symbol: set(request.sessions) for symbol in request.symbols}
         try:
-            if isinstance(request, GroupedRequest):
+            if isinstance(request, GroupedCall):
                 await self._grouped(request, left)
             else:
                 await self._range(request, left)
@@ -225,12 +225,12 @@ class _Work:
         """Every request went through. Raises NotEntitled where the plan turns out to have nothing."""
         await self._doubts.end()
 
-    async def _refused(self, request: Request, refusal: NotEntitled, left: Left) -> VendorError | None:
+    async def _refused(self, request: ApiCall, refusal: NotEntitled, left: Left) -> VendorError | None:
         """What a refusal means: the plan ends before today, does not reach back so far, or does not have the symbol."""
         if await asyncio.to_thread(self._store.any_filled, [s.name for s in self._order.wanted]):
             await self._doubts.given()
         newest = request.end == self._order.newest
-        if newest and isinstance(request, RangeRequest) and len(request.sessions) > 1:
+        if newest and isinstance(request, RangeCall) and len(request.sessions) > 1:
             # Some plans refuse the day that is not over everywhere: what is before it may be given.
             error = await self._tried(replace(request, sessions=request.sessions[:-1]))
             await self._doubts.tried(request, {symbol: {request.end} for symbol in left}, refused=False)
@@ -243,7 +243,7 @@ class _Work:
         )
         return None if given else refusal
 
-    async def _range(self, request: RangeRequest, left: Mapping[Symbol, set[date]]) -> None:
+    async def _range(self, request: RangeCall, left: Mapping[Symbol, set[date]]) -> None:
         cutter = PageCutter(request.sessions, self._order.calendar.hours.zone)
         pages = self._vendor.pages(request.symbol.ticker, request.timeframe, request.start, request.end)
         async with aclosing(pages):  # type: ignore[type-var]  # an async generator, told as the iterator it is used as
@@ -254,7 +254,7 @@ class _Work:
                 self._of(request.symbol, request).dropped = cutter.dropped
                 self._progress.answered(request, len(answer.sessions), written)
 
-    async def _grouped(self, request: GroupedRequest, left: Mapping[Symbol, set[date]]) -> None:
+    async def _grouped(self, request: GroupedCall, left: Mapping[Symbol, set[date]]) -> None:
         zone = self._order.calendar.hours.zone
         day = await self._vendor.grouped_daily(self._order.market.kind.value, request.session)
         row_of = {ticker: row for row, ticker in enumerate(day.tickers)}
@@ -268,7 +268,7 @@ class _Work:
             left[symbol].clear()
             self._progress.answered(request, 1, written)
 
-    async def _store_answer(self, symbol: Symbol, request: Request, answer: CompleteSessions) -> Written:
+    async def _store_answer(self, symbol: Symbol, request: ApiCall, answer: CompleteSessions) -> Written:
         await self._doubts.heard()
         await self._doubts.given()
         terms = _terms(self._order, symbol, request.timeframe, answer.sessions, self._clock())
@@ -276,7 +276,7 @@ class _Work:
         self._of(symbol, request).written += written
         return written
 
-    async def _note_failures(self, request: Request, left: Left, *, refused: bool) -> None:
+    async def _note_failures(self, request: ApiCall, left: Left, *, refused: bool) -> None:
         at = self._clock()
         for symbol, sessions in left.items():
             terms = _terms(self._order, symbol, request.timeframe, (), at)
@@ -284,5 +284,5 @@ class _Work:
                 self._store.write_failures, symbol.name, request.timeframe, sorted(sessions), terms, refused=refused
             )
 
-    def _of(self, symbol: Symbol, request: Request) -> SettledSeries:
+    def _of(self, symbol: Symbol, request: ApiCall) -> SettledSeries:
         return self._series[symbol.name, request.timeframe.name]

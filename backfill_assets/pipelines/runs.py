@@ -13,12 +13,12 @@ from backfill_assets.domain.runs import RunStart
 from backfill_assets.pipelines import ohlcv
 from backfill_assets.pipelines.audit import Counted, recorded_run
 from backfill_assets.pipelines.backfill_request import BackfillRequest
-from backfill_assets.pipelines.listings import Registrar, expected, in_question, look_up_quietly
+from backfill_assets.pipelines.listings import ListingSource, expected, in_question, look_up_quietly
 from backfill_assets.pipelines.ohlcv import SeriesFailed, SettledSeries, fetch_missing, series_failure
 from backfill_assets.pipelines.progress import Progress
 
 
-class Vendor(ohlcv.Vendor, Registrar, Protocol):
+class Vendor(ohlcv.Vendor, ListingSource, Protocol):
     """What this needs of a vendor's client."""
 
     @property

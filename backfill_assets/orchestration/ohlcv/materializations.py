@@ -14,7 +14,7 @@ import dagster as dg
 
 from backfill_assets.adapters.store.bars import BarStore, Written
 from backfill_assets.domain.answers import Answers
-from backfill_assets.domain.request_plan import Request
+from backfill_assets.domain.request_plan import ApiCall
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.orchestration.keys import ohlcv_key
@@ -67,15 +67,15 @@ class Materializations:
         elif not self._task.cancelled():
             self._task.exception()  # seen: the first error is the one to tell
 
-    def planned(self, market: Market, requests: Sequence[Request]) -> None:
+    def planned(self, market: Market, requests: Sequence[ApiCall]) -> None:
         """The listener is told."""
         self._listener.planned(market, requests)
 
-    def answered(self, request: Request, sessions: int, written: Written) -> None:
+    def answered(self, request: ApiCall, sessions: int, written: Written) -> None:
         """The listener is told."""
         self._listener.answered(request, sessions, written)
 
-    def ended(self, request: Request, error: Exception | None) -> None:
+    def ended(self, request: ApiCall, error: Exception | None) -> None:
         """The listener is told."""
         self._listener.ended(request, error)
 

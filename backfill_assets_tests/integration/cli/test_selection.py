@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from backfill_assets.cli.options import Names, Options, parse_day
-from backfill_assets.cli.selection import orders
+from backfill_assets.cli.selection import backfill_requests
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES
@@ -30,7 +30,7 @@ PARSERS = dict.fromkeys(("symbols", "markets", "timeframes"), Names.parse) | dic
 
 def chosen(now=SUNDAY_NOON, universe=UNIVERSE, **options):
     parsed = {name: PARSERS.get(name, lambda value: value)(value) for name, value in options.items()}
-    return orders(Options(**parsed), universe, now)
+    return backfill_requests(Options(**parsed), universe, now)
 
 
 def mistake(now=SUNDAY_NOON, **options):
@@ -42,8 +42,8 @@ def mistake(now=SUNDAY_NOON, **options):
     return sentence
 
 
-def sessions(order):
-    (found,) = set(order.wanted.values())
+def sessions(request):
+    (found,) = set(request.wanted.values())
     return found
 
 
@@ -69,8 +69,8 @@ def test_only_sessions_of_the_calendar_are_requested():
 
 
 def test_symbols_keep_the_order_of_the_universe_and_are_unique():
-    (order,) = chosen(symbols="BRK.B,AAPL,BRK.B")
-    assert [s.name for s in order.wanted] == ["AAPL", "BRK.B"]
+    (request,) = chosen(symbols="BRK.B,AAPL,BRK.B")
+    assert [s.name for s in request.wanted] == ["AAPL", "BRK.B"]
 
 
 def test_symbols_of_two_markets_make_two_requests():
@@ -152,34 +152,34 @@ def test_an_end_beyond_today_is_cut_to_what_has_finished():
     ],
 )
 def test_today_counts_once_it_has_finished(now, newest):
-    (order,) = chosen(now, symbols="AAPL", end=now.date().isoformat())
-    assert sessions(order)[-1] == newest
+    (request,) = chosen(now, symbols="AAPL", end=now.date().isoformat())
+    assert sessions(request)[-1] == newest
 
 
 def test_today_may_be_the_start_although_it_has_not_finished():
-    (order,) = chosen(datetime(2025, 6, 6, 12, tzinfo=NEW_YORK), symbols="AAPL", start="2025-06-06")
-    assert sessions(order) == ()
+    (request,) = chosen(datetime(2025, 6, 6, 12, tzinfo=NEW_YORK), symbols="AAPL", start="2025-06-06")
+    assert sessions(request) == ()
 
 
 def test_today_is_in_the_markets_time_zone():
     late = datetime(2025, 6, 6, 22, tzinfo=NEW_YORK)  # the 7th in UTC
-    (order,) = chosen(late, markets="crypto", start="2025-06-07")
-    assert sessions(order) == ()
+    (request,) = chosen(late, markets="crypto", start="2025-06-07")
+    assert sessions(request) == ()
     assert mistake(late, symbols="AAPL", markets="stocks", start="2025-06-07") == "--start 2025-06-07 is in the future."
 
 
 def test_a_start_is_only_checked_against_markets_with_a_selected_symbol():
     late = datetime(2025, 6, 6, 22, tzinfo=NEW_YORK)  # the 7th in UTC
-    (order,) = chosen(late, symbols="BTC", start="2025-06-07")
-    assert sessions(order) == ()
+    (request,) = chosen(late, symbols="BTC", start="2025-06-07")
+    assert sessions(request) == ()
 
 
 def test_before_a_markets_first_session_has_finished_there_is_nothing():
     now = datetime(2025, 1, 2, 12, tzinfo=NEW_YORK)
-    (order,) = chosen(now, markets="daily")
-    assert sessions(order) == ()
-    (order,) = chosen(now, markets="daily", days=5)
-    assert sessions(order) == ()
+    (request,) = chosen(now, markets="daily")
+    assert sessions(request) == ()
+    (request,) = chosen(now, markets="daily", days=5)
+    assert sessions(request) == ()
 
 
 # --- Mistakes

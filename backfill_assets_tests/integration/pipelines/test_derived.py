@@ -1,4 +1,4 @@
-"""Eight timeframes from two: stored bars against the vendor's own, whatever the order they came in."""
+"""Eight timeframes from two: stored bars against the vendor's own, whatever the request they came in."""
 
 import random
 from dataclasses import replace

@@ -8,7 +8,7 @@ from backfill_assets.adapters.polygon import Polygon
 from backfill_assets.adapters.rate_limit import RateLimiter
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.domain.days import DayRange
-from backfill_assets.domain.request_plan import GroupedRequest, RangeRequest
+from backfill_assets.domain.request_plan import GroupedCall, RangeCall
 from backfill_assets.domain.timeframes import MINUTE_1
 from backfill_assets.pipelines.backfill_request import BackfillRequest, plan
 from backfill_assets.pipelines.head_start import MOST, head_start
@@ -60,7 +60,7 @@ def test_days_of_the_whole_market_come_before_the_last_symbols_and_the_newest_fi
 
     def labels(names):
         return [
-            f"{r.start:%d}" if isinstance(r, GroupedRequest) else r.symbol.name
+            f"{r.start:%d}" if isinstance(r, GroupedCall) else r.symbol.name
             for r in in_turn(plan(request("stocks", names), {}))
         ]
 
@@ -72,8 +72,8 @@ def test_days_of_the_whole_market_come_before_the_last_symbols_and_the_newest_fi
 def test_of_one_symbol_the_newest_days_come_first():
     what = request("stocks", "AAPL", timeframes="1m")
     (symbol,) = what.wanted
-    old = RangeRequest(symbol, MINUTE_1, what.calendar.within(DayRange(date(2024, 3, 4), date(2024, 3, 4))), 1)
-    new = RangeRequest(symbol, MINUTE_1, what.calendar.within(DayRange(date(2024, 3, 6), date(2024, 3, 6))), 1)
+    old = RangeCall(symbol, MINUTE_1, what.calendar.within(DayRange(date(2024, 3, 4), date(2024, 3, 4))), 1)
+    new = RangeCall(symbol, MINUTE_1, what.calendar.within(DayRange(date(2024, 3, 6), date(2024, 3, 6))), 1)
     assert in_turn([old, new]) == [new, old]
 
 

@@ -34,7 +34,7 @@ def request(kind, names, start, end, *, timeframes="1m 1d", now=MOMENT, **option
 
 
 async def filled(url, vendor, what, *, key=KEY, patient=False, progress=None, at_once=3, **options):
-    """Fill an order; `patient` makes every wait of the client and the limiter take no time."""
+    """Fill a request; `patient` makes every wait of the client and the limiter take no time."""
     waiting = {"sleep": NoSleep()} if patient else {}
     with BarStore(url) as store:
         async with (

@@ -18,7 +18,7 @@ from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.orchestration.features.assets import FeaturesConfig
 from backfill_assets.pipelines import features as pipeline
-from backfill_assets.pipelines.features import FeatureOrder, fill_features
+from backfill_assets.pipelines.features import FeatureRequest, compute_features
 from backfill_assets.simulator import Hole
 from backfill_assets_tests.dagster_harness import definitions, failure
 from backfill_assets_tests.support import MOMENT, market, stored_bars, universe
@@ -131,9 +131,9 @@ def test_a_session_of_which_a_row_is_missing_stays_missing_though_nothing_is_kno
 def computed_unseen(harness):
     """All features of the week, without Dagster's knowledge."""
     stocks = harness.universe.markets[0]
-    order = FeatureOrder(stocks, stocks.symbols, stocks.timeframes, DayRange(date(2024, 3, 4), date(2024, 3, 8)))
+    request = FeatureRequest(stocks, stocks.symbols, stocks.timeframes, DayRange(date(2024, 3, 4), date(2024, 3, 8)))
     with store.FeatureStore(harness.database_url) as table:
-        asyncio.run(fill_features(order, table))
+        asyncio.run(compute_features(request, table))
 
 
 def test_days_and_symbols_narrow_what_is_computed(fetched):
