@@ -35,7 +35,7 @@ from backfill_assets.domain.features import compute
 from backfill_assets.domain.sessions import HOURS, Kind, calendar, count_by_session
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, made_from
 from backfill_assets.domain.universe import Market, Symbol
-from backfill_assets.pipelines.features import Computed, FeatureOrder, fill_features
+from backfill_assets.pipelines.features import Computed, FeatureRequest, compute_features
 from backfill_assets.simulator import Simulator
 
 # fmt: off
@@ -66,17 +66,15 @@ class Bench:
     later: tuple[date, ...]
     at_once: int
 
-    def order(self, sessions: Sequence[date]) -> FeatureOrder:
+    def request(self, sessions: Sequence[date]) -> FeatureRequest:
         """The features of all series over some sessions."""
-        return FeatureOrder(
-            self.market, self.market.symbols, self.market.timeframes, DayRange(sessions[0], sessions[-1])
-        )
+        return FeatureRequest(self.market, dict.fromkeys(self.market.symbols, tuple(sessions)), self.market.timeframes)
 
     def filled(self, sessions: Sequence[date], at_once: int | None = None) -> tuple[list[Computed], float]:
         """What is stale of some sessions computed: by series, and the seconds that it took."""
         with FeatureStore(self.url, connections=8) as store:
             begun = time.perf_counter()
-            done = asyncio.run(fill_features(self.order(sessions), store, at_once=at_once or self.at_once)).done
+            done = asyncio.run(compute_features(self.request(sessions), store, at_once=at_once or self.at_once)).done
             return done, time.perf_counter() - begun
 
     def forget(self) -> None:

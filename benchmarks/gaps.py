@@ -108,13 +108,13 @@ def measure(name: str, connection: psycopg.Connection, store: GapStore, trading:
     stored = CASES[name](trading.sessions)
     prepare(connection, stored)
     values = asked(trading)
-    rows = len(connection.execute(SQL["lacking"], values).fetchall())
+    rows = len(connection.execute(SQL["missing_days"], values).fetchall())
     missing = (len(trading.sessions) - len(stored)) * len(SYMBOLS) * len(MARKET.timeframes)
     print(f"{name}: {rows:,} ranges, {missing:,} sessions missing")
-    ours = report("lacking, in the server", [in_server(connection, SQL["lacking"], values) for _ in range(ROUNDS)])
+    ours = report("lacking, in the server", [in_server(connection, SQL["missing_days"], values) for _ in range(ROUNDS)])
     naive = report("a row a day, in the server", [in_server(connection, ROW_A_DAY, values) for _ in range(3)])
     print(f"  {'a row a day / lacking':46} {naive / ours:9.1f}")
-    fetched = [milliseconds(lambda: connection.execute(SQL["lacking"], values).fetchall()) for _ in range(ROUNDS)]
+    fetched = [milliseconds(lambda: connection.execute(SQL["missing_days"], values).fetchall()) for _ in range(ROUNDS)]
     report("lacking, rows fetched", fetched)
     watched = Watched(MARKET, trading, {}, USUAL)
     first = milliseconds(lambda: find_gaps(store, watched, NOW))

@@ -33,7 +33,7 @@ def carry_out_all(
 ) -> None:
     """One run a market where there is something to do, one after the other, with its outcome noted in the result.
 
-    They share the rate, and what concerns them all ends them at the first. Every order has sessions. `ahead` has first
+    They share the rate, and what concerns them all ends them at the first. Every request has sessions. `ahead` has first
     answers of the first plan.
     """
     garbage.usual_from_here()
@@ -46,12 +46,12 @@ def carry_out_all(
         resources = watched(listener) | (answered_ahead(ahead) if ahead else {})
         defs = build_definitions(universe=universe, resources=resources)
         for result in due:
-            result.outcome = carry_out(instance, defs, settings, result.order, max_concurrent)
+            result.outcome = carry_out(instance, defs, settings, result.request, max_concurrent)
             if result.outcome.concerns_every_market:
                 break
 
 
 def _has_more_to_do(instance: dg.DagsterInstance, result: MarketResult) -> bool:
     """Whether there is something to derive or to tell Dagster, though nothing has to be asked for."""
-    order, answers = result.order, result.answers
-    return bool(underived(order, answers)) or not all_shown(instance, order, answers)
+    request, answers = result.request, result.answers
+    return bool(underived(request, answers)) or not all_shown(instance, request, answers)

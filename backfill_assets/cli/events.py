@@ -17,7 +17,7 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.corporate_actions import EventStore, StoredEvent
 from backfill_assets.cli.console import output_console
 from backfill_assets.cli.result import COMPLETE, FAILED
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.selection import Options, backfill_requests
 from backfill_assets.deployment.runs import end_dead_runs
 from backfill_assets.domain.corporate_action_history import Event
 from backfill_assets.domain.errors import UsageMistake
@@ -38,17 +38,17 @@ def events_command(options: Options, *, as_json: bool) -> int:
     settings.require_project()
     now = datetime.now(UTC)
     universe = settings.universe(now.date())
-    chosen = [order for order in orders(options, universe, now) if order.market.kind is Kind.STOCKS]
+    chosen = [request for request in backfill_requests(options, universe, now) if request.market.kind is Kind.STOCKS]
     if not chosen:
         raise UsageMistake("Only stocks have splits and dividends, and none of them is chosen.")
     settings.require_key()
-    names = [symbol.name for order in chosen for symbol in order.wanted]
+    names = [symbol.name for request in chosen for symbol in request.wanted]
     outcomes: dict[str, Outcome] = {}
     with EventStore(database.ready(settings), connections=1) as store, open_instance(settings) as instance:
         end_dead_runs(instance)
         defs = build_definitions(universe=universe)
-        for order in chosen:
-            outcomes[order.market.name] = outcome = _update(instance, defs, settings, order.market)
+        for request in chosen:
+            outcomes[request.market.name] = outcome = _update(instance, defs, settings, request.market)
             if outcome.concerns_every_market:
                 break
         stored = store.read(names)

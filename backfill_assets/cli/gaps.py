@@ -18,7 +18,7 @@ from backfill_assets.adapters.store.gaps import GapStore
 from backfill_assets.adapters.store.minutes import MinuteStore
 from backfill_assets.cli.console import output_console
 from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, counted, instant
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.selection import Options, backfill_requests
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.timeframes import MINUTE_1
 from backfill_assets.pipelines.backfill_request import BackfillRequest
@@ -32,10 +32,10 @@ def gaps_command(options: Options, *, as_json: bool) -> int:
     now = datetime.now(UTC)
     settings = Settings.read(os.environ)
     universe = settings.universe(now.date())
-    chosen = orders(options, universe, now, settings.retries)
+    chosen = backfill_requests(options, universe, now, settings.retries)
     with GapStore(database.ready(settings)) as store:
         store.forget_others(series_of(universe))
-        found = [gap for order in chosen for gap in gaps_meant(store, order)]
+        found = [gap for request in chosen for gap in gaps_meant(store, request)]
     if as_json:
         sys.stdout.write(json.dumps([gap_json(gap) for gap in found], indent=2) + "\n")
     else:
@@ -43,14 +43,14 @@ def gaps_command(options: Options, *, as_json: bool) -> int:
     return DAYS_MISSING if unexplained(found) else COMPLETE
 
 
-def gaps_meant(store: Store, order: BackfillRequest) -> list[Gap]:
-    """The gaps of an order's market, over all its sessions, in the symbols and timeframes that the order names."""
-    market = order.market
-    watched = Watched(market, order.calendar, known_listings(store, market), order.retries)
+def gaps_meant(store: Store, request: BackfillRequest) -> list[Gap]:
+    """The gaps of a request's market, over all its sessions, in the symbols and timeframes that the request names."""
+    market = request.market
+    watched = Watched(market, request.calendar, known_listings(store, market), request.retries)
     if MINUTE_1 in market.timeframes:
-        judge_minutes(MinuteStore.beside(store), [s.name for s in market.symbols], order.calendar)
-    names, timeframes = {s.name for s in order.wanted}, {t.name for t in order.timeframes}
-    found = find_gaps(GapStore.beside(store), watched, order.now)
+        judge_minutes(MinuteStore.beside(store), [s.name for s in market.symbols], request.calendar)
+    names, timeframes = {s.name for s in request.wanted}, {t.name for t in request.timeframes}
+    found = find_gaps(GapStore.beside(store), watched, request.now)
     return [gap for gap in found if gap.symbol in names and gap.timeframe in timeframes]
 
 

@@ -14,8 +14,8 @@ from backfill_assets.adapters.store.base import Store
 from backfill_assets.cli.gaps import gaps_meant
 from backfill_assets.cli.plan import show_plans
 from backfill_assets.cli.result import COMPLETE, DAYS_MISSING
-from backfill_assets.cli.run import run_orders
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.run import run_requests
+from backfill_assets.cli.selection import Options, backfill_requests
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.retries import Retry
 from backfill_assets.domain.universe import Symbol
@@ -29,28 +29,28 @@ def repair_command(options: Options, *, explained: bool, dry_run: bool, as_json:
     settings.require_project()
     universe = settings.universe(now.date())
     retry = Retry.EXPLAINED if explained else Retry.NOW
-    chosen = [replace(order, retry=retry) for order in orders(options, universe, now, settings.retries)]
+    chosen = [replace(request, retry=retry) for request in backfill_requests(options, universe, now, settings.retries)]
 
     def repairs(store: Store) -> list[BackfillRequest]:
-        return [_over(order, gaps_meant(store, order), explained=explained) for order in chosen]
+        return [_over(request, gaps_meant(store, request), explained=explained) for request in chosen]
 
     if not dry_run:
-        return run_orders(settings, universe, repairs, max_concurrent=options.max_concurrent, as_json=as_json)
+        return run_requests(settings, universe, repairs, max_concurrent=options.max_concurrent, as_json=as_json)
     with BarStore(database.ready(settings)) as store:
         due = repairs(store)
-        answers = [recorded(store, order) for order in due]
-    plans = {order.market.name: plan(order, known) for order, known in zip(due, answers, strict=True)}
+        answers = [recorded(store, request) for request in due]
+    plans = {request.market.name: plan(request, known) for request, known in zip(due, answers, strict=True)}
     show_plans(plans, settings, as_json=as_json)
-    still_open = any(unexplained(gaps_of(order, known)) for order, known in zip(due, answers, strict=True))
+    still_open = any(unexplained(gaps_of(request, known)) for request, known in zip(due, answers, strict=True))
     return DAYS_MISSING if still_open else COMPLETE
 
 
-def _over(order: BackfillRequest, gaps: Sequence[Gap], *, explained: bool) -> BackfillRequest:
-    """The order over the sessions of gaps; all of them, or those without an explanation."""
+def _over(request: BackfillRequest, gaps: Sequence[Gap], *, explained: bool) -> BackfillRequest:
+    """The request over the sessions of gaps; all of them, or those without an explanation."""
     meant = list(gaps) if explained else unexplained(gaps)
     wanted: dict[Symbol, tuple[date, ...]] = {}
-    for symbol in order.wanted:
-        days = {day for gap in meant if gap.symbol == symbol.name for day in order.calendar.within(gap.days)}
+    for symbol in request.wanted:
+        days = {day for gap in meant if gap.symbol == symbol.name for day in request.calendar.within(gap.days)}
         if days:
             wanted[symbol] = tuple(sorted(days))
-    return replace(order, wanted=wanted)
+    return replace(request, wanted=wanted)

@@ -15,7 +15,7 @@ from backfill_assets.adapters.store.bars import SeriesAnswers
 from backfill_assets.domain.answers import Answers, without_bars
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, unexplained
-from backfill_assets.domain.request_plan import Request, pages_of
+from backfill_assets.domain.request_plan import ApiCall, pages_of
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
 from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of
@@ -28,10 +28,10 @@ SHOWN_CAUSES = 12
 
 @dataclass(slots=True)
 class MarketResult:
-    """One order, what it needed, what came of its run (None: nothing had to run), and what stands recorded afterwards."""
+    """One request, what it needed, what came of its run (None: nothing had to run), and what stands recorded afterwards."""
 
-    order: BackfillRequest
-    plan: Sequence[Request] = ()
+    request: BackfillRequest
+    plan: Sequence[ApiCall] = ()
     outcome: Outcome | None = None
     answers: SeriesAnswers = field(default_factory=dict)
     gaps: list[Gap] = field(default_factory=list)
@@ -45,17 +45,17 @@ class MarketResult:
         """What stands recorded of a series."""
         return self.answers.get((symbol, timeframe), {})
 
-    def standing(self, order: BackfillRequest, answers: SeriesAnswers) -> None:
-        """Note how things stand now, and what of the order is not whole."""
-        self.order, self.answers = order, answers
-        self.gaps = gaps_of(order, answers)
+    def standing(self, request: BackfillRequest, answers: SeriesAnswers) -> None:
+        """Note how things stand now, and what of the request is not whole."""
+        self.request, self.answers = request, answers
+        self.gaps = gaps_of(request, answers)
 
 
 class Ran(Protocol):
-    """What came of an order's run."""
+    """What came of a request's run."""
 
     @property
-    def order(self) -> BackfillRequest:
+    def request(self) -> BackfillRequest:
         """What was asked for."""
 
     @property
@@ -67,7 +67,7 @@ def tell_errors(results: Iterable[Ran]) -> None:
     """One line for each run that failed, on standard error."""
     for result in results:
         if result.outcome and result.outcome.error:
-            sys.stderr.write(f"backfill: {result.order.market.name}: {result.outcome.error}\n")
+            sys.stderr.write(f"backfill: {result.request.market.name}: {result.outcome.error}\n")
 
 
 def worst(*codes: int) -> int:
@@ -105,7 +105,7 @@ def show(console: Console, results: Sequence[MarketResult]) -> None:
     """The completeness matrix (bars a symbol and timeframe, days complete of those expected), then what is missing, and when
     it is asked for again.
     """
-    shown = [t for t in TIMEFRAMES.values() if any(t in r.order.timeframes for r in results)]
+    shown = [t for t in TIMEFRAMES.values() if any(t in r.request.timeframes for r in results)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("symbol")
     table.add_column("days", justify="right")
@@ -113,8 +113,8 @@ def show(console: Console, results: Sequence[MarketResult]) -> None:
         table.add_column(timeframe.name, justify="right")
     for result in results:
         still_open = {gap.symbol for gap in unexplained(result.gaps)}
-        for symbol, sessions in result.order.wanted.items():
-            series = [(t, result.of(symbol.name, t.name)) for t in shown if t in result.order.timeframes]
+        for symbol, sessions in result.request.wanted.items():
+            series = [(t, result.of(symbol.name, t.name)) for t in shown if t in result.request.timeframes]
             complete = min((len(sessions) - len(without_bars(sessions, answers)) for _, answers in series), default=0)
             colour = "red" if symbol.name in still_open else "green" if complete == len(sessions) else "yellow"
             bars = {t: f"{bars_of(t, sessions, answers):,}" for t, answers in series}
@@ -184,12 +184,12 @@ def as_json(results: Sequence[MarketResult]) -> dict[str, object]:
     return {
         "exit_code": exit_code(results),
         "planned_requests": sum(r.requests for r in results),
-        "runs": [run_json(r.order.market, r.outcome) for r in results if r.outcome],
+        "runs": [run_json(r.request.market, r.outcome) for r in results if r.outcome],
         "series": [
             _series_json(r, symbol, timeframe, sessions)
             for r in results
-            for symbol, sessions in r.order.wanted.items()
-            for timeframe in r.order.timeframes
+            for symbol, sessions in r.request.wanted.items()
+            for timeframe in r.request.timeframes
         ],
     }
 
@@ -212,7 +212,7 @@ def _series_json(
     gaps = [g for g in result.gaps if (g.symbol, g.timeframe) == (symbol.name, timeframe.name)]
     explained = [g.days for g in gaps if g.explained]
     return {
-        "market": result.order.market.name,
+        "market": result.request.market.name,
         "symbol": symbol.name,
         "timeframe": timeframe.name,
         "expected_sessions": len(sessions),

@@ -18,7 +18,7 @@ from backfill_assets.cli import feature_result
 from backfill_assets.cli import result as results_of
 from backfill_assets.cli.console import output_console, progress_console
 from backfill_assets.cli.result import MarketResult, counted, exit_code, show, spelled, tell_errors, worst
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.selection import Options, backfill_requests
 from backfill_assets.cli.turns import short_turns
 from backfill_assets.domain.request_plan import floor_seconds
 from backfill_assets.domain.universe import Universe
@@ -33,11 +33,11 @@ def run_command(options: Options, *, features: bool = False, as_json: bool = Fal
     settings = Settings.read(os.environ)
     settings.require_project()
     universe = settings.universe(now.date())
-    wanted = orders(options, universe, now, settings.retries)
+    wanted = backfill_requests(options, universe, now, settings.retries)
     results = _ran(
         settings,
         universe,
-        lambda store: [expected(store, order) for order in wanted],
+        lambda store: [expected(store, request) for request in wanted],
         max_concurrent=options.max_concurrent,
         quiet=as_json,
     )
@@ -61,7 +61,7 @@ def run_command(options: Options, *, features: bool = False, as_json: bool = Fal
     return code
 
 
-def run_orders(
+def run_requests(
     settings: Settings,
     universe: Universe,
     wanted: Callable[[BarStore], Sequence[BackfillRequest]],
@@ -69,7 +69,7 @@ def run_orders(
     max_concurrent: int,
     as_json: bool,
 ) -> int:
-    """Carry out one order a market, and say how things then stand; the exit code. The project's folder was looked at."""
+    """Carry out one request a market, and say how things then stand; the exit code. The project's folder was looked at."""
     results = _ran(settings, universe, wanted, max_concurrent=max_concurrent, quiet=as_json)
     _tell(results, as_json=as_json)
     return exit_code(results)
@@ -89,39 +89,39 @@ def _ran(
             console.print(f"[yellow]{warning}[/]")
         url = database.ready(settings)
         store = stack.enter_context(BarStore(url))
-        results = [_planned(store, order) for order in wanted(store)]
+        results = [_planned(store, request) for request in wanted(store)]
         _announce(console, settings, results)
-        due = [r for r in results if r.order.days]
+        due = [r for r in results if r.request.days]
         ahead = None
         if first := next((r for r in due if r.plan), None):
             settings.require_key()
-            ahead = stack.enter_context(head_start(settings, url, first.order.market, first.plan))
+            ahead = stack.enter_context(head_start(settings, url, first.request.market, first.plan))
         with short_turns():
             from backfill_assets.cli.carry_out import carry_out_all  # noqa: PLC0415  # loads Dagster while answers come in
 
         carry_out_all(settings, universe, store, console, due, max_concurrent, ahead)
         for result in results:
-            order = expected(store, result.order)  # the run may have looked up listings
-            result.standing(order, recorded(store, order))
+            request = expected(store, result.request)  # the run may have looked up listings
+            result.standing(request, recorded(store, request))
     return results
 
 
-def _planned(store: BarStore, order: BackfillRequest) -> MarketResult:
-    answers = recorded(store, order)
-    return MarketResult(order, plan=plan(order, answers), answers=answers)
+def _planned(store: BarStore, request: BackfillRequest) -> MarketResult:
+    answers = recorded(store, request)
+    return MarketResult(request, plan=plan(request, answers), answers=answers)
 
 
 def _announce(console: Console, settings: Settings, results: Sequence[MarketResult]) -> None:
     for result in results:
-        order, days = result.order, result.order.days
-        if not order.wanted:  # a repair, with nothing to repair
-            console.print(f"{order.market.name}: nothing to ask for")
+        request, days = result.request, result.request.days
+        if not request.wanted:  # a repair, with nothing to repair
+            console.print(f"{request.market.name}: nothing to ask for")
             continue
-        sessions = max(map(len, order.wanted.values()), default=0)
+        sessions = max(map(len, request.wanted.values()), default=0)
         span = f"{days} ({counted(sessions, 'session')})" if days else "no finished session in this range"
-        frames = ", ".join(t.name for t in order.timeframes)
-        symbols, asked = counted(len(order.wanted), "symbol"), counted(result.requests, "request")
-        console.print(f"{order.market.name}: {symbols}, {frames}, {span}: {asked}")
+        frames = ", ".join(t.name for t in request.timeframes)
+        symbols, asked = counted(len(request.wanted), "symbol"), counted(result.requests, "request")
+        console.print(f"{request.market.name}: {symbols}, {frames}, {span}: {asked}")
     requests = sum(r.requests for r in results)
     if requests:
         rate = settings.requests_per_second
@@ -134,7 +134,7 @@ def _announce(console: Console, settings: Settings, results: Sequence[MarketResu
 def _tell(results: Sequence[MarketResult], *, as_json: bool = False) -> None:
     if as_json:
         sys.stdout.write(json.dumps(results_of.as_json(results), indent=2) + "\n")
-    elif not any(r.order.wanted for r in results):
+    elif not any(r.request.wanted for r in results):
         sys.stdout.write("Nothing is missing without an explanation.\n")
     elif not _ended_early(results):
         show(output_console(), results)

@@ -1,4 +1,4 @@
-"""What a command is asked to work on: options read, checked against the universe, and made into orders."""
+"""What a command is asked to work on: options read, checked against the universe, and made into requests."""
 
 from __future__ import annotations
 
@@ -59,8 +59,10 @@ class Options:
         )
 
 
-def orders(options: Options, universe: Universe, now: datetime, retries: Retries = USUAL) -> list[BackfillRequest]:
-    """One order a market that is meant, over its finished sessions; orders may have no sessions.
+def backfill_requests(
+    options: Options, universe: Universe, now: datetime, retries: Retries = USUAL
+) -> list[BackfillRequest]:
+    """One request a market that is meant, over its finished sessions; requests may have no sessions.
 
     Raises UsageMistake where a name is not in the universe or the days lie in the future.
     """
@@ -77,14 +79,14 @@ def orders(options: Options, universe: Universe, now: datetime, retries: Retries
             raise UsageMistake(f"Timeframe {name} is left out of {', '.join(m.name for m in chosen)} in the universe.")
     if options.start and all(options.start > _today(m, now) for m in chosen):
         raise UsageMistake(f"--start {options.start} lies in the future.")
-    return [o for o in (_order(market, options, now, retries) for market in chosen) if o.timeframes]
+    return [o for o in (_request(market, options, now, retries) for market in chosen) if o.timeframes]
 
 
 def _today(market: Market, now: datetime) -> date:
     return now.astimezone(HOURS[market.kind].zone).date()
 
 
-def _order(market: Market, options: Options, now: datetime, retries: Retries) -> BackfillRequest:
+def _request(market: Market, options: Options, now: datetime, retries: Retries) -> BackfillRequest:
     trading = market_calendar(market, now.date())
     newest, today = trading.last_finished(now), _today(market, now)
     end = min(options.end or today, newest or today)

@@ -20,7 +20,7 @@ from backfill_assets.cli.console import output_console
 from backfill_assets.cli.files import write_whole
 from backfill_assets.cli.gaps import gap_json
 from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, counted
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.selection import Options, backfill_requests
 from backfill_assets.domain.completeness import Completeness, Counts, Row, Standing
 from backfill_assets.domain.gaps import unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES
@@ -44,13 +44,13 @@ def status_command(options: Options, *, as_json: bool, html: str | None) -> int:
     now = datetime.now(UTC)
     settings = Settings.read(os.environ)
     universe = settings.universe(now.date())
-    chosen = orders(options, universe, now, settings.retries)
+    chosen = backfill_requests(options, universe, now, settings.retries)
     found = []
     with GapStore(database.ready(settings)) as store:
         store.forget_others(series_of(universe))
-        for order in chosen:
-            market = replace(order.market, symbols=tuple(order.wanted))
-            watched = Watched(market, order.calendar, known_listings(store, market), order.retries)
+        for request in chosen:
+            market = replace(request.market, symbols=tuple(request.wanted))
+            watched = Watched(market, request.calendar, known_listings(store, market), request.retries)
             found.append(measure(store, watched, now))
     if html is not None:
         write_whole(Path(html), page(found), "--html")

@@ -1,4 +1,4 @@
-"""The fewest requests that cover what is missing."""
+"""Plan the fewest API calls that fetch what is missing."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from backfill_assets.domain.timeframes import Base, Timeframe
 from backfill_assets.domain.universe import Symbol
 
 PAGE = 50_000
-"""Base bars a page holds at the most: Polygon's documented maximum of `limit`."""
+"""The most base bars of one page: Polygon's documented maximum of `limit`."""
 
 
 @dataclass(frozen=True, slots=True)
-class RangeRequest:
-    """One symbol's bars of one timeframe over sessions that follow each other; the vendor may answer in `pages` pages."""
+class RangeCall:
+    """A call for the bars of one series over consecutive sessions; the response may take `pages` pages."""
 
     symbol: Symbol
     timeframe: Timeframe
     sessions: tuple[date, ...]
-    """What is asked for, first to last, answered sessions in between included: int (n ≥ 1)."""
+    """All sessions of the range, also those in between that are stored already; at least one."""
     pages: int
-    """The most requests that it can take."""
+    """The most HTTP requests that it takes, retries aside."""
 
     @property
     def symbols(self) -> tuple[Symbol, ...]:
@@ -34,45 +34,40 @@ class RangeRequest:
 
     @property
     def label(self) -> str:
-        """Whose bars these are, for a person."""
+        """Whose bars these are, for a person to read."""
         return self.symbol.name
 
     @property
     def start(self) -> date:
-        """First session asked for."""
+        """The first session."""
         return self.sessions[0]
 
     @property
     def end(self) -> date:
-        """Last session asked for."""
+        """The last session."""
         return self.sessions[-1]
 
 
 def sessions_a_page(timeframe: Timeframe, calendar: Calendar) -> int:
-    """How many sessions fit on one page for certain, however many bars they have."""
+    """Return how many sessions fit on one page, however many bars they have."""
     return PAGE // (calendar.hours.minutes if timeframe.base is Base.MINUTE else 1)
 
 
-def plan_series(
-    symbol: Symbol, timeframe: Timeframe, missing: Collection[date], calendar: Calendar
-) -> list[RangeRequest]:
-    """The requests for one series: fewest in number, and among neighbours joined so that half-full pages run together.
+def plan_series(symbol: Symbol, timeframe: Timeframe, missing: Collection[date], calendar: Calendar) -> list[RangeCall]:
+    """Return the fewest calls for one series.
 
-    Windows of one page are laid from the first session not yet covered: no other choice needs fewer. A window that
-    begins right where the last one ended is asked for as one range, whose pages the vendor fills to the brim.
-    Sessions that the calendar does not have are not asked for.
+    Windows of one page are laid from the first session that is not covered yet; no other choice needs fewer. Adjacent windows
+    are joined to one range, whose pages the vendor fills completely. Sessions outside the calendar are left out.
     """
     capacity = sessions_a_page(timeframe, calendar)
     spans = _windows(sorted(set(missing)), calendar.sessions, capacity)
-    return [
-        RangeRequest(symbol, timeframe, calendar.sessions[a : b + 1], -(-(b + 1 - a) // capacity)) for a, b in spans
-    ]
+    return [RangeCall(symbol, timeframe, calendar.sessions[a : b + 1], -(-(b + 1 - a) // capacity)) for a, b in spans]
 
 
 def _windows(missing: Sequence[date], sessions: Sequence[date], capacity: int) -> list[tuple[int, int]]:
     """Index pairs (first, last) into `sessions`."""
     spans: list[tuple[int, int]] = []
-    limit = -1  # the last index that the page of the newest span still reaches
+    limit = -1  # the last index that fits on the page of the last span
     for day in missing:
         i = bisect_left(sessions, day)
         if i == len(sessions) or sessions[i] != day:
@@ -89,8 +84,8 @@ def _windows(missing: Sequence[date], sessions: Sequence[date], capacity: int) -
 
 
 @dataclass(frozen=True, slots=True)
-class GroupedRequest:
-    """Every symbol's daily bar of one session, in one request; `symbols` are those that it is asked for."""
+class GroupedCall:
+    """A call for the daily bars of all tickers in one session; `symbols` are those whose bars are kept."""
 
     symbols: tuple[Symbol, ...]
     timeframe: Timeframe
@@ -104,7 +99,7 @@ class GroupedRequest:
 
     @property
     def label(self) -> str:
-        """Whose bars these are, for a person."""
+        """Whose bars these are, for a person to read."""
         return f"{len(self.symbols)} symbols"
 
     @property
@@ -118,31 +113,31 @@ class GroupedRequest:
         return self.session
 
 
-type Request = RangeRequest | GroupedRequest
+type ApiCall = RangeCall | GroupedCall
 
 
-def plan_days(timeframe: Timeframe, missing: Mapping[Symbol, Collection[date]], calendar: Calendar) -> list[Request]:
-    """The requests for daily bars of a market: a range a symbol, or one grouped request a session, whichever is fewer.
+def plan_days(timeframe: Timeframe, missing: Mapping[Symbol, Collection[date]], calendar: Calendar) -> list[ApiCall]:
+    """Return the fewest calls for the daily bars of a market: a range for a symbol, or a grouped call for a session.
 
-    A missing cell (symbol, session) is covered by the range of its symbol or by the grouped request of its session, so the
-    fewest requests are a least vertex cover of the cells, found by way of a largest matching (Koenig's theorem). A range
-    of days never takes a second page: 50,000 days are 198 years.
+    A missing cell (symbol, session) is covered by the range of its symbol or by the grouped call of its session. The fewest
+    calls are therefore a minimum vertex cover of the cells, found from a maximum matching (Kőnig's theorem). A range of days
+    never takes a second page: 50,000 days are 198 years.
     """
     wanted = {symbol: {s for s in sessions if s in calendar} for symbol, sessions in missing.items()}
     ranged, grouped = _least_cover(wanted)
-    requests: list[Request] = [
-        RangeRequest(symbol, timeframe, calendar.within(DayRange(min(days), max(days))), 1)
+    calls: list[ApiCall] = [
+        RangeCall(symbol, timeframe, calendar.within(DayRange(min(days), max(days))), 1)
         for symbol in ranged
         if (days := wanted[symbol] - grouped)
     ]
     for session in sorted(grouped):
         symbols = tuple(s for s in wanted if session in wanted[s])
-        requests.append(GroupedRequest(symbols, timeframe, session))
-    return requests
+        calls.append(GroupedCall(symbols, timeframe, session))
+    return calls
 
 
 def _least_cover(cells: Mapping[Symbol, Collection[date]]) -> tuple[list[Symbol], set[date]]:
-    """Symbols and sessions, fewest together, such that each cell has one of its two among them."""
+    """Return the fewest symbols and sessions such that each cell has its symbol or its session among them."""
     of_session: dict[date, Symbol] = {}
     of_symbol: dict[Symbol, date] = {}
     for symbol in cells:
@@ -167,7 +162,7 @@ def _augment(
     of_session: dict[date, Symbol],
     of_symbol: dict[Symbol, date],
 ) -> None:
-    """Match one more symbol where that can be done, re-matching others on the way; breadth first."""
+    """Match one more symbol if possible, breadth first, which may match others again."""
     came_from: dict[date, Symbol] = {}
     queue = [symbol]
     for current in queue:
@@ -187,16 +182,16 @@ def _augment(
             return
 
 
-def cells(request: Request) -> int:
-    """How many sessions of how many symbols a request covers, multiplied."""
-    return len(request.sessions) * len(request.symbols)
+def cells(call: ApiCall) -> int:
+    """Return the number of sessions of a call times that of its symbols."""
+    return len(call.sessions) * len(call.symbols)
 
 
-def pages_of(requests: Iterable[Request]) -> int:
-    """The most HTTP requests that a plan takes, retries aside."""
-    return sum(r.pages for r in requests)
+def pages_of(calls: Iterable[ApiCall]) -> int:
+    """Return the most HTTP requests that a plan takes, retries aside."""
+    return sum(call.pages for call in calls)
 
 
 def floor_seconds(requests: int, per_second: float) -> float:
-    """The least time that so many requests take at a rate: the first goes at once."""
+    """Return the least time that so many requests take at a rate; the first is sent at once."""
     return max(0, requests - 1) / per_second

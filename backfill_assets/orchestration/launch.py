@@ -51,51 +51,55 @@ def open_for_runs(settings: Settings, store: Store) -> Iterator[dg.DagsterInstan
 
 
 def carry_out(
-    instance: dg.DagsterInstance, defs: dg.Definitions, settings: Settings, order: BackfillRequest, max_concurrent: int
+    instance: dg.DagsterInstance,
+    defs: dg.Definitions,
+    settings: Settings,
+    request: BackfillRequest,
+    max_concurrent: int,
 ) -> Outcome:
-    """Fill an order as one Dagster run of its market's job, in this process."""
-    config = {"max_concurrent": max_concurrent, "refresh": order.refresh.name, "retry": order.retry.name}
-    return _carry_out(instance, defs, settings, order, "ohlcv", ohlcv_key, config)
+    """Fill a request as one Dagster run of its market's job, in this process."""
+    config = {"max_concurrent": max_concurrent, "refresh": request.refresh.name, "retry": request.retry.name}
+    return _carry_out(instance, defs, settings, request, "ohlcv", ohlcv_key, config)
 
 
 def carry_out_features(
     instance: dg.DagsterInstance,
     defs: dg.Definitions,
     settings: Settings,
-    order: BackfillRequest,
+    request: BackfillRequest,
     max_concurrent: int,
     *,
     full: bool,
 ) -> Outcome:
-    """Compute the features of what an order names, as one Dagster run of its market's job, in this process."""
+    """Compute the features of what a request names, as one Dagster run of its market's job, in this process."""
     config = {"max_concurrent": max_concurrent, "full": full}
-    return _carry_out(instance, defs, settings, order, "features", features_key, config)
+    return _carry_out(instance, defs, settings, request, "features", features_key, config)
 
 
 def _carry_out(
     instance: dg.DagsterInstance,
     defs: dg.Definitions,
     settings: Settings,
-    order: BackfillRequest,
+    request: BackfillRequest,
     family: str,
     key: Key,
     config: Mapping[str, object],
 ) -> Outcome:
     """A run over a family of a market's assets.
 
-    It targets the rectangle of sessions x symbols around the order, which is what a range of partitions can say; its config
+    It targets the rectangle of sessions x symbols around the request, which is what a range of partitions can say; its config
     names the symbols that are meant.
     """
-    market, days = order.market, order.days
+    market, days = request.market, request.days
     if days is None:
-        raise ValueError("an order without sessions has nothing to run")
-    first, last = _corners(order, days.start, days.end)
-    narrowed = {"symbols": [s.name for s in order.wanted]} if len(order.wanted) < len(market.symbols) else {}
+        raise ValueError("a request without sessions has nothing to run")
+    first, last = _corners(request, days.start, days.end)
+    narrowed = {"symbols": [s.name for s in request.wanted]} if len(request.wanted) < len(market.symbols) else {}
     return carry_out_job(
         instance,
         defs.resolve_job_def(f"{market.name}_{family}_job"),
         settings,
-        assets=frozenset(key(market, t) for t in order.timeframes),
+        assets=frozenset(key(market, t) for t in request.timeframes),
         tags={RANGE_START_TAG: first, RANGE_END_TAG: last},
         ops={f"{market.name}_{family}": {"config": {**config, **narrowed}}},
     )
@@ -141,38 +145,41 @@ def carry_out_job(
     return Outcome(run.run_id, failure.sentence, failure.kind)
 
 
-def _corners(order: BackfillRequest, start: date, end: date) -> tuple[str, str]:
-    symbols: Sequence[Symbol] = [s for s in order.market.symbols if s in order.wanted]
+def _corners(request: BackfillRequest, start: date, end: date) -> tuple[str, str]:
+    symbols: Sequence[Symbol] = [s for s in request.market.symbols if s in request.wanted]
     return partition_key(start, symbols[0]), partition_key(end, symbols[-1])
 
 
-def all_shown(instance: dg.DagsterInstance, order: BackfillRequest, answers: SeriesAnswers) -> bool:
+def all_shown(instance: dg.DagsterInstance, request: BackfillRequest, answers: SeriesAnswers) -> bool:
     """Whether Dagster already shows every wanted session that has bars as materialized."""
 
     def there(symbol: Symbol, timeframe: Timeframe) -> Iterable[date]:
         recorded = answers.get((symbol.name, timeframe.name), {})
-        return (s for s in order.wanted[symbol] if s in recorded and recorded[s].bars)
+        return (s for s in request.wanted[symbol] if s in recorded and recorded[s].bars)
 
-    return _all_shown(instance, order, ohlcv_key, there)
+    return _all_shown(instance, request, ohlcv_key, there)
 
 
 def all_features_shown(
-    instance: dg.DagsterInstance, order: BackfillRequest, sessions: Iterable[FeatureSession]
+    instance: dg.DagsterInstance, request: BackfillRequest, sessions: Iterable[FeatureSession]
 ) -> bool:
     """Whether Dagster already shows every wanted session that has all its features as materialized."""
     whole = {(s.symbol, s.timeframe, s.session) for s in sessions if s.whole}
 
     def there(symbol: Symbol, timeframe: Timeframe) -> Iterable[date]:
-        return (s for s in order.wanted[symbol] if (symbol.name, timeframe.name, s) in whole)
+        return (s for s in request.wanted[symbol] if (symbol.name, timeframe.name, s) in whole)
 
-    return _all_shown(instance, order, features_key, there)
+    return _all_shown(instance, request, features_key, there)
 
 
 def _all_shown(
-    instance: dg.DagsterInstance, order: BackfillRequest, key: Key, there: Callable[[Symbol, Timeframe], Iterable[date]]
+    instance: dg.DagsterInstance,
+    request: BackfillRequest,
+    key: Key,
+    there: Callable[[Symbol, Timeframe], Iterable[date]],
 ) -> bool:
-    for timeframe in order.timeframes:
-        shown = instance.get_materialized_partitions(key(order.market, timeframe))
-        if any(partition_key(s, symbol) not in shown for symbol in order.wanted for s in there(symbol, timeframe)):
+    for timeframe in request.timeframes:
+        shown = instance.get_materialized_partitions(key(request.market, timeframe))
+        if any(partition_key(s, symbol) not in shown for symbol in request.wanted for s in there(symbol, timeframe)):
             return False
     return True

@@ -8,7 +8,7 @@ import pytest
 from backfill_assets.adapters.polygon import RetryPolicy
 from backfill_assets.domain.errors import VendorUnreachable
 from backfill_assets.simulator import Fault, Scenario, Simulator
-from backfill_assets_tests.integration.pipelines.test_ohlcv import filled, order, snapshot
+from backfill_assets_tests.integration.pipelines.test_ohlcv import backfill_request, filled, snapshot
 from backfill_assets_tests.surroundings import KEY, MOMENT, rows, vendor, vendor_server
 
 __all__ = ["vendor", "vendor_server"]
@@ -34,9 +34,9 @@ FAULTS = tuple(Fault(probability=SHARE, seed=n, **kind) for n, kind in enumerate
 
 async def test_a_third_of_all_answers_may_be_faulty(database_url: str) -> None:
     names, days = "AAPL SPY MSFT NVDA", ("2024-03-04", "2024-06-28")
-    orders = [order("stocks", names, *days), order("crypto", "BTC ETH", *days)]
+    requests = [backfill_request("stocks", names, *days), backfill_request("crypto", "BTC ETH", *days)]
     with Simulator(Scenario(faults=FAULTS), now=lambda: MOMENT) as simulator:
-        for what in orders:
+        for what in requests:
             for _ in range(3):  # six attempts of one series may all be unlucky
                 series = await filled(database_url, simulator, what, patient=True)
                 if not any(s.error for s in series):
@@ -48,7 +48,7 @@ async def test_a_third_of_all_answers_may_be_faulty(database_url: str) -> None:
         simulator.scenario = Scenario()
         with psycopg.connect(database_url) as connection:
             connection.execute("truncate market_data, session_answers, coverage")
-        for what in orders:
+        for what in requests:
             await filled(database_url, simulator, what, patient=True)
         whole = snapshot(database_url)
     assert [row[:-1] for row in faulty["market_data"]] == [row[:-1] for row in whole["market_data"]]
@@ -64,7 +64,7 @@ class Away:
 
 
 async def test_a_vendor_that_is_away_ends_the_run_after_three_series(database_url: str) -> None:
-    what = order("stocks", "AAPL SPY MSFT NVDA TSLA", "2024-03-04", "2024-03-08")
+    what = backfill_request("stocks", "AAPL SPY MSFT NVDA TSLA", "2024-03-04", "2024-03-08")
     away = Away()
     with pytest.raises(VendorUnreachable) as caught:
         await filled(database_url, away, what, patient=True, at_once=1)
@@ -75,7 +75,7 @@ async def test_a_vendor_that_is_away_ends_the_run_after_three_series(database_ur
 
 async def test_three_silent_requests_that_are_not_in_a_row_end_nothing(database_url: str, vendor: Simulator) -> None:
     names = "AAPL SPY MSFT NVDA TSLA AMZN"
-    what = order("stocks", names, "2024-03-04", "2024-03-08", timeframes="1m")
+    what = backfill_request("stocks", names, "2024-03-04", "2024-03-08", timeframes="1m")
     silent = ("AAPL", "MSFT", "TSLA")
     vendor.change(faults=tuple(Fault(kind="reset", ticker=name) for name in silent))
     series = await filled(database_url, vendor, what, at_once=1, retry=RetryPolicy(attempts=2))

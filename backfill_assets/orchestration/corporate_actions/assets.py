@@ -19,7 +19,7 @@ from backfill_assets.orchestration.corporate_actions.checks import split_check_r
 from backfill_assets.orchestration.keys import OWNERS, events_key
 from backfill_assets.orchestration.resources import Clock, MarketStore, PolygonApi
 from backfill_assets.pipelines.audit import recorded_run
-from backfill_assets.pipelines.corporate_actions import OVERLAP, Update, update_events
+from backfill_assets.pipelines.corporate_actions import OVERLAP, Update, update_corporate_actions
 
 COLUMNS = dg.TableSchema(
     columns=[
@@ -83,9 +83,9 @@ def events_asset(market: Market) -> dg.AssetsDefinition:
         with interruptible(context), EventStore(store.url(), connections=1) as table:
             overlap = timedelta(days=config.overlap_days)
             async with polygon.client(store.url()) as vendor:
-                with recorded_run(table, run_start(context, RunKind.EVENTS, market, clock.now()), clock.now) as notes:
-                    notes.traffic = vendor.traffic
-                    update = await update_events(
+                with recorded_run(table, run_start(context, RunKind.EVENTS, market, clock.now()), clock.now) as record:
+                    record.traffic = vendor.traffic
+                    update = await update_corporate_actions(
                         table, vendor, market, clock.now, overlap=overlap, everything=config.everything
                     )
             today = clock.now().astimezone(zone).date()

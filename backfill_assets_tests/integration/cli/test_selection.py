@@ -3,7 +3,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from backfill_assets.cli.selection import MOST_AT_ONCE, Options, orders
+from backfill_assets.cli.selection import MOST_AT_ONCE, Options, backfill_requests
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES
@@ -25,7 +25,7 @@ UNIVERSE = parse_universe(
 
 
 def chosen(now=SUNDAY_NOON, universe=UNIVERSE, **options):
-    return orders(Options.parse(**options), universe, now)
+    return backfill_requests(Options.parse(**options), universe, now)
 
 
 def mistake(now=SUNDAY_NOON, **options):
@@ -37,8 +37,8 @@ def mistake(now=SUNDAY_NOON, **options):
     return sentence
 
 
-def sessions(order):
-    (found,) = set(order.wanted.values())
+def sessions(request):
+    (found,) = set(request.wanted.values())
     return found
 
 
@@ -64,8 +64,8 @@ def test_wanted_are_sessions_of_the_calendar_only():
 
 
 def test_symbols_stand_in_the_universes_order_and_once():
-    (order,) = chosen(symbols="BRK.B,AAPL,BRK.B")
-    assert [s.name for s in order.wanted] == ["AAPL", "BRK.B"]
+    (request,) = chosen(symbols="BRK.B,AAPL,BRK.B")
+    assert [s.name for s in request.wanted] == ["AAPL", "BRK.B"]
 
 
 def test_symbols_of_two_markets_make_two_orders():
@@ -157,19 +157,19 @@ def test_an_end_beyond_today_is_cut_to_what_has_finished():
     ],
 )
 def test_today_counts_once_it_has_finished(now, newest):
-    (order,) = chosen(now, symbols="AAPL", end=now.date().isoformat())
-    assert sessions(order)[-1] == newest
+    (request,) = chosen(now, symbols="AAPL", end=now.date().isoformat())
+    assert sessions(request)[-1] == newest
 
 
 def test_today_as_start_is_no_mistake_though_it_has_not_finished():
-    (order,) = chosen(datetime(2025, 6, 6, 12, tzinfo=NEW_YORK), symbols="AAPL", start="2025-06-06")
-    assert sessions(order) == ()
+    (request,) = chosen(datetime(2025, 6, 6, 12, tzinfo=NEW_YORK), symbols="AAPL", start="2025-06-06")
+    assert sessions(request) == ()
 
 
 def test_today_is_the_markets_own():
     late = datetime(2025, 6, 6, 22, tzinfo=NEW_YORK)  # the 7th in UTC
-    (order,) = chosen(late, markets="crypto", start="2025-06-07")
-    assert sessions(order) == ()
+    (request,) = chosen(late, markets="crypto", start="2025-06-07")
+    assert sessions(request) == ()
     assert (
         mistake(late, symbols="AAPL", markets="stocks", start="2025-06-07") == "--start 2025-06-07 lies in the future."
     )
@@ -177,16 +177,16 @@ def test_today_is_the_markets_own():
 
 def test_a_start_is_not_held_against_a_market_without_a_chosen_symbol():
     late = datetime(2025, 6, 6, 22, tzinfo=NEW_YORK)  # the 7th in UTC
-    (order,) = chosen(late, symbols="BTC", start="2025-06-07")
-    assert sessions(order) == ()
+    (request,) = chosen(late, symbols="BTC", start="2025-06-07")
+    assert sessions(request) == ()
 
 
 def test_before_a_markets_first_session_has_finished_there_is_nothing():
     now = datetime(2025, 1, 2, 12, tzinfo=NEW_YORK)
-    (order,) = chosen(now, markets="daily")
-    assert sessions(order) == ()
-    (order,) = chosen(now, markets="daily", days="5")
-    assert sessions(order) == ()
+    (request,) = chosen(now, markets="daily")
+    assert sessions(request) == ()
+    (request,) = chosen(now, markets="daily", days="5")
+    assert sessions(request) == ()
 
 
 # --- Mistakes

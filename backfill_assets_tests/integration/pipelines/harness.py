@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from backfill_assets.adapters.polygon import Polygon, RetryPolicy
 from backfill_assets.adapters.rate_limit import RateLimiter
@@ -57,6 +58,16 @@ def kept(kind: str, names: str, start: str, *, timeframes: str = ALL) -> Market:
     return market(kind, *names.split(), start=date.fromisoformat(start), timeframes=timeframes)
 
 
+async def fetched(
+    request: BackfillRequest, store: BarStore, vendor: Polygon, clock: Callable[[], datetime], **options: Any
+) -> list[SettledSeries]:
+    """Fetch what is missing; the settled series by symbol and timeframe, as the request names them."""
+    async with aclosing(fetch_missing(request, store, vendor, clock=clock, **options)) as settled:
+        series = [one async for one in settled]
+    symbols = list(request.wanted)
+    return sorted(series, key=lambda one: (symbols.index(one.symbol), one.timeframe.seconds))
+
+
 @dataclass(frozen=True)
 class PipelineHarness:
     """One market at work against one database and one vendor."""
@@ -66,7 +77,7 @@ class PipelineHarness:
     store: BarStore
     client: Polygon
 
-    def order(
+    def request(
         self, start: str | None = None, end: str | None = None, *, timeframes: str | None = None, **terms: object
     ) -> BackfillRequest:
         """Everything that has finished by now, or what of it is named, without what the listings exclude."""
@@ -76,20 +87,20 @@ class PipelineHarness:
         sessions = calendar.within(DayRange(first, min(last, newest)))
         wanted = dict.fromkeys(self.market.symbols, sessions)
         meant = tuple(t for t in self.market.timeframes if timeframes is None or t.name in timeframes.split())
-        order = BackfillRequest(self.market, calendar, wanted, meant, self.clock.now, **terms)
-        return order.within(known_listings(self.store, self.market))
+        request = BackfillRequest(self.market, calendar, wanted, meant, self.clock.now, **terms)
+        return request.within(known_listings(self.store, self.market))
 
     async def fetch(self, *days: str, **terms: object) -> list[SettledSeries]:
-        """Carry out the order over all that has finished, or over what of it is named."""
-        return await self.carry_out(self.order(*days, **terms))
+        """Carry out the request over all that has finished, or over what of it is named."""
+        return await self.carry_out(self.request(*days, **terms))
 
-    async def carry_out(self, order: BackfillRequest) -> list[SettledSeries]:
-        """Fetch what an order needs."""
-        return await fetch_missing(order, self.store, self.client, clock=self.clock)
+    async def carry_out(self, request: BackfillRequest) -> list[SettledSeries]:
+        """Fetch what a request needs."""
+        return await fetched(request, self.store, self.client, self.clock)
 
-    async def look_up(self, order: BackfillRequest, series: Iterable[SettledSeries]) -> list[str]:
+    async def look_up(self, request: BackfillRequest, series: Iterable[SettledSeries]) -> list[str]:
         """What a run does at its end; the symbols that it looked up."""
-        symbols = in_question(order, list(series))
+        symbols = in_question(request, list(series))
         await look_up(ListingStore.beside(self.store), self.client, symbols, self.clock)
         return [s.name for s in symbols]
 

@@ -49,8 +49,8 @@ async def test_what_is_missing_thin_explained_and_not_listed_is_counted_apart(da
             before = measured(one)
             assert (len(before.sessions), before.counts) == (15, Counts(missing=60))
 
-            order = one.order()
-            await one.look_up(order, await one.carry_out(order))
+            request = one.request()
+            await one.look_up(request, await one.carry_out(request))
             assert counts(measured(one)) == {
                 "AAPL": Counts(complete=13, missing=2),
                 "MSFT": Counts(complete=14, partial=1),

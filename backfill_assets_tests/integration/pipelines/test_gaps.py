@@ -72,8 +72,8 @@ async def test_exactly_the_holes_are_gaps_until_they_are_healed_or_explained(dat
                 never_asked |= over(symbol.name, ALL.split(), "2024-11-11 to 2024-12-06", 19, "missing")
             assert gaps() == never_asked
 
-            orders = {one: one.order() for one in both}
-            series = {one: await one.carry_out(orders[one]) for one in both}
+            requests = {one: one.request() for one in both}
+            series = {one: await one.carry_out(requests[one]) for one in both}
             healing = over("AAPL", OF_DAYS, "2024-11-19 to 2024-11-20", 2, "missing")
             healing |= over("BTC", OF_DAYS, "2024-11-16", 1, "missing")
             for_ever = over("MSFT", OF_DAYS, "2024-11-26", 1, "missing")
@@ -83,7 +83,7 @@ async def test_exactly_the_holes_are_gaps_until_they_are_healed_or_explained(dat
             gone |= over("SPY", ["1w"], "2024-12-02 to 2024-12-06", 5, "missing")
             assert gaps() == healing | for_ever | unlisted | gone
 
-            looked_up = [await one.look_up(orders[one], series[one]) for one in both]
+            looked_up = [await one.look_up(requests[one], series[one]) for one in both]
             assert looked_up == [["NVDA", "SPY"], []]
             assert gaps() == healing | for_ever
             closed = {row for row in noted(database_url, filled=True) if row[-1] != "missing"}

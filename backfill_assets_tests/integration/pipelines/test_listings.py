@@ -13,7 +13,7 @@ from backfill_assets.pipelines.listings import (
     in_question,
     known_listings,
     look_up,
-    look_up_quietly,
+    look_up_stale,
     stale,
 )
 from backfill_assets.simulator import Fault, Hole
@@ -33,8 +33,8 @@ def looked_up(vendor, before=0):
 
 async def in_doubt(one):
     """Fill the market; the symbols in question afterwards."""
-    order = one.order()
-    return [s.name for s in in_question(order, await one.carry_out(order))]
+    request = one.request()
+    return [s.name for s in in_question(request, await one.carry_out(request))]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ async def test_coins_have_no_listing(database_url):
         async with pipeline_harness(database_url, vendor, clock, kept("crypto", "BTC", "2024-12-02")) as one:
             ListingStore.beside(one.store).record("BTC", Listing(LISTED, None), clock.now)
             assert known_listings(one.store, one.market) == {}
-            assert one.order().days.start == date(2024, 12, 2)
+            assert one.request().days.start == date(2024, 12, 2)
 
 
 def test_a_look_up_is_good_for_six_days():
@@ -110,15 +110,14 @@ def test_a_look_up_is_good_for_six_days():
     assert timedelta(days=6) == REFRESHED_AFTER
 
 
-async def test_runs_look_up_quietly_and_not_again_while_it_is_fresh(database_url):
+async def test_a_listing_is_looked_up_only_when_it_is_stale(database_url):
     with ticking(SATURDAY) as (clock, vendor):
-        warnings = []
         async with pipeline_harness(database_url, vendor, clock, kept("stocks", "AAPL MSFT", "2024-12-02")) as one:
             store, symbols = ListingStore.beside(one.store), one.market.symbols
 
             async def look(*some):
                 before = len(vendor.requests)
-                await look_up_quietly(store, one.client, some, clock, warnings.append)
+                assert await look_up_stale(store, one.client, some, clock) is None
                 return looked_up(vendor, before)
 
             assert await look() == []
@@ -127,22 +126,19 @@ async def test_runs_look_up_quietly_and_not_again_while_it_is_fresh(database_url
             assert await look(*symbols) == []
             clock.pass_(days=6)
             assert await look(*symbols) == ["AAPL", "MSFT"]
-            assert warnings == []
 
 
 async def test_a_look_up_that_fails_is_a_warning_and_keeps_what_was_known(database_url):
     with ticking(SATURDAY) as (clock, vendor):
-        warnings = []
         async with pipeline_harness(database_url, vendor, clock, kept("stocks", "AAPL MSFT", "2024-12-02")) as one:
             store, symbols = ListingStore.beside(one.store), one.market.symbols
             await look_up(store, one.client, symbols, clock)
             before = store.read(["AAPL", "MSFT"])
             clock.pass_(days=7)
             vendor.change(faults=(Fault(kind="status", path="/v3/reference/", ticker="MSFT"),))
-            await look_up_quietly(store, one.client, symbols, clock, warnings.append)
+            warning = await look_up_stale(store, one.client, symbols, clock)
             after = store.read(["AAPL", "MSFT"])
             assert after == {"AAPL": KnownListing(before["AAPL"].listing, clock.now), "MSFT": before["MSFT"]}
-            (warning,) = warnings
             assert warning.startswith("Listing dates could not be looked up: Polygon gave no usable answer")
             with pytest.raises(VendorUnavailable):
                 await look_up(store, one.client, symbols[1:], clock)
@@ -154,19 +150,19 @@ async def test_what_is_outside_a_listing_is_neither_wanted_nor_asked_for(databas
         of = kept("stocks", "AAPL MSFT SPY", "2024-12-02", timeframes="1m")
         async with pipeline_harness(database_url, vendor, clock, of) as one:
             await look_up(ListingStore.beside(one.store), one.client, one.market.symbols, clock)
-            order = one.order()
-            spans = {s.name: (days[0], days[-1]) for s, days in order.wanted.items()}
+            request = one.request()
+            spans = {s.name: (days[0], days[-1]) for s, days in request.wanted.items()}
             assert spans == {
                 "AAPL": (LISTED, date(2024, 12, 6)),
                 "MSFT": (date(2024, 12, 2), DELISTED),
                 "SPY": (date(2024, 12, 2), date(2024, 12, 6)),
             }
-            asked = {r.label: (r.start, r.end) for r in plan(order, recorded(one.store, order))}
+            asked = {r.label: (r.start, r.end) for r in plan(request, recorded(one.store, request))}
             assert asked == spans
             await one.fetch()
             assert one.gaps() == []
             clock.pass_(days=7)
-            assert "MSFT" in {s.name for s, days in one.order().wanted.items() if days}
+            assert "MSFT" in {s.name for s, days in one.request().wanted.items() if days}
             before = len(vendor.requests)
             await one.fetch()
             assert {r.path.split("/")[4] for r in vendor.requests[before:]} == {"AAPL", "SPY"}
@@ -179,8 +175,8 @@ async def test_a_symbol_that_comes_back_is_expected_again(database_url):
         async with pipeline_harness(
             database_url, vendor, clock, kept("stocks", "AAPL", "2024-12-02", timeframes="1d")
         ) as one:
-            order = one.order()
-            assert await one.look_up(order, await one.carry_out(order)) == ["AAPL"]
+            request = one.request()
+            assert await one.look_up(request, await one.carry_out(request)) == ["AAPL"]
             assert one.gaps() == []
             vendor.change(delisted={})
             await look_up(ListingStore.beside(one.store), one.client, one.market.symbols, clock)

@@ -113,7 +113,7 @@ async def test_a_night_under_a_plan_without_today_does_not_give_the_day_up(datab
         market = kept("stocks", "AAPL MSFT NVDA", "2024-12-02", timeframes="1m 1d")
         async with pipeline_harness(database_url, vendor, clock, market) as one:
             await one.fetch("2024-12-02", "2024-12-04")
-            assert one.order("2024-12-05").days.start == one.order().newest
+            assert one.request("2024-12-05").days.start == one.request().newest
             before = len(vendor.requests)
             await one.fetch()
             assert ("grouped", "2024-12-05") in sent(vendor, before)

@@ -12,13 +12,12 @@ from backfill_assets.adapters.store import features as store
 from backfill_assets.adapters.store.corporate_actions import EventStore
 from backfill_assets.domain.adjustments import SplitRatio
 from backfill_assets.domain.corporate_action_history import Event, EventKind, Listed
-from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.features import COLUMNS, LOOK_BACK, compute_range
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.orchestration.features.assets import FeaturesConfig
 from backfill_assets.pipelines import features as pipeline
-from backfill_assets.pipelines.features import FeatureOrder, fill_features
+from backfill_assets.pipelines.features import FeatureRequest, compute_features
 from backfill_assets.simulator import Hole
 from backfill_assets_tests.dagster_harness import definitions, failure
 from backfill_assets_tests.surroundings import MOMENT, market, stored, universe
@@ -129,9 +128,10 @@ def test_a_session_of_which_a_row_is_missing_stays_missing_though_nothing_is_kno
 def computed_unseen(platform):
     """All features of the week, without Dagster's knowledge."""
     stocks = platform.universe.markets[0]
-    order = FeatureOrder(stocks, stocks.symbols, stocks.timeframes, DayRange(date(2024, 3, 4), date(2024, 3, 8)))
+    days = (date(2024, 3, 4), date(2024, 3, 8))
+    request = FeatureRequest(stocks, dict.fromkeys(stocks.symbols, days), stocks.timeframes)
     with store.FeatureStore(platform.database_url) as table:
-        asyncio.run(fill_features(order, table))
+        asyncio.run(compute_features(request, table))
 
 
 def test_days_and_symbols_narrow_what_is_computed(fetched):
