@@ -1,4 +1,4 @@
-"""Feature rows into, and bars out of, PostgreSQL's binary forms."""
+"""Encode feature rows for, and decode bars from, PostgreSQL's binary formats."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from backfill_assets.adapters.store.copy_format import HEADER, POSTGRES_EPOCH_MS
 from backfill_assets.domain.bars import NO_TRADES, Bars, Float, Int
 
 _BAR = np.dtype([("timestamp", ">i8"), *((name, ">f8") for name in ("open", "high", "low", "close", "volume"))])
-"""A bar as timestamptz_send and five float8send give it: eight bytes each, most significant first."""
+"""A bar as encoded by timestamptz_send and five float8send: eight bytes each, big-endian."""
 
 _AT_ONCE = 1024
-"""Rows encoded at a time: half a megabyte, which stays in the processor's cache while it is filled, cut and sent."""
+"""Rows encoded at a time: half a megabyte, which stays in the processor's cache while it is filled and sent."""
 
-_ABSENT = -1  # a field's length that stands for NULL, after which no bytes follow
+_ABSENT = -1  # the length of a NULL field, after which no bytes follow
 
 
 def feature_blocks(texts: Sequence[str], timestamps: Int, values: Float) -> Iterator[bytes]:
-    """Rows as COPY BINARY data, in blocks: the same texts in each row, timestamptz, then float8 with NaN as NULL.
+    """Encode rows as COPY BINARY data, in blocks: the same texts in each row, timestamptz, then float8 with NaN as NULL.
 
     `timestamps` int64 (n,) are milliseconds since the epoch UTC, `values` float64 (n, columns).
     """
@@ -53,7 +53,7 @@ def feature_blocks(texts: Sequence[str], timestamps: Int, values: Float) -> Iter
 
 
 def bars_of_block(block: bytes) -> Bars:
-    """Bars from the bytes of (timestamptz, open, high, low, close, volume) each; vwap and trades are unknown."""
+    """Decode bars of (timestamptz, open, high, low, close, volume) each; vwap and trades are unknown."""
     rows = np.frombuffer(block, _BAR)
     stamps: Int = rows["timestamp"].astype(np.int64) // 1000 + POSTGRES_EPOCH_MS
     prices = (rows[name].astype(np.float64) for name in ("open", "high", "low", "close", "volume"))

@@ -239,7 +239,7 @@ def test_launches_that_change_nothing_are_paused_ever_longer_and_end(platform, m
     ended(platform.instance)
     for later in (timedelta(minutes=5), timedelta(hours=6)):
         assert platform.tick(at + later) == (
-            f"stocks: MSFT: asked for often enough, left to the checks; `backfill repair` asks again. {WELL}"
+            f"stocks: MSFT: all attempts are used up; run `backfill repair` to retry. {WELL}"
         )
     assert len(launched(platform)) == 3
 
@@ -262,7 +262,7 @@ def test_sessions_that_failed_often_enough_are_left_to_the_checks(platform, monk
         assert not platform.run("2025-06-16|AAPL", "2025-06-30|NVDA", now=now).success
     assert platform.run("2025-06-28|BTC", "2025-06-30|BTC", of="crypto").success
     assert platform.tick(DUE + timedelta(hours=1)) == (
-        f"stocks: MSFT: asked for often enough, left to the checks; `backfill repair` asks again. {WELL}"
+        f"stocks: MSFT: all attempts are used up; run `backfill repair` to retry. {WELL}"
     )
     assert launched(platform) == []
 
@@ -286,7 +286,7 @@ def test_a_session_that_nobody_asked_for_is_the_nights_for_six_hours(platform):
 @pytest.mark.parametrize("universe_kept", [universe(market("stocks", *(f"S{n:02}" for n in range(MOST_SYMBOLS + 2))))])
 def test_many_symbols_are_repaired_in_turns(platform, universe_kept):
     names = [s.name for s in universe_kept.markets[0].symbols]
-    assert "; 2 more due symbols wait for the next turn" in platform.tick()
+    assert "; 2 more due symbols wait for the next tick" in platform.tick()
     assert set(targets(platform)["stocks/ohlcv/1m"]) == set(names[:MOST_SYMBOLS])
     ended(platform.instance)
     platform.tick(MOMENT + timedelta(seconds=30))
