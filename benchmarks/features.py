@@ -68,16 +68,14 @@ class Bench:
 
     def request(self, sessions: Sequence[date]) -> FeatureRequest:
         """The features of all series over some sessions."""
-        return FeatureRequest(
-            self.market, self.market.symbols, self.market.timeframes, DayRange(sessions[0], sessions[-1])
-        )
+        return FeatureRequest(self.market, dict.fromkeys(self.market.symbols, tuple(sessions)), self.market.timeframes)
 
     def filled(self, sessions: Sequence[date], at_once: int | None = None) -> tuple[list[Computed], float]:
         """Compute what is stale in some sessions; return the results by series, and the seconds."""
         with FeatureStore(self.url, connections=8) as store:
-            start = time.perf_counter()
+            begun = time.perf_counter()
             done = asyncio.run(compute_features(self.request(sessions), store, at_once=at_once or self.at_once)).done
-            return done, time.perf_counter() - start
+            return done, time.perf_counter() - begun
 
     def forget(self) -> None:
         """Delete all features, mark everything as stale, and finish background writes."""

@@ -22,17 +22,18 @@ from common import ALL_TIMEFRAMES, KEY, backfill, environment, heading, load, ma
 from backfill_assets.adapters.polygon.client import Polygon
 from backfill_assets.adapters.rate_limit import RateLimiter
 from backfill_assets.adapters.store.bars import BarStore
+from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.retries import Retries
 from backfill_assets.domain.runs import RunKind, RunStart
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market
+from backfill_assets.pipelines.audit import recorded_run
 from backfill_assets.pipelines.backfill_request import BackfillRequest, market_calendar
 from backfill_assets.pipelines.gaps import Watched
 from backfill_assets.pipelines.health import examine
-from backfill_assets.pipelines.listings import known_listings
-from backfill_assets.pipelines.progress import Silent
-from backfill_assets.pipelines.runs import fetch_recorded
+from backfill_assets.pipelines.listings import expected, in_question, known_listings, look_up_stale
+from backfill_assets.pipelines.ohlcv import fetch_missing
 from backfill_assets.simulator.scenario import Scenario
 
 FIRST, LAST = date(2026, 9, 1), date(2026, 9, 30)
@@ -46,9 +47,14 @@ LAST_RUN = """
 EMPTIED = "truncate market_data, session_answers, coverage, backfill_gaps, market_data_counts"
 
 
+def clock() -> datetime:
+    """The present."""
+    return datetime.now(UTC)
+
+
 async def without_dagster(url: str, vendor_url: str, market: Market, days: DayRange) -> None:
-    """Do what the asset's body does, without Dagster."""
-    now = datetime.now(UTC)
+    """What the asset's body does, and nothing of Dagster."""
+    now = clock()
     calendar = market_calendar(market, now.date())
     with BarStore(url, connections=AT_ONCE) as store:
         wanted = dict.fromkeys(market.symbols, calendar.within(days))
@@ -60,7 +66,11 @@ async def without_dagster(url: str, vendor_url: str, market: Market, days: DayRa
             RateLimiter(url, per_second=RATE) as limiter,
             Polygon(KEY, base_url=vendor_url, limiter=limiter) as client,
         ):
-            await fetch_recorded(run, request, store, client, lambda: datetime.now(UTC), AT_ONCE, Silent())
+            with recorded_run(store, run, clock) as record:
+                fetch = fetch_missing(request, store, client, clock=clock, at_once=AT_ONCE)
+                series = [one async for one in fetch]
+                await look_up_stale(ListingStore.beside(store), client, in_question(request, series), clock)
+                record.fetched(expected(store, request), series)
         examine(store, Watched(market, calendar, known_listings(store, market), Retries()), now, days)
 
 

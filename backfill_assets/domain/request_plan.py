@@ -114,10 +114,10 @@ class GroupedCall:
         return self.session
 
 
-type Request = RangeCall | GroupedCall
+type ApiCall = RangeCall | GroupedCall
 
 
-def plan_days(timeframe: Timeframe, missing: Mapping[Symbol, Collection[date]], calendar: Calendar) -> list[Request]:
+def plan_days(timeframe: Timeframe, missing: Mapping[Symbol, Collection[date]], calendar: Calendar) -> list[ApiCall]:
     """The requests for daily bars of a market: a range a symbol, or one grouped request a session, whichever is fewer.
 
     A missing cell (symbol, session) is covered by the range of its symbol or by the grouped request of its session, so the
@@ -126,7 +126,7 @@ def plan_days(timeframe: Timeframe, missing: Mapping[Symbol, Collection[date]], 
     """
     wanted = {symbol: {s for s in sessions if s in calendar} for symbol, sessions in missing.items()}
     ranged, grouped = _least_cover(wanted)
-    requests: list[Request] = [
+    requests: list[ApiCall] = [
         RangeCall(symbol, timeframe, calendar.within(DayRange(min(days), max(days))), 1)
         for symbol in ranged
         if (days := wanted[symbol] - grouped)
@@ -183,12 +183,12 @@ def _augment(
             return
 
 
-def cells(request: Request) -> int:
+def cells(request: ApiCall) -> int:
     """How many sessions of how many symbols a request covers, multiplied."""
     return len(request.sessions) * len(request.symbols)
 
 
-def pages_of(requests: Iterable[Request]) -> int:
+def pages_of(requests: Iterable[ApiCall]) -> int:
     """The most HTTP requests that a plan takes, retries aside."""
     return sum(r.pages for r in requests)
 

@@ -1,4 +1,4 @@
-"""Looking how complete a market is."""
+"""Measure how complete a market is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backfill_assets.pipelines.minutes import judge_minutes
 
 
 def measure(store: Store, watched: Watched, now: datetime) -> Completeness:
-    """How a market stands at `now`. Marks of partial sessions and the table of gaps are brought up to date on the way."""
+    """Measure a market at `now`; this also updates the marks of partial sessions and the table of gaps."""
     market = watched.market
     symbols = [s.name for s in market.symbols]
     if MINUTE_1 in market.timeframes:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from backfill_assets.adapters.polygon import Address, Ahead, Polygon, RetryPolicy, bars_address, grouped_address
 from backfill_assets.adapters.rate_limit import RateLimiter
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.domain.request_plan import GroupedCall, ApiCall
+from backfill_assets.domain.request_plan import ApiCall, GroupedCall
 from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.ohlcv import in_turn
 
@@ -16,7 +16,7 @@ MOST = 12
 """Answers that may wait in memory, some megabytes each: what 2.5 requests a second bring while Dagster is loaded."""
 
 
-def head_start(settings: Settings, database_url: str, market: Market, requests: Sequence[ApiCall]) -> Ahead:
+def head_start(settings: Settings, database_url: str, market: Market, calls: Sequence[ApiCall]) -> Ahead:
     """Asks for the first pages of a plan, within the shared rate, in the order in which `fetch_missing` will need them.
 
     What fails is not repeated: the run asks again, and says what became of it.
@@ -32,10 +32,10 @@ def head_start(settings: Settings, database_url: str, market: Market, requests: 
         ):
             yield polygon
 
-    return Ahead([_address(market, request) for request in in_turn(requests)[:MOST]], connect)
+    return Ahead([_address(market, call) for call in in_turn(calls)[:MOST]], connect)
 
 
-def _address(market: Market, request: ApiCall) -> Address:
-    if isinstance(request, GroupedCall):
-        return grouped_address(market.kind.value, request.session)
-    return bars_address(request.symbol.ticker, request.timeframe, request.start, request.end)
+def _address(market: Market, call: ApiCall) -> Address:
+    if isinstance(call, GroupedCall):
+        return grouped_address(market.kind.value, call.session)
+    return bars_address(call.symbol.ticker, call.timeframe, call.start, call.end)

@@ -1,4 +1,4 @@
-"""Judging the minutes of sessions, and marking those that are partial."""
+"""Find sessions with too few minute bars, and mark them as partial."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backfill_assets.domain.sessions import Calendar
 
 @dataclass(frozen=True, slots=True)
 class ThinSession:
-    """A session with far fewer minute bars than its symbol's others let expect."""
+    """A session with far fewer minute bars than is likely from the symbol's other sessions."""
 
     symbol: str
     session: date
@@ -24,7 +24,7 @@ class ThinSession:
 
 
 def judge_minutes(store: SeriesStore, symbols: Sequence[str], calendar: Calendar) -> list[ThinSession]:
-    """Judge every stored session of the symbols by the present counts, mark what changed; the partial ones, ascending."""
+    """Examine all stored sessions of the symbols, update their marks, and return the partial sessions, ascending."""
     found: list[ThinSession] = []
     marks: dict[tuple[str, date], bool] = {}
     for symbol, counts in sorted(store.minute_counts(symbols, calendar.span).items()):

@@ -26,7 +26,7 @@ from backfill_assets.adapters.polygon.wire import GroupedDay, Page, decode_group
 from backfill_assets.domain.errors import MalformedAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from datetime import date
     from types import TracebackType
 
@@ -94,7 +94,7 @@ class Polygon:
         """The body of the answer at an address, unread."""
         return await self._transport.get(*address)
 
-    async def pages(self, ticker: str, timeframe: Timeframe, start: date, end: date) -> AsyncIterator[Page]:
+    async def pages(self, ticker: str, timeframe: Timeframe, start: date, end: date) -> AsyncGenerator[Page, None]:
         """Bars of `ticker` (the vendor's spelling) from `start` to `end`, both included, page by page as they were sent.
 
         The dates are the market's: New York for stocks, UTC for crypto. The vendor may send bars outside them. A page

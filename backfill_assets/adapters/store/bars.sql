@@ -4,7 +4,7 @@ select exists (
   where symbol = %(symbol)s and timeframe = %(timeframe)s and "timestamp" between %(first)s and %(last)s)
 
 -- name: copy_bars
--- Directly into the table, for a range without bars.
+-- Copies directly into the table, for a range that holds no rows yet.
 copy market_data (symbol, timeframe, source, "timestamp", open, high, low, close, volume, vwap, trades)
 from stdin (format binary)
 
@@ -14,15 +14,15 @@ create temp table if not exists stage (
 ) on commit delete rows
 
 -- name: clear_stage
--- One transaction merges several timeframes.
+-- One transaction merges several timeframes, one after another.
 truncate stage
 
 -- name: copy_stage
 copy stage from stdin (format binary)
 
 -- name: merge
--- Returns by day (UTC) the first and last row written, the numbers of added and changed rows, and the first and last changed.
--- Unchanged rows are neither locked nor written. The order gives concurrent writers the same lock order.
+-- Returns by day (UTC) the first and last row written, how many were inserted and changed, and the first and last changed.
+-- Rows that are already stored are neither locked nor written. ORDER BY gives concurrent writers one lock order.
 with written as (
   insert into market_data as m
     (symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source)
@@ -45,8 +45,8 @@ select min(t), max(t), count(*) filter (where is_new), count(*) filter (where no
 from written group by date_trunc('day', t) order by 1
 
 -- name: record_sessions
--- An empty answer never removes bars. An answer before the end of its pause does not count; one that counts resets the failures,
--- so that after an outage a session is requested until an answer is confirmed.
+-- An empty answer never removes bars of an earlier one. An answer that comes before its pause is over does not count; one that
+-- counts resets the failures, so that after an outage a session is requested until an answer is confirmed.
 insert into session_answers as a
   (symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at)
 select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 1, 0, false, false, %(attempted_at)s
@@ -76,7 +76,7 @@ on conflict (symbol, timeframe, session) do update set
 returning session, (xmax <> 0 and bars > 0) as seen_before
 
 -- name: record_failures
--- Complete sessions are left alone. A failure before the end of its pause does not count.
+-- Complete sessions are not touched. A failure that comes before its pause is over does not count.
 insert into session_answers as a
   (symbol, timeframe, session, bars, answers, failures, refused, partial, answered_at)
 select %(symbol)s, %(timeframe)s, s.session, 0, 0, 1, %(refused)s, false, %(attempted_at)s
@@ -94,7 +94,7 @@ on conflict (symbol, timeframe, session) do update set
 where a.bars = 0 or a.partial
 
 -- name: recount_sessions
--- A session that was answered again may have bars from several answers: count the stored ones.
+-- Several answers to a session may each have added bars of their own: count what the table holds.
 update session_answers a
 set bars = c.bars, first_bar = c.first_bar, last_bar = c.last_bar
 from unnest(%(sessions)s::date[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) as w (session, starts, ends)
@@ -121,7 +121,7 @@ where symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s) and session 
 -- name: incomplete_answers
 select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at
 from session_answers
-where (bars = 0 or partial) and symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s)
+where (bars = 0 or partial) and symbol = any(%(symbols)s) and timeframe = any(%(sources)s)
 
 -- name: bars_between
 select (extract(epoch from "timestamp") * 1000)::bigint, open, high, low, close, volume, vwap, trades
@@ -130,7 +130,7 @@ where symbol = %(symbol)s and timeframe = %(timeframe)s and "timestamp" >= %(sta
 order by "timestamp"
 
 -- name: lock_source
--- Serializes writers of one source: a week is derived from days of several writers.
+-- Only one writer of a source at a time: a week is derived from days that different writers may store.
 select pg_advisory_xact_lock(hashtextextended(%(symbol)s || ' ' || %(timeframe)s, 0))
 
 -- name: answered_sessions

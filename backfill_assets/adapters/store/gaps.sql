@@ -1,11 +1,12 @@
 -- name: lock_gaps
--- Serializes updates of the table.
+-- Only one process at a time compares the table with what is missing.
 select pg_advisory_xact_lock(hashtextextended('backfill_gaps', 0))
 
--- name: lacking
--- The days without bars of each series, as ranges. A series without coverage is one range.
--- A listing that ends before it starts expects nothing and is not a valid range. `materialized`, since the planner would compute
--- the expected days for every use, which takes five times as long. Testing equality is three times as fast as subtracting.
+-- name: missing_days
+-- The ranges of days whose expected sessions have no bars. A series of which nothing is known is one range.
+-- A listing that ends before it begins is not a valid range: no session is expected. MATERIALIZED, because the planner would
+-- otherwise compute the expected days at each reference, five times as slow. Testing for equality is three times as fast as
+-- computing an empty difference.
 with expected as materialized (
   select s.symbol, %(sessions)s::datemultirange * datemultirange(daterange(s.listed, s.delisted, '[]')) as days
   from unnest(%(symbols)s::text[], %(listed)s::date[], %(delisted)s::date[]) as s (symbol, listed, delisted)
@@ -26,10 +27,10 @@ select id, symbol, timeframe, gap_start, gap_end, sessions, reason, explained, a
 from backfill_gaps
 where not filled and symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s)
 
--- name: take_away
+-- name: delete_gaps
 delete from backfill_gaps where id = any(%(ids)s)
 
--- name: note_gaps
+-- name: insert_gaps
 insert into backfill_gaps (symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at,
   first_seen, filled, filled_at)
 select symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at, first_seen,
@@ -39,7 +40,7 @@ from unnest(%(symbol)s::text[], %(timeframe)s::text[], %(start)s::date[], %(end)
   as g (symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at, first_seen)
 
 -- name: forget_others
--- Open gaps of series that are no longer in the universe.
+-- Delete the open gaps of series that are no longer in the universe.
 delete from backfill_gaps g
 where not filled and not exists (
   select from unnest(%(symbols)s::text[], %(timeframes)s::text[]) as k (symbol, timeframe)

@@ -83,8 +83,8 @@ def events_asset(market: Market) -> dg.AssetsDefinition:
         with interruptible(context), CorporateActionStore(store.url(), connections=1) as table:
             overlap = timedelta(days=config.overlap_days)
             async with polygon.client(store.url()) as vendor:
-                with recorded_run(table, run_start(context, RunKind.EVENTS, market, clock.now()), clock.now) as notes:
-                    notes.traffic = vendor.traffic
+                with recorded_run(table, run_start(context, RunKind.EVENTS, market, clock.now()), clock.now) as record:
+                    record.traffic = vendor.traffic
                     update = await update_corporate_actions(
                         table, vendor, market, clock.now, overlap=overlap, everything=config.everything
                     )

@@ -124,7 +124,7 @@ def _minutes_are_complete(health: Health, timeframe: Timeframe) -> dg.AssetCheck
 
 
 def _latest_session_is_here(health: Health, timeframe: Timeframe) -> dg.AssetCheckResult:
-    lacking = health.lacking_newest(timeframe.name)
+    lacking = health.without_newest(timeframe.name)
     if health.newest is None:
         return dg.AssetCheckResult(passed=True, description="No session has finished yet.")
     metadata: dict[str, dg.RawMetadataValue] = {

@@ -279,7 +279,7 @@ async def test_an_empty_answer_for_the_whole_market_is_not_believed(keeper, vend
     update = await keeper.update(everything=True)
     assert counts(update) == (0, 0, 0, 1)
     assert update.warnings == (
-        "Polygon lists no split of any ticker since 2024-01-02, which cannot be all; none of theirs is called withdrawn.",
+        "Polygon lists no split of any ticker since 2024-01-02, which is implausible; none is marked as withdrawn.",
     )
     assert [acts for *_, acts in keeper.told()] == [False, True]
     assert keeper.store.lookups(["NVDA"])["NVDA"].checked_at == MOMENT  # so that the same days are asked for again
@@ -316,15 +316,13 @@ async def test_a_symbol_of_which_a_row_cannot_be_used_has_nothing_withdrawn_and_
     update, acts, looked_up = await told_after(database_url, bad)
     assert (acts, looked_up) == ([False, True], ["AAPL"])
     assert update.dropped == 1
-    assert update.warnings == ("Some splits of NVDA cannot be read; none of theirs is called withdrawn.",)
+    assert update.warnings == ("Some splits of NVDA cannot be read; none is marked as withdrawn.",)
 
 
 async def test_a_row_without_a_ticker_may_be_anyones(database_url):
     update, acts, looked_up = await told_after(database_url, row(None), row(7))
     assert (acts, looked_up, update.dropped) == ([True, True], ["AAPL", "NVDA"], 2)
-    assert update.warnings == (
-        "The tickers of 2 of Polygon's splits cannot be read; none of theirs is called withdrawn.",
-    )
+    assert update.warnings == ("The tickers of 2 of Polygon's splits cannot be read; none is marked as withdrawn.",)
 
 
 async def test_a_bad_row_of_a_ticker_that_is_not_kept_costs_nothing(database_url):

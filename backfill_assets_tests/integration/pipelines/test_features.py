@@ -110,6 +110,11 @@ FEW = replace(
 )
 
 
+def wanted(of, days):
+    """All days of every symbol of a market."""
+    return dict.fromkeys(of.symbols, tuple(days))
+
+
 class World:
     """One symbol in a database: what was traded of it, written and computed as it is told."""
 
@@ -150,7 +155,7 @@ class World:
 
     def request(self, days: DayRange | None = None, timeframes: str = ALL, **terms) -> FeatureRequest:
         of = tuple(TIMEFRAMES[name] for name in timeframes.split())
-        return FeatureRequest(self.market, self.market.symbols, of, days or self.nature.days, **terms)
+        return FeatureRequest(self.market, wanted(self.market, days or self.nature.days), of, **terms)
 
     def compute(self, days: DayRange | None = None, timeframes: str = ALL, **terms) -> list[Computed]:
         with FeatureStore(self.url) as store:
@@ -549,7 +554,7 @@ async def test_what_was_done_is_told_by_series(database_url):
     for world in worlds:
         world.write(MINUTE_1)
     both = market("stocks", "AAPL", "MSFT", "NVDA", timeframes=ALL)
-    request = FeatureRequest(both, both.symbols, (MINUTE_1, TIMEFRAMES["1h"]), FEW.days)
+    request = FeatureRequest(both, wanted(both, FEW.days), (MINUTE_1, TIMEFRAMES["1h"]))
     told = Noted()
     with FeatureStore(database_url) as store:
         done = (await compute_features(request, store, at_once=2, progress=told)).done
@@ -616,10 +621,10 @@ def test_a_price_that_is_no_number_fails_its_series_and_no_other(database_url, c
           (('1m', '2024-03-12 12:00Z'), ('1d', '2024-03-06 05:00Z'))"""  # noqa: S608  # named above
         assert connection.execute(bad).rowcount == 2
     both = market("stocks", "AAPL", "MSFT", timeframes=ALL)
-    request = FeatureRequest(both, both.symbols, tuple(TIMEFRAMES.values()), FEW.days)
+    request = FeatureRequest(both, wanted(both, FEW.days), tuple(TIMEFRAMES.values()))
     with FeatureStore(database_url) as store:
         computation = asyncio.run(compute_features(request, store))
-    told = "has a price or a volume that is no finite number; correct it in market_data"
+    told = "has a price or a volume that is not a finite number; correct it in market_data"
     bars = ("1m: the bar of 2024-03-12 12:00 UTC", "1d: the bar of 2024-03-06 05:00 UTC")
     assert isinstance(computation.failure, UnusableBars)
     assert {c.symbol.name for c in computation.done if c.timeframe in {MINUTE_1, DAY_1}} == {"MSFT"}

@@ -17,11 +17,12 @@ from backfill_assets_tests.integration.adapters.scripted_vendor import (
     Response,
     ScriptedVendor,
 )
-from backfill_assets_tests.integration.pipelines.test_ohlcv import filled, request, snapshot
-from backfill_assets_tests.support import KEY, MOMENT, SOAK, market, rows
+from backfill_assets_tests.integration.pipelines.test_ohlcv import backfill_request, filled, snapshot
+from backfill_assets_tests.support import KEY, MOMENT, market, rows
+from backfill_assets_tests.system.sandbox import SOAK
 
 BOUNDED = settings(max_examples=2000 if SOAK else 60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-ORDER = request("stocks", "AAPL", "2024-03-04", "2024-03-06")
+REQUEST = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-06")
 STOCKS = market("stocks", "AAPL", "NVDA")
 PATH = "/v2/aggs/ticker/AAPL/range/1/minute/2024-03-04/2024-03-06"
 OPENING = 1_709_562_600_000
@@ -151,7 +152,7 @@ async def _fill(url: str, bodies: list[bytes]) -> list:
         script = [Response(body.replace(b"ELSEWHERE", elsewhere.url.encode())) for body in bodies]
         async with ScriptedVendor(*script) as vendor:
             try:
-                return await filled(url, vendor, ORDER, patient=True, at_once=1, retry=RetryPolicy(attempts=2))
+                return await filled(url, vendor, REQUEST, patient=True, at_once=1, retry=RetryPolicy(attempts=2))
             except BackfillError as error:
                 is_one_sentence(error)
                 return []

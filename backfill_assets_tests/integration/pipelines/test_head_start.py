@@ -12,11 +12,12 @@ from backfill_assets.domain.request_plan import GroupedCall, RangeCall
 from backfill_assets.domain.timeframes import MINUTE_1
 from backfill_assets.pipelines.backfill_request import BackfillRequest, plan
 from backfill_assets.pipelines.head_start import MOST, head_start
-from backfill_assets.pipelines.ohlcv import fetch_missing, in_turn
+from backfill_assets.pipelines.ohlcv import in_turn
+from backfill_assets_tests.integration.pipelines.harness import fetched
 from backfill_assets_tests.support import KEY, MOMENT, market, read_settings, trading_calendar
 
 
-def request(kind, names, timeframes="1m 1d"):
+def backfill_request(kind, names, timeframes="1m 1d"):
     of, calendar = market(kind, *names.split(), timeframes=timeframes), trading_calendar(kind)
     sessions = calendar.within(DayRange(date(2024, 3, 4), date(2024, 3, 6)))
     return BackfillRequest(of, calendar, dict.fromkeys(of.symbols, sessions), of.timeframes, MOMENT)
@@ -42,14 +43,14 @@ def settings(vendor):
     ],
 )
 async def test_the_run_sends_nothing_that_was_sent_already(database_url, vendor, settings, kind, names):
-    what = request(kind, names)
+    what = backfill_request(kind, names)
     requests = plan(what, {})
     with BarStore(database_url) as store, head_start(settings, database_url, what.market, requests) as early:
         async with (
             RateLimiter(database_url, per_second=500) as limiter,
             Polygon(KEY, base_url=vendor.url, limiter=limiter, ahead=early) as client,
         ):
-            series = await fetch_missing(what, store, client, clock=lambda: what.now)
+            series = await fetched(what, store, client, lambda: what.now)
             assert client.traffic.requests == len(requests)
     assert all(s.answers.keys() >= set(s.wanted) for s in series)
     assert len(vendor.requests) == len({r.path for r in vendor.requests}) == len(requests)
@@ -61,7 +62,7 @@ def test_days_of_the_whole_market_come_before_the_last_symbols_and_the_newest_fi
     def labels(names):
         return [
             f"{r.start:%d}" if isinstance(r, GroupedCall) else r.symbol.name
-            for r in in_turn(plan(request("stocks", names), {}))
+            for r in in_turn(plan(backfill_request("stocks", names), {}))
         ]
 
     assert labels("AAPL MSFT NVDA TSLA AMZN") == ["AAPL", "MSFT", "06", "05", "04", "NVDA", "TSLA", "AMZN"]
@@ -70,7 +71,7 @@ def test_days_of_the_whole_market_come_before_the_last_symbols_and_the_newest_fi
 
 
 def test_of_one_symbol_the_newest_days_come_first():
-    what = request("stocks", "AAPL", timeframes="1m")
+    what = backfill_request("stocks", "AAPL", timeframes="1m")
     (symbol,) = what.wanted
     old = RangeCall(symbol, MINUTE_1, what.calendar.within(DayRange(date(2024, 3, 4), date(2024, 3, 4))), 1)
     new = RangeCall(symbol, MINUTE_1, what.calendar.within(DayRange(date(2024, 3, 6), date(2024, 3, 6))), 1)
@@ -79,7 +80,7 @@ def test_of_one_symbol_the_newest_days_come_first():
 
 async def test_no_more_is_sent_than_may_wait_in_memory(database_url, vendor, settings):
     names = "AAPL MSFT NVDA TSLA AMZN META GOOGL AMD NFLX INTC SPY QQQ IBM KO"
-    what = request("stocks", names, timeframes="1m")
+    what = backfill_request("stocks", names, timeframes="1m")
     requests = plan(what, {})
     assert len(requests) > MOST
     with head_start(settings, database_url, what.market, requests) as early:

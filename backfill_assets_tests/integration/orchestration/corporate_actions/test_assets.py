@@ -88,7 +88,7 @@ def test_doubt_is_told_and_withdraws_nothing(harness):
     harness.vendor.change(splits=())
     told = metadata(harness.materialize(*KEY))
     assert (told["splits"], told["withdrawn"]) == (1, 0)
-    assert told["warnings"].startswith("Polygon lists no split of any ticker since 2025-05-17, which cannot be all")
+    assert told["warnings"].startswith("Polygon lists no split of any ticker since 2025-05-17, which is implausible")
 
 
 def test_a_fault_fails_the_run_in_a_sentence_and_leaves_the_table(harness):

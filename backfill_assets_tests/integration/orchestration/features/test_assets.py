@@ -12,7 +12,6 @@ from backfill_assets.adapters.store import features as store
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.domain.adjustments import SplitRatio
 from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction, ListedActions
-from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.features import COLUMNS, LOOK_BACK, compute_range
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Symbol
@@ -131,7 +130,8 @@ def test_a_session_of_which_a_row_is_missing_stays_missing_though_nothing_is_kno
 def computed_unseen(harness):
     """All features of the week, without Dagster's knowledge."""
     stocks = harness.universe.markets[0]
-    request = FeatureRequest(stocks, stocks.symbols, stocks.timeframes, DayRange(date(2024, 3, 4), date(2024, 3, 8)))
+    days = (date(2024, 3, 4), date(2024, 3, 8))
+    request = FeatureRequest(stocks, dict.fromkeys(stocks.symbols, days), stocks.timeframes)
     with store.FeatureStore(harness.database_url) as table:
         asyncio.run(compute_features(request, table))
 

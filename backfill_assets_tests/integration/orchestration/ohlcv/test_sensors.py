@@ -239,7 +239,7 @@ def test_launches_that_change_nothing_are_paused_ever_longer_and_end(harness, mo
     end_backfills(harness.instance)
     for later in (timedelta(minutes=5), timedelta(hours=6)):
         assert harness.tick(at + later) == (
-            f"stocks: MSFT: asked for often enough, left to the checks; `backfill repair` asks again. {WELL}"
+            f"stocks: MSFT: all attempts are used up; run `backfill repair` to retry. {WELL}"
         )
     assert len(launched(harness)) == 3
 
@@ -262,7 +262,7 @@ def test_sessions_that_failed_often_enough_are_left_to_the_checks(harness, monke
         assert not harness.run("2025-06-16|AAPL", "2025-06-30|NVDA", now=now).success
     assert harness.run("2025-06-28|BTC", "2025-06-30|BTC", of="crypto").success
     assert harness.tick(DUE + timedelta(hours=1)) == (
-        f"stocks: MSFT: asked for often enough, left to the checks; `backfill repair` asks again. {WELL}"
+        f"stocks: MSFT: all attempts are used up; run `backfill repair` to retry. {WELL}"
     )
     assert launched(harness) == []
 
@@ -286,7 +286,7 @@ def test_a_session_that_nobody_asked_for_is_the_nights_for_six_hours(harness):
 @pytest.mark.parametrize("small_universe", [universe(market("stocks", *(f"S{n:02}" for n in range(MOST_SYMBOLS + 2))))])
 def test_many_symbols_are_repaired_in_turns(harness, small_universe):
     names = [s.name for s in small_universe.markets[0].symbols]
-    assert "; 2 more due symbols wait for the next turn" in harness.tick()
+    assert "; 2 more due symbols wait for the next tick" in harness.tick()
     assert set(targets(harness)["stocks/ohlcv/1m"]) == set(names[:MOST_SYMBOLS])
     end_backfills(harness.instance)
     harness.tick(MOMENT + timedelta(seconds=30))
