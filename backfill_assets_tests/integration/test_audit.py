@@ -1,4 +1,4 @@
-"""`make audit`: what is said of each way that pip-audit can end."""
+"""`make audit`: message and exit code for each outcome of pip-audit."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ TABLE = "Name Version ID Fix Versions\\nurllib3 1.0 PYSEC-2000-1 1.1"
 
 @pytest.fixture
 def audit(tmp_path):
-    """Run the script with a program in pip-audit's place that notes its arguments and carries out a line of shell."""
+    """Run the script with a stand-in for pip-audit that records its arguments and runs a line of shell."""
 
     def run(line):
         program = tmp_path / "pip-audit"
@@ -31,17 +31,17 @@ def audit(tmp_path):
     return run
 
 
-def test_nothing_known_is_said_with_the_number_of_versions(audit, tmp_path):
+def test_without_a_known_vulnerability_the_number_of_versions_is_printed(audit, tmp_path):
     done = audit("exit 0")
     pinned = (PROJECT / "constraints.txt").read_text().count("==")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"No vulnerability is known of the {pinned} versions in constraints.txt.\n"
+    assert done.stdout == f"No known vulnerability in the {pinned} versions in constraints.txt.\n"
     given = (tmp_path / "given").read_text().split()
-    assert "--strict" in given, "a package that nothing is known of must not count as a good one"
+    assert "--strict" in given, "an unknown package must not count as safe"
     assert given[given.index("--requirement") + 1] == "constraints.txt"
 
 
-def test_what_is_known_is_shown_with_what_to_do(audit):
+def test_known_vulnerabilities_are_printed_with_what_to_do(audit):
     done = audit(f'printf "{TABLE}" > "$out"; echo "Found 1 known vulnerability" >&2; exit 1')
     assert done.returncode == 1
     assert "PYSEC-2000-1" in done.stdout
@@ -49,10 +49,10 @@ def test_what_is_known_is_shown_with_what_to_do(audit):
 
 
 @pytest.mark.parametrize("reason", [SKIPPED, "requests.exceptions.ConnectionError: no route"])
-def test_a_service_that_does_not_answer_is_no_good_news(audit, reason):
+def test_a_service_that_does_not_answer_is_not_a_pass(audit, reason):
     done = audit(f'echo "Traceback" >&2; echo "{reason}" >&2; exit 1')
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == (
-        f"The dependencies were not audited: PyPI's advisories could not be asked ({reason}). "
-        "Try where pypi.org is reached.\n"
+        f"The dependencies were not audited: no answer from PyPI's advisories ({reason}). "
+        "Try again with access to pypi.org.\n"
     )

@@ -1,11 +1,7 @@
-"""Errors of pandas-ta that are worked around, and effects of importing it.
+"""What pandas-ta gets wrong.
 
-Where a test of what is wrong fails after an upgrade, pandas-ta may have been mended: then ours can go.
+If one of these tests fails after an upgrade, pandas-ta may be fixed, and our own version of the indicator can go.
 """
-
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -141,49 +137,3 @@ def test_macd_equals_pandas_tas(library, series, lively):
     theirs = library.macd(series["close"]).to_numpy()
     line, signal, histogram = ta.macd(ta.ema(lively.close, 12), ta.ema(lively.close, 26), 26, 9)
     np.testing.assert_array_equal(np.column_stack([line, histogram, signal]), theirs)
-
-
-# --- Importing, in separate processes
-
-
-def told_by_a_new_process(program, path=None):
-    environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-SOME = """
-import numpy as np
-from backfill_assets.domain import indicators as ta
-x = np.cumsum(np.ones(50))
-print(ta.sma(x, 5)[-1], ta.roc(x, 10)[-1], ta.ema(x, 5)[-1], ta.wilder(x, 5, 0)[-1], ta.williams_r(x + 1, x, x, 9)[-1])
-"""
-
-
-def test_pandas_ta_is_imported_on_first_use_and_leaves_warning_filters_alone():
-    program = f"""
-import sys, warnings
-import backfill_assets.domain.features
-assert "pandas_ta" not in sys.modules and "numba" not in sys.modules
-before = list(warnings.filters)
-{SOME}
-assert "pandas_ta" in sys.modules
-assert list(warnings.filters) == before
-"""
-    assert told_by_a_new_process(program) == told_by_a_new_process(SOME)
-
-
-def test_without_a_cache_folder_kernels_are_compiled_in_memory():
-    nowhere = "from numba.core import caching\ncaching.CacheImpl._locator_classes = []\n"
-    one = (
-        "import numpy as np\nfrom backfill_assets.domain import indicators as ta\nprint(ta.sma(np.arange(9.0), 5)[-1])"
-    )
-    assert told_by_a_new_process(nowhere + one) == told_by_a_new_process(one) == "6.0"
-
-
-def test_an_installed_ta_lib_changes_nothing(tmp_path):
-    (tmp_path / "talib.py").write_text("raise ImportError('it must not be imported')", encoding="utf-8")
-    assert told_by_a_new_process(SOME, tmp_path) == told_by_a_new_process(SOME)
