@@ -1,4 +1,4 @@
-"""Which PostgreSQL the platform uses, and making it ready."""
+"""The PostgreSQL database that the platform uses."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store import revision
 
 _LIBPQ = re.compile(r"PG[A-Z]+")
-"""How libpq's variables are called: postgresql.org/docs/18/libpq-envars.html. PG_BINDIR is ours."""
+"""Names of libpq's variables: postgresql.org/docs/18/libpq-envars.html. PG_BINDIR is this project's."""
 
 
 def embedded(settings: Settings) -> EmbeddedPostgres:
-    """The embedded server of the data folder, running or not."""
+    """Return the embedded server of the data folder, running or not."""
     return EmbeddedPostgres(settings.data)
 
 
 def locate(settings: Settings, environ: MutableMapping[str, str] = os.environ) -> str:
-    """The URL of the database; the embedded server is started where DATABASE_URL names none.
+    """Return the URL of the database; starts the embedded server unless DATABASE_URL is set.
 
-    PGSSLMODE, PGOPTIONS and the like, which are meant for another server then, are taken out of this process's environment,
-    and so out of its children's: every driver obeys them, and not all can be overruled in a URL. Raises EmbeddedServerError.
+    For the embedded server, variables such as PGSSLMODE and PGOPTIONS are removed from the environment of this process and
+    its children: they are meant for another server, and a URL cannot override them all. Raises EmbeddedServerError.
     """
     if settings.database_url:
         return settings.database_url
@@ -33,15 +33,15 @@ def locate(settings: Settings, environ: MutableMapping[str, str] = os.environ) -
 
 
 def ready(settings: Settings) -> str:
-    """The URL of a database whose market tables are current: the embedded one is brought up to date by itself.
+    """Return the URL of a database with current market tables; upgrades those of the embedded server.
 
-    Raises EmbeddedServerError, DatabaseUnavailable, SchemaBehind (a database of the user's is never changed unasked).
+    Raises EmbeddedServerError, DatabaseUnavailable, or SchemaBehind for a database of the user's, which is not upgraded here.
     """
     url = locate(settings)
     if settings.database_url is not None:
         revision.require_current(url)
     elif revision.found(url) != revision.NEEDED:
-        from backfill_assets.adapters.store import schema  # noqa: PLC0415  # Alembic takes a while to load
+        from backfill_assets.adapters.store import schema  # noqa: PLC0415  # Alembic is slow to load
 
         schema.upgrade(url)
     return url

@@ -175,9 +175,7 @@ def test_any_command_line_is_carried_out_or_ends_in_one_sentence(lonely, tmp_pat
 
 
 @settings(QUICK, max_examples=300 if SOAK else 20)
-@given(
-    port=st.sampled_from(["-1", "0", "65536", "80 ", "x", "", "1e3", "٣٠٠٠"]) | st.text(alphabet="abc-.,", max_size=5)
-)
+@given(port=st.sampled_from(["-1", "0", "65536", "x", "", "1e3", "٣٠٠٠"]) | st.text(alphabet="abc-.,", max_size=5))
 def test_a_port_that_is_none_starts_nothing(lonely, port) -> None:
     said = lonely("up", f"--port={port}")
     assert said.code == 2

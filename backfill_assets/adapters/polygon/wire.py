@@ -1,4 +1,4 @@
-"""The vendor's bars in JSON, read into the bar frame.
+"""Decoding of bars.
 
 Field names are those of https://polygon.io/docs/rest/stocks/aggregates/custom-bars: t is milliseconds since the epoch, UTC.
 """
@@ -35,11 +35,11 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer to a range of bars, as the vendor sent it: order, range and doubles are not looked at.
+    """A page of bars as the vendor sent it: order, range and duplicates are not checked.
 
-    next_url  where the vendor says the next page is, without the key; None on the last page
-    status    OK, or DELAYED for a plan whose data come 15 minutes late
-    adjusted  whether the vendor says it adjusted the prices for splits; None where it does not say
+    next_url  the vendor's URL of the next page, without the key; None on the last page
+    status    OK, or DELAYED if the plan's data arrive 15 minutes late
+    adjusted  whether the vendor reports prices as adjusted for splits; None if it does not report it
     """
 
     bars: Bars
@@ -49,13 +49,13 @@ class Page:
 
     @property
     def more(self) -> bool:
-        """More pages follow this one."""
+        """Whether another page follows."""
         return self.next_url is not None
 
 
 @dataclass(frozen=True, slots=True)
 class GroupedDay:
-    """Every ticker's daily bar of one date: `tickers[i]` is the vendor's ticker of row i of `bars`, each once."""
+    """The daily bars of all tickers on a date: `tickers[i]` is the ticker of row i of `bars`, each once."""
 
     tickers: list[str]
     bars: Bars
@@ -63,8 +63,8 @@ class GroupedDay:
     adjusted: bool | None = None
 
 
-# The quick shapes fit nearly every answer. The patient ones also take what has been seen now and then: whole numbers
-# written as 1.6e12 or 5.0, and null for what may be absent. They cost twice as much, so they come second.
+# The quick types fit nearly every response. The lenient ones also accept what is seen occasionally: integers written as
+# 1.6e12 or 5.0, and null instead of a missing field. They take twice as long, so they are tried second.
 
 
 class _Bar(msgspec.Struct, gc=False, rename=_NAMES):

@@ -253,7 +253,7 @@ async def test_both_ends_of_the_days_belong_to_them(vendor, new_paths):
 
 async def test_days_backwards_are_not_sent(vendor):
     async with polygon(vendor) as client:
-        with pytest.raises(BadRequest, match="must not follow"):
+        with pytest.raises(BadRequest, match="must not be after"):
             await client.splits(JAN_1, date(2023, 12, 31))
     assert vendor.requests == []
 
@@ -461,7 +461,7 @@ async def test_every_page_is_asked_of_our_host_with_the_key_in_the_header(host):
 )
 async def test_pages_that_lead_nowhere_end_with_an_error(pages):
     async with ScriptedVendor(*pages) as vendor, polygon(vendor) as client:
-        with pytest.raises(MalformedAnswer, match="do not lead forward"):
+        with pytest.raises(MalformedAnswer, match="do not advance"):
             await client.splits(JAN_1)
     assert len(vendor.asked) <= 11
 
@@ -479,7 +479,7 @@ async def test_pages_that_lead_nowhere_end_with_an_error(pages):
 )
 async def test_a_next_page_of_something_else_is_not_asked_for(next_url):
     async with ScriptedVendor(good(split(), next_url=next_url)) as vendor, polygon(vendor) as client:
-        with pytest.raises(MalformedAnswer, match="next page"):
+        with pytest.raises(MalformedAnswer, match="next_url"):
             await client.splits(JAN_1)
     assert len(vendor.asked) == 1
 

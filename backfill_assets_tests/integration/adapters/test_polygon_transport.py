@@ -242,7 +242,7 @@ async def test_an_answer_that_does_not_come_is_tried_again(connect, monkeypatch)
 
 
 async def test_an_answer_that_never_ends_is_tried_again(connect, monkeypatch):
-    monkeypatch.setattr(transport, "_WHOLE_ANSWER", 0.05)
+    monkeypatch.setattr(transport, "_TOTAL_TIMEOUT", 0.05)
     async with ScriptedVendor(Answer(seconds=0.3), good()) as vendor:
         with pytest.raises(VendorUnavailable, match="TimeoutError"):
             await fetch(connect(vendor.url, retry=RetryPolicy(attempts=1)))
@@ -272,11 +272,11 @@ async def test_a_refused_key_costs_one_request_however_many_ask(connect, limiter
 @pytest.mark.parametrize("first", [good(), Answer({"status": "NOT_AUTHORIZED"}, 403), Answer(b"", 404)])
 async def test_after_the_first_good_answer_requests_go_together(connect, first):
     async with ScriptedVendor(
-        Answer(first.body, first.status, seconds=0.05), Answer(good().body, seconds=0.1)
+        Answer(first.body, first.status, seconds=0.4), Answer(good().body, seconds=0.1)
     ) as vendor:
         transport = connect(vendor.url)
         tasks = [asyncio.create_task(transport.fetch(PATH, {}, decode_page)) for _ in range(12)]
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.2)
         assert vendor.most_in_flight == 1
         await asyncio.gather(*tasks, return_exceptions=True)
         await transport.close()
@@ -372,7 +372,7 @@ def test_certificates_that_cannot_be_loaded_are_told_of_in_a_sentence(connect, m
     if content:
         (tmp_path / "named.pem").write_text(content)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "named.pem"))
-    with pytest.raises(SettingMistake, match="SSL_CERT_FILE or SSL_CERT_DIR name cannot be loaded"):
+    with pytest.raises(SettingMistake, match="certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be loaded"):
         connect("https://vendor.example")
 
 

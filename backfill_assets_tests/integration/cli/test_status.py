@@ -45,7 +45,7 @@ def test_before_anything_was_asked_for_everything_is_missing(closed_markets, mon
         HEAD,
         *([symbol, *nothing] for symbol in ("AAPL", "MSFT", "BTC")),
         ["✓", "complete,", "~", "explained,", "✗", "open", "gaps"],
-        ["24", "gaps", "unexplained;", "this", "asks", "for", "them", "at", "once:"],
+        ["24", "unexplained", "gaps.", "To", "fetch", "them", "now:"],
         ["backfill", "repair", "--symbols", "AAPL,MSFT,BTC"],
     ]
     assert closed_markets.vendor.requests == []
