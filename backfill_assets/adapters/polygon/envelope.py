@@ -17,7 +17,7 @@ class WithStatus(Protocol):
     status: str
 
 
-def opened[A: WithStatus](body: bytes, quick: Callable[[bytes], A], *patient: Callable[[bytes], A]) -> A:
+def opened[A: WithStatus](body: bytes, quick: Callable[[bytes], A], *lenient: Callable[[bytes], A]) -> A:
     """Return the body as decoded by the first decoder that can read it.
 
     Raises MalformedAnswer if none can, and KeyRefused, NotEntitled, NotFound, RateLimited or else VendorUnavailable for a
@@ -28,9 +28,9 @@ def opened[A: WithStatus](body: bytes, quick: Callable[[bytes], A], *patient: Ca
     except failures.UNREADABLE as error:
         if (envelope := failures.read(body)).failed:
             raise failures.in_success(envelope) from None
-        if not patient:
+        if not lenient:
             raise MalformedAnswer(str(error)) from error
-        return opened(body, patient[0], *patient[1:])
+        return opened(body, lenient[0], *lenient[1:])
     if answer.status.upper() not in failures.SUCCESS:
         raise failures.in_success(failures.read(body))
     return answer

@@ -62,7 +62,7 @@ def test_a_run_fetches_what_is_missing_and_the_next_one_has_nothing_to_do(shell)
         assert instance.get_runs_count() == 2
 
 
-def test_a_hole_is_told_of_until_it_is_confirmed_empty(shell, monkeypatch):
+def test_a_gap_is_reported_until_it_is_confirmed_empty(shell, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "3")
     hole = date(2024, 3, 6)
     shell.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="minute"),))
@@ -95,7 +95,7 @@ def test_a_refused_key_costs_one_request_and_gives_one_sentence(shell):
     assert shell.rows("select count(*) from session_answers") == [(0,)]
 
 
-def test_a_series_that_fails_is_named_beside_what_was_fetched(shell):
+def test_a_failed_series_is_named_and_the_others_are_fetched(shell):
     shell.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/day/"),))
     said = shell(*STOCKS)
     assert said.code == 1
@@ -127,7 +127,7 @@ def test_json_is_alone_on_standard_output(shell):
     assert "POLYGON_API_KEY" in refused.sentence
 
 
-def test_symbols_and_timeframes_narrow_what_is_asked_for(shell):
+def test_symbols_and_timeframes_limit_the_requests(shell):
     assert shell("run", "--symbols", "MSFT", "--timeframes", "1d", *WEEK).code == 0
     assert [r.path.split("/")[4:8] for r in shell.vendor.requests] == [["MSFT", "range", "1", "day"]]
     assert shell.rows("select distinct symbol, timeframe from market_data order by 2") == [
@@ -198,7 +198,7 @@ def test_a_wrong_setting_is_named_in_one_line(lonely, monkeypatch, name, value, 
     assert "pa55word" not in said.err
 
 
-def test_a_mistake_in_the_universe_is_told_with_its_line(lonely, monkeypatch, tmp_path):
+def test_a_mistake_in_the_universe_is_reported_with_its_line(lonely, monkeypatch, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("markets:\n  stocks:\n    start: 2024-01-02\n    symbols: [AAPL, AAPL]\n", encoding="utf-8")
     monkeypatch.setenv("BACKFILL_UNIVERSE", str(path))
@@ -207,7 +207,7 @@ def test_a_mistake_in_the_universe_is_told_with_its_line(lonely, monkeypatch, tm
     assert f"{path}, line 4: " in said.sentence
 
 
-def test_a_folder_without_the_instance_is_told_of(shell, monkeypatch, tmp_path):
+def test_a_folder_without_dagster_yaml_is_reported(shell, monkeypatch, tmp_path):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     said = shell("run", *WEEK)
     assert said.code == 2
@@ -215,7 +215,7 @@ def test_a_folder_without_the_instance_is_told_of(shell, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("command", [("run", *WEEK), ("db", "upgrade")])
-def test_a_database_that_nobody_serves_is_one_line(lonely, command):
+def test_an_unreachable_database_is_one_line(lonely, command):
     said = lonely(*command)
     assert (said.code, said.out) == (1, "")
     assert "PostgreSQL at 127.0.0.1:1/market cannot be used (nobody answers there)" in said.sentence
@@ -253,7 +253,7 @@ def test_a_database_url_with_an_unknown_parameter_is_one_line(lonely, monkeypatc
     assert "pa55word" not in said.sentence
 
 
-def test_tables_that_are_behind_are_brought_up_to_date_by_the_command_that_is_named(shell):
+def test_outdated_tables_are_upgraded_by_the_command_in_the_message(shell):
     with psycopg.connect(shell.database_url) as connection:
         connection.execute("drop schema public cascade")
         connection.execute("create schema public")
@@ -268,7 +268,7 @@ def test_tables_that_are_behind_are_brought_up_to_date_by_the_command_that_is_na
     assert shell.rows("select count(*) from market_data") == [(0,)]
 
 
-def test_the_url_is_printed_as_a_driver_needs_it(shell):
+def test_the_url_is_printed_with_its_password(shell):
     said = shell("db", "url")
     assert (said.code, said.out, said.err) == (0, f"{shell.database_url}\n", "")
 
@@ -339,7 +339,7 @@ def test_the_key_is_nowhere(shell):
     assert not [s for s in shell.said if KEY in s.out + s.err]
 
 
-def test_as_a_program_it_says_the_same(shell):
+def test_a_subprocess_prints_the_same(shell):
     done = shell.program("run", "--symbols", "AAPL", "--timeframes", "1d", *WEEK, "--json")
     assert (done.code, done.err) == (0, "")
     assert json.loads(done.out)["series"][0]["bars"] == 5
@@ -364,7 +364,7 @@ def test_a_command_closes_what_it_opened(lonely):
     assert psutil.Process().num_fds() == before
 
 
-def test_a_timeframe_that_joins_the_universe_is_made_without_a_request(shell, monkeypatch, tmp_path):
+def test_a_new_derived_timeframe_needs_no_request(shell, monkeypatch, tmp_path):
     def only(timeframes):
         text = f"markets: {{stocks: {{start: 2024-01-02, symbols: [AAPL], timeframes: [{timeframes}]}}}}"
         (tmp_path / "grows.yaml").write_text(text, encoding="utf-8")
@@ -382,7 +382,7 @@ def test_a_timeframe_that_joins_the_universe_is_made_without_a_request(shell, mo
 
 
 @pytest.mark.parametrize("lacking", ["dagster.yaml", "workspace.yaml"])
-def test_a_home_that_is_no_project_is_one_line_and_stays_as_it_is(lonely, monkeypatch, tmp_path, lacking):
+def test_a_home_that_is_not_a_project_is_one_line_and_unchanged(lonely, monkeypatch, tmp_path, lacking):
     home = tmp_path / "home"
     home.mkdir()
     other = {"dagster.yaml": "workspace.yaml", "workspace.yaml": "dagster.yaml"}[lacking]

@@ -20,16 +20,16 @@ def reported(shell, *options):
     return report
 
 
-def test_the_schema_is_a_schema():
+def test_the_schema_is_valid():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_before_any_run_there_is_nothing_to_tell(shell):
+def test_a_report_without_runs_is_empty(shell):
     report = reported(shell)
     assert (report["runs"], report["symbols_processed"], report["summary"]["runs"]) == ([], [], 0)
 
 
-def test_a_run_tells_of_its_gaps_and_what_became_of_them(shell):
+def test_a_run_reports_its_gaps_and_their_outcomes(shell):
     shell.vendor.change(holes=(Hole(ticker="MSFT", first=date(2024, 3, 6), last=date(2024, 3, 6), base="minute"),))
     assert shell("run", *WEEK).code == 3
     report = reported(shell, "--last")
@@ -51,7 +51,7 @@ def test_a_run_tells_of_its_gaps_and_what_became_of_them(shell):
     assert report["summary"]["gaps_after"] == report["summary"]["sessions_left"] == 6
 
 
-def test_a_repair_that_fills_a_gap_says_so(shell):
+def test_a_filled_gap_is_reported(shell):
     day = date(2024, 3, 6)
     shell.vendor.change(holes=(Hole(ticker="MSFT", first=day, last=day, heal_after_requests=2),))
     shell("run", *WEEK)
@@ -89,7 +89,7 @@ def test_restated_bars_are_counted_and_listed(shell):
     )
 
 
-def test_a_run_that_failed_is_told_with_its_sentence(shell):
+def test_a_failed_run_is_reported_with_its_error(shell):
     shell.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT"),))
     assert shell("run", *WEEK).code == 1
     (run,) = reported(shell)["runs"]
@@ -98,7 +98,7 @@ def test_a_run_that_failed_is_told_with_its_sentence(shell):
     assert run["finished_at"] is not None
 
 
-def test_a_refused_key_is_told_and_never_shown(shell):
+def test_a_refused_key_is_reported_without_the_key(shell):
     shell.vendor.change(api_keys=("another",))
     assert shell("run", *WEEK).code == 1
     said = shell("report")
@@ -106,7 +106,7 @@ def test_a_refused_key_is_told_and_never_shown(shell):
     assert "sekrit" not in said.out
 
 
-def test_features_and_events_leave_their_records_too(shell):
+def test_runs_of_features_and_corporate_actions_are_reported(shell):
     assert shell("run", *WEEK, "--features").code == 0
     assert shell("events", "--markets", "stocks").code == 0
     report = reported(shell, "--last")
@@ -125,7 +125,7 @@ def test_features_and_events_leave_their_records_too(shell):
     }
 
 
-def test_a_series_that_has_no_features_says_why_in_the_record(shell):
+def test_a_series_without_features_is_reported_with_the_reason(shell):
     assert shell("run", *WEEK).code == 0
     with psycopg.connect(shell.database_url) as connection:
         connection.execute("update market_data set close = 'NaN' where symbol = 'AAPL' and timeframe = '1d'")
@@ -150,7 +150,7 @@ def test_runs_are_found_by_id_and_by_day(shell):
     assert reported(shell, "--since", "2999-01-01")["summary"]["runs"] == 0
 
 
-def test_a_report_goes_into_a_file(shell, tmp_path):
+def test_a_report_is_written_to_a_file(shell, tmp_path):
     shell("run", *WEEK)
     file = tmp_path / "report.json"
     assert shell("report", "--output", str(file)).out == ""
@@ -167,7 +167,7 @@ def test_a_report_goes_into_a_file(shell, tmp_path):
         (("--output", "/no/such/folder/report.json"), "--output '/no/such/folder/report.json' cannot be written"),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence(shell, options, sentence):
+def test_a_mistake_is_one_sentence(shell, options, sentence):
     said = shell("report", *options)
     assert said.code == 2
     assert sentence in said.sentence

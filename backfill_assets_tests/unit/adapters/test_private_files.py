@@ -41,7 +41,7 @@ def test_a_folder_of_ours_is_closed_and_a_parent_that_was_there_stays_as_it_is(t
     assert mode(data_folder(folder.parent)) == 0o755
 
 
-def test_a_file_in_the_way_is_said_by_the_system(tmp_path):
+def test_a_file_in_place_of_a_folder_is_an_os_error(tmp_path):
     write_private(tmp_path / "file", b"")
     for make in (private_folder, data_folder):
         with pytest.raises(FileExistsError):
@@ -65,7 +65,7 @@ def test_a_link_is_not_followed(tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_what_a_user_has_written_is_private_until_the_user_says_otherwise(tmp_path):
+def test_a_written_file_is_private_and_keeps_changed_permissions(tmp_path):
     path = tmp_path / "page.html"
     write_file(path, "one é", "--html")
     assert mode(path) == 0o600
@@ -75,7 +75,7 @@ def test_what_a_user_has_written_is_private_until_the_user_says_otherwise(tmp_pa
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
+def test_an_unwritable_path_is_one_sentence(tmp_path):
     with pytest.raises(UsageMistake, match=r"^--html '.*' cannot be written \(No such file or directory\)\.$"):
         write_file(tmp_path / "none" / "page.html", "", "--html")
     assert list(Path(tmp_path).iterdir()) == []
