@@ -1,8 +1,8 @@
--- One row per rate: `next_at` is the time of the next permit, `gen` increases with every push-back.
--- All times are the server's; clients wait for differences.
+-- A row for each rate: `next_at` is the time of the next permit, `gen` is incremented by every push-back.
+-- All times are the server's; clients only wait for differences.
 
 -- name: reserve
--- The slot is the previous next_at, or now if that has passed. A full interval follows every slot.
+-- The permit's time is the previous next_at, or now if nobody is waiting. A full interval follows each permit.
 insert into rate_limit as r (name, next_at)
 values (%(name)s, clock_timestamp() + make_interval(secs => %(interval)s))
 on conflict (name) do update

@@ -52,7 +52,8 @@ def _project() -> Path:
     return here
 
 
-def _api_key(text: str) -> str | None:
+def valid_key(text: str) -> str | None:
+    """Return the key without surrounding whitespace, None if nothing is left. Raises ValueError without the text."""
     key = text.strip()
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError("contains characters that no API key has; copy it again from the vendor's dashboard")
@@ -103,7 +104,7 @@ class Settings(BaseSettings):
         validation_alias="BACKFILL_UNIVERSE",
         description="The universe file; backfill_assets/universe.yaml by default.",
     )
-    api_key: Annotated[str, AfterValidator(_api_key)] | None = Field(
+    api_key: Annotated[str, AfterValidator(valid_key)] | None = Field(
         default=None,
         validation_alias="POLYGON_API_KEY",
         repr=False,

@@ -1,7 +1,6 @@
-"""Polygon.io (also Massive), the market-data vendor.
+"""The client of Polygon.io (also Massive), the market-data vendor.
 
-`failures` knows what refusals mean, `envelope`, `wire` and `wire_reference` what answers look like, `addresses` where they
-are, `transport` how to get one, `ahead` how to have some early, `client` and `reference` what to ask for.
+Rules about sessions, retries of sessions and storage do not belong here.
 """
 
 from backfill_assets.adapters.polygon.addresses import Address, bars_address, grouped_address

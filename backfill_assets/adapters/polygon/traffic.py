@@ -1,4 +1,4 @@
-"""How much was asked of the vendor."""
+"""Counts of requests."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Self
 
 @dataclass(slots=True)
 class Traffic:
-    """Counts since the start: requests sent, those of them that repeated one, and answers "too fast"."""
+    """Counts since the start: requests sent, how many of them were retries, and rate-limited responses."""
 
     requests: int = 0
     retries: int = 0
     rate_limited: int = 0
 
     def copy(self) -> Traffic:
-        """As it stands."""
+        """Return a snapshot."""
         return replace(self)
 
     def __iadd__(self, other: Traffic) -> Self:

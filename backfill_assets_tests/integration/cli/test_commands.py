@@ -62,7 +62,7 @@ def test_a_run_fetches_what_is_missing_and_the_next_one_has_nothing_to_do(backfi
         assert instance.get_runs_count() == 2
 
 
-def test_a_hole_is_told_of_until_it_is_confirmed_empty(backfill, monkeypatch):
+def test_a_gap_is_reported_until_it_is_confirmed_empty(backfill, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "3")
     hole = date(2024, 3, 6)
     backfill.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="minute"),))
@@ -95,7 +95,7 @@ def test_a_refused_key_costs_one_request_and_gives_one_sentence(backfill):
     assert backfill.rows("select count(*) from session_answers") == [(0,)]
 
 
-def test_a_series_that_fails_is_named_beside_what_was_fetched(backfill):
+def test_a_failed_series_is_named_and_the_others_are_fetched(backfill):
     backfill.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/day/"),))
     result = backfill(*STOCKS)
     assert result.code == 1
@@ -127,7 +127,7 @@ def test_json_is_alone_on_standard_output(backfill):
     assert "POLYGON_API_KEY" in refused.error
 
 
-def test_symbols_and_timeframes_narrow_what_is_asked_for(backfill):
+def test_symbols_and_timeframes_limit_the_requests(backfill):
     assert backfill("run", "--symbols", "MSFT", "--timeframes", "1d", *WEEK).code == 0
     assert [r.path.split("/")[4:8] for r in backfill.vendor.requests] == [["MSFT", "range", "1", "day"]]
     assert backfill.rows("select distinct symbol, timeframe from market_data order by 2") == [
@@ -198,7 +198,7 @@ def test_a_wrong_setting_is_named_in_one_line(bare_backfill, monkeypatch, name, 
     assert "pa55word" not in result.err
 
 
-def test_a_mistake_in_the_universe_is_told_with_its_line(bare_backfill, monkeypatch, tmp_path):
+def test_a_mistake_in_the_universe_is_reported_with_its_line(bare_backfill, monkeypatch, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("markets:\n  stocks:\n    start: 2024-01-02\n    symbols: [AAPL, AAPL]\n", encoding="utf-8")
     monkeypatch.setenv("BACKFILL_UNIVERSE", str(path))
@@ -207,7 +207,7 @@ def test_a_mistake_in_the_universe_is_told_with_its_line(bare_backfill, monkeypa
     assert f"{path}, line 4: " in result.error
 
 
-def test_a_folder_without_the_instance_is_told_of(backfill, monkeypatch, tmp_path):
+def test_a_folder_without_dagster_yaml_is_reported(backfill, monkeypatch, tmp_path):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     result = backfill("run", *WEEK)
     assert result.code == 2
@@ -215,7 +215,7 @@ def test_a_folder_without_the_instance_is_told_of(backfill, monkeypatch, tmp_pat
 
 
 @pytest.mark.parametrize("command", [("run", *WEEK), ("db", "upgrade")])
-def test_a_database_that_nobody_serves_is_one_line(bare_backfill, command):
+def test_an_unreachable_database_is_one_line(bare_backfill, command):
     result = bare_backfill(*command)
     assert (result.code, result.out) == (1, "")
     assert "PostgreSQL at 127.0.0.1:1/market cannot be used (the server does not answer)" in result.error
@@ -253,7 +253,7 @@ def test_a_database_url_with_an_unknown_parameter_is_one_line(bare_backfill, mon
     assert "pa55word" not in result.error
 
 
-def test_tables_that_are_behind_are_brought_up_to_date_by_the_command_that_is_named(backfill):
+def test_outdated_tables_are_upgraded_by_the_command_in_the_message(backfill):
     with psycopg.connect(backfill.database_url) as connection:
         connection.execute("drop schema public cascade")
         connection.execute("create schema public")
@@ -268,7 +268,7 @@ def test_tables_that_are_behind_are_brought_up_to_date_by_the_command_that_is_na
     assert backfill.rows("select count(*) from market_data") == [(0,)]
 
 
-def test_the_url_is_printed_as_a_driver_needs_it(backfill):
+def test_the_url_is_printed_with_its_password(backfill):
     result = backfill("db", "url")
     assert (result.code, result.out, result.err) == (0, f"{backfill.database_url}\n", "")
 
@@ -339,7 +339,7 @@ def test_the_key_is_nowhere(backfill):
     assert not [s for s in backfill.results if KEY in s.out + s.err]
 
 
-def test_as_a_program_it_says_the_same(backfill):
+def test_a_subprocess_prints_the_same(backfill):
     done = backfill.program("run", "--symbols", "AAPL", "--timeframes", "1d", *WEEK, "--json")
     assert (done.code, done.err) == (0, "")
     assert json.loads(done.out)["series"][0]["bars"] == 5
@@ -364,7 +364,7 @@ def test_a_command_closes_what_it_opened(bare_backfill):
     assert psutil.Process().num_fds() == before
 
 
-def test_a_timeframe_that_joins_the_universe_is_made_without_a_request(backfill, monkeypatch, tmp_path):
+def test_a_new_derived_timeframe_needs_no_request(backfill, monkeypatch, tmp_path):
     def only(timeframes):
         text = f"markets: {{stocks: {{start: 2024-01-02, symbols: [AAPL], timeframes: [{timeframes}]}}}}"
         (tmp_path / "grows.yaml").write_text(text, encoding="utf-8")
@@ -382,7 +382,7 @@ def test_a_timeframe_that_joins_the_universe_is_made_without_a_request(backfill,
 
 
 @pytest.mark.parametrize("lacking", ["dagster.yaml", "workspace.yaml"])
-def test_a_home_that_is_no_project_is_one_line_and_stays_as_it_is(bare_backfill, monkeypatch, tmp_path, lacking):
+def test_a_home_that_is_not_a_project_is_one_line_and_unchanged(bare_backfill, monkeypatch, tmp_path, lacking):
     home = tmp_path / "home"
     home.mkdir()
     other = {"dagster.yaml": "workspace.yaml", "workspace.yaml": "dagster.yaml"}[lacking]

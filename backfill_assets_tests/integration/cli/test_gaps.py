@@ -33,7 +33,7 @@ def due(backfill, symbol, timeframe):
     return found[0][0].astimezone(UTC) + timedelta(minutes=2)
 
 
-def test_before_anything_was_asked_for_everything_is_missing_and_due(closed_markets, monkeypatch):
+def test_everything_is_missing_and_due_before_the_first_run(closed_markets, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
     result = closed_markets("gaps")
     frames = " ".join(ALL)
@@ -48,7 +48,7 @@ def test_before_anything_was_asked_for_everything_is_missing_and_due(closed_mark
     assert closed_markets.vendor.requests == []
 
 
-def test_what_came_back_empty_or_thin_is_listed_until_it_is_explained(closed_markets, monkeypatch):
+def test_empty_and_thin_sessions_are_listed_until_explained(closed_markets, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
     backfill = closed_markets
     backfill.vendor.change(holes=(LOST, THIN))
@@ -103,7 +103,7 @@ def test_what_came_back_empty_or_thin_is_listed_until_it_is_explained(closed_mar
     assert "backfill repair" not in calm.out
 
 
-def test_where_nothing_is_missing_it_says_so(closed_markets):
+def test_no_gaps(closed_markets):
     assert closed_markets("run").code == 0
     result = closed_markets("gaps")
     assert (result.code, result.out, result.err) == (0, "Nothing is missing.\n", "")
@@ -119,14 +119,14 @@ def test_where_nothing_is_missing_it_says_so(closed_markets):
         (["--symbols", "AAPL,BTC", "--timeframes", "1d"], {("AAPL", "1d"), ("BTC", "1d")}),
     ],
 )
-def test_options_narrow_what_is_listed_and_not_what_is_kept(closed_markets, options, expected):
+def test_options_limit_what_is_listed_and_not_what_is_stored(closed_markets, options, expected):
     result = closed_markets("gaps", *options, "--json")
     assert {(g["symbol"], g["timeframe"]) for g in json.loads(result.out)} == expected
     markets = {"--symbols": {"MSFT": 16, "AAPL,BTC": 24}, "--markets": {"crypto": 8}, "--timeframes": {"1m,1w": 24}}
     assert closed_markets.rows("select count(*) from backfill_gaps") == [(markets[options[0]][options[1]],)]
 
 
-def test_what_has_left_the_universe_is_no_gap_any_more(closed_markets, monkeypatch, tmp_path):
+def test_symbols_outside_the_universe_have_no_gaps(closed_markets, monkeypatch, tmp_path):
     assert closed_markets("gaps").code == 3
     text = (tmp_path / "closed.yaml").read_text(encoding="utf-8")
     smaller = tmp_path / "smaller.yaml"
@@ -153,7 +153,7 @@ def test_wrong_usage_is_one_line(bare_backfill, arguments, sentence):
     assert sentence in result.error
 
 
-def test_a_database_that_nobody_serves_is_one_line(bare_backfill):
+def test_an_unreachable_database_is_one_line(bare_backfill):
     result = bare_backfill("gaps")
     assert (result.code, result.out) == (1, "")
     assert "PostgreSQL at 127.0.0.1:1/market cannot be used" in result.error

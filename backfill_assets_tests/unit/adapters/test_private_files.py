@@ -46,7 +46,7 @@ def test_an_existing_folder_becomes_private_and_existing_parents_stay(tmp_path):
     assert mode(make_data_folder(folder.parent)) == 0o755
 
 
-def test_an_existing_file_is_an_error(tmp_path):
+def test_a_file_in_place_of_a_folder_is_an_os_error(tmp_path):
     write_private(tmp_path / "file", b"")
     for make in (make_private_folder, make_data_folder):
         with pytest.raises(FileExistsError):
@@ -70,7 +70,7 @@ def test_a_link_is_not_followed(tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_write_whole_keeps_the_mode_of_an_existing_file(tmp_path):
+def test_a_written_file_is_private_and_keeps_changed_permissions(tmp_path):
     path = tmp_path / "page.html"
     write_file(path, "one é", "--html")
     assert mode(path) == 0o600
@@ -80,7 +80,7 @@ def test_write_whole_keeps_the_mode_of_an_existing_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_write_whole_to_a_missing_folder_is_one_sentence(tmp_path):
+def test_an_unwritable_path_is_one_sentence(tmp_path):
     with pytest.raises(UsageMistake, match=r"^--html '.*' cannot be written \(No such file or directory\)\.$"):
         write_file(tmp_path / "none" / "page.html", "", "--html")
     assert list(Path(tmp_path).iterdir()) == []
