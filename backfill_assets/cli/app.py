@@ -190,21 +190,19 @@ def report(
 
 @app.command()
 def up(
-    port: Annotated[str, typer.Option(metavar="N", help="The port that Dagit listens on.")] = "3000",
+    port: Annotated[str, typer.Option(metavar="N", help="Port of the Dagster UI.")] = "3000",
     host: Annotated[
-        str,
-        typer.Option(
-            metavar="IP", help="The address that Dagit listens on; other than this machine's own need a proxy."
-        ),
+        str, typer.Option(metavar="IP", help="Address to listen on. One that other machines reach needs a proxy.")
     ] = "127.0.0.1",
     behind_proxy: Annotated[
-        bool, typer.Option("--i-have-a-proxy", help="A proxy with a login stands before Dagit, which has none.")
+        bool,
+        typer.Option("--i-have-a-proxy", help="A proxy with a login is in front of the Dagster UI, which has none."),
     ] = False,
-    demo: Annotated[bool, typer.Option("--demo", help="Over the demo's data and the simulator.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Use the demo's data and the simulator.")] = False,
 ) -> None:
-    """Start Dagit and Dagster's daemon; Ctrl-C stops both."""
-    from backfill_assets.cli.address import Address  # noqa: PLC0415  # `backfill --help` need not load what commands need
+    """Start the Dagster UI (Dagit) and daemon; stop them with Ctrl-C."""
     from backfill_assets.cli.up import up_command  # noqa: PLC0415  # the same
+    from backfill_assets.deployment.address import Address  # noqa: PLC0415  # `backfill --help` need not load what commands need
 
     raise typer.Exit(up_command(Address.parse(host, port, behind_proxy=behind_proxy), demo=demo))
 
