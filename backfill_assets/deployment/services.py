@@ -100,9 +100,10 @@ def marked(data: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def _carries_out_run(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):  # it has exited
-        return any("multiprocessing.spawn" in " ".join(child.cmdline()) for child in process.children())
-    return False
+    return any(
+        other.info["ppid"] == process.pid and "multiprocessing.spawn" in " ".join(other.info["cmdline"] or ())
+        for other in psutil.process_iter(["ppid", "cmdline"])
+    )
 
 
 def _end(processes: Sequence[psutil.Process], seconds: float) -> None:
