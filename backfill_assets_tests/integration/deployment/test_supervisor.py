@@ -1,5 +1,6 @@
 """Which changes of the universe make `backfill up` reload its code, and what it says."""
 
+import os
 from datetime import UTC, datetime
 
 import pytest
@@ -29,10 +30,11 @@ class Watched:
 
 
 @pytest.fixture
-def watched(tmp_path):
+def watched(tmp_path, monkeypatch):
     file = tmp_path / "universe.yaml"
     file.write_text(UNIVERSE, encoding="utf-8")
-    return Watched(Settings.read({"BACKFILL_UNIVERSE": str(file)}))
+    monkeypatch.setenv("BACKFILL_UNIVERSE", str(file))
+    return Watched(Settings.read(os.environ))
 
 
 def test_an_unchanged_file_is_not_reloaded(watched):
