@@ -31,7 +31,6 @@ from common import (
     vendor,
 )
 
-from backfill_assets.adapters.processes import of_session
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market
 
@@ -42,8 +41,8 @@ EVERY_SECONDS = 0.5
 
 
 def of_platform(starter: psutil.Process) -> list[psutil.Process]:
-    """Return `backfill up` and all processes in the sessions of its services."""
-    return [starter, *(process for service in starter.children() for process in of_session(service.pid))]
+    """`backfill up`, its services, and what they started."""
+    return [starter, *starter.children(recursive=True)]
 
 
 def observe(starter: psutil.Process, seconds: float) -> tuple[float, list[float]]:
@@ -89,7 +88,7 @@ def main() -> None:
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:
-                if line.startswith("Dagit: "):
+                if line.startswith("Dagster UI: "):
                     break
             print(f"   Dagster UI responds after       {time.perf_counter() - start:6.1f} s")
             time.sleep(SETTLE_SECONDS)

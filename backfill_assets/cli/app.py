@@ -172,23 +172,21 @@ def report(
 
 @app.command()
 def up(
-    port: Annotated[int, typer.Option(min=1, max=65_535, metavar="N", help="The Dagster UI's port.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65_535, metavar="N", help="Port of the Dagster UI.")] = 3000,
     host: Annotated[
-        str,
-        typer.Option(
-            metavar="IP", help="The Dagster UI's address; one that other machines can reach needs a proxy in front."
-        ),
+        str, typer.Option(metavar="IP", help="Address to listen on. One that other machines reach needs a proxy.")
     ] = "127.0.0.1",
     behind_proxy: Annotated[
-        bool, typer.Option("--i-have-a-proxy", help="A proxy with a login protects the Dagster UI, which has none.")
+        bool,
+        typer.Option("--i-have-a-proxy", help="A proxy with a login is in front of the Dagster UI, which has none."),
     ] = False,
     demo: Annotated[bool, typer.Option("--demo", help="Use the demo's data and the simulator.")] = False,
 ) -> None:
-    """Start the Dagster UI (Dagit) and the daemon; Ctrl-C stops both."""
-    from backfill_assets.cli.address import Address
+    """Start the Dagster UI (Dagit) and daemon; stop them with Ctrl-C."""
     from backfill_assets.cli.up import up_command
+    from backfill_assets.deployment.address import Address
 
-    raise typer.Exit(up_command(Address.parse(host, str(port), behind_proxy=behind_proxy), demo=demo))
+    raise typer.Exit(up_command(Address.parse(host, port, behind_proxy=behind_proxy), demo=demo))
 
 
 @app.command()

@@ -82,9 +82,9 @@ class Reference:
     async def actions[E: (Split, Dividend)](self, feed: Feed[E], since: date, until: date | None) -> ActionRecords[E]:
         """Return the corporate actions of all tickers from `since` to `until`, both included, or to the last announced one.
 
-        The days are New York's. Unusable rows are omitted; `ActionRecords.dropped` has their tickers. On a server without the
-        new path the deprecated one is used from then on. Raises BadRequest if `until` is before `since`, MalformedAnswer if the
-        pages do not advance.
+        The days are New York's. Unusable rows are omitted; `ActionRecords.dropped` has their tickers. On a server
+        without the new path the deprecated one is used from then on. Raises BadRequest if `until` is before `since`,
+        MalformedAnswer if the pages do not advance.
         """
         if until is not None and until < since:
             raise BadRequest(

@@ -18,6 +18,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from backfill_assets.adapters.processes import identity
 from backfill_assets.deployment.runs import end_dead_runs
+from backfill_assets.deployment.services import started_by_this_process
 from backfill_assets.deployment.storage import _CREATION_LOCK
 from backfill_assets.deployment.tags import HOST_TAG, PROCESS_TAG, TRIGGER_TAG
 from backfill_assets.domain.timeframes import TIMEFRAMES
@@ -308,6 +309,29 @@ def test_runs_whose_process_is_gone_are_ended(backfill):
         assert instance.get_run_by_id(late.run_id).status is dg.DagsterRunStatus.FAILURE
         (event,) = instance.all_logs(late.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
         assert "process that carried this run out is gone" in event.dagster_event.message
+
+
+def test_a_port_in_use_is_refused_before_anything_is_started(bare_backfill):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = bare_backfill.program("up", "--port", str(port))
+    assert (result.code, result.out) == (2, "")
+    assert result.error.startswith(f"Cannot listen on port {port} of 127.0.0.1: Address already in use.")
+    assert not bare_backfill.data.exists()
+
+
+def test_an_orphan_that_holds_the_port_is_ended_before_the_port_is_checked(bare_backfill):
+    listens = (
+        "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); s.accept()"
+    )
+    killed = {name: value.replace("@", "@0") for name, value in started_by_this_process(bare_backfill.data).items()}
+    with subprocess.Popen(
+        [sys.executable, "-c", listens, "dagster_webserver"], env=os.environ | killed, stdout=subprocess.PIPE, text=True
+    ) as orphan:
+        result = bare_backfill.program("up", "--port", orphan.stdout.readline().strip())
+        assert orphan.wait(20) != 0
+    assert result.out == "Stopped the services that a killed `backfill up` had left running.\n"
+    assert result.error.startswith("PostgreSQL at 127.0.0.1:1/market cannot be used"), "the next step"
 
 
 def every_row(url):
