@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.cli import interrupting
 from backfill_assets.cli.address import Address
 from backfill_assets.cli.orphans import end_orphans
 from backfill_assets.cli.profile import demo_profile
@@ -23,7 +22,8 @@ from backfill_assets.orchestration.launch import open_instance
 def up_command(address: Address, *, demo: bool) -> int:
     """Carry out `backfill up`; the exit code."""
     # All are set: a shell starts a background job with Ctrl-C ignored, and a closed terminal must not leave services behind.
-    interrupting.take((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.default_int_handler)
     with ExitStack() as stack:
         if demo:
             stack.enter_context(demo_profile())

@@ -120,11 +120,6 @@ def series_failure(series: Sequence[SettledSeries]) -> SeriesFailed | None:
     return SeriesFailed(f"{len(failed)} of {len(asked)} series could not be fetched whole: {told}{more}")
 
 
-def in_turn(requests: Sequence[Request]) -> list[Request]:
-    """The requests of a plan in the order in which `fetch_missing` begins with them, one symbol at a time."""
-    return [request for group in _together(requests) for request in group]
-
-
 _AFTER_THE_DAYS = 3
 """Symbols whose minutes are asked for after the market's days, where there are more."""
 

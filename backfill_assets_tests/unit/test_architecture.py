@@ -207,7 +207,7 @@ def test_a_read_when_imported_would_be_heard(tmp_path):
 
 COMPOSED = {
     # Identifiers cannot be bound as parameters, and each of these is a constant of the module itself.
-    ("deployment/storage.py", "_make_schema"): "the schema of Dagster's own tables",
+    ("deployment/storage.py", "_create_schema"): "the schema of Dagster's own tables",
     ("adapters/embedded_postgres/server.py", "_settled_url"): "the database of the embedded server",
     ("adapters/store/migrations/versions/0001_bars.py", "downgrade"): "the tables that the migration made",
 }

@@ -74,7 +74,7 @@ class Trail:
     """The pages of one list so far: no address twice, no page that only repeats, and not page after page with nothing."""
 
     def __init__(self, first: Address) -> None:
-        self._seen = {mark(first)}
+        self._seen = {_mark(first)}
         self._empty = 0
 
     def step(self, onward: Address, *, news: bool | None) -> None:
@@ -83,12 +83,12 @@ class Trail:
         news  what the page before brought: something new, nothing new (False), or nothing at all (None)
         """
         self._empty = self._empty + 1 if news is None else 0
-        if mark(onward) in self._seen or news is False or self._empty > _EMPTY_PAGES:
+        if _mark(onward) in self._seen or news is False or self._empty > _EMPTY_PAGES:
             raise MalformedAnswer(f"Polygon's pages do not lead forward: stopped before asking for {onward[0]} again")
-        self._seen.add(mark(onward))
+        self._seen.add(_mark(onward))
 
 
-def mark(address: Address) -> tuple[str, tuple[tuple[str, str], ...]]:
+def _mark(address: Address) -> tuple[str, tuple[tuple[str, str], ...]]:
     """What equal addresses have in common, however they are spelled; to be used as a key."""
     path, params = address
     return unquote(path), tuple(sorted(params.items()))

@@ -20,8 +20,7 @@ from backfill_assets.adapters.polygon.addresses import (
     series_path,
 )
 from backfill_assets.adapters.polygon.reference import DIVIDENDS, SPLITS, Reference
-from backfill_assets.adapters.polygon.traffic import Traffic
-from backfill_assets.adapters.polygon.transport import Answered, Limiter, RetryPolicy, Transport
+from backfill_assets.adapters.polygon.transport import Limiter, RetryPolicy, Traffic, Transport
 from backfill_assets.adapters.polygon.wire import GroupedDay, Page, decode_grouped, decode_page
 from backfill_assets.domain.errors import MalformedAnswer
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from datetime import date
     from types import TracebackType
 
-    from backfill_assets.adapters.polygon.addresses import Address
     from backfill_assets.adapters.polygon.wire_reference import Events
     from backfill_assets.domain.corporate_actions import Dividend, Split
     from backfill_assets.domain.listings import Listing
@@ -43,8 +41,8 @@ USER_AGENT = f"backfill-assets/{backfill_assets.__version__}"
 class Polygon:
     """The vendor's bars, unadjusted, and reference data. An async context manager; the limiter stays the caller's to close.
 
-    `api_key` None or empty: every call raises KeyRefused and sends nothing. `base_url` may have a path prefix. `ahead` may
-    hold first answers already. `sleep` takes seconds, `random` gives a number in [0, 1). SettingMistake when `base_url` is no
+    `api_key` None or empty: every call raises KeyRefused and sends nothing. `base_url` may have a path prefix.
+    `sleep` takes seconds, `random` gives a number in [0, 1). SettingMistake when `base_url` is no
     http(s) address. Every method raises the VendorError types of `Transport.fetch`, and what the limiter raises
     (DatabaseUnavailable, SchemaBehind).
     """
@@ -59,7 +57,6 @@ class Polygon:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Callable[[], float] = _random.random,
         user_agent: str = USER_AGENT,
-        ahead: Answered | None = None,
     ) -> None:
         self._transport = Transport(
             api_key,
@@ -69,7 +66,6 @@ class Polygon:
             sleep=sleep,
             random=random,
             user_agent=user_agent,
-            ahead=ahead,
         )
         self._reference = Reference(self._transport)
 
@@ -89,10 +85,6 @@ class Polygon:
     def traffic(self) -> Traffic:
         """Counts since the start; they go on changing."""
         return self._transport.traffic
-
-    async def body(self, address: Address) -> bytes:
-        """The body of the answer at an address, unread."""
-        return await self._transport.get(*address)
 
     async def pages(self, ticker: str, timeframe: Timeframe, start: date, end: date) -> AsyncIterator[Page]:
         """Bars of `ticker` (the vendor's spelling) from `start` to `end`, both included, page by page as they were sent.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
@@ -21,7 +20,6 @@ import httpx
 
 from backfill_assets.adapters.polygon import failures
 from backfill_assets.adapters.polygon.certificates import certificates
-from backfill_assets.adapters.polygon.traffic import Traffic
 from backfill_assets.domain.errors import (
     KeyRefused,
     RateLimited,
@@ -33,8 +31,6 @@ from backfill_assets.domain.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping
-
-    from backfill_assets.adapters.polygon.addresses import Address
 
 _LOG = logging.getLogger(__name__)
 _CONNECTIONS = 8
@@ -79,14 +75,13 @@ class RetryPolicy:
         return min(self.longest_pause, self.first_pause * 2.0 ** min(attempt - 1, 60))
 
 
-class Answered(Protocol):
-    """What the transport needs of answers that were asked for before it was there; `ahead.Ahead` has some."""
+@dataclass(slots=True)
+class Traffic:
+    """Requests sent, those of them that were retries, and answers that said "too many requests"."""
 
-    async def take(self, address: Address) -> bytes | None:
-        """The body at an address, or None where it has to be asked for. Raises KeyRefused."""
-
-    def news(self) -> Traffic:
-        """What was sent since this was last asked."""
+    requests: int = 0
+    retries: int = 0
+    rate_limited: int = 0
 
 
 class _Bearer(httpx.Auth):
@@ -123,11 +118,9 @@ class Transport:
         sleep: Callable[[float], Awaitable[object]],
         random: Callable[[], float],
         user_agent: str,
-        ahead: Answered | None = None,
     ) -> None:
         self.base_url = _checked(base_url)
         self.traffic = Traffic()
-        self._ahead = ahead
         self._key = (api_key or "").strip()
         self._limiter, self._retry, self._sleep, self._random = limiter, retry, sleep, random
         self._refused = _refused_unseen(self._key)
@@ -148,10 +141,6 @@ class Transport:
         """Close the connections. Requests under way fail."""
         await self._http.aclose()
 
-    async def get(self, path: str, params: Mapping[str, str]) -> bytes:
-        """The body of a 200; see `fetch`."""
-        return await self.fetch(path, params, bytes)
-
     async def fetch[T](self, path: str, params: Mapping[str, str], decode: Callable[[bytes], T]) -> T:
         """What `decode` makes of the body, in a thread. `path` is quoted already and starts with a slash.
 
@@ -160,10 +149,6 @@ class Transport:
         VendorUnreachable where no attempt was answered at all. Once the key was refused, every call raises KeyRefused and
         sends nothing.
         """
-        body = await self._asked_ahead(path, params)
-        if body is not None:
-            with suppress(VendorError):  # asked for again below, where an answer is judged
-                return await asyncio.to_thread(decode, body)
         heard = False
         for attempt in range(1, self._retry.attempts + 1):
             try:
@@ -179,19 +164,6 @@ class Transport:
                 if not isinstance(last.error, RateLimited):  # the limiter makes everybody wait already
                     await self._sleep(pause)
         raise (last.error if heard else self._unreachable(last)) from last.__cause__
-
-    async def _asked_ahead(self, path: str, params: Mapping[str, str]) -> bytes | None:
-        if self._ahead is None:
-            return None
-        try:
-            body = await self._ahead.take((path, dict(params)))
-        except KeyRefused as refusal:
-            self._refused = refusal
-            raise
-        finally:
-            self.traffic += self._ahead.news()
-        self._admitted |= body is not None
-        return body
 
     async def _agree_on_pause(self, failure: _AnotherTryError, attempt: int) -> float:
         pause = self._retry.pause(attempt)

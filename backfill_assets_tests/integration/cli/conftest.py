@@ -12,7 +12,7 @@ import pytest
 
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.app import _exit_code
-from backfill_assets.deployment.storage import COMPILED, EVENT_SETTINGS
+from backfill_assets.deployment.environment import BATCH_SIZE, NUMBA_CACHE
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import horizon
 from backfill_assets.orchestration.launch import open_instance
@@ -83,9 +83,9 @@ class Shell:
 @pytest.fixture
 def surroundings(monkeypatch, tmp_path, vendor):
     """The environment, with a database that nobody serves."""
-    unset(monkeypatch, *EVENT_SETTINGS)  # which the instance sets
+    unset(monkeypatch, BATCH_SIZE)  # set by commands
     # Compiled once for all tests, and for the programs that they start.
-    monkeypatch.setenv(COMPILED, str(PROJECT / ".pytest_cache" / "numba"))
+    monkeypatch.setenv(NUMBA_CACHE, str(PROJECT / ".pytest_cache" / "numba"))
     universe = tmp_path / "universe.yaml"
     universe.write_text(UNIVERSE, encoding="utf-8")
     monkeypatch.setenv("DAGSTER_HOME", str(PROJECT))

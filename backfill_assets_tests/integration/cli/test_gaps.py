@@ -59,7 +59,7 @@ def test_what_came_back_empty_or_thin_is_listed_until_it_is_explained(closed_mar
     assert "partial: 2024-03-09 (1 session) of BTC 1m 5m 15m 30m 1h 4h\n" in ran.out
     of_minutes, of_thin = due(shell, "AAPL", "1m"), due(shell, "BTC", "1m")
     first = min(of_minutes, due(shell, "AAPL", "1d"))
-    said = f"The next attempt is due at {first:%Y-%m-%d %H:%M:%S} UTC; `backfill repair` asks at once."
+    said = f"Next retry: {first:%Y-%m-%d %H:%M:%S} UTC. To fetch now: `backfill repair`."
     assert ran.out.splitlines()[-1] == said
 
     listed = shell("gaps")
