@@ -6,7 +6,8 @@ from functools import lru_cache
 import dagster as dg
 import pytest
 
-from backfill_assets.deployment.storage import EVENT_SETTINGS
+from backfill_assets.deployment.environment import BATCH_SIZE
+from backfill_assets.deployment.storage import PLANNED_SUBSETS
 from backfill_assets.orchestration.build import build_definitions
 from backfill_assets.orchestration.resources import Clock, MarketStore
 from backfill_assets_tests.support import KEY, MOMENT, rows
@@ -136,8 +137,9 @@ def harness(vendor, database_url, monkeypatch, tmp_path, small_universe, snapsho
     monkeypatch.setenv("POLYGON_API_KEY", KEY)
     monkeypatch.setenv("POLYGON_REQUESTS_PER_SECOND", "500")
     monkeypatch.setenv("BACKFILL_DATA_DIR", str(tmp_path))
-    for name, value in EVENT_SETTINGS.items():
-        monkeypatch.setenv(name, value)  # an ephemeral instance does not set them, unlike the configured one
+    # As everywhere: this instance is not of dagster.yaml, and nothing else sets them.
+    monkeypatch.setenv(BATCH_SIZE, "1000")
+    monkeypatch.setenv(PLANNED_SUBSETS, "1")
     for name in ("DAGSTER_HOME", "BACKFILL_RETRY_FIRST_PAUSE", "BACKFILL_RETRY_ATTEMPTS"):
         monkeypatch.delenv(name, raising=False)
     with dg.DagsterInstance.ephemeral() as instance:

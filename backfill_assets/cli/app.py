@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from backfill_assets.cli import garbage, interrupting
 from backfill_assets.cli.options import (
     Days,
     End,
@@ -258,13 +257,10 @@ def db_purge(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit: 0 done, 1 failed, 2 wrong usage, 3 days are missing, 130 interrupted."""
-    # SIGTERM as Ctrl-C, whatever is being loaded or done. Ctrl-C stays ignored where a shell says so, as to a script's job.
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    interrupting.take([signal.SIGTERM] if ignored else [signal.SIGINT, signal.SIGTERM])
-    garbage.rare_while_loading()
-    code = _exit_code(arguments)
-    garbage.none_at_the_end()
-    sys.exit(code)
+    # Stop on SIGTERM as on Ctrl-C. SIGINT stays ignored where the shell started the command with it ignored, as in a script's
+    # background job.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(_exit_code(arguments))
 
 
 def _exit_code(arguments: list[str] | None) -> int:

@@ -21,10 +21,11 @@ from backfill_assets.pipelines.outcomes import Outcome
 
 @dataclass(frozen=True)
 class FeatureResult:
-    """One request, what came of its run (None: nothing had to be computed), and how things stand afterwards.
+    """A market's request for features and what became of it.
 
-    sessions  the sessions of the request's days that have bars
-    gaps      the sessions of the request that have none, or too few
+    outcome   of its run; None if nothing had to be computed
+    sessions  the sessions of the requested days that have bars
+    gaps      the requested sessions that have none, or too few
     """
 
     request: BackfillRequest
@@ -97,11 +98,13 @@ def _show_causes(console: Console, result: FeatureResult) -> None:
     found = causes(result.gaps)
     for cause in found[:SHOWN_CAUSES]:
         if cause.explained:
-            console.print(f"[yellow]no bars, so no features ({cause.reason})[/]: {cause.told}")
+            console.print(f"[yellow]no bars, so no features ({cause.reason})[/]: {cause.description}")
         else:
             command = _fetch(result.request.market, cause)
             # A command is to be copied: it is not wrapped.
-            console.print(f"[red]no bars, so no features ({cause.reason})[/]: {cause.told}: {command}", soft_wrap=True)
+            console.print(
+                f"[red]no bars, so no features ({cause.reason})[/]: {cause.description}: {command}", soft_wrap=True
+            )
     if len(found) > SHOWN_CAUSES:
         console.print(f"… and {len(found) - SHOWN_CAUSES} more: see `backfill gaps`.")
 

@@ -16,16 +16,16 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.feature_quality import FeatureQuality, FeatureSession
 from backfill_assets.adapters.store.features import FeatureStore
-from backfill_assets.cli import feature_result, garbage
+from backfill_assets.cli import feature_result
 from backfill_assets.cli.feature_result import FeatureResult, exit_code, show
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import output_console, progress_console
 from backfill_assets.cli.progress import FeatureBars, watched
-from backfill_assets.cli.result import counted, tell_errors
+from backfill_assets.cli.result import counted, print_errors
 from backfill_assets.cli.selection import backfill_requests
 from backfill_assets.domain.universe import Universe
 from backfill_assets.orchestration.build import build_definitions
-from backfill_assets.orchestration.launch import all_features_shown, carry_out_features, open_for_runs
+from backfill_assets.orchestration.launch import all_features_materialized, open_for_runs, run_family
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of, recorded
 from backfill_assets.pipelines.feature_health import stale_sessions
 from backfill_assets.pipelines.listings import expected
@@ -62,7 +62,6 @@ def compute(
     A market whose run fails does not stop the next, unless that would end like it.
     """
     outcomes: dict[str, Outcome] = {}
-    garbage.usual_from_here()
     with ExitStack() as stack:
         console = Console(quiet=True) if quiet else stack.enter_context(progress_console())
         store = stack.enter_context(BarStore(database.ready(settings)))
@@ -76,7 +75,8 @@ def compute(
             for request in due:
                 if isinstance(listener, FeatureBars):
                     listener.planned(request)
-                outcome = carry_out_features(instance, defs, settings, request, max_concurrent, full=full)
+                config = {"max_concurrent": max_concurrent, "full": full}
+                outcome = run_family(instance, defs, settings, request, "features", config)
                 outcomes[request.market.name] = outcome
                 if outcome.concerns_every_market:
                     break
@@ -98,7 +98,7 @@ def _has_to_do(instance: dg.DagsterInstance, store: BarStore, request: BackfillR
     return any(
         series.symbol in names and series.timeframe in timeframes and days and span.intersect(days)
         for series, span in stale
-    ) or not all_features_shown(instance, request, _sessions(store, request))
+    ) or not all_features_materialized(instance, request, _sessions(store, request))
 
 
 def _sessions(store: BarStore, request: BackfillRequest) -> list[FeatureSession]:
@@ -125,4 +125,4 @@ def tell(results: Sequence[FeatureResult], *, as_json: bool = False) -> None:
         sys.stdout.write(json.dumps(feature_result.as_json(results), indent=2) + "\n")
     elif not any(r.outcome and r.outcome.ended_early for r in results):
         show(output_console(), results)
-    tell_errors(results)
+    print_errors((r.request.market, r.outcome) for r in results)

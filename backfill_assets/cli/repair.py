@@ -1,4 +1,4 @@
-"""`backfill repair`: everything that is missing, asked for at once."""
+"""`backfill repair`: fetch everything that is missing now, without waiting for the next retry."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from backfill_assets.adapters.store.base import Store
 from backfill_assets.cli.gaps import gaps_meant
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.plan import show_plans
-from backfill_assets.cli.result import COMPLETE, DAYS_MISSING
-from backfill_assets.cli.run import run_requests
+from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, exit_code
+from backfill_assets.cli.run import run_markets, show_results
 from backfill_assets.cli.selection import backfill_requests
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.retries import Retry
@@ -23,7 +23,7 @@ from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of,
 
 
 def repair_command(options: Options, *, explained: bool, dry_run: bool, as_json: bool) -> int:
-    """Carry out `backfill repair`; the exit code."""
+    """Run `backfill repair` and return its exit code."""
     now = datetime.now(UTC)
     settings = Settings.read()
     settings.require_project()
@@ -32,21 +32,23 @@ def repair_command(options: Options, *, explained: bool, dry_run: bool, as_json:
     chosen = [replace(request, retry=retry) for request in backfill_requests(options, universe, now, settings.retries)]
 
     def repairs(store: Store) -> list[BackfillRequest]:
-        return [_over(request, gaps_meant(store, request), explained=explained) for request in chosen]
+        return [_narrowed(request, gaps_meant(store, request), explained=explained) for request in chosen]
 
     if not dry_run:
-        return run_requests(settings, universe, repairs, max_concurrent=options.max_concurrent, as_json=as_json)
+        results = run_markets(settings, universe, repairs, max_concurrent=options.max_concurrent, quiet=as_json)
+        show_results(results, as_json=as_json)
+        return exit_code(results)
     with BarStore(database.ready(settings)) as store:
-        due = repairs(store)
-        answers = [recorded(store, request) for request in due]
-    plans = {request.market.name: plan(request, known) for request, known in zip(due, answers, strict=True)}
+        requests = repairs(store)
+        answers = [recorded(store, request) for request in requests]
+    plans = {request.market.name: plan(request, known) for request, known in zip(requests, answers, strict=True)}
     show_plans(plans, settings, as_json=as_json)
-    still_open = any(unexplained(gaps_of(request, known)) for request, known in zip(due, answers, strict=True))
-    return DAYS_MISSING if still_open else COMPLETE
+    is_open = any(unexplained(gaps_of(request, known)) for request, known in zip(requests, answers, strict=True))
+    return DAYS_MISSING if is_open else COMPLETE
 
 
-def _over(request: BackfillRequest, gaps: Sequence[Gap], *, explained: bool) -> BackfillRequest:
-    """The request over the sessions of gaps; all of them, or those without an explanation."""
+def _narrowed(request: BackfillRequest, gaps: Sequence[Gap], *, explained: bool) -> BackfillRequest:
+    """Narrow a request to the sessions of gaps: of all of them, or of those without an explanation."""
     meant = list(gaps) if explained else unexplained(gaps)
     wanted: dict[Symbol, tuple[date, ...]] = {}
     for symbol in request.wanted:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO, cast
 
 import dagster as dg
 import sqlalchemy
@@ -38,7 +36,6 @@ from dagster._core.scheduler.instigation import (
     SensorInstigatorData,
     TickStatus,
 )
-from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.utils import make_new_backfill_id
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 from dagster._utils.schedules import reverse_cron_string_iterator
@@ -71,7 +68,7 @@ def log_materializations(context: dg.AssetExecutionContext, events: Iterable[dg.
         )
 
 
-def create_local_run(
+def run_in_process(
     instance: dg.DagsterInstance,
     job: dg.JobDefinition,
     workspace: Path,
@@ -79,61 +76,37 @@ def create_local_run(
     assets: frozenset[dg.AssetKey],
     tags: Mapping[str, str],
     run_config: Mapping[str, object],
-) -> DagsterRun:
-    """A run that this process will carry out, known to the instance as if the workspace's code location had it.
+) -> dg.DagsterRun:
+    """Materialize assets of a job as one run in this process; return the run as it ended.
 
-    So Dagit shows it with its job and assets, and the daemon can retry it where this process dies.
+    The run gets the origin of the workspace's first code location. `JobDefinition.execute_in_process` cannot set one: the
+    Dagster UI then cannot re-execute the run and does not list it on the job's page.
+
+    Raises DagsterExecutionInterruptedError.
     """
-    location = next(iter(location_origins_from_yaml_paths([str(workspace)])))
+    location = location_origins_from_yaml_paths([str(workspace)])[0]
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME), job.name)
-    return instance.create_run_for_job(
+    run = instance.create_run_for_job(
         job_def=job.get_subset(asset_selection=set(assets)),
         asset_selection=set(assets),
         tags=tags,
         run_config=run_config,
         remote_job_origin=origin,
     )
+    execute_run(InMemoryJob(job), run, instance)
+    return instance.get_run_by_id(run.run_id) or run
 
 
-def execute_local_run(instance: dg.DagsterInstance, job: dg.JobDefinition, run: DagsterRun) -> bool:
-    """Carry a run out in this process; whether it succeeded. Events go to the instance as from any other run."""
-    return execute_run(InMemoryJob(job), run, instance).success
+def hide_retry_warnings() -> None:
+    """Keep Dagster's warnings about attempts to reach its database off standard error, for the rest of this process.
 
-
-_SAID_WHILE_TRYING = "Retrying failed database connection"
-_SAID_BEFORE_RAISING = "Exception while writing logger call to event log"
-
-
-@contextmanager
-def quiet_storage() -> Iterator[None]:
-    """Keep from standard error what Dagster says of a storage that fails, as it then raises the same.
-
-    Several lines for each attempt, and the statement that failed with all its values: nothing for a person's terminal.
+    Each has several lines, and the last attempt raises the same error.
     """
-    root = logging.getLogger()
-
-    def wanted(record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith(_SAID_WHILE_TRYING)
-
-    root.addFilter(wanted)
-    try:
-        with redirect_stderr(cast("TextIO", _StandardError(sys.stderr))):
-            yield
-    finally:
-        root.removeFilter(wanted)
+    logging.getLogger().addFilter(_is_no_retry_warning)
 
 
-class _StandardError:
-    """A stream in all but one text, which Dagster writes there without a logger."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        return len(text) if text.startswith(_SAID_BEFORE_RAISING) else self._stream.write(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+def _is_no_retry_warning(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Retrying failed database connection")
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,10 +257,11 @@ _WATCHED_PARTS = 2
 
 
 def pool_connections(storage: DagsterPostgresStorage) -> None:
-    """Let each of the three storages keep one connection open instead of opening one a query.
+    """Let each of the three storages keep one connection open instead of opening one for each query.
 
     Opening takes 4.7 ms with default settings, about half of a short run's time. A connection is tested before it is used, so
-    that a restarted server goes unnoticed.
+    that a restart of the server goes unnoticed. Errors do not show a statement's values: they may be long, and Dagster
+    writes them to standard error.
     """
     for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
         part._engine = sqlalchemy.create_engine(  # type: ignore[union-attr]  # noqa: SLF001  # no public door
@@ -297,6 +271,7 @@ def pool_connections(storage: DagsterPostgresStorage) -> None:
             max_overflow=20,
             pool_pre_ping=True,
             pool_recycle=3600,
+            hide_parameters=True,
         )
 
 

@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from backfill_assets.adapters import database
-from backfill_assets.adapters.polygon import Ahead, Polygon
+from backfill_assets.adapters.polygon import Polygon
 from backfill_assets.adapters.rate_limit import RateLimiter
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
@@ -75,15 +75,9 @@ class PolygonApi(dg.ConfigurableResource[Any]):
         settings = Settings.read()
         async with (
             self.rate_limit.limiter(database_url) as limiter,
-            Polygon(
-                settings.api_key, base_url=self.base_url or settings.base_url, limiter=limiter, ahead=self.ahead()
-            ) as polygon,
+            Polygon(settings.api_key, base_url=self.base_url or settings.base_url, limiter=limiter) as polygon,
         ):
             yield polygon
-
-    def ahead(self) -> Ahead | None:
-        """Answers that were asked for already: none, unless a front end that runs it in its own process says otherwise."""
-        return None
 
 
 def default_resources() -> dict[str, dg.ConfigurableResource[Any]]:

@@ -111,11 +111,6 @@ def series_failure(request: BackfillRequest, series: Iterable[SettledSeries]) ->
     return SeriesFailed(f"{len(failed)} of {len(fetched)} series could not be fetched whole: {named}{more}")
 
 
-def in_turn(calls: Sequence[ApiCall]) -> list[ApiCall]:
-    """Return the calls of a plan in the order in which `fetch_missing` begins them, one symbol at a time."""
-    return [call for group in _grouped(calls) for call in group]
-
-
 _AFTER_THE_DAYS = 3
 """How many symbols are fetched after the grouped calls, if there are more."""
 

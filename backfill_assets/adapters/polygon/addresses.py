@@ -76,7 +76,7 @@ class Trail:
     """The pages of a list so far. Detects repeated addresses, repeated pages and endless empty pages."""
 
     def __init__(self, first: Address) -> None:
-        self._seen = {mark(first)}
+        self._seen = {_mark(first)}
         self._empty = 0
 
     def step(self, onward: Address, *, news: bool | None) -> None:
@@ -85,12 +85,12 @@ class Trail:
         news  whether the previous page had new rows; None if it had no rows
         """
         self._empty = self._empty + 1 if news is None else 0
-        if mark(onward) in self._seen or news is False or self._empty > _EMPTY_PAGES:
+        if _mark(onward) in self._seen or news is False or self._empty > _EMPTY_PAGES:
             raise MalformedAnswer(f"Polygon's pages do not advance: stopped before requesting {onward[0]} again")
-        self._seen.add(mark(onward))
+        self._seen.add(_mark(onward))
 
 
-def mark(address: Address) -> tuple[str, tuple[tuple[str, str], ...]]:
+def _mark(address: Address) -> tuple[str, tuple[tuple[str, str], ...]]:
     """Return a key that is the same for all spellings of an address."""
     path, params = address
     return unquote(path), tuple(sorted(params.items()))

@@ -20,8 +20,7 @@ from backfill_assets.adapters.polygon.addresses import (
     series_path,
 )
 from backfill_assets.adapters.polygon.reference import DIVIDENDS, SPLITS, Reference
-from backfill_assets.adapters.polygon.traffic import Traffic
-from backfill_assets.adapters.polygon.transport import Answered, Limiter, RetryPolicy, Transport
+from backfill_assets.adapters.polygon.transport import Limiter, RetryPolicy, Traffic, Transport
 from backfill_assets.adapters.polygon.wire import GroupedDay, Page, decode_grouped, decode_page
 from backfill_assets.domain.errors import MalformedAnswer
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from datetime import date
     from types import TracebackType
 
-    from backfill_assets.adapters.polygon.addresses import Address
     from backfill_assets.adapters.polygon.wire_reference import ActionRecords
     from backfill_assets.domain.corporate_actions import Dividend, Split
     from backfill_assets.domain.listings import Listing
@@ -43,8 +41,8 @@ USER_AGENT = f"backfill-assets/{backfill_assets.__version__}"
 class Polygon:
     """Unadjusted bars and reference data. An async context manager that does not close the limiter.
 
-    Without `api_key` every call raises KeyRefused without sending anything. `base_url` may have a path prefix. `ahead` may
-    hold the first responses. `sleep` takes seconds, `random` returns a number in [0, 1). Raises SettingMistake if `base_url`
+    Without `api_key` every call raises KeyRefused without sending anything. `base_url` may have a path prefix.
+    `sleep` takes seconds, `random` returns a number in [0, 1). Raises SettingMistake if `base_url`
     is not an http(s) URL. Every method raises the errors of `Transport.fetch` and of the limiter (DatabaseUnavailable,
     SchemaBehind).
     """
@@ -59,7 +57,6 @@ class Polygon:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Callable[[], float] = _random.random,
         user_agent: str = USER_AGENT,
-        ahead: Answered | None = None,
     ) -> None:
         self._transport = Transport(
             api_key,
@@ -69,7 +66,6 @@ class Polygon:
             sleep=sleep,
             random=random,
             user_agent=user_agent,
-            ahead=ahead,
         )
         self._reference = Reference(self._transport)
 
@@ -89,10 +85,6 @@ class Polygon:
     def traffic(self) -> Traffic:
         """The counts since the start; a live object."""
         return self._transport.traffic
-
-    async def body(self, address: Address) -> bytes:
-        """Return the body of the response, not decoded."""
-        return await self._transport.get(*address)
 
     async def pages(self, ticker: str, timeframe: Timeframe, start: date, end: date) -> AsyncGenerator[Page]:
         """Yield pages of bars of `ticker` (the vendor's spelling) from `start` to `end`, both included.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
@@ -20,7 +19,6 @@ import httpx
 
 from backfill_assets.adapters.polygon import failures
 from backfill_assets.adapters.polygon.certificates import certificates
-from backfill_assets.adapters.polygon.traffic import Traffic
 from backfill_assets.adapters.settings import http_url, valid_key
 from backfill_assets.domain.errors import (
     KeyRefused,
@@ -34,7 +32,6 @@ from backfill_assets.domain.errors import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping
 
-    from backfill_assets.adapters.polygon.addresses import Address
 
 _LOG = logging.getLogger(__name__)
 _CONNECTIONS = 8
@@ -77,14 +74,13 @@ class RetryPolicy:
         return min(self.longest_pause, self.first_pause * 2.0 ** min(attempt - 1, 60))
 
 
-class Answered(Protocol):
-    """What the transport needs of answers that were asked for before it was there; `ahead.Ahead` has some."""
+@dataclass(slots=True)
+class Traffic:
+    """Counts since the start: requests sent, how many of them were retries, and rate-limited responses."""
 
-    async def take(self, address: Address) -> bytes | None:
-        """The body at an address, or None where it has to be asked for. Raises KeyRefused."""
-
-    def news(self) -> Traffic:
-        """What was sent since this was last asked."""
+    requests: int = 0
+    retries: int = 0
+    rate_limited: int = 0
 
 
 class _Bearer(httpx.Auth):
@@ -121,7 +117,6 @@ class Transport:
         sleep: Callable[[float], Awaitable[object]],
         random: Callable[[], float],
         user_agent: str,
-        ahead: Answered | None = None,
     ) -> None:
         try:
             self.base_url = str(httpx.URL(http_url(base_url)))
@@ -130,7 +125,6 @@ class Transport:
                 "Polygon's base URL must be http(s)://host/path without login, query or fragment"
             ) from None
         self.traffic = Traffic()
-        self._ahead = ahead
         self._key = (api_key or "").strip()
         self._limiter, self._retry, self._sleep, self._random = limiter, retry, sleep, random
         self._refused = _invalid(self._key)
@@ -151,10 +145,6 @@ class Transport:
         """Close the connections; requests in flight fail."""
         await self._http.aclose()
 
-    async def get(self, path: str, params: Mapping[str, str]) -> bytes:
-        """Return the body of a 200; see `fetch`."""
-        return await self.fetch(path, params, bytes)
-
     async def fetch[T](self, path: str, params: Mapping[str, str], decode: Callable[[bytes], T]) -> T:
         """Return the body, decoded in a thread. `path` is quoted and starts with a slash.
 
@@ -162,10 +152,6 @@ class Transport:
         after the last attempt, also if `decode` raised them, and VendorUnreachable if no attempt got a response. Once the key
         was refused, every call raises KeyRefused without sending anything.
         """
-        body = await self._asked_ahead(path, params)
-        if body is not None:
-            with suppress(VendorError):  # asked for again below, where an answer is judged
-                return await asyncio.to_thread(decode, body)
         responded, attempts = False, self._retry.attempts
         for attempt in range(1, attempts + 1):
             try:
@@ -181,19 +167,6 @@ class Transport:
                 if not limited:  # the limiter has made everybody wait
                     await self._sleep(pause)
         raise (failure.error if responded else self._unreachable(failure)) from failure.__cause__
-
-    async def _asked_ahead(self, path: str, params: Mapping[str, str]) -> bytes | None:
-        if self._ahead is None:
-            return None
-        try:
-            body = await self._ahead.take((path, dict(params)))
-        except KeyRefused as refusal:
-            self._refused = refusal
-            raise
-        finally:
-            self.traffic += self._ahead.news()
-        self._admitted |= body is not None
-        return body
 
     def _pause(self, failure: _RetryableError, attempt: int) -> float:
         pause, asked = self._retry.pause(attempt), min(failure.retry_after or 0.0, _MAX_RETRY_AFTER)

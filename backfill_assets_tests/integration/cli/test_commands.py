@@ -39,7 +39,7 @@ def test_a_run_fetches_what_is_missing_and_the_next_one_has_nothing_to_do(backfi
     for symbol in ("AAPL", "MSFT", "BTC"):
         intraday = tuple(f"{counts[symbol, t]:,}" for t in list(TIMEFRAMES)[:6])
         assert (symbol, "5/5", *intraday, "5", "1") in lines
-    assert "6 requests at 500 a second" in first.err
+    assert "6 requests at 500 per second" in first.err
     assert len(backfill.vendor.requests) == 6
     with backfill.instance() as instance:
         runs = {run.job_name: run for run in instance.get_runs()}
@@ -57,13 +57,39 @@ def test_a_run_fetches_what_is_missing_and_the_next_one_has_nothing_to_do(backfi
 
     again = backfill("run", *WEEK)
     assert (again.code, again.out) == (0, first.out)
-    assert "No request is needed." in again.err
+    assert "No requests needed." in again.err
     assert len(backfill.vendor.requests) == 6
     with backfill.instance() as instance:
         assert instance.get_runs_count() == 2
 
 
-def test_a_gap_is_reported_until_it_is_confirmed_empty(backfill, monkeypatch):
+def requested(backfill):
+    """What was requested, in order: the symbol of a range of minutes with its first day, or the day of a whole market."""
+    paths = [r.path.split("/") for r in backfill.vendor.requests]
+    return [f"{p[4]} {p[8]}" if p[3] == "ticker" else p[8] for p in paths]
+
+
+def test_days_of_the_whole_market_come_before_the_last_three_symbols_and_the_newest_first(
+    backfill, monkeypatch, tmp_path
+):
+    """The first symbols come before them: they show what the vendor's plan gives."""
+    universe = "markets: {stocks: {start: 2024-01-02, symbols: [AAPL, MSFT, NVDA, TSLA, AMZN]}}"
+    (tmp_path / "five.yaml").write_text(universe, encoding="utf-8")
+    monkeypatch.setenv("BACKFILL_UNIVERSE", str(tmp_path / "five.yaml"))
+    backfill("run", "--max-concurrent", "1", "--timeframes", "1m,1d", "--start", "2024-03-04", "--end", "2024-03-06")
+    first, days, last = ["AAPL", "MSFT"], ["2024-03-06", "2024-03-05", "2024-03-04"], ["NVDA", "TSLA", "AMZN"]
+    assert requested(backfill) == [*(f"{s} 2024-03-04" for s in first), *days, *(f"{s} 2024-03-04" for s in last)]
+
+
+def test_of_one_symbol_the_newest_days_come_first(backfill):
+    minutes = ("run", "--symbols", "AAPL", "--timeframes", "1m", "--start")
+    backfill(*minutes, "2024-02-01", "--end", "2024-05-31")
+    before = len(backfill.vendor.requests)
+    backfill(*minutes, "2024-01-31", "--end", "2024-06-03")
+    assert requested(backfill)[before:] == ["AAPL 2024-06-03", "AAPL 2024-01-31"]
+
+
+def test_a_hole_is_told_of_until_it_is_confirmed_empty(backfill, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "3")
     hole = date(2024, 3, 6)
     backfill.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="minute"),))
@@ -75,7 +101,7 @@ def test_a_gap_is_reported_until_it_is_confirmed_empty(backfill, monkeypatch):
     series = "2024-03-06 (1 session) of AAPL 1m 5m 15m 30m 1h 4h"
     assert [f"\nmissing: {series}\n" in s.out for s in result] == [True] * 2 + [False] * 2
     assert [f"\nvendor_empty: {series}\n" in s.out for s in result] == [False] * 2 + [True] * 2
-    assert "No request is needed." in result[-1].err
+    assert "No requests needed." in result[-1].err
     assert len(backfill.vendor.requests) == 4 + 2
     found = json.loads(backfill(*STOCKS, "--json").out)
     lacking = [s for s in found["series"] if s["missing"]]

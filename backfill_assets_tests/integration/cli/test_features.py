@@ -8,7 +8,6 @@ import dagster as dg
 import psycopg
 import pytest
 
-from backfill_assets.deployment.storage import COMPILED, keep_compiled
 from backfill_assets.deployment.tags import HOST_TAG, TRIGGER_TAG
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Fault, Hole
@@ -226,27 +225,3 @@ def test_after_a_run_of_which_a_series_failed_the_others_are_computed(backfill):
     assert result.code == 1
     assert backfill.rows("select count(*) from market_features where symbol = 'AAPL' and timeframe = '1d'") == [(5,)]
     assert "no bars, so no features" in result.out
-
-
-# --- What numba compiles
-
-
-def test_compiled_kernels_are_kept_in_the_data_folder(backfill, monkeypatch):
-    monkeypatch.setenv(COMPILED, "")
-    with backfill.instance():
-        assert os.environ[COMPILED] == str(backfill.data / "numba")
-    assert (backfill.data / "numba").is_dir()
-
-
-def test_another_place_for_them_is_left_as_it_is(monkeypatch, tmp_path):
-    monkeypatch.setenv(COMPILED, "/elsewhere")
-    keep_compiled(tmp_path)
-    assert os.environ[COMPILED] == "/elsewhere"
-    assert not (tmp_path / "numba").exists()
-
-
-def test_a_folder_that_cannot_be_written_is_not_named(monkeypatch, tmp_path):
-    monkeypatch.setenv(COMPILED, "")
-    (tmp_path / "numba").write_text("a file stands in its place")
-    keep_compiled(tmp_path)
-    assert os.environ[COMPILED] == ""

@@ -59,7 +59,7 @@ def test_empty_and_thin_sessions_are_listed_until_explained(closed_markets, monk
     assert "partial: 2024-03-09 (1 session) of BTC 1m 5m 15m 30m 1h 4h\n" in ran.out
     of_minutes, of_thin = due(backfill, "AAPL", "1m"), due(backfill, "BTC", "1m")
     first = min(of_minutes, due(backfill, "AAPL", "1d"))
-    result = f"The next attempt is due at {first:%Y-%m-%d %H:%M:%S} UTC; `backfill repair` asks at once."
+    result = f"Next retry: {first:%Y-%m-%d %H:%M:%S} UTC. To fetch now: `backfill repair`."
     assert ran.out.splitlines()[-1] == result
 
     listed = backfill("gaps")

@@ -49,7 +49,7 @@ def test_it_asks_at_once_for_what_is_missing_and_for_nothing_else(holed):
     table = {row[0]: row[1] for row in lines(result) if len(row) > 2}
     assert table == {"symbol": "days", "AAPL": "2/2", "BTC": "0/2"}
     assert "missing: 2024-03-08 to 2024-03-09 (2 sessions) of BTC 1d\n" in result.out
-    assert result.out.splitlines()[-1].endswith("; `backfill repair` asks at once.")
+    assert result.out.splitlines()[-1].endswith(" To fetch now: `backfill repair`.")
     with holed.instance() as instance:
         shown = instance.get_materialized_partitions(dg.AssetKey(["stocks", "ohlcv", "4h"]))
         assert {"2024-03-06|AAPL", "2024-03-07|AAPL"} <= shown
@@ -57,7 +57,7 @@ def test_it_asks_at_once_for_what_is_missing_and_for_nothing_else(holed):
     holed.vendor.change(holes=())
     healed = holed("repair")
     assert healed.code == 0
-    assert "stocks: nothing to ask for\n" in healed.err
+    assert "stocks: nothing to fetch\n" in healed.err
     assert holed("gaps").out == "Nothing is missing.\n"
 
 
@@ -76,9 +76,9 @@ def test_a_dry_run_shows_and_sends_nothing(holed, monkeypatch):
     result = holed("repair", "--dry-run")
     assert (result.code, result.err) == (3, "")
     assert lines(result) == [
-        ["market", "of", "asked for", "days", "sessions", "requests"],
+        ["market", "symbols", "timeframe", "days", "sessions", "requests"],
         *PLANNED,
-        ["3 requests at 500 a second: 0 s at the least."],
+        ["3 requests at 500 per second: at least 0 s."],
     ]
     told = json.loads(holed("repair", "--dry-run", "--symbols", "BTC", "--json").out)
     assert told["requests"] == 1
@@ -95,11 +95,11 @@ def test_what_is_explained_is_asked_for_only_when_that_is_said(holed, monkeypatc
     assert holed("run").code == 0
     before = len(holed.vendor.requests)
     result = holed("repair")
-    assert (result.code, result.out) == (0, "Nothing is missing without an explanation.\n")
+    assert (result.code, result.out) == (0, "No unexplained gaps.\n")
     assert result.err.splitlines() == [
-        "stocks: nothing to ask for",
-        "crypto: nothing to ask for",
-        "No request is needed.",
+        "stocks: nothing to fetch",
+        "crypto: nothing to fetch",
+        "No requests needed.",
     ]
     assert len(holed.vendor.requests) == before
     shown = holed("repair", "--explained", "--dry-run")

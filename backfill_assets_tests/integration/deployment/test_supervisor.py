@@ -1,6 +1,5 @@
 """Which changes of the universe make `backfill up` reload its code, and what it says."""
 
-import os
 from datetime import UTC, datetime
 
 import pytest
@@ -34,7 +33,7 @@ def watched(tmp_path, monkeypatch):
     file = tmp_path / "universe.yaml"
     file.write_text(UNIVERSE, encoding="utf-8")
     monkeypatch.setenv("BACKFILL_UNIVERSE", str(file))
-    return Watched(Settings.read(os.environ))
+    return Watched(Settings.read())
 
 
 def test_an_unchanged_file_is_not_reloaded(watched):
