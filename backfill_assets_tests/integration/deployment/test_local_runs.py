@@ -1,6 +1,6 @@
 """Whether a run's process still runs: what the launcher of the project's dagster.yaml tells `run_monitoring`.
 
-The real daemon, killed with its runs, is tried in `faults/test_daemon.py`.
+The real daemon, killed with its runs, is tried in `system/test_daemon.py`.
 """
 
 import os
@@ -11,10 +11,11 @@ import sys
 import pytest
 from dagster._core.events import EngineEventData
 from dagster._core.launcher import WorkerStatus
+from dagster._core.test_utils import create_run_for_test
 
 from backfill_assets.deployment.launchers import WatchedRunLauncher
 from backfill_assets.deployment.tags import LAUNCHED_ON_TAG
-from backfill_assets_tests.integration.deployment.test_private_api import home, instance, local_run
+from backfill_assets_tests.integration.deployment.test_private_api import home, instance
 
 __all__ = ["home", "instance"]
 
@@ -28,7 +29,7 @@ def process():
 
 def launched(instance, home, *pids, on=None):
     """A run that was launched on a machine, this one by default, and told of processes as Dagster's own runs do."""
-    run = local_run(instance, home)
+    run = create_run_for_test(instance)
     instance.add_run_tags(run.run_id, {LAUNCHED_ON_TAG: on or socket.gethostname()})
     for pid in pids:
         instance.report_engine_event("Started process for run.", run, EngineEventData.in_process(pid))
@@ -77,5 +78,5 @@ def test_a_process_is_looked_for_on_its_own_machine_only(instance, home, process
     process.kill()
     process.wait()
     assert health(instance.run_launcher, launched(instance, home, process.pid, on="elsewhere")) is WorkerStatus.RUNNING
-    assert health(instance.run_launcher, local_run(instance, home)) is WorkerStatus.RUNNING
+    assert health(instance.run_launcher, create_run_for_test(instance)) is WorkerStatus.RUNNING
     assert health(instance.run_launcher, launched(instance, home)) is WorkerStatus.RUNNING

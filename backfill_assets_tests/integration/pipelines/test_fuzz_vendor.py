@@ -18,8 +18,7 @@ from backfill_assets_tests.integration.adapters.scripted_vendor import (
     ScriptedVendor,
 )
 from backfill_assets_tests.integration.pipelines.test_ohlcv import backfill_request, filled, snapshot
-from backfill_assets_tests.support import KEY, MOMENT, market, rows
-from backfill_assets_tests.system.sandbox import SOAK
+from backfill_assets_tests.support import KEY, MOMENT, SOAK, market, rows
 
 BOUNDED = settings(max_examples=2000 if SOAK else 60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 REQUEST = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-06")
