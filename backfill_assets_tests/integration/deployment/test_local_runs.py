@@ -27,7 +27,7 @@ def process():
         started.kill()
 
 
-def launched(instance, home, *pids, on=None):
+def launched(instance, *pids, on=None):
     """A run that was launched on a machine, this one by default, and told of processes as Dagster's own runs do."""
     run = create_run_for_test(instance)
     instance.add_run_tags(run.run_id, {LAUNCHED_ON_TAG: on or socket.gethostname()})
@@ -53,10 +53,8 @@ def test_the_project_names_it_and_dagster_asks_it(instance):
     assert instance.run_monitoring_enabled
 
 
-def test_a_run_goes_on_as_long_as_its_process(instance, home, process):
-    run = launched(
-        instance, home, process.pid, os.getpid()
-    )  # the first one is the run's, later ones may be of its steps
+def test_a_run_goes_on_as_long_as_its_process(instance, process):
+    run = launched(instance, process.pid, os.getpid())  # the first one is the run's, later ones may be of its steps
     assert health(instance.run_launcher, run) is WorkerStatus.RUNNING
     assert health(instance.run_launcher, run) is WorkerStatus.RUNNING
     process.kill()
@@ -68,15 +66,15 @@ def test_a_run_goes_on_as_long_as_its_process(instance, home, process):
 
 
 def test_a_later_process_of_the_same_number_is_not_the_runs(instance, home, process, monkeypatch):
-    run = launched(instance, home, process.pid)
+    run = launched(instance, process.pid)
     launcher = restarted(instance)
     monkeypatch.setattr(launcher, "_reported", lambda _: (process.pid, 1_000_000_000.0))
     assert health(launcher, run) is WorkerStatus.FAILED
 
 
-def test_a_process_is_looked_for_on_its_own_machine_only(instance, home, process):
+def test_a_process_is_looked_for_on_its_own_machine_only(instance, process):
     process.kill()
     process.wait()
-    assert health(instance.run_launcher, launched(instance, home, process.pid, on="elsewhere")) is WorkerStatus.RUNNING
+    assert health(instance.run_launcher, launched(instance, process.pid, on="elsewhere")) is WorkerStatus.RUNNING
     assert health(instance.run_launcher, create_run_for_test(instance)) is WorkerStatus.RUNNING
-    assert health(instance.run_launcher, launched(instance, home)) is WorkerStatus.RUNNING
+    assert health(instance.run_launcher, launched(instance)) is WorkerStatus.RUNNING
