@@ -21,7 +21,7 @@ UNIVERSE = "markets: {crypto: {start: 2026-08-03, symbols: [BTC], timeframes: [1
 RUNS = "{ runsOrError { ... on Runs { results { jobName status } } } }"
 SYMBOLS = """
 {
-  assetNodeOrError(assetKey: {path: ["crypto", "ohlcv", "1d"]}) {
+  assetNodeOrError(assetKey: {path: ["crypto", "ohlcv_1d"]}) {
     ... on AssetNode { partitionKeysByDimension { name partitionKeys } }
   }
 }"""
@@ -86,7 +86,7 @@ def _follows(running: Platform) -> None:
     for service in psutil.Process(running.process.pid).children():
         for server in code_servers(service.pid):
             server.kill()
-    launched = running.launch([("crypto", "ohlcv", "1d")], ["2026-09-08|ETH"])
+    launched = running.launch([("crypto", "ohlcv_1d")], ["2026-09-08|ETH"])
     assert until(lambda: ended(running, launched)) == ["SUCCESS"]
 
 

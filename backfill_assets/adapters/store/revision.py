@@ -7,7 +7,7 @@ import psycopg
 from backfill_assets.adapters.postgres import connected
 from backfill_assets.domain.errors import SchemaBehind, StoreError
 
-NEEDED = "0009"
+NEEDED = "0011"
 """The newest of the migrations."""
 
 VERSION_TABLE = "backfill_schema_version"

@@ -17,8 +17,9 @@ from backfill_assets.domain.retries import Retries, Retry
 from backfill_assets.domain.run_record import RunKind
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market
+from backfill_assets.orchestration.check_results import report_checks
 from backfill_assets.orchestration.keys import ohlcv_key
-from backfill_assets.orchestration.ohlcv.checks import ohlcv_check_results, ohlcv_check_specs
+from backfill_assets.orchestration.ohlcv.checks import ohlcv_check_outcomes, ohlcv_check_specs
 from backfill_assets.orchestration.ohlcv.materializations import Materializations
 from backfill_assets.orchestration.ohlcv.specs import ohlcv_spec
 from backfill_assets.orchestration.partitions import cells, market_partitions
@@ -48,7 +49,7 @@ class OhlcvConfig(dg.Config):
 
 
 def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
-    """The bars of a market: assets `[market, "ohlcv", timeframe]`, partitioned by session day and symbol."""
+    """The bars of a market: assets such as `stocks/ohlcv_1m`, partitioned by session day and symbol."""
 
     @dg.multi_asset(
         name=f"{market.name}_ohlcv",
@@ -96,7 +97,7 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
             else:  # the checks run alone
                 health = await examined(None)
         if health:
-            for result in ohlcv_check_results(market, checked, health):
+            for result in report_checks(store, clock, ohlcv_check_outcomes(market, checked, health)):
                 yield result
         if filled and filled.failure:
             raise filled.failure

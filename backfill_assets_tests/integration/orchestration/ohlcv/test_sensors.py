@@ -60,7 +60,7 @@ def targets(platform):
 
 def test_without_a_key_it_says_so_and_launches_nothing(platform, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
-    assert platform.tick(cursor="{}") == "POLYGON_API_KEY is not set: nothing can be repaired."
+    assert platform.tick(cursor="{}") == "POLYGON_API_KEY is not set: gaps are not repaired."
     assert platform.cursor == "{}"
     assert launched(platform) == []
 
@@ -80,7 +80,7 @@ def test_a_market_is_repaired_by_one_backfill_over_each_symbols_first_to_last_mi
         + WELL
     )
     symbols = {"MSFT": MSFT_DAYS, "NVDA": NVDA_DAYS}
-    assert targets(platform) == {"stocks/ohlcv/1d": symbols, "stocks/ohlcv/1w": symbols}
+    assert targets(platform) == {"stocks/ohlcv_1d": symbols, "stocks/ohlcv_1w": symbols}
     assert backfill.title == "Repair of stocks gaps"
     assert backfill.tags == {
         "backfill/repair": "stocks",
@@ -116,7 +116,7 @@ def test_the_next_tick_finds_the_repair_under_way_and_launches_no_other(platform
     platform.tick(DUE)
     (backfill,) = launched(platform)
     for later in (timedelta(seconds=30), timedelta(hours=11)):
-        assert platform.tick(DUE + later) == f"stocks: repair {backfill.backfill_id} is under way. {WELL}"
+        assert platform.tick(DUE + later) == f"stocks: repair {backfill.backfill_id} is in progress. {WELL}"
     assert len(launched(platform)) == 1
 
 
@@ -140,7 +140,7 @@ def test_a_symbol_waits_for_a_run_over_its_days_while_the_others_are_repaired(pl
     run = running(platform.instance, status, over("2025-06-24|MSFT", "2025-06-30|MSFT"))
     said = platform.tick(DUE)
     assert "repairs NVDA 2025-06-26 to 2025-06-27; MSFT: a run over these days is under way." in said
-    assert targets(platform)["stocks/ohlcv/1d"] == {"NVDA": NVDA_DAYS}
+    assert targets(platform)["stocks/ohlcv_1d"] == {"NVDA": NVDA_DAYS}
 
     ended(platform.instance)
     platform.instance.report_run_failed(run)
@@ -153,7 +153,7 @@ def test_a_run_over_other_days_or_of_another_market_is_not_waited_for(platform):
     crypto = over("2025-06-16|MSFT", "2025-06-30|NVDA")
     running(platform.instance, dg.DagsterRunStatus.STARTED, crypto, job_name="crypto_ohlcv_job")
     platform.tick(DUE)
-    assert targets(platform)["stocks/ohlcv/1d"] == {"MSFT": MSFT_DAYS, "NVDA": NVDA_DAYS}
+    assert targets(platform)["stocks/ohlcv_1d"] == {"MSFT": MSFT_DAYS, "NVDA": NVDA_DAYS}
 
 
 def test_a_backfill_that_a_person_launched_is_waited_for_too(platform):
@@ -162,7 +162,7 @@ def test_a_backfill_that_a_person_launched_is_waited_for_too(platform):
     launch_backfill(
         platform.instance,
         repository,
-        [dg.AssetKey(["stocks", "ohlcv", "1d"])],
+        [dg.AssetKey(["stocks", "ohlcv_1d"])],
         [("2025-06-20|MSFT", "2025-06-20|NVDA")],
         title="By hand",
         tags={},
@@ -188,7 +188,7 @@ def test_a_cursor_that_was_lost_after_the_launch_launches_nothing_twice(platform
     with_holes(platform, *HOLES)
     platform.tick(DUE)
     (backfill,) = launched(platform)
-    assert platform.tick(DUE, cursor=None) == f"stocks: repair {backfill.backfill_id} is under way. {WELL}"
+    assert platform.tick(DUE, cursor=None) == f"stocks: repair {backfill.backfill_id} is in progress. {WELL}"
     assert len(launched(platform)) == 1
 
 
@@ -287,10 +287,10 @@ def test_a_session_that_nobody_asked_for_is_the_nights_for_six_hours(platform):
 def test_many_symbols_are_repaired_in_turns(platform, universe_kept):
     names = [s.name for s in universe_kept.markets[0].symbols]
     assert "; 2 more due symbols wait for the next turn" in platform.tick()
-    assert set(targets(platform)["stocks/ohlcv/1m"]) == set(names[:MOST_SYMBOLS])
+    assert set(targets(platform)["stocks/ohlcv_1m"]) == set(names[:MOST_SYMBOLS])
     ended(platform.instance)
     platform.tick(MOMENT + timedelta(seconds=30))
-    assert set(targets(platform)["stocks/ohlcv/1m"]) == set(names[MOST_SYMBOLS:])
+    assert set(targets(platform)["stocks/ohlcv_1m"]) == set(names[MOST_SYMBOLS:])
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_a_repair_from_before_the_universe_changed_is_no_stumbling_block(platfor
     (repair,) = [b for b in launched(platform) if b.tags["backfill/repair"] == "stocks"]
     platform.universe = universe(market("stocks", *names, timeframes=timeframes, start=start))
     later = MOMENT + timedelta(seconds=30)
-    assert platform.tick(later) == f"stocks: repair {repair.backfill_id} is under way."
+    assert platform.tick(later) == f"stocks: repair {repair.backfill_id} is in progress."
     ended(platform.instance)
     assert "stocks: backfill " in platform.tick(later + FIRST_PAUSE)
 
