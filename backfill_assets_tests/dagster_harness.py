@@ -64,7 +64,7 @@ class DagsterHarness:
             .resolve_job_def(f"{of}_{family}_job")
             .execute_in_process(
                 instance=self.instance,
-                asset_selection=None if only is None else [dg.AssetKey([of, family, t]) for t in only],
+                asset_selection=None if only is None else [dg.AssetKey([of, f"{family}_{t}"]) for t in only],
                 run_config={"ops": {f"{of}_{family}": {"config": config}}, "loggers": QUIET},
                 raise_on_error=False,
                 **({"tags": tags} if last else {"partition_key": first}),
@@ -102,11 +102,11 @@ class DagsterHarness:
         return data.skip_message
 
     def materialized(self, timeframe, of="stocks", family="ohlcv"):
-        return self.instance.get_materialized_partitions(dg.AssetKey([of, family, timeframe]))
+        return self.instance.get_materialized_partitions(dg.AssetKey([of, f"{family}_{timeframe}"]))
 
     def metadata(self, timeframe, partition, of="stocks", family="ohlcv"):
-        """Return the metadata of the latest materialization, as plain values."""
-        key = dg.AssetKey([of, family, timeframe])
+        """The newest materialization's metadata, as plain values."""
+        key = dg.AssetKey([of, f"{family}_{timeframe}"])
         found = self.instance.fetch_materializations(
             dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition]), limit=1
         )

@@ -42,7 +42,7 @@ from backfill_assets.domain.sessions import Kind, calendar
 from backfill_assets.domain.universe import Market
 
 ROUNDS = 7
-PATH = ["stocks", "ohlcv", "1d"]
+PATH = ["stocks", "ohlcv_1d"]
 START_SECONDS = 120
 
 REPORT = """

@@ -24,7 +24,7 @@ from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.build import build_definitions
-from backfill_assets.orchestration.keys import events_key
+from backfill_assets.orchestration.keys import corporate_events_key
 from backfill_assets.orchestration.launch import open_instance, run_job
 from backfill_assets.pipelines.outcomes import Outcome
 
@@ -65,7 +65,7 @@ def events_command(options: Options, *, as_json: bool) -> int:
 
 def _update(instance: dg.DagsterInstance, defs: dg.Definitions, settings: Settings, market: Market) -> Outcome:
     job = defs.resolve_job_def(f"{market.name}_events_job")
-    return run_job(instance, job, settings, assets=frozenset({events_key(market)}))
+    return run_job(instance, job, settings, assets=frozenset({corporate_events_key(market)}))
 
 
 def _show(stored: Sequence[StoredAction]) -> None:

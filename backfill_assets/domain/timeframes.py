@@ -39,14 +39,13 @@ class Timeframe:
         return TIMEFRAMES[self.derived_from] if self.derived_from else self
 
 
-MINUTE_1 = Timeframe("1m", 60, 1, "minute", Base.MINUTE, None, "one-minute bars")
+MINUTE_1 = Timeframe("1m", 60, 1, "minute", Base.MINUTE, None, "1-minute bars")
 DAY_1 = Timeframe("1d", 86_400, 1, "day", Base.DAY, None, "daily bars")
-WEEK_1 = Timeframe("1w", 604_800, 1, "week", Base.DAY, "1d", "weekly bars, weeks from Sunday, made from daily bars")
+WEEK_1 = Timeframe("1w", 604_800, 1, "week", Base.DAY, "1d", "weekly bars")
 
 
 def _from_minutes(name: str, minutes: int, multiplier: int, timespan: str) -> Timeframe:
-    description = f"{name} bars on the UTC grid, made from one-minute bars"
-    return Timeframe(name, 60 * minutes, multiplier, timespan, Base.MINUTE, "1m", description)
+    return Timeframe(name, 60 * minutes, multiplier, timespan, Base.MINUTE, "1m", f"{multiplier}-{timespan} bars")
 
 
 TIMEFRAMES: dict[str, Timeframe] = {

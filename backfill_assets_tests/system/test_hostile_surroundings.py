@@ -27,7 +27,7 @@ UNIVERSE = "markets: {crypto: {start: 2026-08-03, symbols: [BTC], timeframes: [1
 RUNS = "{ runsOrError { ... on Runs { results { jobName status } } } }"
 SYMBOLS = """
 {
-  assetNodeOrError(assetKey: {path: ["crypto", "ohlcv", "1d"]}) {
+  assetNodeOrError(assetKey: {path: ["crypto", "ohlcv_1d"]}) {
     ... on AssetNode { partitionKeysByDimension { name partitionKeys } }
   }
 }"""
@@ -112,7 +112,7 @@ def _backfill(running: Platform, partition: str) -> None:
 
     def succeeded() -> bool | None:
         with suppress(AssertionError):  # the code server cannot be reached yet
-            launched = running.launch([("crypto", "ohlcv", "1d")], [partition])
+            launched = running.launch([("crypto", "ohlcv_1d")], [partition])
             return wait_until(lambda: status(launched)) == "COMPLETED_SUCCESS" or None
         return None
 

@@ -80,6 +80,8 @@ COMPOSED = {
     ("deployment/storage.py", "_create_schema"): "the schema of Dagster's own tables",
     ("adapters/embedded_postgres/server.py", "_settled_url"): "the database of the embedded server",
     ("adapters/store/migrations/versions/0001_bars.py", "downgrade"): "the tables that the migration made",
+    ("adapters/store/migrations/versions/0010_asset_keys.py", "_rename"): "tables, columns and patterns",
+    ("adapters/store/migrations/versions/0010_asset_keys.py", "update"): "the same",
 }
 
 

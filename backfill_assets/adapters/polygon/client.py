@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import math
 import random as _random
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal, Self
 
-import backfill_assets
 from backfill_assets.adapters.polygon.addresses import (
     EVERY_PAGE,
     Trail,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from backfill_assets.domain.timeframes import Timeframe
 
 BASE_URL = "https://api.polygon.io"
-USER_AGENT = f"backfill-assets/{backfill_assets.__version__}"
+USER_AGENT = f"backfill-assets/{version('backfill-assets')}"
 
 
 class Polygon:

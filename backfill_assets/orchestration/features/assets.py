@@ -15,7 +15,8 @@ from backfill_assets.deployment.runs import interruptible, run_start
 from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market
-from backfill_assets.orchestration.features.checks import feature_check_results, feature_check_specs
+from backfill_assets.orchestration.check_results import report_checks
+from backfill_assets.orchestration.features.checks import feature_check_outcomes, feature_check_specs
 from backfill_assets.orchestration.features.specs import features_spec
 from backfill_assets.orchestration.keys import features_key
 from backfill_assets.orchestration.materializations import mark_materialized
@@ -34,7 +35,7 @@ class FeaturesConfig(dg.Config):
 
 
 def feature_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
-    """Return the features of a market: one asset a timeframe, partitioned by session day and symbol."""
+    """The features of a market: assets such as `stocks/features_1m`, partitioned by session day and symbol."""
 
     @dg.multi_asset(
         name=f"{market.name}_features",
@@ -69,7 +70,7 @@ def feature_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         if request:
             _mark(context, request, computation, sessions)
         if health:
-            for result in feature_check_results(market, checked, health):
+            for result in report_checks(store, clock, feature_check_outcomes(market, checked, health)):
                 yield result
         if failure:
             raise failure

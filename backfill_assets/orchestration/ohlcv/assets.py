@@ -20,9 +20,10 @@ from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market
+from backfill_assets.orchestration.check_results import report_checks
 from backfill_assets.orchestration.keys import ohlcv_key
 from backfill_assets.orchestration.materializations import mark_materialized
-from backfill_assets.orchestration.ohlcv.checks import ohlcv_check_results, ohlcv_check_specs
+from backfill_assets.orchestration.ohlcv.checks import ohlcv_check_outcomes, ohlcv_check_specs
 from backfill_assets.orchestration.ohlcv.specs import ohlcv_spec
 from backfill_assets.orchestration.partitions import cells, market_partitions
 from backfill_assets.orchestration.resources import Clock, MarketStore, PolygonApi, Watcher
@@ -55,7 +56,7 @@ class OhlcvConfig(dg.Config):
 
 
 def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
-    """Return the bars of a market: one asset a timeframe, partitioned by session day and symbol."""
+    """The bars of a market: assets such as `stocks/ohlcv_1m`, partitioned by session day and symbol."""
 
     @dg.multi_asset(
         name=f"{market.name}_ohlcv",
@@ -108,7 +109,7 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
                 watched = Watched(market, calendar, known_listings(bars, market), retries())
                 health = await asyncio.to_thread(examine, bars, watched, clock.now(), days)
         if health:
-            for result in ohlcv_check_results(market, checked, health):
+            for result in report_checks(store, clock, ohlcv_check_outcomes(market, checked, health)):
                 yield result
         if failure:
             raise failure

@@ -52,7 +52,7 @@ def test_a_run_fetches_what_is_missing_and_the_next_one_has_nothing_to_do(backfi
         assert stocks.tags["dagster/asset_partition_range_start"] == "2024-03-04|AAPL"
         assert stocks.tags["dagster/asset_partition_range_end"] == "2024-03-08|MSFT"
         assert stocks.remote_job_origin.location_name == "backfill_assets"
-        shown = instance.get_materialized_partitions(dg.AssetKey(["stocks", "ohlcv", "1m"]))
+        shown = instance.get_materialized_partitions(dg.AssetKey(["stocks", "ohlcv_1m"]))
         assert shown == {f"{day}|{symbol}" for day in DAYS for symbol in ("AAPL", "MSFT")}
 
     again = backfill("run", *WEEK)

@@ -57,7 +57,7 @@ def test_features_are_computed_in_a_run_and_the_next_command_has_nothing_to_do(f
     assert run.tags[TRIGGER_TAG] == "command line"
     assert HOST_TAG in run.tags
     with fetched.instance() as instance:
-        shown = instance.get_materialized_partitions(dg.AssetKey(["stocks", "features", "1m"]))
+        shown = instance.get_materialized_partitions(dg.AssetKey(["stocks", "features_1m"]))
     assert shown == {f"{day}|{symbol}" for day in DAYS for symbol in ("AAPL", "MSFT")}
 
     again = fetched("features", *STOCKS)

@@ -51,7 +51,7 @@ def test_it_asks_at_once_for_what_is_missing_and_for_nothing_else(holed):
     assert "missing: 2024-03-08 to 2024-03-09 (2 sessions) of BTC 1d\n" in result.out
     assert result.out.splitlines()[-1].endswith(" To fetch now: `backfill repair`.")
     with holed.instance() as instance:
-        shown = instance.get_materialized_partitions(dg.AssetKey(["stocks", "ohlcv", "4h"]))
+        shown = instance.get_materialized_partitions(dg.AssetKey(["stocks", "ohlcv_4h"]))
         assert {"2024-03-06|AAPL", "2024-03-07|AAPL"} <= shown
 
     holed.vendor.change(holes=())

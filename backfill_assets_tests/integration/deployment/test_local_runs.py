@@ -62,10 +62,10 @@ def test_a_run_goes_on_as_long_as_its_process(instance, process):
     for launcher in (instance.run_launcher, instance.run_launcher, restarted(instance)):
         found = launcher.check_run_worker_health(run)
         assert found.status is WorkerStatus.FAILED
-        assert found.msg == "The process that carried this run out is gone; what it stored stays."
+        assert found.msg == "The process of this run is gone; what it stored is kept."
 
 
-def test_a_later_process_of_the_same_number_is_not_the_runs(instance, home, process, monkeypatch):
+def test_a_later_process_of_the_same_number_is_not_the_runs(instance, process, monkeypatch):
     run = launched(instance, process.pid)
     launcher = restarted(instance)
     monkeypatch.setattr(launcher, "_reported", lambda _: (process.pid, 1_000_000_000.0))

@@ -22,6 +22,7 @@ TABLES = {
     "backfill_run_restatements",
     "backfill_run_series",
     "backfill_runs",
+    "check_results",
     "corporate_event_lookups",
     "corporate_events",
     "coverage",

@@ -283,6 +283,6 @@ def test_a_run_over_bars_does_not_run_features_and_the_other_way_round(fetched):
 def test_each_timeframe_depends_on_the_bars_of_the_same():
     graph = definitions(universe(market("stocks", "AAPL", timeframes=" ".join(TIMEFRAMES)))).resolve_asset_graph()
     for timeframe in TIMEFRAMES:
-        node = graph.get(dg.AssetKey(["stocks", "features", timeframe]))
-        assert node.parent_keys == {dg.AssetKey(["stocks", "ohlcv", timeframe])}
-        assert node.partitions_def == graph.get(dg.AssetKey(["stocks", "ohlcv", timeframe])).partitions_def
+        node = graph.get(dg.AssetKey(["stocks", f"features_{timeframe}"]))
+        assert node.parent_keys == {dg.AssetKey(["stocks", f"ohlcv_{timeframe}"])}
+        assert node.partitions_def == graph.get(dg.AssetKey(["stocks", f"ohlcv_{timeframe}"])).partitions_def
