@@ -6,7 +6,8 @@ from functools import lru_cache
 import dagster as dg
 import pytest
 
-from backfill_assets.deployment.storage import EVENT_SETTINGS
+from backfill_assets.deployment.environment import BATCH_SIZE
+from backfill_assets.deployment.storage import PLANNED_SUBSETS
 from backfill_assets.orchestration.build import build_definitions
 from backfill_assets.orchestration.resources import Clock, MarketStore
 from backfill_assets_tests.support import KEY, MOMENT, rows
@@ -63,7 +64,7 @@ class DagsterHarness:
             .resolve_job_def(f"{of}_{family}_job")
             .execute_in_process(
                 instance=self.instance,
-                asset_selection=None if only is None else [dg.AssetKey([of, family, t]) for t in only],
+                asset_selection=None if only is None else [dg.AssetKey([of, f"{family}_{t}"]) for t in only],
                 run_config={"ops": {f"{of}_{family}": {"config": config}}, "loggers": QUIET},
                 raise_on_error=False,
                 **({"tags": tags} if last else {"partition_key": first}),
@@ -101,11 +102,11 @@ class DagsterHarness:
         return data.skip_message
 
     def materialized(self, timeframe, of="stocks", family="ohlcv"):
-        return self.instance.get_materialized_partitions(dg.AssetKey([of, family, timeframe]))
+        return self.instance.get_materialized_partitions(dg.AssetKey([of, f"{family}_{timeframe}"]))
 
     def metadata(self, timeframe, partition, of="stocks", family="ohlcv"):
-        """Return the metadata of the latest materialization, as plain values."""
-        key = dg.AssetKey([of, family, timeframe])
+        """The newest materialization's metadata, as plain values."""
+        key = dg.AssetKey([of, f"{family}_{timeframe}"])
         found = self.instance.fetch_materializations(
             dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition]), limit=1
         )
@@ -136,8 +137,9 @@ def harness(vendor, database_url, monkeypatch, tmp_path, small_universe, snapsho
     monkeypatch.setenv("POLYGON_API_KEY", KEY)
     monkeypatch.setenv("POLYGON_REQUESTS_PER_SECOND", "500")
     monkeypatch.setenv("BACKFILL_DATA_DIR", str(tmp_path))
-    for name, value in EVENT_SETTINGS.items():
-        monkeypatch.setenv(name, value)  # an ephemeral instance does not set them, unlike the configured one
+    # As everywhere: this instance is not of dagster.yaml, and nothing else sets them.
+    monkeypatch.setenv(BATCH_SIZE, "1000")
+    monkeypatch.setenv(PLANNED_SUBSETS, "1")
     for name in ("DAGSTER_HOME", "BACKFILL_RETRY_FIRST_PAUSE", "BACKFILL_RETRY_ATTEMPTS"):
         monkeypatch.delenv(name, raising=False)
     with dg.DagsterInstance.ephemeral() as instance:

@@ -77,15 +77,15 @@ def dagster_template(
     """The name of a database that also has Dagster's tables, which take half a second to make."""
     # Tests of the store need no Dagster.
     from backfill_assets.adapters.settings import Settings  # noqa: PLC0415
-    from backfill_assets.deployment.storage import COMPILED, EVENT_SETTINGS  # noqa: PLC0415
+    from backfill_assets.deployment.environment import BATCH_SIZE, NUMBA_CACHE  # noqa: PLC0415
     from backfill_assets.orchestration.launch import open_instance  # noqa: PLC0415
 
     with database_copy(postgres_server, postgres_template) as url, pytest.MonkeyPatch.context() as patch:
-        unset_variables(patch, COMPILED, *EVENT_SETTINGS)
+        unset_variables(patch, BATCH_SIZE, NUMBA_CACHE)
         patch.setenv("DAGSTER_HOME", str(PROJECT))
         patch.setenv("DATABASE_URL", url)
         patch.setenv("BACKFILL_DATA_DIR", str(tmp_path_factory.mktemp("data")))
-        with open_instance(Settings.read(os.environ)):
+        with open_instance(Settings.read()):
             patch.undo()
         yield urlsplit(url).path.removeprefix("/")
 

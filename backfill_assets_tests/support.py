@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import psycopg
 import pytest
 
+from backfill_assets.adapters.settings import Settings
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Calendar, Kind, calendar
@@ -28,6 +30,12 @@ KEY = "sekrit-key-0123456789"
 
 SOAK = bool(os.environ.get("BACKFILL_SOAK"))
 """Whether to run the long forms, as `make soak` does."""
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Read settings with `environ` in place of this process's environment."""
+    with mock.patch.object(os, "environ", dict(environ)):
+        return Settings.read()
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
-"""Reading a year of one symbol's minutes raw and in today's shares: without splits, with one, with three.
+"""Read a year of one symbol's minutes raw and adjusted, with no, one and three splits.
 
-The three queries sum up the same columns: of the table, of the view, and with a call of `split_factor` for every bar. The
-events of 100 further symbols stand beside.
+The three queries sum the same columns: of the table, of the view, and with a call of `split_factor` for every bar. The
+table of splits also has 100 other symbols.
 
-Run it with `.venv/bin/python benchmarks/adjusted.py`. It starts an embedded PostgreSQL of its own in a temporary folder.
+Run it with `.venv/bin/python benchmarks/adjusted.py`. It starts an embedded PostgreSQL in a temporary folder.
 """
 
 import tempfile
@@ -47,7 +47,7 @@ CALLED = """
 
 
 def best(connection: psycopg.Connection, query: str, symbol: str) -> float:
-    """The quickest of some rounds, in milliseconds."""
+    """Return the time of the fastest round in milliseconds."""
     taken = []
     for _ in range(ROUNDS):
         begin = time.perf_counter()
@@ -57,7 +57,7 @@ def best(connection: psycopg.Connection, query: str, symbol: str) -> float:
 
 
 def main() -> None:
-    """Fill the tables, measure, print."""
+    """Fill the tables, measure and print."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         server = EmbeddedPostgres(Path(folder))
@@ -74,7 +74,7 @@ def main() -> None:
                 ((*_, bars),) = connection.execute(RAW, [symbol]).fetchall()
                 raw, adjusted, called = (best(connection, query, symbol) for query in (RAW, ADJUSTED, CALLED))
                 print(f"{bars:,} bars, splits: {len(days)}")
-                print(f"  raw {raw:.0f} ms, adjusted {adjusted:.0f} ms, by a call a bar {called:.0f} ms")
+                print(f"  raw {raw:.0f} ms, adjusted {adjusted:.0f} ms, by one call per bar {called:.0f} ms")
         server.stop()
 
 

@@ -1,11 +1,11 @@
-"""The asset page's question to Dagster: which partitions of one OHLCV asset are there, for a small and a large universe.
+"""The partition status of an OHLCV asset's page, for a small and a large universe.
 
-Dagit's webserver runs over the platform's definitions and is asked by GraphQL, as the page does. One materialization is
-reported through Dagster's own mutation; copies of it in its event log stand for all other sessions and symbols, but the last
-session of each. The first answer reads all events, later ones what Dagster has kept of it.
+The Dagster webserver runs with the platform's definitions and gets the page's GraphQL query. One materialization is
+reported by Dagster's mutation and copied in the event log for all other sessions and symbols except the last session. The
+first response reads all events, later ones Dagster's cache.
 
 Run it with `.venv/bin/python benchmarks/asset_page.py`; `--large` adds 100 symbols x 5 years. It starts an embedded
-PostgreSQL of its own.
+PostgreSQL.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from backfill_assets.domain.sessions import Kind, calendar
 from backfill_assets.domain.universe import Market
 
 ROUNDS = 7
-PATH = ["stocks", "ohlcv", "1d"]
+PATH = ["stocks", "ohlcv_1d"]
 START_SECONDS = 120
 
 REPORT = """
@@ -70,7 +70,7 @@ COPIES = """
 
 @contextmanager
 def webserver(variables: Mapping[str, str], folder: Path) -> Iterator[str]:
-    """Dagit's address, until the context ends."""
+    """Run the webserver; yield its URL."""
     port = free_port()
     place = ["-w", str(PROJECT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
     with (
@@ -91,7 +91,7 @@ def webserver(variables: Mapping[str, str], folder: Path) -> Iterator[str]:
 
 
 def answers(url: str) -> bool:
-    """Whether somebody is there."""
+    """Return whether the server responds."""
     try:
         return httpx.get(f"{url}/server_info", timeout=5, trust_env=False).is_success
     except httpx.TransportError:
@@ -99,7 +99,7 @@ def answers(url: str) -> bool:
 
 
 def ask(url: str, query: str, **values: object) -> Any:
-    """The data of a GraphQL answer."""
+    """Return the data of a GraphQL query."""
     body = {"query": query, "variables": values}
     answer = httpx.post(f"{url}/graphql", json=body, timeout=600, trust_env=False).json()
     assert "errors" not in answer, answer["errors"]
@@ -107,7 +107,7 @@ def ask(url: str, query: str, **values: object) -> Any:
 
 
 def measure(url: str, count: int, years: int) -> None:
-    """Print what the first and the later answers take for so many symbols and years."""
+    """Print the times of the first and later responses."""
     schema.upgrade(url)
     today = datetime.now(UTC).date()
     first = today - timedelta(days=365 * years)
@@ -123,19 +123,19 @@ def measure(url: str, count: int, years: int) -> None:
             stats = ask(dagit, STATUS, path=PATH)["assetNodeOrError"]["partitionStats"]
     assert stats["numMaterialized"] == filled, stats
     print(
-        f"{count} symbols x {years} years, {stats['numPartitions']:,} partitions of {PATH[-1]}: first answer {cold:,.0f} ms, "
-        f"later {middle(warm):,.0f} ms   ({load()})",
+        f"{count} symbols x {years} years, {stats['numPartitions']:,} partitions of {PATH[-1]}: "
+        f"first response {cold:,.0f} ms, later {middle(warm):,.0f} ms   ({load()})",
         flush=True,
     )
 
 
 def sessions(first: date, today: date) -> tuple[date, ...]:
-    """Finished sessions of stocks, without the last one."""
+    """Return the finished sessions of stocks except the last one."""
     return calendar(Kind.STOCKS, DayRange(first, today - timedelta(days=1))).sessions[:-1]
 
 
 def fill(url: str, dagit: str, days: tuple[date, ...], names: list[str]) -> int:
-    """Materializations of all these cells; how many."""
+    """Insert materializations of all cells; return their number."""
     keys = [f"{day}|{name}" for day in days for name in names]
     ask(dagit, REPORT, path=PATH, partition=keys[0])
     with psycopg.connect(url, autocommit=True) as connection:

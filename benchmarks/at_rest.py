@@ -1,10 +1,10 @@
-"""What the platform costs while nothing is to be done: `backfill up` over a filled store, looked at for some minutes.
+"""The cost of the idle platform: `backfill up` with a filled store, observed for some minutes.
 
-Told are the time until Dagit answers, the share of a core that all its processes use, ended ones too, and their memory,
-shared pages counted once (PSS): the median, and the most at any moment.
+Prints the time until the Dagster UI responds, the share of a core that all processes use, ended ones too, and their memory
+with shared pages counted once (PSS): median and maximum.
 
-Run it with `.venv/bin/python benchmarks/at_rest.py`; `--minutes` says for how long. It starts an embedded PostgreSQL and a
-simulator of its own; those two are not counted.
+Run it with `.venv/bin/python benchmarks/at_rest.py`; `--minutes` sets the duration. It starts an embedded PostgreSQL and a
+simulator, which are not counted.
 """
 
 import argparse
@@ -31,28 +31,27 @@ from common import (
     vendor,
 )
 
-from backfill_assets.adapters.processes import of_session
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market
 
 SETTLE_SECONDS = 45
-"""So long the first ticks and what they launch may take; it is not counted."""
+"""Time for the first ticks and their runs, which is not measured."""
 
 EVERY_SECONDS = 0.5
 
 
 def of_platform(starter: psutil.Process) -> list[psutil.Process]:
-    """`backfill up` and all processes in the sessions that its services lead."""
-    return [starter, *(process for service in starter.children() for process in of_session(service.pid))]
+    """`backfill up`, its services, and what they started."""
+    return [starter, *starter.children(recursive=True)]
 
 
-def watched(starter: psutil.Process, seconds: float) -> tuple[float, list[float]]:
-    """Seconds of CPU that the platform used meanwhile, and its memory in MB at each look."""
+def observe(starter: psutil.Process, seconds: float) -> tuple[float, list[float]]:
+    """Return the seconds of CPU that the platform used, and samples of its memory in MB."""
     used: dict[psutil.Process, tuple[float, float]] = {}
     memory = []
-    begun = time.monotonic()
+    start = time.monotonic()
     first = True
-    while time.monotonic() - begun < seconds:
+    while time.monotonic() - start < seconds:
         size = 0.0
         for process in of_platform(starter):
             with suppress(psutil.Error):
@@ -67,7 +66,7 @@ def watched(starter: psutil.Process, seconds: float) -> tuple[float, list[float]
 
 
 def main() -> None:
-    """Fill a small store, start the platform, and look at it."""
+    """Fill a small store, start the platform and observe it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=3)
     minutes = parser.parse_args().minutes
@@ -83,17 +82,17 @@ def main() -> None:
         variables = environment(Path(folder), url, asked.url, [market], 100)
         backfill(variables, "run", "--features")
         port = free_port()
-        begun = time.perf_counter()
+        start = time.perf_counter()
         with subprocess.Popen(
             [BACKFILL, "up", "--port", str(port)], cwd=PROJECT, env=variables, stdout=subprocess.PIPE, text=True
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:
-                if line.startswith("Dagit: "):
+                if line.startswith("Dagster UI: "):
                     break
-            print(f"   Dagit answers after              {time.perf_counter() - begun:6.1f} s")
+            print(f"   Dagster UI responds after       {time.perf_counter() - start:6.1f} s")
             time.sleep(SETTLE_SECONDS)
-            cpu, memory = watched(psutil.Process(process.pid), 60 * minutes)
+            cpu, memory = observe(psutil.Process(process.pid), 60 * minutes)
             cpu /= minutes
             print(f"   CPU                              {cpu:6.1f} s a minute: {cpu / 0.6:.1f} % of a core")
             print(f"   memory                           {middle(memory):6.0f} MB, at most {max(memory):.0f} MB")

@@ -1,7 +1,7 @@
-"""What every benchmark needs: a server of its own, the simulator as a process of its own, medians, and the heading.
+"""Helpers of the benchmarks: servers, the simulator in a separate process, medians, and the heading.
 
-Figures of two runs are not compared, for machine and load differ: what is to be compared is measured in one run, in turns,
-and told as a ratio.
+Results of separate runs are not comparable, since machine and load differ. Variants are measured alternately in one run and
+reported as a ratio.
 """
 
 import json
@@ -36,7 +36,7 @@ KEY = "a-key-for-benchmarks"
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """The URL of an empty database on an embedded server in a temporary folder, with the platform's own settings."""
+    """Run an embedded server with its usual settings in a temporary folder; yield the URL of an empty database."""
     with tempfile.TemporaryDirectory(prefix="backfill-bench-") as folder:
         Path(folder).chmod(0o755)  # as root the server runs as another user
         server = EmbeddedPostgres(Path(folder))
@@ -48,14 +48,14 @@ def postgres() -> Iterator[str]:
 
 @contextmanager
 def market_tables() -> Iterator[str]:
-    """The same, with the market tables made."""
+    """Like `postgres`, with the market tables."""
     with postgres() as url:
         schema.upgrade(url)
         yield url
 
 
 def another_database(url: str, name: str) -> str:
-    """A further empty database on the server of `url`; one of that name is dropped before."""
+    """Create an empty database on the server of `url`, dropping one of that name; return its URL."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f'drop database if exists "{name}" with (force)')
         connection.execute(f'create database "{name}"')
@@ -64,24 +64,24 @@ def another_database(url: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class Vendor:
-    """A simulator in a process of its own, so that its work is not done under our interpreter's lock."""
+    """A simulator in a separate process, so that it does not share the interpreter's lock."""
 
     url: str
 
     def arrivals(self) -> list[dict[str, object]]:
-        """Every request so far, oldest first; `wall` is in seconds since 1970."""
+        """Return all requests, oldest first; `wall` is in seconds since 1970."""
         answer = httpx.get(f"{self.url}/_simulator/requests", timeout=60, trust_env=False)
         found: list[dict[str, object]] = answer.json()
         return found
 
     def forget(self) -> None:
-        """Begin the log of requests anew."""
+        """Clear the log of requests."""
         httpx.post(f"{self.url}/_simulator/reset", timeout=60, trust_env=False).raise_for_status()
 
 
 @contextmanager
 def vendor(scenario: Scenario | None = None) -> Iterator[Vendor]:
-    """A simulator, until the context ends."""
+    """Run a simulator."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         Path(file.name).write_bytes(write(scenario or Scenario()))
         command = [sys.executable, "-m", "backfill_assets.simulator", "--scenario", file.name]
@@ -96,9 +96,9 @@ def vendor(scenario: Scenario | None = None) -> Iterator[Vendor]:
 def environment(
     data: Path, database_url: str, vendor_url: str, markets: Sequence[Market], rate: float
 ) -> dict[str, str]:
-    """What a user would have exported for these markets; their universe file is written into the data folder."""
+    """Return a user's environment variables for these markets, and write their universe file to the data folder."""
     data.mkdir(parents=True, exist_ok=True)
-    told = {
+    listed = {
         market.name: {
             "kind": market.kind.value,
             "start": market.start.isoformat(),
@@ -106,7 +106,7 @@ def environment(
         }
         for market in markets
     }
-    (data / "universe.yaml").write_text(json.dumps({"markets": told}), encoding="utf-8")  # JSON is YAML
+    (data / "universe.yaml").write_text(json.dumps({"markets": listed}), encoding="utf-8")  # JSON is YAML
     foreign = ("DAGSTER_", "BACKFILL_", "ALERT_", "POLYGON_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return kept | {
@@ -120,18 +120,18 @@ def environment(
 
 
 def backfill(variables: dict[str, str], *arguments: str) -> tuple[float, float]:
-    """Run the program as from a shell: when it was started (seconds since 1970), and how many seconds it took."""
-    started, begun = time.time(), time.perf_counter()
+    """Run the program as from a shell; return its start (seconds since 1970) and duration (seconds)."""
+    started, start = time.time(), time.perf_counter()
     done = subprocess.run(
         [BACKFILL, *arguments], cwd=PROJECT, env=variables, capture_output=True, text=True, check=False
     )
-    taken = time.perf_counter() - begun
+    taken = time.perf_counter() - start
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return started, taken
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens."""
+    """Return a free port of 127.0.0.1."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -139,7 +139,7 @@ def free_port() -> int:
 
 
 def symbols(names: Sequence[str]) -> tuple[Symbol, ...]:
-    """Symbols of stocks by their tickers."""
+    """Return symbols of stocks by ticker."""
     return tuple(Symbol(name, name) for name in names)
 
 
@@ -147,36 +147,36 @@ ALL_TIMEFRAMES = tuple(TIMEFRAMES.values())
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long the work takes."""
-    begun = time.perf_counter()
+    """Return the duration of the work in seconds."""
+    start = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """The same in milliseconds."""
+    """Return the duration of the work in milliseconds."""
     return 1000 * seconds(work)
 
 
 def middle(times: Sequence[float]) -> float:
-    """The median."""
+    """Return the median."""
     return statistics.median(times)
 
 
 def load() -> str:
-    """How busy the machine is: processes that run or wait to, over the last minute."""
+    """Return the load average of the last minute."""
     return f"load {os.getloadavg()[0]:.1f}"
 
 
 def heading(title: str, url: str | None = None) -> None:
-    """Print what is measured, and on what; `url` is the database's, where there is one."""
+    """Print the title, the machine, and the version of the database at `url`."""
     machine = platform.uname()
     print(f"== {title}")
-    told = [f"{machine.system} {machine.release} {machine.machine}", f"{len(os.sched_getaffinity(0))} cores"]
-    told.append(f"{psutil.virtual_memory().total / 2**30:.0f} GB")
-    told.append(f"Python {platform.python_version()}")
+    facts = [f"{machine.system} {machine.release} {machine.machine}", f"{len(os.sched_getaffinity(0))} cores"]
+    facts.append(f"{psutil.virtual_memory().total / 2**30:.0f} GB")
+    facts.append(f"Python {platform.python_version()}")
     if url is not None:
         with psycopg.connect(url) as connection:
             row = connection.execute("show server_version").fetchone()
-        told.append(f"PostgreSQL {str(row[0]).partition(' ')[0]}" if row else "")
-    print(f"   {', '.join(told)}; {load()}", flush=True)
+        facts.append(f"PostgreSQL {str(row[0]).partition(' ')[0]}" if row else "")
+    print(f"   {', '.join(facts)}; {load()}", flush=True)

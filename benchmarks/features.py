@@ -1,8 +1,8 @@
-"""Features: from stored bars to committed rows, against a raw COPY of the same rows and against a plain pandas loop.
+"""Features from stored bars to committed rows, compared with a raw COPY of the same rows and a pandas loop.
 
-Run it with `.venv/bin/python benchmarks/features.py`; `--symbols 25 --months 24` is a whole universe. It starts an embedded
-PostgreSQL of its own in a temporary folder and fills it from the simulator. Rates are medians of `--rounds`, of which each
-does all that is compared.
+Run it with `.venv/bin/python benchmarks/features.py`; `--symbols 25 --months 24` is a complete universe. It starts an
+embedded PostgreSQL in a temporary folder and fills it from the simulator. Rates are medians of `--rounds`, each of which
+measures all variants.
 """
 
 import argparse
@@ -23,19 +23,19 @@ import pandas as pd
 import psycopg
 import sqlalchemy
 
-from backfill_assets.adapters.alchemy import sqlalchemy_url
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
+from backfill_assets.adapters.postgres import sqlalchemy_url
 from backfill_assets.adapters.store import schema
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
 from backfill_assets.adapters.store.features import FeatureStore
-from backfill_assets.domain.answers import WholeSessions
+from backfill_assets.domain.answers import CompleteSessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.features import compute
 from backfill_assets.domain.sessions import HOURS, Kind, calendar, count_by_session
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, made_from
 from backfill_assets.domain.universe import Market, Symbol
-from backfill_assets.pipelines.features import Computed, FeatureOrder, fill_features
+from backfill_assets.pipelines.features import Computed, FeatureRequest, compute_features
 from backfill_assets.simulator import Simulator
 
 # fmt: off
@@ -53,12 +53,12 @@ INCREMENTS = 5
 """Days that are added one by one."""
 
 SAMPLE_DAYS = 5
-"""Days of one symbol's minutes that the pandas loop does: a few thousand rows, more would take minutes."""
+"""Days of one symbol's minutes for the pandas loop: a few thousand rows, since more would take minutes."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A database filled with the bars of some symbols and sessions. `later` are the sessions after those, not stored yet."""
+    """A database with the bars of some symbols and sessions. `later` are the next sessions, not stored yet."""
 
     url: str
     market: Market
@@ -66,21 +66,19 @@ class Bench:
     later: tuple[date, ...]
     at_once: int
 
-    def order(self, sessions: Sequence[date]) -> FeatureOrder:
+    def request(self, sessions: Sequence[date]) -> FeatureRequest:
         """The features of all series over some sessions."""
-        return FeatureOrder(
-            self.market, self.market.symbols, self.market.timeframes, DayRange(sessions[0], sessions[-1])
-        )
+        return FeatureRequest(self.market, dict.fromkeys(self.market.symbols, tuple(sessions)), self.market.timeframes)
 
     def filled(self, sessions: Sequence[date], at_once: int | None = None) -> tuple[list[Computed], float]:
-        """What is stale of some sessions computed: by series, and the seconds that it took."""
+        """Compute what is stale in some sessions; return the results by series, and the seconds."""
         with FeatureStore(self.url, connections=8) as store:
             begun = time.perf_counter()
-            done = asyncio.run(fill_features(self.order(sessions), store, at_once=at_once or self.at_once)).done
+            done = asyncio.run(compute_features(self.request(sessions), store, at_once=at_once or self.at_once)).done
             return done, time.perf_counter() - begun
 
     def forget(self) -> None:
-        """No features, and all of them stale; nothing left to be written in the background."""
+        """Delete all features, mark everything as stale, and finish background writes."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute("truncate market_features, feature_marks")
             connection.execute(
@@ -90,13 +88,13 @@ class Bench:
 
 
 def store_bars(bench: Bench, simulator: Simulator, sessions: Sequence[date]) -> None:
-    """The bars of some sessions, derived ones included, of every symbol."""
+    """Store the bars of some sessions of every symbol, with derived ones."""
     with BarStore(bench.url) as store:
         for symbol in bench.market.symbols:
             for timeframe, bars_of in ((MINUTE_1, simulator.market.minute_bars), (DAY_1, simulator.market.daily_bars)):
-                told = bars_of(symbol.ticker, sessions[0], sessions[-1])
-                bars = Bars(told.t, told.open, told.high, told.low, told.close, told.volume, told.vwap, told.trades)
-                answer = WholeSessions(tuple(sessions), tuple(count_by_session(bars, sessions, ZONE)), bars)
+                page = bars_of(symbol.ticker, sessions[0], sessions[-1])
+                bars = Bars(page.t, page.open, page.high, page.low, page.close, page.volume, page.vwap, page.trades)
+                answer = CompleteSessions(tuple(sessions), tuple(count_by_session(bars, sessions, ZONE)), bars)
                 derived = made_from(timeframe, bench.market.timeframes)
                 terms = WriteContext(ZONE, datetime.now(UTC), derived=derived, finished=(*bench.stored, *bench.later))
                 store.write(symbol.name, timeframe, answer, terms)
@@ -104,7 +102,7 @@ def store_bars(bench: Bench, simulator: Simulator, sessions: Sequence[date]) -> 
 
 @contextmanager
 def bench_of(symbols: int, months: int, at_once: int) -> Iterator[tuple[Bench, Simulator]]:
-    """A server with the bars of so many symbols and months."""
+    """Run a server with the bars of a number of symbols and months."""
     last = FIRST + timedelta(days=round(months * 365.25 / 12))
     sessions = calendar(Kind.STOCKS, DayRange(FIRST, last + timedelta(days=3 * INCREMENTS))).sessions
     stored = tuple(session for session in sessions if session <= last)
@@ -126,22 +124,22 @@ def bench_of(symbols: int, months: int, at_once: int) -> Iterator[tuple[Bench, S
 
 
 def raw_copy(bench: Bench, file: Path) -> float:
-    """Seconds for the feature rows that stand in a file, into an empty table of the same make."""
+    """Copy feature rows from a file into an empty table of the same kind; return the seconds."""
     with psycopg.connect(bench.url, autocommit=True) as connection:
         connection.execute("create table raw_features (like market_features including all)")
         connection.execute("checkpoint")
         with file.open("rb") as rows, connection.cursor() as cursor:
-            begun = time.perf_counter()
+            start = time.perf_counter()
             with cursor.copy("copy raw_features from stdin (format binary)") as copy:
                 while block := rows.read(1 << 20):
                     copy.write(block)
-            taken = time.perf_counter() - begun
+            taken = time.perf_counter() - start
         connection.execute("drop table raw_features")
     return taken
 
 
 def saved_rows(bench: Bench, file: Path) -> None:
-    """The feature rows as COPY gives them, in a file."""
+    """Save the feature rows to a file by COPY."""
     with psycopg.connect(bench.url) as connection, file.open("wb") as rows, connection.cursor() as cursor:
         everything = "copy (select * from market_features order by 1, 2, 3) to stdout (format binary)"
         with cursor.copy(everything) as copy:
@@ -150,8 +148,8 @@ def saved_rows(bench: Bench, file: Path) -> None:
 
 
 def pandas_loop(bench: Bench, sessions: Sequence[date]) -> tuple[int, float]:
-    """One symbol's minutes through read_sql, pandas-ta and to_sql, as one would write it down: rows, seconds."""
-    import pandas_ta as ta  # noqa: PLC0415  # imported by now: `compute` was called
+    """Process one symbol's minutes by read_sql, pandas-ta and to_sql; return rows and seconds."""
+    import pandas_ta as ta  # noqa: PLC0415  # already imported by `compute`
 
     query = sqlalchemy.text(
         'select "timestamp", open, high, low, close, volume from market_data '
@@ -162,12 +160,12 @@ def pandas_loop(bench: Bench, sessions: Sequence[date]) -> tuple[int, float]:
     )
     engine = sqlalchemy.create_engine(sqlalchemy_url(bench.url))
     try:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         values = {"symbol": bench.market.symbols[0].name, "timeframe": "1m", "start": start, "end": end}
         bars = pd.read_sql(query, engine, params=values, index_col="timestamp")
         high, low, close, volume = bars.high, bars.low, bars.close, bars.volume
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pandas-ta's own
+            warnings.simplefilter("ignore")  # of pandas-ta
             parts = [
                 ta.log_return(close), ta.percent_return(close), ta.true_range(high, low, close), ta.atr(high, low, close),
                 ta.natr(high, low, close), ta.rsi(close), ta.macd(close), ta.bbands(close, length=20), ta.sma(close, 20),
@@ -180,13 +178,13 @@ def pandas_loop(bench: Bench, sessions: Sequence[date]) -> tuple[int, float]:
         features = pd.concat(parts, axis=1)
         features = features.loc[:, ~features.columns.duplicated()].assign(**values)
         features.to_sql("pandas_features", engine, if_exists="replace")
-        return len(features), time.perf_counter() - begun
+        return len(features), time.perf_counter() - start
     finally:
         engine.dispose()
 
 
 def peak_memory(bench: Bench, sessions: Sequence[date]) -> float:
-    """Megabytes that computing some sessions held at most."""
+    """Return the peak memory of computing some sessions in megabytes."""
     bench.forget()
     tracemalloc.start()
     try:
@@ -197,7 +195,7 @@ def peak_memory(bench: Bench, sessions: Sequence[date]) -> float:
 
 
 def compare(bench: Bench, rounds: int, file: Path) -> None:
-    """Print the medians of everything computed anew, and their ratios."""
+    """Print the medians of a complete computation, and their ratios."""
     compute(Bars(*[np.arange(1, 100, dtype=np.float64)] * 8), ZONE)  # pandas-ta is imported and compiled once
     ours: list[float] = []
     raw: list[float] = []
@@ -217,21 +215,21 @@ def compare(bench: Bench, rounds: int, file: Path) -> None:
     print(
         f"{rows:,} rows: {len(market.symbols)} symbols, {len(market.timeframes)} timeframes, {len(bench.stored)} sessions"
     )
-    for name, times in ((f"ours, {bench.at_once} at once", ours), ("raw COPY", raw), ("pandas (sample)", plain)):
+    for name, times in ((f"this, {bench.at_once} at once", ours), ("raw COPY", raw), ("pandas (sample)", plain)):
         middle = statistics.median(times)
         print(f"{name:18} {middle:8.2f} s  {rows / middle:10,.0f} rows/s")
-    print(f"ours / raw COPY    {statistics.median(a / b for a, b in zip(ours, raw, strict=True)):8.2f}  of its time")
-    print(f"pandas / ours      {statistics.median(a / b for a, b in zip(plain, ours, strict=True)):8.1f}  times faster")
+    print(f"this / raw COPY    {statistics.median(a / b for a, b in zip(ours, raw, strict=True)):8.2f}  of its time")
+    print(f"pandas / this      {statistics.median(a / b for a, b in zip(plain, ours, strict=True)):8.1f}  times faster")
 
 
 def add_days(bench: Bench, simulator: Simulator) -> None:
-    """Print what one day more takes."""
+    """Print the time for one more day."""
     times = []
     for session in bench.later:
         store_bars(bench, simulator, [session])
         done, seconds = bench.filled([session], at_once=1)
         times.append(seconds * 1000 / len(done))
-    print(f"one day more       {statistics.median(times):8.1f}  ms a series, written, one after the other")
+    print(f"one more day       {statistics.median(times):8.1f}  ms per series, sequentially")
 
 
 def main() -> None:

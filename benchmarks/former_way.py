@@ -1,7 +1,7 @@
-"""The three ways that are compared by `former.py`, but for ours: the former scripts' algorithm, and the vendor's own client.
+"""The ways that `former.py` compares with this project: the baseline algorithm, and the vendor's client.
 
-Run as a program it is one of the two: `former_way.py former|official VENDOR_URL DATABASE_URL FIRST LAST SYMBOL …`. The
-official client (`polygon-api-client`) is looked for on PYTHONPATH.
+Usage: `former_way.py former|official VENDOR_URL DATABASE_URL FIRST LAST SYMBOL …`. The official client
+(`polygon-api-client`) must be on PYTHONPATH.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ UPSERT = """insert into market_data values (%s, %s, %s, %s, %s, %s, %s, %s, %s, 
 
 
 def rows(symbol: str, timeframe: str, bars: Iterable[Mapping[str, Any]]) -> list[tuple[object, ...]]:
-    """Bars as the vendor writes them, as rows of the table."""
+    """Convert the vendor's bars to rows of the table."""
     return [
         (
             symbol,
@@ -53,14 +53,14 @@ def rows(symbol: str, timeframe: str, bars: Iterable[Mapping[str, Any]]) -> list
     ]
 
 
-class Turns:
-    """One request in so many seconds, for all that ask."""
+class Limiter:
+    """A shared limit of one request per interval."""
 
     def __init__(self) -> None:
         self._next = time.monotonic()
 
     def pause(self) -> float:
-        """How long to wait for one's turn, which is then taken."""
+        """Reserve the next request; return the seconds to wait."""
         now = time.monotonic()
         turn = max(now, self._next)
         self._next = turn + SECONDS_A_REQUEST
@@ -68,8 +68,8 @@ class Turns:
 
 
 async def former(vendor: str, database: str, first: str, last: str, symbols: list[str]) -> None:
-    """Each timeframe asked for by itself; three symbols at once, begun 5 s apart; 15 s of rest after each group."""
-    turns = Turns()
+    """Request every timeframe separately; three symbols at a time, started 5 s apart; 15 s of pause after each group."""
+    turns = Limiter()
     headers = {"Authorization": f"Bearer {KEY}"}
     async with (
         httpx.AsyncClient(headers=headers, timeout=60) as http,
@@ -99,10 +99,10 @@ async def former(vendor: str, database: str, first: str, last: str, symbols: lis
 
 
 def official(vendor: str, database: str, first: str, last: str, symbols: list[str]) -> None:
-    """A loop over `list_aggs`, as the client's own examples have it, held to the limit."""
-    from polygon import RESTClient  # noqa: PLC0415  # there for this way only
+    """Loop over `list_aggs`, as in the client's examples, within the limit."""
+    from polygon import RESTClient  # noqa: PLC0415  # installed for this way only
 
-    client, turns = RESTClient(api_key=KEY, base=vendor), Turns()
+    client, turns = RESTClient(api_key=KEY, base=vendor), Limiter()
     with psycopg.connect(database, autocommit=True) as connection, connection.cursor() as cursor:
         connection.execute(TABLE)
         for symbol in symbols:

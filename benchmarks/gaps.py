@@ -1,10 +1,10 @@
-"""Finding the gaps of 100 symbols in eight timeframes over five years, at best and at worst fragmentation.
+"""Find the gaps of 100 symbols in eight timeframes over five years, with the best and the worst fragmentation.
 
-Two things are measured: what the server takes to subtract coverage from the calendar (`lacking`, by EXPLAIN ANALYZE and as
-the client sees it, rows fetched), and the whole of `find_gaps`, Python and the table of gaps included. Beside them the same
-by a row a day: an anti-join of expected sessions with `session_answers`.
+Measures the subtraction of coverage from the calendar (`lacking`, by EXPLAIN ANALYZE and with fetching rows), and all of
+`find_gaps`, with Python and the table of gaps. For comparison: an anti-join of expected sessions with `session_answers`,
+one row per day.
 
-Run it with `.venv/bin/python benchmarks/gaps.py`. It starts an embedded PostgreSQL of its own in a temporary folder.
+Run it with `.venv/bin/python benchmarks/gaps.py`. It starts an embedded PostgreSQL in a temporary folder.
 """
 
 import statistics
@@ -62,7 +62,7 @@ CASES: dict[str, Callable[[Sequence[date]], Sequence[date]]] = {
 
 
 def prepare(connection: psycopg.Connection, stored: Sequence[date]) -> None:
-    """Tables that hold these sessions of every series."""
+    """Fill the tables with these sessions of every series."""
     connection.execute("truncate session_answers, coverage, backfill_gaps")
     names, timeframes = [s.name for s in SYMBOLS], [t.name for t in MARKET.timeframes]
     connection.execute(ANSWERS, [names, timeframes, list(stored)])
@@ -71,8 +71,8 @@ def prepare(connection: psycopg.Connection, stored: Sequence[date]) -> None:
         connection.execute(f"vacuum analyze {table}")  # names from the line above
 
 
-def asked(trading: Calendar) -> dict[str, Any]:
-    """What both statements are asked with: no listing is known."""
+def parameters(trading: Calendar) -> dict[str, Any]:
+    """Return the parameters of both statements, without listings."""
     return {
         "symbols": [s.name for s in SYMBOLS],
         "timeframes": [t.name for t in MARKET.timeframes],
@@ -84,47 +84,47 @@ def asked(trading: Calendar) -> dict[str, Any]:
 
 
 def in_server(connection: psycopg.Connection, statement: str, values: dict[str, Any]) -> float:
-    """Milliseconds that the server takes, the sending of the rows left out."""
+    """Return the server's time in milliseconds, without sending rows."""
     row: Any = connection.execute(f"explain (analyze, timing off, format json) {statement}", values).fetchone()
     return float(row[0][0]["Execution Time"])
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """How long the work takes."""
-    begun = time.perf_counter()
+    """Return the duration of the work in milliseconds."""
+    start = time.perf_counter()
     work()
-    return (time.perf_counter() - begun) * 1000
+    return (time.perf_counter() - start) * 1000
 
 
 def report(name: str, times: Sequence[float]) -> float:
-    """Print the median of all times but the first, which warms caches; return it."""
+    """Print and return the median of all times except the first, which warms caches."""
     middle = statistics.median(times[1:])
     print(f"  {name:46} {middle:9.1f} ms")
     return middle
 
 
 def measure(name: str, connection: psycopg.Connection, store: GapStore, trading: Calendar) -> None:
-    """One case, from an empty table of gaps."""
+    """Measure one case, from an empty table of gaps."""
     stored = CASES[name](trading.sessions)
     prepare(connection, stored)
-    values = asked(trading)
+    values = parameters(trading)
     rows = len(connection.execute(SQL["lacking"], values).fetchall())
     missing = (len(trading.sessions) - len(stored)) * len(SYMBOLS) * len(MARKET.timeframes)
     print(f"{name}: {rows:,} ranges, {missing:,} sessions missing")
     ours = report("lacking, in the server", [in_server(connection, SQL["lacking"], values) for _ in range(ROUNDS)])
     naive = report("a row a day, in the server", [in_server(connection, ROW_A_DAY, values) for _ in range(3)])
-    print(f"  {'a row a day / lacking':46} {naive / ours:9.1f}")
+    print(f"  {'one row per day / lacking':46} {naive / ours:9.1f}")
     fetched = [milliseconds(lambda: connection.execute(SQL["lacking"], values).fetchall()) for _ in range(ROUNDS)]
     report("lacking, rows fetched", fetched)
     watched = Watched(MARKET, trading, {}, USUAL)
     first = milliseconds(lambda: find_gaps(store, watched, NOW))
-    print(f"  {'find_gaps, the first time: all gaps are new':46} {first:9.1f} ms")
+    print(f"  {'find_gaps, all gaps are new':46} {first:9.1f} ms")
     again = [milliseconds(lambda: find_gaps(store, watched, NOW)) for _ in range(3 if rows > 100_000 else ROUNDS)]
     report("find_gaps again: nothing has changed", again)
     if rows <= 100_000:
         connection.execute("update backfill_gaps set attempts = attempts + 1")
         changed = milliseconds(lambda: find_gaps(store, watched, NOW))
-        print(f"  {'find_gaps where every gap has changed':46} {changed:9.1f} ms")
+        print(f"  {'find_gaps, every gap has changed':46} {changed:9.1f} ms")
     row: Any = connection.execute("select count(*), sum(sessions) from backfill_gaps where not filled").fetchone()
     assert (row[1] or 0) == missing, "the table says what is missing"
 

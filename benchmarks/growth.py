@@ -1,11 +1,11 @@
-"""How the cost of a run grows with the number of symbols, stage by stage: a straight line is what is hoped for.
+"""How the duration of a run's stages grows with the number of symbols; it should be linear.
 
 A month of each number of symbols in eight timeframes, into a database of its own, by `backfill run` and then
-`backfill features`, at a rate that holds nothing up. The stages are cut by what the simulator and Dagster's event log
-noted. Told is each stage's line by least squares over the partitions, what the last stretch costs a partition as a multiple
-of that, and the power of the number of partitions that the stage grows with (the slope where both axes are logarithms).
+`backfill features`, without a rate limit in effect. The stages are delimited by the logs of the simulator and
+Dagster. Prints for each stage the cost per partition by least squares, that of the last interval as a multiple of it, and the
+exponent of growth (the slope with logarithmic axes).
 
-Run it with `.venv/bin/python benchmarks/growth.py`; `--symbols 10,25,50,100` is the size told, `--plot FILE` draws it.
+Run it with `.venv/bin/python benchmarks/growth.py`; `--symbols 10,25,50,100` is the documented size, `--plot FILE` draws it.
 """
 
 import argparse
@@ -64,37 +64,37 @@ class Point:
 
 
 def measured(url: str, simulator: Vendor, count: int) -> Point:
-    """A run over so many symbols and their features, in an empty database."""
+    """Run a number of symbols and their features in an empty database."""
     schema.upgrade(url)
     simulator.forget()
     market = Market("stocks", Kind.STOCKS, FIRST, symbols(NAMES[:count]), ALL_TIMEFRAMES)
     with tempfile.TemporaryDirectory() as scratch, psycopg.connect(url, autocommit=True) as connection:
         variables = environment(Path(scratch) / "data", url, simulator.url, [market], RATE)
         span = ("--start", str(FIRST), "--end", str(LAST))
-        begun, taken = backfill(variables, "run", *span)
+        start, taken = backfill(variables, "run", *span)
         first_request = min(float(str(request["wall"])) for request in simulator.arrivals())
         backfill(variables, "features", *span)
         run: Any = connection.execute(EVENTS, ["stocks_ohlcv"]).fetchone()
         features: Any = connection.execute(EVENTS, ["stocks_features"]).fetchone()
     _, last, success, partitions = run
     cuts = (
-        first_request - begun,
+        first_request - start,
         last - first_request,
         success - last,
-        begun + taken - success,
+        start + taken - success,
         features[2] - features[0],
     )
     return Point(count, partitions, dict(zip(STAGES, cuts, strict=True)))
 
 
 def best(points: Sequence[Point]) -> Point:
-    """Of each stage the quickest round."""
+    """Return the fastest round of each stage."""
     quickest = {stage: min(point.seconds[stage] for point in points) for stage in STAGES}
     return Point(points[0].symbols, points[0].partitions, quickest)
 
 
 def slopes(points: Sequence[Point], stage: str) -> tuple[float, float, float]:
-    """Milliseconds a partition by least squares, the last stretch as a multiple of that, and the power by least squares."""
+    """Return milliseconds per partition by least squares, the last interval as a multiple of that, and the exponent."""
     partitions = np.array([point.partitions for point in points], float)
     taken = np.array([sum(p.seconds.values()) if stage == ALL else p.seconds[stage] for p in points])
     slope, _ = np.polyfit(partitions, taken, 1)
@@ -104,7 +104,7 @@ def slopes(points: Sequence[Point], stage: str) -> tuple[float, float, float]:
 
 
 def plot(points: Sequence[Point], file: Path) -> None:
-    """Draw seconds over symbols, a line a stage."""
+    """Plot seconds over symbols, one line per stage."""
     colours = ("#888888", "#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e")
     most = max(max(point.seconds.values()) for point in points)
     widest = max(point.symbols for point in points)
@@ -124,7 +124,7 @@ def plot(points: Sequence[Point], file: Path) -> None:
 
 
 def main() -> None:
-    """Measure every number of symbols, and print the stages."""
+    """Measure every number of symbols and print the stages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--symbols", default="5,10,15")
     parser.add_argument("--rounds", type=int, default=1)
@@ -137,12 +137,12 @@ def main() -> None:
         for count in counts:
             rounds = [measured(another_database(url, "growth"), simulator, count) for _ in range(options.rounds)]
             points.append(best(rounds))
-            told = ", ".join(f"{stage} {points[-1].seconds[stage]:.2f}" for stage in STAGES)
-            print(f"{count:4} symbols, {points[-1].partitions:,} partitions: {told} s ({load()})", flush=True)
+            stages = ", ".join(f"{stage} {points[-1].seconds[stage]:.2f}" for stage in STAGES)
+            print(f"{count:4} symbols, {points[-1].partitions:,} partitions: {stages} s ({load()})", flush=True)
     for stage in (*STAGES, ALL):
         slope, last, power = slopes(points, stage)
-        growing = f"; the last stretch {last:.2f} of that; power {power:.2f}" if slope > NOTHING else ""
-        print(f"{stage:22} {slope:7.3f} ms a partition{growing}")
+        growing = f"; the last interval {last:.2f} of that; exponent {power:.2f}" if slope > NOTHING else ""
+        print(f"{stage:22} {slope:7.3f} ms per partition{growing}")
     if options.plot:
         plot(points, options.plot)
 

@@ -1,10 +1,10 @@
-"""From a vendor's page to committed rows, against a raw COPY of the same rows in the same run.
+"""From a vendor's page to committed rows, compared with a raw COPY of the same rows.
 
-Run it with `.venv/bin/python benchmarks/ingest.py`. It starts an embedded PostgreSQL of its own in a temporary folder.
+Run it with `.venv/bin/python benchmarks/ingest.py`. It starts an embedded PostgreSQL in a temporary folder.
 
-The raw COPY sends the same bytes into an empty table that is like market_data: columns, defaults, primary key and indexes.
-The narrow one, of fewer columns and with the series as defaults, is told beside it. CPU is our process's and the connection's
-server process's (counted in steps of 10 ms), without the server's background writers: bars a core are bars / their sum.
+The raw COPY sends the same bytes to an empty table like market_data, with its columns, defaults, primary key and indexes; the
+narrow COPY to one with fewer columns and the series as defaults. CPU is that of this process and of the connection's server
+process (in steps of 10 ms), without background writers; bars/s a core are bars / their sum.
 """
 
 import statistics
@@ -37,7 +37,7 @@ SAME_COPY = SQL["copy_bars"].replace("copy market_data", "copy same_bars")
 
 
 def page() -> bytes:
-    """About 50,000 minute bars as the vendor sends them."""
+    """Return about 50,000 minute bars as the vendor sends them."""
     with Simulator() as simulator:
         url = f"{simulator.url}/v2/aggs/ticker/AAPL/range/1/minute/{FIRST}/{LAST}"
         query = {"adjusted": "false", "limit": "50000", "sort": "asc"}
@@ -45,10 +45,10 @@ def page() -> bytes:
 
 
 def measured(work: Callable[[], object], backend: psutil.Process) -> tuple[float, float, float]:
-    """Seconds that passed, that our process computed, and that the connection's server process computed."""
-    before, ours, begun = backend.cpu_times(), time.process_time(), time.perf_counter()
+    """Return elapsed seconds, and the CPU seconds of this process and of the connection's server process."""
+    before, ours, start = backend.cpu_times(), time.process_time(), time.perf_counter()
     work()
-    passed, ours, after = time.perf_counter() - begun, time.process_time() - ours, backend.cpu_times()
+    passed, ours, after = time.perf_counter() - start, time.process_time() - ours, backend.cpu_times()
     return passed, ours, after.user + after.system - before.user - before.system
 
 
@@ -77,35 +77,35 @@ def rates(body: bytes) -> None:
         for number in range(ROUNDS):
             name = f"S{number}"
             raw.execute("truncate narrow_bars, same_bars")
-            for told, work, process in (
+            for label, work, process in (
                 ("new bars", lambda name=name: ingest(name), ours),
                 ("the same again", lambda name=name: ingest(name), ours),
                 ("raw COPY, same rows", lambda: copy(SAME_COPY, same), theirs),
                 ("raw COPY, narrow", lambda: copy(NARROW_COPY, narrow), theirs),
             ):
-                times.setdefault(told, []).append(measured(work, process))
+                times.setdefault(label, []).append(measured(work, process))
     medians = {
-        told: [statistics.median(column) for column in zip(*found, strict=True)] for told, found in times.items()
+        label: [statistics.median(column) for column in zip(*found, strict=True)] for label, found in times.items()
     }
-    for told, (passed, own, served) in medians.items():
+    for label, (passed, own, served) in medians.items():
         print(
-            f"{told:20} {passed * 1000:7.1f} ms  {len(bars) / passed:9,.0f} bars/s  CPU {own * 1000:6.1f} + "
+            f"{label:20} {passed * 1000:7.1f} ms  {len(bars) / passed:9,.0f} bars/s  CPU {own * 1000:6.1f} + "
             f"{served * 1000:6.1f} ms  {len(bars) / (own + served):9,.0f} bars/s a core"
         )
     new = medians["new bars"][0]
-    for told in ("raw COPY, same rows", "raw COPY, narrow"):
-        print(f"new bars / {told}: {medians[told][0] / new:.2f} of its rate")
-    print(f"{len(bars):,} bars a page, {ROUNDS} rounds; {load()}", flush=True)
+    for label in ("raw COPY, same rows", "raw COPY, narrow"):
+        print(f"new bars / {label}: {medians[label][0] / new:.2f} of its rate")
+    print(f"{len(bars):,} bars per page, {ROUNDS} rounds; {load()}", flush=True)
 
 
 def backend_of(store: BarStore) -> psutil.Process:
-    """The server process of the store's only connection."""
-    row = store._transaction(lambda c: c.execute("select pg_backend_pid()").fetchone())  # noqa: SLF001 - no public way to it
+    """Return the server process of the store's only connection."""
+    row = store._transaction(lambda c: c.execute("select pg_backend_pid()").fetchone())  # noqa: SLF001 - not public
     return psutil.Process(row[0])
 
 
 def main() -> None:
-    """Fetch a page, and print how fast it is stored."""
+    """Fetch a page and measure storing it."""
     rates(page())
 
 

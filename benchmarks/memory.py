@@ -1,9 +1,9 @@
-"""The most memory that a run holds over one month, six and twelve: minutes and what is derived of them, by `backfill run`.
+"""The peak memory of `backfill run` over one, six and twelve months of minutes and derived bars.
 
-The peak is the resident set of the run's processes together, looked at ten times a second.
+The peak is the resident set of all processes of the run, sampled ten times a second.
 
-Run it with `.venv/bin/python benchmarks/memory.py`; `--symbols 25` is a universe. It starts an embedded PostgreSQL of
-its own, which is not counted.
+Run it with `.venv/bin/python benchmarks/memory.py`; `--symbols 25` is a complete universe. It starts an embedded
+PostgreSQL, which is not counted.
 """
 
 import argparse
@@ -40,7 +40,7 @@ LOOK_SECONDS = 0.1
 
 
 def resident(process: psutil.Process) -> int:
-    """Bytes that a process and its children hold."""
+    """Return the resident bytes of a process and its children."""
     held = 0
     for each in (process, *process.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
@@ -49,7 +49,7 @@ def resident(process: psutil.Process) -> int:
 
 
 def peak(variables: dict[str, str], *arguments: str) -> int:
-    """Bytes at most while the program runs."""
+    """Return the peak bytes while the program runs."""
     with subprocess.Popen(
         [BACKFILL, *arguments], cwd=PROJECT, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
@@ -63,7 +63,7 @@ def peak(variables: dict[str, str], *arguments: str) -> int:
 
 
 def main() -> None:
-    """Print the peak of each span, and the longest's over the shortest's."""
+    """Print the peak of each period, and the ratio of the longest to the shortest."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--symbols", type=int, default=2)
     names = [f"S{number:02}" for number in range(parser.parse_args().symbols)]

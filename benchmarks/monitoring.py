@@ -1,11 +1,10 @@
-"""The monitoring queries of docs/OPERATIONS.md over ten million bars, beside the text that one would write first.
+"""The monitoring queries of docs/OPERATIONS.md over ten million bars, compared with `group by`.
 
-The queries are taken from the page. Beside them: what they take where the same is asked by `group by`, with PostgreSQL's
-settings as they are, with `random_page_cost = 1.1`, and with more parallel workers; all after VACUUM, which lets an index
-answer without its table.
+The queries are read from the page. They are compared with `group by` under PostgreSQL's default settings, with
+`random_page_cost = 1.1`, and with more parallel workers, all after VACUUM, which allows index-only scans.
 
-Run it with `.venv/bin/python benchmarks/monitoring.py`; `--bars 10000000` is the size told. It starts an embedded PostgreSQL
-of its own.
+Run it with `.venv/bin/python benchmarks/monitoring.py`; `--bars 10000000` is the documented size. It starts an embedded
+PostgreSQL.
 """
 
 import argparse
@@ -35,14 +34,14 @@ SETTINGS = {
 
 
 def documented() -> dict[str, str]:
-    """The page's queries by their headings."""
+    """Return the page's queries by heading."""
     page = (PROJECT / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")
     section = page.partition("## Monitoring queries\n")[2].partition("\n## ")[0]
     return dict(re.findall(r"### ([^\n]+)\n.*?```sql\n(.*?)```", section, re.DOTALL))
 
 
 def fill(connection: psycopg.Connection, bars: int) -> int:
-    """So many bars, of every symbol and timeframe; how many there are."""
+    """Insert a number of bars of every symbol and timeframe; return the total."""
     for number in range(SYMBOLS):
         for timeframe, share in SHARES.items():
             values = {"symbol": f"S{number:02}", "timeframe": timeframe, "bars": round(bars * share / SYMBOLS)}
@@ -54,8 +53,8 @@ def fill(connection: psycopg.Connection, bars: int) -> int:
     return int(row[0])
 
 
-def asked(connection: psycopg.Connection, query: str, settings: dict[str, str]) -> tuple[float, list[Any]]:
-    """The median in milliseconds after one that warms caches, and the rows."""
+def timed(connection: psycopg.Connection, query: str, settings: dict[str, str]) -> tuple[float, list[Any]]:
+    """Return the median in milliseconds after one warm-up, and the rows."""
     for name, value in settings.items():
         connection.execute("select set_config(%s, %s, false)", [name, value])
     found = sorted(connection.execute(query).fetchall())
@@ -65,20 +64,20 @@ def asked(connection: psycopg.Connection, query: str, settings: dict[str, str]) 
 
 
 def main() -> None:
-    """Fill, ask, and print medians and ratios."""
+    """Fill the table, run the queries, and print medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bars", type=int, default=1_000_000)
     with market_tables() as url, psycopg.connect(url, autocommit=True) as connection:
         bars = fill(connection, parser.parse_args().bars)
         heading(f"monitoring queries, {bars:,} bars of {SYMBOLS} symbols x {len(SHARES)} timeframes", url)
         gaps, newest, counts = documented().values()
-        taken, _ = asked(connection, gaps, {})
+        taken, _ = timed(connection, gaps, {})
         print(f"{'gaps, by the page':36} {taken:8.1f} ms")
         for name, page, plain in (("newest", newest, NEWEST), ("counts", counts, COUNTS)):
-            ours, right = asked(connection, page, {})
+            ours, right = timed(connection, page, {})
             print(f"{name + ', by the page':36} {ours:8.1f} ms")
             for how, settings in SETTINGS.items():
-                taken, found = asked(connection, plain, settings)
+                taken, found = timed(connection, plain, settings)
                 assert found == right, "both texts have one answer"
                 print(f"{name + ', by group by' + how:36} {taken:8.1f} ms: {taken / ours:,.0f} x as long")
         print(f"{ROUNDS} rounds; {load()}", flush=True)

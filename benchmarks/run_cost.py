@@ -1,11 +1,11 @@
-"""What a run costs beside its requests: its start, its end, and what Dagster adds for each partition.
+"""The overhead of a run: its start, its end, and what Dagster adds per partition.
 
-A month of 25 symbols in eight timeframes at 100 requests a second, twice: into a new database, where Dagster first makes its
-tables, and into one that has them. Then the same work without Dagster: the fill, its record and the checks' queries, in this
-process. What the run's step and its events took longer, over its partitions, is what Dagster costs a partition.
+A month of 25 symbols in eight timeframes at 100 requests a second, first with a new database, where Dagster creates its
+tables, then with an existing one. Then the same work without Dagster in this process: fetching, the record of the run and
+the queries of the checks. The difference, divided by the partitions, is Dagster's overhead.
 
-Run it with `.venv/bin/python benchmarks/run_cost.py`; `--first 2026-08-19` makes it 6,000 partitions. It starts an embedded
-PostgreSQL of its own.
+Run it with `.venv/bin/python benchmarks/run_cost.py`; `--first 2026-08-19` has 6,000 partitions. It starts an embedded
+PostgreSQL.
 """
 
 import argparse
@@ -22,17 +22,18 @@ from common import ALL_TIMEFRAMES, KEY, backfill, environment, heading, load, ma
 from backfill_assets.adapters.polygon.client import Polygon
 from backfill_assets.adapters.rate_limit import RateLimiter
 from backfill_assets.adapters.store.bars import BarStore
+from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.retries import Retries
-from backfill_assets.domain.run_record import RunKind, RunStart
+from backfill_assets.domain.runs import RunKind, RunStart
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market
+from backfill_assets.pipelines.audit import recorded_run
 from backfill_assets.pipelines.backfill_request import BackfillRequest, market_calendar
 from backfill_assets.pipelines.gaps import Watched
 from backfill_assets.pipelines.health import examine
-from backfill_assets.pipelines.listings import known_listings
-from backfill_assets.pipelines.progress import Silent
-from backfill_assets.pipelines.runs import fetch_recorded
+from backfill_assets.pipelines.listings import expected, in_question, known_listings, look_up_stale
+from backfill_assets.pipelines.ohlcv import fetch_missing
 from backfill_assets.simulator.scenario import Scenario
 
 FIRST, LAST = date(2026, 9, 1), date(2026, 9, 30)
@@ -46,24 +47,35 @@ LAST_RUN = """
 EMPTIED = "truncate market_data, session_answers, coverage, backfill_gaps, market_data_counts"
 
 
+def clock() -> datetime:
+    """The present."""
+    return datetime.now(UTC)
+
+
 async def without_dagster(url: str, vendor_url: str, market: Market, days: DayRange) -> None:
     """What the asset's body does, and nothing of Dagster."""
-    now = datetime.now(UTC)
+    now = clock()
     calendar = market_calendar(market, now.date())
     with BarStore(url, connections=AT_ONCE) as store:
         wanted = dict.fromkeys(market.symbols, calendar.within(days))
-        order = BackfillRequest(market, calendar, wanted, market.timeframes, now).within(known_listings(store, market))
+        request = BackfillRequest(market, calendar, wanted, market.timeframes, now).within(
+            known_listings(store, market)
+        )
         run = RunStart(str(uuid.uuid4()), RunKind.OHLCV, market.name, "a benchmark", now)
         async with (
             RateLimiter(url, per_second=RATE) as limiter,
             Polygon(KEY, base_url=vendor_url, limiter=limiter) as client,
         ):
-            await fetch_recorded(run, order, store, client, lambda: datetime.now(UTC), AT_ONCE, Silent())
+            with recorded_run(store, run, clock) as record:
+                fetch = fetch_missing(request, store, client, clock=clock, at_once=AT_ONCE)
+                series = [one async for one in fetch]
+                await look_up_stale(ListingStore.beside(store), client, in_question(request, series), clock)
+                record.fetched(expected(store, request), series)
         examine(store, Watched(market, calendar, known_listings(store, market), Retries()), now, days)
 
 
 def main() -> None:
-    """Print start, end, and Dagster's part."""
+    """Print start, end, and Dagster's overhead."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first", type=date.fromisoformat, default=FIRST)
     first = parser.parse_args().first
@@ -77,15 +89,15 @@ def main() -> None:
                 simulator.forget()
                 started, taken = backfill(variables, "run", "--start", str(first), "--end", str(LAST))
                 arrivals = [float(str(request["wall"])) - started for request in simulator.arrivals()]
-                told: Any = connection.execute(LAST_RUN).fetchone()
+                run: Any = connection.execute(LAST_RUN).fetchone()
                 print(
                     f"{which:22} to the first request {min(arrivals):.1f} s, after the last {taken - max(arrivals):.1f} s, "
-                    f"the run itself {told[1]:.1f} s: {told[0]:,} partitions   ({load()})"
+                    f"the run itself {run[1]:.1f} s: {run[0]:,} partitions   ({load()})"
                 )
             connection.execute(EMPTIED)
             bare = seconds(lambda: asyncio.run(without_dagster(url, simulator.url, market, DayRange(first, LAST))))
-            added = 1000 * (told[1] - bare) / told[0]
-            print(f"without Dagster        {bare:.1f} s: Dagster adds {added:.2f} ms a partition   ({load()})")
+            added = 1000 * (run[1] - bare) / run[0]
+            print(f"without Dagster        {bare:.1f} s: Dagster adds {added:.2f} ms per partition   ({load()})")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which PostgreSQL the platform uses, and making it ready."""
+"""Select the PostgreSQL server and prepare its tables."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from collections.abc import MutableMapping
 
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.adapters.store import revision
+from backfill_assets.adapters.store import schema
 
 _LIBPQ = re.compile(r"PG[A-Z]+")
-"""How libpq's variables are called: postgresql.org/docs/18/libpq-envars.html. PG_BINDIR is ours."""
+"""Names of libpq's variables: postgresql.org/docs/18/libpq-envars.html. PG_BINDIR is not one of them."""
 
 
 def embedded(settings: Settings) -> EmbeddedPostgres:
-    """The embedded server of the data folder, running or not."""
+    """Return the embedded server of the data folder, running or not."""
     return EmbeddedPostgres(settings.data)
 
 
 def locate(settings: Settings, environ: MutableMapping[str, str] = os.environ) -> str:
-    """The URL of the database; the embedded server is started where DATABASE_URL names none.
+    """Return the URL of the database. The embedded server is started if DATABASE_URL is not set.
 
-    PGSSLMODE, PGOPTIONS and the like, which are meant for another server then, are taken out of this process's environment,
-    and so out of its children's: every driver obeys them, and not all can be overruled in a URL. Raises EmbeddedServerError.
+    In that case, libpq's variables such as PGSSLMODE and PGOPTIONS, which are meant for another server, are removed from the
+    environment of this process and its children: every driver reads them, and a URL cannot override all of them. Raises
+    EmbeddedServerError.
     """
     if settings.database_url:
         return settings.database_url
@@ -33,15 +34,14 @@ def locate(settings: Settings, environ: MutableMapping[str, str] = os.environ) -
 
 
 def ready(settings: Settings) -> str:
-    """The URL of a database whose market tables are current: the embedded one is brought up to date by itself.
+    """Return the URL of a database with current market tables. The embedded database is upgraded automatically.
 
-    Raises EmbeddedServerError, DatabaseUnavailable, SchemaBehind (a database of the user's is never changed unasked).
+    Raises EmbeddedServerError, DatabaseUnavailable, or SchemaBehind, since the user's own database is upgraded only on
+    request.
     """
     url = locate(settings)
     if settings.database_url is not None:
-        revision.require_current(url)
-    elif revision.found(url) != revision.NEEDED:
-        from backfill_assets.adapters.store import schema  # noqa: PLC0415  # Alembic takes a while to load
-
+        schema.require_current(url)
+    elif schema.found(url) != schema.NEEDED:
         schema.upgrade(url)
     return url

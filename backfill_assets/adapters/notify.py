@@ -1,7 +1,7 @@
-"""Sending messages to the channels of ALERT_URLS, by apprise.
+"""Sends messages to the channels of ALERT_URLS with apprise.
 
-An address holds secrets. None of it leaves this module: apprise's log does not reach the process's, those of the libraries
-under it do not tell addresses, and of an answer only its number is told.
+Addresses contain secrets, which must not leave this module: apprise's log is not propagated, its libraries do not log
+addresses, and a refusal is reported by its status code only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from backfill_assets.domain.alert_messages import Message
 from backfill_assets.domain.alerts import Severity
 
 SEND_SECONDS = 10.0
-"""How long one message may take; apprise's own limit is 60 s, and a sensor's tick must end within that."""
+"""Timeout of one message; apprise's default is 60 s, within which a sensor's tick must end."""
 
 _TYPES = {
     Severity.CRITICAL: apprise.NotifyType.FAILURE,
@@ -29,13 +29,13 @@ _STATUS = re.compile(r"error=(\d{3})\b")
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """Somewhere to send to. `name` is the address's scheme, with a number where there are several; it holds no secret."""
+    """A channel. `name` is the scheme of its address, numbered if there are several; it contains no secret."""
 
     name: str
     _service: apprise.Apprise | None = field(repr=False)
 
     def send(self, message: Message) -> str | None:
-        """Send a message; None where it was accepted, else a sentence that says why not, without the address."""
+        """Send a message; return None if it was accepted, otherwise the reason, without the address."""
         if self._service is None:
             return "apprise cannot use this address."
         try:
@@ -45,10 +45,10 @@ class Channel:
                 notify_type=_TYPES[message.severity],
                 body_format=apprise.NotifyFormat.TEXT,
             )
-        except Exception as error:  # noqa: BLE001  # whatever a service's module raises may hold its address
+        except Exception as error:  # noqa: BLE001  # any error may contain the address
             return f"apprise failed ({type(error).__name__})."
         attempts = [attempt for service in result.results for attempt in service.attempts]
-        # Not the result as a whole: an address with `optional=yes` succeeds whatever happens.
+        # Not the overall result: an address with `optional=yes` always succeeds.
         if attempts and all(service.attempts[-1] for service in result.results if service.attempts):
             return None
         if any(attempt.status == apprise.AppriseResultStatus.TIMEOUT for attempt in attempts):
@@ -57,9 +57,9 @@ class Channel:
 
 
 def channels(urls: Sequence[str]) -> list[Channel]:
-    """The channels of addresses as ALERT_URLS names them, in this order.
+    """Return the channels of addresses as in ALERT_URLS, in this order.
 
-    One that apprise cannot use is a channel that accepts nothing, so that the others are served.
+    An address that apprise cannot use is a channel that accepts no message, so that the others still work.
     """
     _silence()
     asset = apprise.AppriseAsset(
@@ -74,23 +74,23 @@ def channels(urls: Sequence[str]) -> list[Channel]:
     found = []
     for name, url in zip(channel_names(urls), urls, strict=True):
         service = apprise.Apprise(asset=asset)
-        # As a list: a string would be taken apart at its commas.
+        # A list, because a string is split at commas.
         found.append(Channel(name, service if service.add([url]) else None))
     return found
 
 
 def channel_names(urls: Sequence[str]) -> list[str]:
-    """What channels are called: `mailto`, `slack`, and `slack 2` for the second of that scheme."""
+    """Return the names of channels: `mailto`, `slack`, and `slack 2` for the second of that scheme."""
     schemes = [url.partition("://")[0].lower() for url in urls]
     numbers = [schemes[: place + 1].count(scheme) for place, scheme in enumerate(schemes)]
     return [scheme if number == 1 else f"{scheme} {number}" for scheme, number in zip(schemes, numbers, strict=True)]
 
 
-def _reason(said: str) -> str:
-    """What may be told of what apprise said: it quotes hosts and addresses."""
-    if status := _STATUS.search(said):
+def _reason(log: str) -> str:
+    """Extract the reason from apprise's log, which contains hosts and addresses."""
+    if status := _STATUS.search(log):
         return f"it answered {status[1]}."
-    if "onnection error" in said:
+    if "onnection error" in log:
         return "no connection, or the login was refused."
     return "it was not accepted."
 
@@ -100,7 +100,7 @@ def _silence() -> None:
     apprise.logger.setLevel(logging.WARNING)
     if not apprise.logger.handlers:
         apprise.logger.addHandler(logging.NullHandler())  # without one, warnings would go to standard error
-    # These write paths and headers, which are tokens with many services, at DEBUG.
+    # At DEBUG these log paths and headers, which contain tokens.
     for name in ("urllib3", "requests_oauthlib", "oauthlib"):
         if logging.getLogger(name).getEffectiveLevel() < logging.INFO:
             logging.getLogger(name).setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, and what is said when there is none."""
+"""Connections to PostgreSQL, and messages if there is none."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import psycopg
@@ -13,37 +14,47 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from backfill_assets.domain.errors import DatabaseUnavailable
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
 type Row = tuple[object, ...]
 
 CONNECT_SECONDS = 10
-"""How long a server may take to answer a connection."""
+"""Timeout of a connection."""
 
 RECONNECT_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds between attempts at the same transaction: a server that restarts is back well within their sum."""
+"""Seconds between attempts of a transaction: a restart of the server takes less than their sum."""
 
 POOL_SECONDS = 10
-"""So long a transaction waits for one of a pool's connections, of which there is one for each worker."""
+"""Timeout for a connection from a pool, which has one for each worker."""
 
 
 def without_password(url: str) -> str:
-    """Host, port and database of a URL: all that a message may say of it."""
+    """Return host, port and database of a URL, for messages."""
     parts = urlsplit(url)
     return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
 
 
+def sqlalchemy_url(url: str, driver: str = "psycopg") -> URL:
+    """Convert a URL for SQLAlchemy with a driver: psycopg (3), or psycopg2 for Dagster, which listens through it."""
+    from sqlalchemy.engine import make_url  # noqa: PLC0415  # slow to import, and rarely needed
+
+    return make_url(url).set(drivername=f"postgresql+{driver}")
+
+
 def unavailable(url: str, error: BaseException, environ: Mapping[str, str] = os.environ) -> DatabaseUnavailable:
-    """One sentence from a driver's many lines, without the URL's secrets. `environ` says whose server it is."""
+    """Convert a driver's error to one sentence without secrets. `environ` tells whether the server is the embedded one."""
     return DatabaseUnavailable(
-        f"PostgreSQL at {without_password(url)} cannot be used ({_reason(error)}); {_cure(error, environ)}."
+        f"PostgreSQL at {without_password(url)} cannot be used ({_reason(error)}); {_advice(error, environ)}."
     )
 
 
-def records_unavailable(error: BaseException, environ: Mapping[str, str] = os.environ) -> DatabaseUnavailable:
-    """The same of Dagster's records, which are reached by Dagster's driver; SQLAlchemy's error or one caused by it."""
+def dagster_storage_unavailable(error: BaseException, environ: Mapping[str, str] = os.environ) -> DatabaseUnavailable:
+    """Convert an error of Dagster's storage: SQLAlchemy's, or one caused by it."""
     cause = error if error.__cause__ is None else error.__cause__
     cause = getattr(cause, "orig", None) or cause
     return DatabaseUnavailable(
-        f"Dagster's records in PostgreSQL cannot be used ({_reason(cause)}); {_cure(cause, environ)}."
+        f"Dagster's records in PostgreSQL cannot be used ({_reason(cause)}); {_advice(cause, environ)}."
     )
 
 
@@ -51,20 +62,20 @@ def _reason(error: BaseException) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
     reason = reason.rsplit("FATAL:", 1)[-1].strip()
     if any(words in reason for words in ("onnection refused", "timeout expired", "resolve")):
-        return "nobody answers there"
+        return "the server does not answer"
     return reason
 
 
-def _cure(error: BaseException, environ: Mapping[str, str]) -> str:
+def _advice(error: BaseException, environ: Mapping[str, str]) -> str:
     if "No space left on device" in str(error):
-        return "make room on the server's disk, and run the same again"
+        return "free space on the server's disk, then run the command again"
     if environ.get("DATABASE_URL"):
         return "check DATABASE_URL"
     return "`backfill db start` starts the embedded server, whose log is postgres/server.log in the data folder"
 
 
 def connect(url: str) -> psycopg.Connection[Row]:
-    """A connection with autocommit on. Raises DatabaseUnavailable, also for a URL with parameters that nobody knows."""
+    """Connect with autocommit. Raises DatabaseUnavailable, also for a URL with unknown parameters."""
     try:
         return psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS)
     except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
@@ -73,7 +84,7 @@ def connect(url: str) -> psycopg.Connection[Row]:
 
 @contextmanager
 def connected(url: str) -> Iterator[psycopg.Connection[Row]]:
-    """The same for a few statements, closed afterwards. Raises DatabaseUnavailable also where one of them fails."""
+    """Connect for a few statements. Raises DatabaseUnavailable, also if one of them fails."""
     with connect(url) as connection:
         try:
             yield connection
@@ -82,9 +93,9 @@ def connected(url: str) -> Iterator[psycopg.Connection[Row]]:
 
 
 def open_pool(url: str, size: int) -> ConnectionPool[psycopg.Connection[Row]]:
-    """An opened pool of up to `size` connections, each tested before it is lent: a restarted server is not noticed.
+    """Open a pool of up to `size` connections, each checked before use, so that it survives a restart of the server.
 
-    Raises DatabaseUnavailable where not even one connection can be made.
+    Raises DatabaseUnavailable if the server does not accept a connection.
     """
     connect(url).close()
     return ConnectionPool(
@@ -99,9 +110,10 @@ def open_pool(url: str, size: int) -> ConnectionPool[psycopg.Connection[Row]]:
 
 
 def with_reconnection[T](url: str, transaction: Callable[[], T], sleep: Callable[[float], None] = time.sleep) -> T:
-    """Run a transaction, again where the connection broke in it. It must be safe to run twice: a commit's answer may be lost.
+    """Run a transaction, and retry it if the connection breaks. It must be safe to run twice: the reply to a commit may be
+    lost.
 
-    Raises DatabaseUnavailable where the server stays away for the sum of RECONNECT_PAUSES, or breaks off every attempt.
+    Raises DatabaseUnavailable if the server is down longer than the sum of RECONNECT_PAUSES, or every attempt breaks.
     """
     for _ in RECONNECT_PAUSES:
         try:
@@ -115,7 +127,7 @@ def with_reconnection[T](url: str, transaction: Callable[[], T], sleep: Callable
 
 
 def _await_server(url: str, sleep: Callable[[float], None]) -> None:
-    """Return once it answers: a pool alone would wait its whole time for each attempt. Raises DatabaseUnavailable."""
+    """Return when the server accepts connections; a pool would wait for its timeout. Raises DatabaseUnavailable."""
     *pauses, last = RECONNECT_PAUSES
     for pause in pauses:
         sleep(pause)

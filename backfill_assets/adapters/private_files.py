@@ -1,4 +1,4 @@
-"""Folders and files that nobody but their owner reads or writes, whatever the caller's umask is."""
+"""Folders and files that only their owner can read or write, regardless of the umask."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ _ROOT = 0
 _FOLDER, _FILE, _PASSABLE = 0o700, 0o600, 0o711
 
 
-def private_folder(folder: Path) -> Path:
-    """The folder, for its owner only; one that is there and ours is closed to others. Parents as in `data_folder`.
-
-    What programs of others make in it is out of reach with it. Raises OSError.
+def make_private_folder(folder: Path) -> Path:
+    """Create a folder for its owner only, or make an existing one private. Parents as in `make_data_folder`. Raises
+    OSError.
     """
-    data_folder(folder.parent)
+    make_data_folder(folder.parent)
     folder.mkdir(mode=_FOLDER, exist_ok=True)
     found = folder.stat()
     if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != _FOLDER:
@@ -23,22 +22,21 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
-def data_folder(folder: Path) -> Path:
-    """The folder and its parents, where they are missing for their owner only; those that are there stay as they are.
+def make_data_folder(folder: Path) -> Path:
+    """Create a folder and its missing parents for their owner only. Existing folders are unchanged. Raises OSError.
 
-    Root's let others pass, and neither list nor write: the embedded server may run as `nobody` somewhere below.
-    Raises OSError.
+    Others can traverse root's folders, but not list or write them: the embedded server may run as `nobody` below.
     """
     if not folder.is_dir():
         if folder.parent != folder:
-            data_folder(folder.parent)
+            make_data_folder(folder.parent)
         folder.mkdir(mode=_FOLDER, exist_ok=True)
-        folder.chmod(_PASSABLE if os.geteuid() == _ROOT else _FOLDER)  # a umask can take bits away from `mkdir`
+        folder.chmod(_PASSABLE if os.geteuid() == _ROOT else _FOLDER)  # a umask may remove bits in `mkdir`
     return folder
 
 
 def open_private(path: Path, flags: int) -> int:
-    """A descriptor of the file, for its owner only, also where it was there before; never through a link. Raises OSError."""
+    """Open a file for its owner only, and make an existing one private; links are not followed. Raises OSError."""
     descriptor = os.open(path, flags | os.O_NOFOLLOW, _FILE)
     found = os.fstat(descriptor)
     if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != _FILE:
@@ -47,6 +45,6 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """The file with this content and no other, for its owner only. Raises OSError."""
+    """Write a file for its owner only, replacing its content. Raises OSError."""
     with os.fdopen(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
         file.write(content)

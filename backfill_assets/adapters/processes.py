@@ -1,24 +1,22 @@
-"""Which process is meant, told so that no later one with the same number is taken for it."""
+"""Identify processes so that a later process with the same number is not mistaken for an earlier one."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 _PROC = Path("/proc")
-# proc_pid_stat(5): the time a process started is the 22nd field, the 20th after the command's closing bracket.
+# proc_pid_stat(5): the start time is field 22, which is the 20th after the closing bracket of the command.
 _START_AFTER_COMMAND = 19
 
 
 def identity(pid: int) -> str:
-    """`number@start` of a running process. Raises psutil.Error where there is none.
+    """Return `number@start` of a running process. Raises psutil.Error if there is none.
 
-    The start is the kernel's own count since boot where it tells one, with the boot's id: seconds since 1970 are worked out
-    from the machine's clock, which steps when a paused machine goes on, and then no process would be found again.
+    On Linux the start is the kernel's count since boot, with the boot's id. A start in seconds since 1970 would change when
+    the machine's clock steps, as it does after a suspend.
     """
     process = psutil.Process(pid)
     try:
@@ -29,23 +27,10 @@ def identity(pid: int) -> str:
     return f"{pid}@{boot}+{fields[_START_AFTER_COMMAND]}"
 
 
-def of_session(leader: int) -> Iterator[psutil.Process]:
-    """The processes of the session that a process leads or led, by its number."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):  # ended meanwhile, or another user's
-            if os.getsid(process.pid) == leader:
-                yield process
-
-
-def number(known: str) -> int:
-    """The number of an identity. Raises ValueError where it is none."""
-    return int(known.partition("@")[0])
-
-
 def find(known: str) -> psutil.Process | None:
-    """The process of an identity, where it still runs."""
+    """Return the process with this identity if it is still running."""
     with suppress(psutil.Error, ValueError, OverflowError):
-        process = psutil.Process(number(known))
+        process = psutil.Process(int(known.partition("@")[0]))
         if identity(process.pid) == known and process.status() != psutil.STATUS_ZOMBIE:
             return process
     return None

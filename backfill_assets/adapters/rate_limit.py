@@ -1,7 +1,7 @@
-"""One rate limit for every process and machine that reaches one PostgreSQL.
+"""A rate limit that all processes and machines on one PostgreSQL share.
 
-The row is a generic cell rate algorithm: it holds the time of the next permit, and a permit moves it on by one interval.
-All times are the database's, clients only wait for differences, so that no machine's clock matters.
+It is a generic cell rate algorithm: a row has the time of the next permit, and each permit advances it by one interval. All
+times are the database's; clients only wait for differences, so that their clocks do not matter.
 """
 
 from __future__ import annotations
@@ -24,31 +24,32 @@ if TYPE_CHECKING:
 
 _SQL = statements(__package__, "rate_limit.sql")
 _AT_ONCE = 0.02
-"""Seconds. A wait so short needs no second look at the row: less than it takes to ask."""
+"""Seconds. After a shorter wait the row is not read again, which takes longer."""
 
 _LATENESS = (0.1, 0.6)
-"""Seconds. A permit that is told or used later than half an interval, held between these, is dropped. Twice the greater is
-what a margin of 2 % leaves free in a minute, the vendor's window; the smaller lets a busy machine get any at high rates."""
+"""Seconds, bounds. A permit that arrives or is used later than half an interval, within these bounds, is dropped. Twice
+the upper bound is what a margin of 2 % leaves free in a minute, the vendor's window; the lower one lets a busy machine get
+permits at high rates."""
 
 _AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
-"""What a server that restarts, or has handed over to another, answers; a new connection may find it well."""
+"""Errors of a server that restarts or has failed over; a new connection may succeed."""
 
 _SILENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
-"""libpq's settings (seconds, the last one ms) for noticing that the server's machine has gone without a word."""
+"""libpq's settings (seconds, the last one ms) for noticing that the server's machine has disappeared."""
 
 
 class RateLimiter:
-    """Permits at `per_second`, evenly spaced, with `margin` of the rate left free for what the network adds.
+    """Evenly spaced permits at `per_second`, minus a `margin` of the rate for delays in the network.
 
-    All limiters with the same `name` on the same database share the rate, in turns. Each holds at most one permit ahead,
-    so that a process that is killed wastes one. Without the database nobody gets a permit. An async context manager, for
-    one event loop; another loop needs a limiter of its own, and may have it at the same time.
+    All limiters with the same `name` on the same database share the rate in turn. Each reserves at most one permit, so that
+    a killed process wastes one. Without the database there are no permits. An async context manager for one event loop;
+    another loop needs its own limiter, and may use it at the same time.
 
-    `clock` gives seconds that only go forward, `sleep` takes seconds. `acquire` and `push_back` raise DatabaseUnavailable
-    when the server stays away for the sum of RECONNECT_PAUSES, SchemaBehind when the table is not there.
+    `clock` returns monotonic seconds, `sleep` takes seconds. `acquire` and `push_back` raise DatabaseUnavailable if the
+    server is away for longer than the sum of RECONNECT_PAUSES, SchemaBehind if the table is missing.
     """
 
-    def __init__(  # keyword-only but for the address, and each has a default but the rate
+    def __init__(
         self,
         database_url: str,
         *,
@@ -63,8 +64,8 @@ class RateLimiter:
         self.interval = (1 + margin) / per_second
         self._late = min(max(self.interval / 2, _LATENESS[0]), _LATENESS[1])
         self._url, self._name, self._clock, self._sleep = database_url, name, clock, sleep
-        self._turn = asyncio.Lock()  # one permit ahead a process
-        self._wire = asyncio.Lock()  # one statement at a time, and one reconnection
+        self._turn = asyncio.Lock()  # at most one reserved permit in a process
+        self._wire = asyncio.Lock()  # one statement or reconnection at a time
         self._connection: psycopg.AsyncConnection | None = None
 
     async def __aenter__(self) -> Self:
@@ -76,26 +77,26 @@ class RateLimiter:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; the limiter may be used again and then opens another."""
+        """Close the connection; the limiter opens another if it is used again."""
         async with self._wire:
             await self._disconnect()
 
     async def acquire(self) -> float:
-        """Wait for a permit. Returns its time by the database's clock, seconds since the epoch."""
+        """Wait for a permit. Returns its time by the database's clock, in seconds since the epoch."""
         async with self._turn:
             while True:
-                asked = self._clock()
+                sent = self._clock()
                 slot, wait, generation = await self._row("reserve", interval=self.interval)
-                told = self._clock()
+                received = self._clock()
                 if wait > 0:
                     await self._sleep(wait)
                 if wait > _AT_ONCE and await self._row("generation") != (generation,):
-                    continue  # pushed back meanwhile: every permit given out before is void
-                if max(told - asked, self._clock() - told - max(wait, 0.0)) <= self._late:
+                    continue  # pushed back meanwhile, which voids every earlier permit
+                if max(received - sent, self._clock() - received - max(wait, 0.0)) <= self._late:
                     return slot
 
     async def push_back(self, seconds: float) -> None:
-        """Let nobody, in any process, use a permit for the next `seconds`, not even one already given out and waited for."""
+        """Delay all permits in all processes for `seconds`, including those that are already reserved."""
         await self._row("push_back", seconds=max(0.0, seconds))
 
     async def _row(self, statement: str, **values: float) -> tuple[float, ...]:
@@ -108,7 +109,7 @@ class RateLimiter:
                     if pause is None:
                         raise unavailable(self._url, error) from None
                 await self._sleep(pause)
-        raise AssertionError  # the last round returns or raises
+        raise AssertionError  # unreachable: the last round returns or raises
 
     async def _execute(self, statement: str, values: dict[str, float]) -> tuple[float, ...]:
         connection = self._connection
@@ -121,7 +122,7 @@ class RateLimiter:
         try:
             cursor = await connection.execute(_SQL[statement], {"name": self._name, **values})
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
-            raise SchemaBehind("The table of the rate limit is not there yet: run `backfill db upgrade`.") from None
+            raise SchemaBehind("The table of the rate limit does not exist: run `backfill db upgrade`.") from None
         except _AWAY:
             raise
         except psycopg.Error as error:

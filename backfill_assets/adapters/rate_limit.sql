@@ -1,8 +1,8 @@
--- One row a rate: `next_at` is when the next permit falls due, `gen` goes up with every push-back.
+-- A row for each rate: `next_at` is the time of the next permit, `gen` is incremented by every push-back.
 -- All times are the server's; clients only wait for differences.
 
 -- name: reserve
--- The slot's time is what next_at was, or now when nobody was waiting. A gap of the whole interval follows every slot.
+-- The permit's time is the previous next_at, or now if nobody is waiting. A full interval follows each permit.
 insert into rate_limit as r (name, next_at)
 values (%(name)s, clock_timestamp() + make_interval(secs => %(interval)s))
 on conflict (name) do update

@@ -1,4 +1,4 @@
-"""SQL that stands in files."""
+"""Read SQL statements from files."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @cache
 def statements(package: str, file: str) -> Mapping[str, str]:
-    """The statements of `file` in `package`, by name; read once a process, not to be changed.
+    """Return the statements of `file` in `package` by name, read once per process.
 
-    Each statement stands under a line `-- name: reserve`. Lines that hold only a comment are dropped, here and above the
-    first heading: a percent sign in a remark would be taken for a placeholder. ValueError when a name is used twice or is
-    not lower_snake_case, when a statement is empty, or when SQL stands above the first heading.
+    Each statement follows a line `-- name: reserve`. Lines with only a comment are removed, since a percent sign in them
+    would be a placeholder. ValueError for duplicate names, names not in lower_snake_case, empty statements, or SQL before
+    the first name.
     """
     return MappingProxyType(_parse(files(package).joinpath(file).read_text(encoding="utf-8"), f"{package}/{file}"))
 
@@ -33,14 +33,14 @@ def _parse(text: str, where: str) -> dict[str, str]:
         if heading := _HEADING.fullmatch(line.strip()):
             name = heading[1]
             if not _NAME.fullmatch(name) or name in found:
-                raise ValueError(f"{where}, line {number}: the name {name!r} is taken already or not lower_snake_case")
+                raise ValueError(f"{where}, line {number}: the name {name!r} is a duplicate or not in lower_snake_case")
             lines = found[name] = []
         elif not line.strip() or line.lstrip().startswith("--"):
             continue
         elif lines is None:
-            raise ValueError(f"{where}, line {number}: SQL stands above the first `-- name:` line")
+            raise ValueError(f"{where}, line {number}: SQL before the first `-- name:` line")
         else:
             lines.append(line.rstrip())
     if empty := [name for name, body in found.items() if not body]:
-        raise ValueError(f"{where}: no statement stands under {', '.join(empty)}")
+        raise ValueError(f"{where}: no statement for {', '.join(empty)}")
     return {name: "\n".join(body).rstrip().removesuffix(";") for name, body in found.items()}

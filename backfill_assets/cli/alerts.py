@@ -1,9 +1,8 @@
-"""`backfill alerts`: what is wrong now, what has not reached anybody, and whether anybody looks."""
+"""`backfill alerts`: open alerts, undelivered messages, and whether alerting works."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,98 +14,90 @@ from backfill_assets.adapters import database
 from backfill_assets.adapters.notify import channel_names, channels
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.alerts import AlertStore, Delivery
-from backfill_assets.cli.console import output_console
+from backfill_assets.cli.output import output_console
 from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, FAILED, counted
 from backfill_assets.deployment.private_api import daemon_seen, ticking
 from backfill_assets.domain.alert_history import Incident
-from backfill_assets.domain.alert_messages import Message, lasting, page, table
-from backfill_assets.domain.alert_rules import spelled
+from backfill_assets.domain.alert_messages import Message, format_duration, table, ui_path
+from backfill_assets.domain.alert_rules import format_utc
 from backfill_assets.domain.errors import SettingMistake
-from backfill_assets.orchestration.alerts import check_alerts, run_alerts
-from backfill_assets.orchestration.alerts.delivery import UNHEARD
 from backfill_assets.orchestration.alerts.heartbeats import SILENT_AFTER
+from backfill_assets.orchestration.alerts.sensors import CHECK_ALERTS, NO_CHANNELS, RUN_ALERTS
 from backfill_assets.orchestration.launch import open_instance
 
 _SHOWN_ROWS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Watchers:
-    """When the daemon, and the two sensors that alert, were last seen to work (UTC); None: never."""
+class AlertState:
+    """Everything that the command shows.
 
-    daemon: datetime | None
-    sensors: dict[str, datetime | None]
-
-    def complaint(self, now: datetime) -> str | None:
-        """What keeps alerts from being found and sent, or None."""
-        if _old(self.daemon, now):
-            return (
-                f"Dagster's daemon does not run{_last(self.daemon, now)}: nothing is looked at, repaired or told. "
-                "`backfill up` starts it."
-            )
-        for name, last in self.sensors.items():
-            if _old(last, now):
-                return f"The sensor {name} does not tick{_last(last, now)}: see it in Dagit, under Automation."
-        return None
-
-
-def _old(last: datetime | None, now: datetime) -> bool:
-    return last is None or now - last > SILENT_AFTER
-
-
-def _last(last: datetime | None, now: datetime) -> str:
-    return f" (last seen {lasting(now - last)} ago)" if last else " (it was never seen)"
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """All that the command shows."""
+    daemon, sensors  when the daemon and the two alert sensors last worked (UTC); None: never
+    """
 
     now: datetime
     incidents: Sequence[Incident]
     waiting: Sequence[Delivery]
-    watchers: Watchers
+    daemon: datetime | None
+    sensors: dict[str, datetime | None]
     configured: Sequence[str]
 
     @property
+    def complaint(self) -> str | None:
+        """What keeps alerts from being found and sent, or None."""
+        if self._old(self.daemon):
+            return (
+                f"The Dagster daemon is down{self._last(self.daemon)}: nothing is watched, repaired or notified. "
+                "`backfill up` starts it."
+            )
+        for name, last in self.sensors.items():
+            if self._old(last):
+                return f"The sensor {name} does not tick{self._last(last)}: see Automation in the Dagster UI (Dagit)."
+        return None
+
+    def _old(self, last: datetime | None) -> bool:
+        return last is None or self.now - last > SILENT_AFTER
+
+    def _last(self, last: datetime | None) -> str:
+        return f" (last seen {format_duration(self.now - last)} ago)" if last else " (never seen)"
+
+    @property
     def exit_code(self) -> int:
-        """0 all is well and watched, 3 an alert is open, a message could not be delivered, or nobody watches."""
+        """0 if all is well; 3 if an alert is open, a message could not be delivered, or alerting does not work."""
         failed = any(d.error for d in self.waiting)
-        return DAYS_MISSING if self.incidents or failed or self.watchers.complaint(self.now) else COMPLETE
+        return DAYS_MISSING if self.incidents or failed or self.complaint else COMPLETE
 
 
 def alerts_command(*, as_json: bool) -> int:
-    """Carry out `backfill alerts`; the exit code."""
-    settings = Settings.read(os.environ)
+    """Run `backfill alerts` and return the exit code."""
+    settings = Settings.read()
     settings.require_project()
     with AlertStore(database.ready(settings), connections=1) as store, open_instance(settings) as instance:
         known = ticking(instance)
-        last = {name: known[name].last_good if name in known else None for name in _WATCHERS}
-        standing = Standing(
+        state = AlertState(
             datetime.now(UTC),
             store.open(),
             store.waiting(),
-            Watchers(daemon_seen(instance), last),
+            daemon_seen(instance),
+            {name: known[name].last_good if name in known else None for name in (CHECK_ALERTS, RUN_ALERTS)},
             channel_names(settings.alert_urls),
         )
     if as_json:
-        sys.stdout.write(json.dumps(_json(standing, settings.dagit_url), indent=2) + "\n")
+        sys.stdout.write(json.dumps(_json(state, settings.dagster_ui_url), indent=2) + "\n")
     else:
-        _show(standing)
-    return standing.exit_code
-
-
-_WATCHERS = (check_alerts.NAME, run_alerts.NAME)
+        _show(state)
+    return state.exit_code
 
 
 def alerts_test_command() -> int:
-    """Carry out `backfill alerts test`: 0 where every channel accepted the message, 1 where one did not."""
-    settings = Settings.read(os.environ)
+    """Run `backfill alerts test`; return 0 if every channel accepted the message, otherwise 1."""
+    settings = Settings.read()
     if not settings.alert_urls:
-        raise SettingMistake(f"{UNHEARD} Set it to addresses like mailto://user:password@example.org.")
+        raise SettingMistake(f"{NO_CHANNELS} Set it to addresses like mailto://user:password@example.org.")
     sent = Message(
         "TEST of the alerts of backfill_assets",
-        f"Sent at {spelled(datetime.now(UTC))} by `backfill alerts test`. Nothing is wrong.\nDagit:    {settings.dagit_url}",
+        f"Sent at {format_utc(datetime.now(UTC))} by `backfill alerts test`. Nothing is wrong.\n"
+        f"Dagster UI: {settings.dagster_ui_url}",
         None,
     )
     code = COMPLETE
@@ -118,68 +109,68 @@ def alerts_test_command() -> int:
     return code
 
 
-def _show(standing: Standing) -> None:
-    if not standing.incidents:
+def _show(state: AlertState) -> None:
+    if not state.incidents:
         sys.stdout.write("No alert is open.\n")
-    for incident in standing.incidents:
-        finding = incident.finding
+    for incident in state.incidents:
+        finding, lasted = incident.finding, format_duration(state.now - incident.opened_at)
         lines = [
             f"{finding.severity.name}  {finding.incident}",
             f"  {finding.sentence}",
-            f"  Since {spelled(incident.opened_at)}, {lasting(standing.now - incident.opened_at)}; {_told(incident)}.",
-            *([f"  Repair: {finding.cure}"] if finding.cure else []),
+            f"  Since {format_utc(incident.opened_at)}, {lasted}; {_notified(incident)}.",
+            *([f"  Repair: {finding.repair}"] if finding.repair else []),
             *(f"    {line}" for line in (table(finding.rows, _SHOWN_ROWS) if finding.rows else [])),
         ]
         sys.stdout.write("\n".join(lines) + "\n\n")
-    if not standing.configured:
-        sys.stdout.write(f"{UNHEARD}\n")
-    if standing.waiting:
-        _show_waiting(standing)
-    if complaint := standing.watchers.complaint(standing.now):
+    if not state.configured:
+        sys.stdout.write(f"{NO_CHANNELS}\n")
+    if state.waiting:
+        _show_waiting(state)
+    if complaint := state.complaint:
         sys.stdout.write(f"{complaint}\n")
 
 
-def _told(incident: Incident) -> str:
-    return f"told at {spelled(incident.told.at)}" if incident.told else "told to nobody"
+def _notified(incident: Incident) -> str:
+    return f"notified at {format_utc(incident.notified.at)}" if incident.notified else "not notified"
 
 
-def _show_waiting(standing: Standing) -> None:
-    sys.stdout.write(f"{counted(len(standing.waiting), 'message')} to be delivered:\n")
+def _show_waiting(state: AlertState) -> None:
+    sys.stdout.write(f"{counted(len(state.waiting), 'message')} not delivered:\n")
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("channel", "message", "since", "attempts", "next attempt", "last error"):
         shown.add_column(name, justify="right" if name == "attempts" else "left")
-    for delivery in standing.waiting:
-        gone = delivery.channel not in standing.configured
+    for delivery in state.waiting:
+        removed = delivery.channel not in state.configured
         shown.add_row(
             delivery.channel,
             delivery.message.title,
-            spelled(delivery.created_at),
+            format_utc(delivery.created_at),
             str(delivery.attempts),
-            spelled(delivery.next_attempt_at),
-            "not in ALERT_URLS any more" if gone else delivery.error,
+            format_utc(delivery.next_attempt_at),
+            "no longer in ALERT_URLS" if removed else delivery.error,
         )
     output_console().print(shown)
 
 
-def _json(standing: Standing, dagit: str) -> dict[str, object]:
-    """For a program: instants are ISO 8601 in UTC."""
+def _json(state: AlertState, ui_url: str) -> dict[str, object]:
+    """Return the state for a program; instants are ISO 8601 in UTC."""
     return {
-        "exit_code": standing.exit_code,
-        "as_of": _iso(standing.now),
+        "exit_code": state.exit_code,
+        "as_of": _iso(state.now),
         "alerts": [
             {
                 "incident": i.finding.incident,
                 "severity": i.finding.severity.word,
                 "sentence": i.finding.sentence,
                 "opened_at": _iso(i.opened_at),
-                "told_at": _iso(i.told.at) if i.told else None,
-                "repair": i.finding.cure,
-                "dagit": f"{dagit}{page(i.finding.place)}" if page(i.finding.place) else None,
+                "told_at": _iso(i.notified.at) if i.notified else None,
+                "repair": i.finding.repair,
+                "dagit": f"{ui_url}{ui_path(i.finding.place)}" if ui_path(i.finding.place) else None,
                 "details": [dict(zip(i.finding.rows[0], row, strict=True)) for row in i.finding.rows[1:]],
             }
-            for i in standing.incidents
+            for i in state.incidents
         ],
-        "channels": list(standing.configured),
+        "channels": list(state.configured),
         "waiting": [
             {
                 "channel": d.channel,
@@ -189,11 +180,11 @@ def _json(standing: Standing, dagit: str) -> dict[str, object]:
                 "next_attempt_at": _iso(d.next_attempt_at),
                 "error": d.error or None,
             }
-            for d in standing.waiting
+            for d in state.waiting
         ],
-        "daemon_seen": _iso(standing.watchers.daemon),
-        "last_looked": {name: _iso(last) for name, last in standing.watchers.sensors.items()},
-        "complaint": standing.watchers.complaint(standing.now),
+        "daemon_seen": _iso(state.daemon),
+        "last_looked": {name: _iso(last) for name, last in state.sensors.items()},
+        "complaint": state.complaint,
     }
 
 

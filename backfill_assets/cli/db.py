@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from datetime import UTC, datetime, timedelta
@@ -14,12 +13,12 @@ from backfill_assets.adapters.store import schema
 from backfill_assets.deployment.retention import purge_events
 from backfill_assets.domain.errors import UsageMistake
 
-_AGE = re.compile(r"([1-9]\d{0,2}|[12]\d{3}|3[0-5]\d{2}|36[0-4]\d|3650)d")
+MAX_AGE = 3650
 
 
 def url_command() -> None:
     """Print the URL, password included: it is what a driver needs."""
-    sys.stdout.write(f"{database.locate(Settings.read(os.environ))}\n")
+    sys.stdout.write(f"{database.locate(Settings.read())}\n")
 
 
 def start_command() -> None:
@@ -35,26 +34,25 @@ def stop_command() -> None:
 
 
 def upgrade_command() -> None:
-    """Bring the tables up to date."""
-    revision = schema.upgrade(database.locate(Settings.read(os.environ)))
+    """Upgrade the market tables."""
+    revision = schema.upgrade(database.locate(Settings.read()))
     sys.stdout.write(f"The market tables are at revision {revision}.\n")
 
 
 def purge_command(older_than: str) -> None:
-    """Take old entries out of Dagster's event log."""
-    match = _AGE.fullmatch(older_than)
-    if match is None:
-        raise UsageMistake(f"--older-than {older_than!r} is not a number of days like 90d, from 1d to 3650d.")
-    days = int(match[1])
-    gone = purge_events(database.locate(Settings.read(os.environ)), datetime.now(UTC) - timedelta(days=days))
+    """Remove old entries from Dagster's event log."""
+    match = re.fullmatch(r"([1-9][0-9]{0,3})d", older_than)
+    if match is None or (days := int(match[1])) > MAX_AGE:
+        raise UsageMistake(f"--older-than {older_than!r} is not a number of days like 90d, from 1d to {MAX_AGE}d.")
+    gone = purge_events(database.locate(Settings.read()), datetime.now(UTC) - timedelta(days=days))
     sys.stdout.write(
-        f"Gone are, older than {days} days: {gone.events:,} log entries of ended runs, {gone.materializations:,} "
-        f"materializations and {gone.checks:,} check results that newer ones repeat. What Dagit shows stays.\n"
+        f"Removed entries older than {days} days: {gone.events:,} log entries of ended runs, {gone.materializations:,} "
+        f"materializations and {gone.checks:,} check results that newer ones replace. What the UI shows is kept.\n"
     )
 
 
 def _embedded_settings() -> Settings:
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     if settings.database_url:
-        raise UsageMistake("DATABASE_URL names a server of your own; unset it to drive the embedded one.")
+        raise UsageMistake("DATABASE_URL names a server of your own; unset it to control the embedded one.")
     return settings

@@ -1,9 +1,8 @@
-"""`backfill events`: splits and dividends, asked for and listed."""
+"""`backfill events`: fetch and list splits and dividends."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,41 +13,42 @@ from rich.table import Table
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.adapters.store.corporate_actions import EventStore, StoredEvent
-from backfill_assets.cli.console import output_console
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, StoredAction
+from backfill_assets.cli.options import Options
+from backfill_assets.cli.output import output_console
 from backfill_assets.cli.result import COMPLETE, FAILED
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.selection import backfill_requests
 from backfill_assets.deployment.runs import end_dead_runs
-from backfill_assets.domain.corporate_action_history import Event
+from backfill_assets.domain.corporate_actions import CorporateAction
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.build import build_definitions
-from backfill_assets.orchestration.keys import events_key
-from backfill_assets.orchestration.launch import carry_out_job, open_instance
+from backfill_assets.orchestration.keys import corporate_events_key
+from backfill_assets.orchestration.launch import open_instance, run_job
 from backfill_assets.pipelines.outcomes import Outcome
 
 
 def events_command(options: Options, *, as_json: bool) -> int:
-    """Carry out `backfill events`; the exit code.
+    """Fetch and list splits and dividends. Returns the exit code.
 
-    A request brings the whole market's events, so `--symbols` chooses markets, and what is shown.
+    A request returns all symbols of a market, so `--symbols` only selects markets and what is listed.
     """
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     settings.require_project()
     now = datetime.now(UTC)
     universe = settings.universe(now.date())
-    chosen = [order for order in orders(options, universe, now) if order.market.kind is Kind.STOCKS]
+    chosen = [request for request in backfill_requests(options, universe, now) if request.market.kind is Kind.STOCKS]
     if not chosen:
-        raise UsageMistake("Only stocks have splits and dividends, and none of them is chosen.")
+        raise UsageMistake("Only stocks have splits and dividends: select a market of stocks.")
     settings.require_key()
-    names = [symbol.name for order in chosen for symbol in order.wanted]
+    names = [symbol.name for request in chosen for symbol in request.wanted]
     outcomes: dict[str, Outcome] = {}
-    with EventStore(database.ready(settings), connections=1) as store, open_instance(settings) as instance:
+    with CorporateActionStore(database.ready(settings), connections=1) as store, open_instance(settings) as instance:
         end_dead_runs(instance)
         defs = build_definitions(universe=universe)
-        for order in chosen:
-            outcomes[order.market.name] = outcome = _update(instance, defs, settings, order.market)
+        for request in chosen:
+            outcomes[request.market.name] = outcome = _update(instance, defs, settings, request.market)
             if outcome.concerns_every_market:
                 break
         stored = store.read(names)
@@ -65,11 +65,11 @@ def events_command(options: Options, *, as_json: bool) -> int:
 
 def _update(instance: dg.DagsterInstance, defs: dg.Definitions, settings: Settings, market: Market) -> Outcome:
     job = defs.resolve_job_def(f"{market.name}_events_job")
-    return carry_out_job(instance, job, settings, assets=frozenset({events_key(market)}))
+    return run_job(instance, job, settings, assets=frozenset({corporate_events_key(market)}))
 
 
-def _show(stored: Sequence[StoredEvent]) -> None:
-    """A table, one row an event, withdrawn ones too."""
+def _show(stored: Sequence[StoredAction]) -> None:
+    """Print a table with a row for each split and dividend, including withdrawn ones."""
     if not stored:
         sys.stdout.write("No splits or dividends are known.\n")
         return
@@ -81,20 +81,20 @@ def _show(stored: Sequence[StoredEvent]) -> None:
     for s in stored:
         colour = "green" if s.withdrawn_at is None else "yellow"
         withdrawn = "" if s.withdrawn_at is None else f"{s.withdrawn_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        event = s.event
+        event = s.action
         table.add_row(event.symbol, f"[{colour}]{event.kind}[/]", f"{event.ex_date}", _size(event), withdrawn)
     output_console().print(table)
 
 
-def _size(event: Event) -> str:
-    """10 for 1, or 0.25 USD."""
+def _size(event: CorporateAction) -> str:
+    """Return a size like `10 for 1` or `0.25 USD`."""
     if event.cash_amount is None:
         return f"{event.ratio_to:g} for {event.ratio_from:g}"
     return f"{event.cash_amount:g} {event.currency or ''}".rstrip()
 
 
-def _as_json(code: int, outcomes: Mapping[str, Outcome], stored: Sequence[StoredEvent]) -> dict[str, object]:
-    """The same for a program: days are ISO dates, instants ISO 8601 in UTC."""
+def _as_json(code: int, outcomes: Mapping[str, Outcome], stored: Sequence[StoredAction]) -> dict[str, object]:
+    """Return the result as JSON: days are ISO dates, times ISO 8601 in UTC."""
     return {
         "exit_code": code,
         "runs": [
@@ -105,7 +105,7 @@ def _as_json(code: int, outcomes: Mapping[str, Outcome], stored: Sequence[Stored
     }
 
 
-def _event_json(stored: StoredEvent) -> dict[str, object]:
+def _event_json(stored: StoredAction) -> dict[str, object]:
     history = {
         name: None if at is None else at.astimezone(UTC).isoformat()
         for name, at in (
@@ -114,5 +114,5 @@ def _event_json(stored: StoredEvent) -> dict[str, object]:
             ("withdrawn_at", stored.withdrawn_at),
         )
     }
-    facts = {n: v.isoformat() if isinstance(v, date) else v for n, v in asdict(stored.event).items()}
+    facts = {n: v.isoformat() if isinstance(v, date) else v for n, v in asdict(stored.action).items()}
     return facts | history

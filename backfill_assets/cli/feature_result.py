@@ -21,13 +21,14 @@ from backfill_assets.pipelines.outcomes import Outcome
 
 @dataclass(frozen=True)
 class FeatureResult:
-    """One order, what came of its run (None: nothing had to be computed), and how things stand afterwards.
+    """A market's request for features and what became of it.
 
-    sessions  the sessions of the order's days that have bars
-    gaps      the sessions of the order that have none, or too few
+    outcome   of its run; None if nothing had to be computed
+    sessions  the sessions of the requested days that have bars
+    gaps      the requested sessions that have none, or too few
     """
 
-    order: BackfillRequest
+    request: BackfillRequest
     outcome: Outcome | None
     sessions: Sequence[FeatureSession] = field(repr=False)
     gaps: Sequence[Gap]
@@ -35,7 +36,7 @@ class FeatureResult:
     @cached_property
     def by_series(self) -> dict[tuple[str, str], dict[date, FeatureSession]]:
         """By symbol and timeframe name the wanted sessions that have bars."""
-        wanted = {symbol.name: frozenset(days) for symbol, days in self.order.wanted.items()}
+        wanted = {symbol.name: frozenset(days) for symbol, days in self.request.wanted.items()}
         found: dict[tuple[str, str], dict[date, FeatureSession]] = {}
         for s in self.sessions:
             if s.session in wanted.get(s.symbol, ()):
@@ -66,14 +67,14 @@ def exit_code(results: Iterable[FeatureResult]) -> int:
 
 def show(console: Console, results: Sequence[FeatureResult]) -> None:
     """Rows a symbol and timeframe, and of how many sessions all features, all bars are there; then which bars are missing."""
-    shown = [t for t in TIMEFRAMES.values() if any(t in r.order.timeframes for r in results)]
+    shown = [t for t in TIMEFRAMES.values() if any(t in r.request.timeframes for r in results)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("symbol")
     for name in ("features", "bars", "days", *(t.name for t in shown)):
         table.add_column(name, justify="right")
     for result in results:
-        for symbol, wanted in result.order.wanted.items():
-            series = {t: result.of(symbol, t) for t in result.order.timeframes}
+        for symbol, wanted in result.request.wanted.items():
+            series = {t: result.of(symbol, t) for t in result.request.timeframes}
             bars = min(map(len, series.values()), default=0)
             whole = min((sum(s.whole for s in found) for found in series.values()), default=0)
             colour = "green" if whole == len(wanted) else "yellow" if whole == bars else "red"
@@ -97,11 +98,13 @@ def _show_causes(console: Console, result: FeatureResult) -> None:
     found = causes(result.gaps)
     for cause in found[:SHOWN_CAUSES]:
         if cause.explained:
-            console.print(f"[yellow]no bars, so no features ({cause.reason})[/]: {cause.told}")
+            console.print(f"[yellow]no bars, so no features ({cause.reason})[/]: {cause.description}")
         else:
-            command = _fetch(result.order.market, cause)
+            command = _fetch(result.request.market, cause)
             # A command is to be copied: it is not wrapped.
-            console.print(f"[red]no bars, so no features ({cause.reason})[/]: {cause.told}: {command}", soft_wrap=True)
+            console.print(
+                f"[red]no bars, so no features ({cause.reason})[/]: {cause.description}: {command}", soft_wrap=True
+            )
     if len(found) > SHOWN_CAUSES:
         console.print(f"… and {len(found) - SHOWN_CAUSES} more: see `backfill gaps`.")
 
@@ -117,12 +120,12 @@ def as_json(results: Sequence[FeatureResult]) -> dict[str, object]:
     """The same for a program; days are ISO dates."""
     return {
         "exit_code": exit_code(results),
-        "runs": [run_json(r.order.market, r.outcome) for r in results if r.outcome],
+        "runs": [run_json(r.request.market, r.outcome) for r in results if r.outcome],
         "series": [
             _series_json(r, symbol, timeframe, wanted)
             for r in results
-            for symbol, wanted in r.order.wanted.items()
-            for timeframe in r.order.timeframes
+            for symbol, wanted in r.request.wanted.items()
+            for timeframe in r.request.timeframes
         ],
     }
 
@@ -133,7 +136,7 @@ def _series_json(
     found = result.of(symbol, timeframe)
     with_bars = {s.session for s in found}
     return {
-        "market": result.order.market.name,
+        "market": result.request.market.name,
         "symbol": symbol.name,
         "timeframe": timeframe.name,
         "expected_sessions": len(wanted),

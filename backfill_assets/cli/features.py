@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,15 +16,16 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.feature_quality import FeatureQuality, FeatureSession
 from backfill_assets.adapters.store.features import FeatureStore
-from backfill_assets.cli import feature_result, garbage
-from backfill_assets.cli.console import output_console, progress_console
+from backfill_assets.cli import feature_result
 from backfill_assets.cli.feature_result import FeatureResult, exit_code, show
+from backfill_assets.cli.options import Options
+from backfill_assets.cli.output import output_console, progress_console
 from backfill_assets.cli.progress import FeatureBars, watched
-from backfill_assets.cli.result import counted, tell_errors
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.result import counted, print_errors
+from backfill_assets.cli.selection import backfill_requests
 from backfill_assets.domain.universe import Universe
 from backfill_assets.orchestration.build import build_definitions
-from backfill_assets.orchestration.launch import all_features_shown, carry_out_features, open_for_runs
+from backfill_assets.orchestration.launch import all_features_materialized, open_for_runs, run_family
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of, recorded
 from backfill_assets.pipelines.feature_health import stale_sessions
 from backfill_assets.pipelines.listings import expected
@@ -39,10 +39,10 @@ AT_ONCE = 5
 def features_command(options: Options, *, full: bool, as_json: bool) -> int:
     """Carry out `backfill features`; the exit code."""
     now = datetime.now(UTC)
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     settings.require_project()
     universe = settings.universe(now.date())
-    wanted = orders(options, universe, now, settings.retries)
+    wanted = backfill_requests(options, universe, now, settings.retries)
     results = compute(settings, universe, wanted, options.max_concurrent, full=full, quiet=as_json)
     tell(results, as_json=as_json)
     return exit_code(results)
@@ -57,64 +57,66 @@ def compute(
     full: bool = False,
     quiet: bool = False,
 ) -> list[FeatureResult]:
-    """One run a market over the features of each order, where there is something to do. The project's folder was looked at.
+    """One run a market over the features of each request, where there is something to do. The project's folder was looked at.
 
     A market whose run fails does not stop the next, unless that would end like it.
     """
     outcomes: dict[str, Outcome] = {}
-    garbage.usual_from_here()
     with ExitStack() as stack:
         console = Console(quiet=True) if quiet else stack.enter_context(progress_console())
         store = stack.enter_context(BarStore(database.ready(settings)))
         instance = stack.enter_context(open_for_runs(settings, store))
-        found = [expected(store, order) for order in wanted]
-        due = [order for order in found if order.days and (full or _has_to_do(instance, store, order))]
+        found = [expected(store, request) for request in wanted]
+        due = [request for request in found if request.days and (full or _has_to_do(instance, store, request))]
         _announce(console, found, due)
         if due:
             listener = Silent() if quiet else stack.enter_context(FeatureBars(console))
             defs = build_definitions(universe=universe, resources=watched(features=listener))
-            for order in due:
+            for request in due:
                 if isinstance(listener, FeatureBars):
-                    listener.planned(order)
-                outcome = carry_out_features(instance, defs, settings, order, max_concurrent, full=full)
-                outcomes[order.market.name] = outcome
+                    listener.planned(request)
+                config = {"max_concurrent": max_concurrent, "full": full}
+                outcome = run_family(instance, defs, settings, request, "features", config)
+                outcomes[request.market.name] = outcome
                 if outcome.concerns_every_market:
                     break
         return [
             FeatureResult(
-                order,
-                outcomes.get(order.market.name),
-                _sessions(store, order),
-                gaps_of(order, recorded(store, order)),
+                request,
+                outcomes.get(request.market.name),
+                _sessions(store, request),
+                gaps_of(request, recorded(store, request)),
             )
-            for order in found
+            for request in found
         ]
 
 
-def _has_to_do(instance: dg.DagsterInstance, store: BarStore, order: BackfillRequest) -> bool:
-    """Whether something of an order is out of date, or is there and Dagster has not been told."""
-    stale = stale_sessions(FeatureStore.beside(store), order.market, order.calendar, order.now)
-    names, timeframes, days = {s.name for s in order.wanted}, {t.name for t in order.timeframes}, order.days
+def _has_to_do(instance: dg.DagsterInstance, store: BarStore, request: BackfillRequest) -> bool:
+    """Whether something of a request is out of date, or is there and Dagster has not been told."""
+    stale = stale_sessions(FeatureStore.beside(store), request.market, request.calendar, request.now)
+    names, timeframes, days = {s.name for s in request.wanted}, {t.name for t in request.timeframes}, request.days
     return any(
         series.symbol in names and series.timeframe in timeframes and days and span.intersect(days)
         for series, span in stale
-    ) or not all_features_shown(instance, order, _sessions(store, order))
+    ) or not all_features_materialized(instance, request, _sessions(store, request))
 
 
-def _sessions(store: BarStore, order: BackfillRequest) -> list[FeatureSession]:
-    if order.days is None:
+def _sessions(store: BarStore, request: BackfillRequest) -> list[FeatureSession]:
+    if request.days is None:
         return []
-    return FeatureQuality.beside(store).sessions([s.name for s in order.wanted], order.timeframes, order.days)
+    return FeatureQuality.beside(store).sessions([s.name for s in request.wanted], request.timeframes, request.days)
 
 
 def _announce(console: Console, found: Sequence[BackfillRequest], due: Sequence[BackfillRequest]) -> None:
-    for order in found:
-        sessions = max(map(len, order.wanted.values()), default=0)
-        span = f"{order.days} ({counted(sessions, 'session')})" if order.days else "no finished session in this range"
-        frames = ", ".join(t.name for t in order.timeframes)
-        told = "" if order in due or not order.days else ": nothing is out of date"
-        symbols = counted(len(order.wanted), "symbol")
-        console.print(f"{order.market.name} features: {symbols}, {frames}, {span}{told}")
+    for request in found:
+        sessions = max(map(len, request.wanted.values()), default=0)
+        span = (
+            f"{request.days} ({counted(sessions, 'session')})" if request.days else "no finished session in this range"
+        )
+        frames = ", ".join(t.name for t in request.timeframes)
+        told = "" if request in due or not request.days else ": nothing is out of date"
+        symbols = counted(len(request.wanted), "symbol")
+        console.print(f"{request.market.name} features: {symbols}, {frames}, {span}{told}")
 
 
 def tell(results: Sequence[FeatureResult], *, as_json: bool = False) -> None:
@@ -123,4 +125,4 @@ def tell(results: Sequence[FeatureResult], *, as_json: bool = False) -> None:
         sys.stdout.write(json.dumps(feature_result.as_json(results), indent=2) + "\n")
     elif not any(r.outcome and r.outcome.ended_early for r in results):
         show(output_console(), results)
-    tell_errors(results)
+    print_errors((r.request.market, r.outcome) for r in results)

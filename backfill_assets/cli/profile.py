@@ -1,4 +1,4 @@
-"""The demo's surroundings: a simulator for a vendor, and a data folder that no real bar ever shares."""
+"""The environment of the demo: a simulator for Polygon, and a data folder of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from backfill_assets.adapters.private_files import data_folder, write_private
+from backfill_assets.adapters.private_files import make_data_folder, write_private
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.simulator import Dividend, Scenario, Simulator, Split
 
@@ -23,15 +23,15 @@ _REPLACED = (
     "BACKFILL_DATA_DIR",
     "ALERT_URLS",
     "ALERT_REPEAT_HOURS",
+    "DAGSTER_UI_URL",
     "DAGIT_URL",
 )
-"""Unset first: what they hold is for real use, and may be wrong."""
-
+"""Unset for the demo: their values are meant for real data, and may be wrong."""
 
 DAYS = 30
-"""How far back the demo goes when it is first run."""
+"""How far back the demo goes when it is run for the first time."""
 
-_UNIVERSE = """# What `backfill demo` keeps: made-up bars of real symbols, from the simulator.
+_UNIVERSE = """# The universe of `backfill demo`: made-up bars of real symbols, from the simulator.
 markets:
   stocks: {{start: {start}, symbols: [AAPL, SPY, MSFT]}}
   crypto: {{start: {start}, symbols: [BTC, ETH]}}
@@ -40,15 +40,15 @@ markets:
 
 @contextmanager
 def demo_profile() -> Iterator[None]:
-    """For as long as the context: this process's environment, and so its children's, has the simulator in the vendor's place.
+    """Start a simulator and set this process's environment for it until the context ends; child processes inherit it.
 
-    It must be the real environment: a run's resources and Dagster's storage read it where they are used.
+    The resources of a run and Dagster's storage read `os.environ` when they are used, so a copy would not do.
     """
     before = dict(os.environ)
     for name in _REPLACED:
         os.environ.pop(name, None)
     try:
-        project = Settings.read(os.environ).project
+        project = Settings.read().project
         universe = _universe(project / FOLDER)
         with Simulator(_scenario(datetime.now(UTC).date())) as simulator:
             os.environ.update(
@@ -65,9 +65,9 @@ def demo_profile() -> Iterator[None]:
 
 
 def _scenario(today: date) -> Scenario:
-    """Corporate events of the last year, so that their table has something to show: on days that stay where they are.
+    """Return monthly splits and dividends of the last year, on the same days whenever the demo is run.
 
-    The split is of a symbol that the demo does not keep: the vendor lists those of the whole market.
+    KO is not in the demo's universe: Polygon lists the splits of the complete market.
     """
     days = [
         _second_wednesday(today.year - (today.month <= back), (today.month - back - 1) % 12 + 1) for back in range(12)
@@ -84,9 +84,9 @@ def _second_wednesday(year: int, month: int) -> date:
 
 
 def _universe(folder: Path) -> Path:
-    """The demo's universe file, written once, so that its first day stays where it was."""
+    """Return the path of the demo's universe file, written once so that its first day stays the same."""
     path = folder / "universe.yaml"
     if not path.exists():
         start = datetime.now(UTC).date() - timedelta(days=DAYS)
-        write_private(data_folder(folder) / path.name, _UNIVERSE.format(start=start).encode())
+        write_private(make_data_folder(folder) / path.name, _UNIVERSE.format(start=start).encode())
     return path

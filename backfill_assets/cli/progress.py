@@ -1,4 +1,4 @@
-"""The progress bar of a run: one line for the whole, and where bars are fetched one for each symbol."""
+"""Progress bars of a run: one line for the run, and one for each symbol that is being fetched."""
 
 from __future__ import annotations
 
@@ -9,143 +9,124 @@ from typing import Self
 import dagster as dg
 from pydantic import PrivateAttr
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Display
 
 from backfill_assets.adapters.store.bars import Written
 from backfill_assets.domain.days import DayRange
-from backfill_assets.domain.request_plan import Request, cells
+from backfill_assets.domain.request_plan import ApiCall, cells
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.orchestration.resources import Watcher
 from backfill_assets.pipelines.backfill_request import BackfillRequest
-from backfill_assets.pipelines.progress import FeatureProgress as FeatureListener
-from backfill_assets.pipelines.progress import Progress as Listener
-from backfill_assets.pipelines.progress import Silent
+from backfill_assets.pipelines.progress import SILENT, FeatureProgress, Progress
 
 
-class ProgressBars:
-    """Listens to a pipeline and draws. A context manager; it may be told of several markets, one after the other."""
+class _Bars:
+    """A progress display, drawn only on a terminal; elsewhere each step is printed as a line. A context manager."""
+
+    def __init__(self, console: Console, unit: str) -> None:
+        self._console = console
+        self._display = Display(
+            TextColumn("{task.description}", justify="left"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._run: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._display.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._display.stop()
+
+    def _advance(self, steps: int) -> None:
+        if self._run is not None:
+            self._display.advance(self._run, steps)
+
+    def _print(self, line: str) -> None:
+        if not self._console.is_terminal:
+            self._console.print(line, markup=False, soft_wrap=True)
+
+
+class ProgressBars(_Bars):
+    """The progress of runs over bars, one market after another."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._drawn = console.is_terminal
-        self._bars = _progress(console, "sessions")
-        self._whole: TaskID | None = None
+        super().__init__(console, "sessions")
         self._tasks: dict[str, TaskID] = {}
         self._left: dict[str, int] = {}
-        self._inserted: dict[Request, int] = {}
+        self._inserted: dict[ApiCall, int] = {}
 
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
-
-    def planned(self, market: Market, requests: Sequence[Request]) -> None:
-        """A market's work begins: one bar for the whole of it."""
-        self._whole = self._bars.add_task(market.name, total=sum(cells(r) for r in requests))
+    def planned(self, market: Market, calls: Sequence[ApiCall]) -> None:
+        """Add the line of the run."""
+        self._run = self._display.add_task(market.name, total=sum(map(cells, calls)))
         self._left = {}
-        for request in requests:
-            self._left[request.label] = self._left.get(request.label, 0) + cells(request)
+        for call in calls:
+            self._left[call.label] = self._left.get(call.label, 0) + cells(call)
 
-    def answered(self, request: Request, sessions: int, written: Written) -> None:
-        """A page is stored."""
-        name = request.label
+    def answered(self, call: ApiCall, sessions: int, written: Written) -> None:
+        """Advance the lines of the run and of the call."""
+        name = call.label
         if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(f"  {name}", total=self._left[name])
-        self._bars.advance(self._tasks[name], sessions)
-        if self._whole is not None:
-            self._bars.advance(self._whole, sessions)
-        self._inserted[request] = self._inserted.get(request, 0) + written.inserted
+            self._tasks[name] = self._display.add_task(f"  {name}", total=self._left[name])
+        self._display.advance(self._tasks[name], sessions)
+        self._advance(sessions)
+        self._inserted[call] = self._inserted.get(call, 0) + written.inserted
 
-    def ended(self, request: Request, error: Exception | None) -> None:
-        """A request is through: its symbol's line goes when nothing of it is left."""
-        name = request.label
-        self._left[name] -= cells(request)
-        if not self._drawn:
-            told = str(error) if error else f"{self._inserted.get(request, 0):,} bars"
-            span = str(DayRange(request.start, request.end))
-            self._console.print(f"{name} {request.timeframe}: {span}: {told}", markup=False, soft_wrap=True)
+    def ended(self, call: ApiCall, error: Exception | None) -> None:
+        """Remove the call's line when nothing is left of it."""
+        name = call.label
+        self._left[name] -= cells(call)
+        result = str(error) if error else f"{self._inserted.get(call, 0):,} bars"
+        self._print(f"{name} {call.timeframe}: {DayRange(call.start, call.end)}: {result}")
         if self._left[name] <= 0 and name in self._tasks:
-            self._bars.remove_task(self._tasks.pop(name))
-
-    def settled(self, symbol: Symbol, source: Timeframe) -> None:
-        """Nothing is drawn of it."""
+            self._display.remove_task(self._tasks.pop(name))
 
 
-class FeatureBars:
-    """The same for a run over features: one line, a step for each series. A context manager."""
+class FeatureBars(_Bars):
+    """The progress of runs over features: one line, a step for each series."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._drawn = console.is_terminal
-        self._bars = _progress(console, "series")
-        self._whole: TaskID | None = None
+        super().__init__(console, "series")
 
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
-
-    def planned(self, order: BackfillRequest) -> None:
-        """A market's work begins."""
-        self._whole = self._bars.add_task(order.market.name, total=len(order.wanted) * len(order.timeframes))
+    def planned(self, request: BackfillRequest) -> None:
+        """Add the line of the run."""
+        self._run = self._display.add_task(request.market.name, total=len(request.wanted) * len(request.timeframes))
 
     def computed(self, symbol: Symbol, timeframe: Timeframe, rows: int) -> None:
-        """A series is up to date."""
-        if self._whole is not None:
-            self._bars.advance(self._whole)
-        if rows and not self._drawn:
-            self._console.print(f"{symbol} {timeframe}: {rows:,} rows", markup=False, soft_wrap=True)
+        """Advance the line."""
+        self._advance(1)
+        if rows:
+            self._print(f"{symbol} {timeframe}: {rows:,} rows")
 
 
-def _progress(console: Console, things: str) -> Progress:
-    """Nothing is drawn where nobody watches."""
-    return Progress(
-        TextColumn("{task.description}", justify="left"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(things),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
+class ProgressWatcher(Watcher):
+    """The resource that connects a run of this process to its progress display."""
 
+    _progress: Progress = PrivateAttr(default=SILENT)
+    _features: FeatureProgress = PrivateAttr(default=SILENT)
 
-class WatchedBy(Watcher):
-    """The resource that makes a run of this process tell listeners of ours."""
+    def progress(self) -> Progress:
+        """Return the progress of a run over bars."""
+        return self._progress
 
-    _listener: Listener = PrivateAttr()
-    _features: FeatureListener = PrivateAttr()
-
-    @classmethod
-    def of(cls, listener: Listener, features: FeatureListener) -> WatchedBy:
-        """A watcher for two listeners."""
-        watcher = cls()
-        watcher._listener, watcher._features = listener, features
-        return watcher
-
-    def progress(self) -> Listener:
-        """The listener to a run over bars."""
-        return self._listener
-
-    def feature_progress(self) -> FeatureListener:
-        """The listener to a run over features."""
+    def feature_progress(self) -> FeatureProgress:
+        """Return the progress of a run over features."""
         return self._features
 
 
-def watched(
-    listener: Listener | None = None, *, features: FeatureListener | None = None
-) -> dict[str, dg.ResourceDefinition]:
-    """Resource overrides for `build_definitions` by which the listeners are told."""
-    watcher = WatchedBy.of(listener or Silent(), features or Silent())
+def watched(progress: Progress = SILENT, *, features: FeatureProgress = SILENT) -> dict[str, dg.ResourceDefinition]:
+    """Return resource overrides for `build_definitions` with which runs report their progress."""
+    watcher = ProgressWatcher()
+    watcher._progress, watcher._features = progress, features  # noqa: SLF001  # pydantic takes no private values
     return {"watcher": dg.ResourceDefinition.hardcoded_resource(watcher)}

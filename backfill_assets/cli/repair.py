@@ -1,8 +1,7 @@
-"""`backfill repair`: everything that is missing, asked for at once."""
+"""`backfill repair`: fetch everything that is missing now, without waiting for the next retry."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -12,10 +11,11 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.cli.gaps import gaps_meant
+from backfill_assets.cli.options import Options
 from backfill_assets.cli.plan import show_plans
-from backfill_assets.cli.result import COMPLETE, DAYS_MISSING
-from backfill_assets.cli.run import run_orders
-from backfill_assets.cli.selection import Options, orders
+from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, exit_code
+from backfill_assets.cli.run import run_markets, show_results
+from backfill_assets.cli.selection import backfill_requests
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.retries import Retry
 from backfill_assets.domain.universe import Symbol
@@ -23,34 +23,36 @@ from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of,
 
 
 def repair_command(options: Options, *, explained: bool, dry_run: bool, as_json: bool) -> int:
-    """Carry out `backfill repair`; the exit code."""
+    """Run `backfill repair` and return its exit code."""
     now = datetime.now(UTC)
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     settings.require_project()
     universe = settings.universe(now.date())
     retry = Retry.EXPLAINED if explained else Retry.NOW
-    chosen = [replace(order, retry=retry) for order in orders(options, universe, now, settings.retries)]
+    chosen = [replace(request, retry=retry) for request in backfill_requests(options, universe, now, settings.retries)]
 
     def repairs(store: Store) -> list[BackfillRequest]:
-        return [_over(order, gaps_meant(store, order), explained=explained) for order in chosen]
+        return [_narrowed(request, gaps_meant(store, request), explained=explained) for request in chosen]
 
     if not dry_run:
-        return run_orders(settings, universe, repairs, max_concurrent=options.max_concurrent, as_json=as_json)
+        results = run_markets(settings, universe, repairs, max_concurrent=options.max_concurrent, quiet=as_json)
+        show_results(results, as_json=as_json)
+        return exit_code(results)
     with BarStore(database.ready(settings)) as store:
-        due = repairs(store)
-        answers = [recorded(store, order) for order in due]
-    plans = {order.market.name: plan(order, known) for order, known in zip(due, answers, strict=True)}
+        requests = repairs(store)
+        answers = [recorded(store, request) for request in requests]
+    plans = {request.market.name: plan(request, known) for request, known in zip(requests, answers, strict=True)}
     show_plans(plans, settings, as_json=as_json)
-    still_open = any(unexplained(gaps_of(order, known)) for order, known in zip(due, answers, strict=True))
-    return DAYS_MISSING if still_open else COMPLETE
+    is_open = any(unexplained(gaps_of(request, known)) for request, known in zip(requests, answers, strict=True))
+    return DAYS_MISSING if is_open else COMPLETE
 
 
-def _over(order: BackfillRequest, gaps: Sequence[Gap], *, explained: bool) -> BackfillRequest:
-    """The order over the sessions of gaps; all of them, or those without an explanation."""
+def _narrowed(request: BackfillRequest, gaps: Sequence[Gap], *, explained: bool) -> BackfillRequest:
+    """Narrow a request to the sessions of gaps: of all of them, or of those without an explanation."""
     meant = list(gaps) if explained else unexplained(gaps)
     wanted: dict[Symbol, tuple[date, ...]] = {}
-    for symbol in order.wanted:
-        days = {day for gap in meant if gap.symbol == symbol.name for day in order.calendar.within(gap.days)}
+    for symbol in request.wanted:
+        days = {day for gap in meant if gap.symbol == symbol.name for day in request.calendar.within(gap.days)}
         if days:
             wanted[symbol] = tuple(sorted(days))
-    return replace(order, wanted=wanted)
+    return replace(request, wanted=wanted)

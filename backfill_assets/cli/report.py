@@ -1,50 +1,45 @@
-"""`backfill report`: what runs did, as JSON."""
+"""`backfill report`."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.runs import Record, RecordedRun, RunStore
-from backfill_assets.cli.files import write_whole
-from backfill_assets.cli.selection import day
+from backfill_assets.cli.output import write_file
 from backfill_assets.domain.errors import UsageMistake
 
 
-def report_command(run_id: str | None, since: str | None, output: str | None) -> int:
-    """Carry out `backfill report`; the exit code. Without a run and a day: the last run of each market and kind of work."""
-    if run_id is not None and since is not None:
-        raise UsageMistake("--run and --since exclude each other: give one of them.")
-    first = day("--since", since)
-    settings = Settings.read(os.environ)
+def report_command(run_id: str | None, since: date | None, output: Path | None) -> int:
+    """Report on one run, on those since a day, or by default on the last of each market and job. Returns the exit code."""
+    settings = Settings.read()
     with RunStore(database.ready(settings)) as store:
         if run_id is not None:
             runs = store.read(run_id=run_id)
-        elif first is not None:
-            runs = store.read(since=datetime(first.year, first.month, first.day, tzinfo=UTC))
+        elif since is not None:
+            runs = store.read(since=datetime.combine(since, time(), UTC))
         else:
             runs = store.last()
     if run_id is not None and not runs:
         raise UsageMistake(
-            f"No run {run_id!r} is on record; `backfill report --since 2025-01-31` lists those since a day."
+            f"There is no run {run_id!r}; `backfill report --since 2025-01-31` lists the runs since a day."
         )
-    text = json.dumps(as_json(runs, datetime.now(UTC)), indent=2, default=_spelled) + "\n"
+    text = json.dumps(as_json(runs, datetime.now(UTC)), indent=2, default=_iso) + "\n"
     if output is None:
         sys.stdout.write(text)
     else:
-        write_whole(Path(output), text, "--output")
+        write_file(output, text, "--output")
     return 0
 
 
 def as_json(runs: Sequence[RecordedRun], now: datetime) -> dict[str, Any]:
-    """The report on runs: instants ISO 8601 in UTC, days ISO dates."""
+    """Return the report: times are ISO 8601 in UTC, days ISO dates."""
     gaps = [gap for run in runs for gap in run.gaps]
     series = [row for run in runs for row in run.series]
     restatements = [row for run in runs for row in run.restatements]
@@ -61,15 +56,17 @@ def as_json(runs: Sequence[RecordedRun], now: datetime) -> dict[str, Any]:
 
 
 def _summary(runs: Sequence[RecordedRun], gaps: Sequence[Record], restatements: Sequence[Record]) -> dict[str, int]:
-    told = ("requests", "retried", "rate_limited", "bars_written", "bars_changed", "bars_unchanged", "features_written")
-    counted = ("gaps_before", "gaps_after")
+    totals = (
+        *("requests", "retried", "rate_limited", "bars_written", "bars_changed", "bars_unchanged", "features_written"),
+        *("gaps_before", "gaps_after"),
+    )
     return {
         "runs": len(runs),
         **{
             status: sum(r.run["status"] == status for r in runs)
             for status in ("succeeded", "failed", "canceled", "started")
         },
-        **{name: sum(r.run[name] for r in runs) for name in (*told, *counted)},
+        **{name: sum(r.run[name] for r in runs) for name in totals},
         "gaps_filled": sum(gap["outcome"] == "filled" for gap in gaps),
         "sessions_left": sum(gap["sessions_left"] for gap in gaps),
         "bars_restated": sum(row["bars"] for row in restatements),
@@ -80,7 +77,7 @@ def _without(row: Record, *names: str) -> Record:
     return {name: value for name, value in row.items() if name not in names}
 
 
-def _spelled(value: object) -> str:
+def _iso(value: object) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, date):

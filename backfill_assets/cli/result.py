@@ -1,4 +1,4 @@
-"""What a run left behind, as a table for a person and as JSON for a program."""
+"""The result of `backfill run` and `backfill repair`, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Protocol
 
 from rich.console import Console
 from rich.table import Table
 
 from backfill_assets.adapters.store.bars import SeriesAnswers
-from backfill_assets.domain.answers import Answers, without_bars
+from backfill_assets.domain.answers import Answers, missing_sessions
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, unexplained
-from backfill_assets.domain.request_plan import Request, pages_of
+from backfill_assets.domain.request_plan import ApiCall, pages_of
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
 from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of
@@ -28,84 +27,74 @@ SHOWN_CAUSES = 12
 
 @dataclass(slots=True)
 class MarketResult:
-    """One order, what it needed, what came of its run (None: nothing had to run), and what stands recorded afterwards."""
+    """A market's backfill request and what became of it.
 
-    order: BackfillRequest
-    plan: Sequence[Request] = ()
+    outcome   of its run; None if no run was needed
+    answers   what is stored, as of the plan and after the run
+    """
+
+    request: BackfillRequest
+    plan: Sequence[ApiCall] = ()
     outcome: Outcome | None = None
     answers: SeriesAnswers = field(default_factory=dict)
     gaps: list[Gap] = field(default_factory=list)
 
     @property
-    def requests(self) -> int:
-        """How many requests the plan takes at the most, retries aside."""
+    def planned_requests(self) -> int:
+        """The most requests that the plan takes, without retries."""
         return pages_of(self.plan)
 
-    def of(self, symbol: str, timeframe: str) -> Answers:
-        """What stands recorded of a series."""
+    def series(self, symbol: str, timeframe: str) -> Answers:
+        """Return what is stored of a series."""
         return self.answers.get((symbol, timeframe), {})
 
-    def standing(self, order: BackfillRequest, answers: SeriesAnswers) -> None:
-        """Note how things stand now, and what of the order is not whole."""
-        self.order, self.answers = order, answers
-        self.gaps = gaps_of(order, answers)
+    def update(self, request: BackfillRequest, answers: SeriesAnswers) -> None:
+        """Set what is stored after the run, and the gaps that are left; the run may have changed the request's listings."""
+        self.request, self.answers = request, answers
+        self.gaps = gaps_of(request, answers)
 
 
-class Ran(Protocol):
-    """What came of an order's run."""
-
-    @property
-    def order(self) -> BackfillRequest:
-        """What was asked for."""
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """None: nothing had to run."""
-
-
-def tell_errors(results: Iterable[Ran]) -> None:
-    """One line for each run that failed, on standard error."""
-    for result in results:
-        if result.outcome and result.outcome.error:
-            sys.stderr.write(f"backfill: {result.order.market.name}: {result.outcome.error}\n")
+def print_errors(outcomes: Iterable[tuple[Market, Outcome | None]]) -> None:
+    """Print a line for each failed run on standard error."""
+    for market, outcome in outcomes:
+        if outcome and outcome.error:
+            sys.stderr.write(f"backfill: {market.name}: {outcome.error}\n")
 
 
 def worst(*codes: int) -> int:
-    """The exit code of several pieces of work: a failure counts most, then what is missing."""
+    """Return the worst exit code: failed, then days missing, then complete."""
     return min(codes, key=(FAILED, DAYS_MISSING, COMPLETE).index)
 
 
 def exit_code(results: Sequence[MarketResult]) -> int:
-    """0 complete, 1 a run failed, 3 sessions are missing for no reason that is known."""
+    """Return 0 if complete, 1 if a run failed, 3 if sessions are missing without an explanation."""
     if any(r.outcome and not r.outcome.succeeded for r in results):
         return FAILED
     return DAYS_MISSING if any(unexplained(r.gaps) for r in results) else COMPLETE
 
 
-def spelled(seconds: float) -> str:
-    """A duration for a person: 4 s, 1:05 min, 2:30 h."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, seconds = divmod(whole, 60)
-    return f"{minutes}:{seconds:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
+def duration(seconds: float) -> str:
+    """Format a duration: 4 s, 1:05 min, 2:30 h."""
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    minutes, rest = divmod(rounded, 60)
+    return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
 
 
 def counted(number: int, thing: str) -> str:
-    """A number with its noun: 1 session, 2 sessions."""
+    """Format a number with its noun: 1 session, 2 sessions."""
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def instant(at: datetime) -> str:
-    """An aware instant for a person: 2025-01-31 02:00:00 UTC."""
+    """Format an aware instant: 2025-01-31 02:00:00 UTC."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def show(console: Console, results: Sequence[MarketResult]) -> None:
-    """The completeness matrix (bars a symbol and timeframe, days complete of those expected), then what is missing, and when
-    it is asked for again.
-    """
-    shown = [t for t in TIMEFRAMES.values() if any(t in r.order.timeframes for r in results)]
+    """Print the bars of each symbol and timeframe with the days complete, then what is missing and when it is retried."""
+    shown = [t for t in TIMEFRAMES.values() if any(t in r.request.timeframes for r in results)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("symbol")
     table.add_column("days", justify="right")
@@ -113,9 +102,11 @@ def show(console: Console, results: Sequence[MarketResult]) -> None:
         table.add_column(timeframe.name, justify="right")
     for result in results:
         still_open = {gap.symbol for gap in unexplained(result.gaps)}
-        for symbol, sessions in result.order.wanted.items():
-            series = [(t, result.of(symbol.name, t.name)) for t in shown if t in result.order.timeframes]
-            complete = min((len(sessions) - len(without_bars(sessions, answers)) for _, answers in series), default=0)
+        for symbol, sessions in result.request.wanted.items():
+            series = [(t, result.series(symbol.name, t.name)) for t in shown if t in result.request.timeframes]
+            complete = min(
+                (len(sessions) - len(missing_sessions(sessions, answers)) for _, answers in series), default=0
+            )
             colour = "red" if symbol.name in still_open else "green" if complete == len(sessions) else "yellow"
             bars = {t: f"{bars_of(t, sessions, answers):,}" for t, answers in series}
             days = f"[{colour}]{complete}/{len(sessions)}[/]"
@@ -127,14 +118,14 @@ def show(console: Console, results: Sequence[MarketResult]) -> None:
 
 
 def bars_of(timeframe: Timeframe, sessions: Iterable[date], answers: Answers) -> int:
-    """How many bars the sessions have; a weekly bar, which each of its sessions has, counts once."""
+    """Count the bars of sessions; a weekly bar belongs to each of its sessions and counts once."""
     found = [answers[s] for s in sessions if s in answers]
     return len({a.first for a in found if a.bars}) if timeframe == WEEK_1 else sum(a.bars for a in found)
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Sessions that series miss for one reason; `series` by symbol name the timeframes."""
+    """Sessions that are missing for one reason; `series` has the timeframes by symbol name."""
 
     days: DayRange
     sessions: int
@@ -143,14 +134,15 @@ class Cause:
     series: dict[str, list[str]]
 
     @property
-    def told(self) -> str:
-        """Days and series for a person: 2024-03-06 (1 session) of AAPL 1m 5m, and no more than a few of these."""
-        series = ", ".join([" ".join([s, *t]) for s, t in list(self.series.items())[:_SHOWN]]) + _rest(len(self.series))
-        return f"{self.days} ({counted(self.sessions, 'session')}) of {series}"
+    def description(self) -> str:
+        """Days and the first few series: 2024-03-06 (1 session) of AAPL 1m 5m."""
+        series = ", ".join(" ".join([s, *t]) for s, t in list(self.series.items())[:_SHOWN])
+        more = f" and {len(self.series) - _SHOWN} more" if len(self.series) > _SHOWN else ""
+        return f"{self.days} ({counted(self.sessions, 'session')}) of {series}{more}"
 
 
 def causes(gaps: Iterable[Gap]) -> list[Cause]:
-    """Gaps as one cause for all series that miss the same sessions for the same reason."""
+    """Group gaps by days and reason, whichever series they are of."""
     alike: dict[tuple[DayRange, int, str, bool], dict[str, list[str]]] = {}
     for gap in gaps:
         what = (gap.days, gap.sessions, gap.reason.value, gap.explained)
@@ -162,7 +154,7 @@ def _show_missing(console: Console, result: MarketResult) -> None:
     found = causes(result.gaps)
     for cause in found[:SHOWN_CAUSES]:
         colour = "yellow" if cause.explained else "red"
-        console.print(f"[{colour}]{cause.reason}[/]: {cause.told}")
+        console.print(f"[{colour}]{cause.reason}[/]: {cause.description}")
     if len(found) > SHOWN_CAUSES:
         console.print(f"… and {len(found) - SHOWN_CAUSES} more: see `backfill gaps`.")
 
@@ -171,31 +163,27 @@ def _show_next_attempt(console: Console, still_open: Sequence[Gap]) -> None:
     if not still_open:
         return
     at = min((gap.next_attempt_at for gap in still_open if gap.next_attempt_at), default=None)
-    told = f"The next attempt is due at {instant(at)}" if at else "No further attempt falls due"
-    console.print(f"{told}; `backfill repair` asks at once.")
-
-
-def _rest(count: int) -> str:
-    return f" and {count - _SHOWN} more" if count > _SHOWN else ""
+    retry = f"Next retry: {instant(at)}." if at else "No retry is scheduled."
+    console.print(f"{retry} To fetch now: `backfill repair`.")
 
 
 def as_json(results: Sequence[MarketResult]) -> dict[str, object]:
-    """The same for a program; days are ISO dates."""
+    """Return the results for JSON; days are ISO dates."""
     return {
         "exit_code": exit_code(results),
-        "planned_requests": sum(r.requests for r in results),
-        "runs": [run_json(r.order.market, r.outcome) for r in results if r.outcome],
+        "planned_requests": sum(r.planned_requests for r in results),
+        "runs": [run_json(r.request.market, r.outcome) for r in results if r.outcome],
         "series": [
             _series_json(r, symbol, timeframe, sessions)
             for r in results
-            for symbol, sessions in r.order.wanted.items()
-            for timeframe in r.order.timeframes
+            for symbol, sessions in r.request.wanted.items()
+            for timeframe in r.request.timeframes
         ],
     }
 
 
 def run_json(market: Market, outcome: Outcome) -> dict[str, object]:
-    """A run of a market for a program."""
+    """Return a market's run for JSON."""
     return {
         "market": market.name,
         "run_id": outcome.run_id,
@@ -207,12 +195,12 @@ def run_json(market: Market, outcome: Outcome) -> dict[str, object]:
 def _series_json(
     result: MarketResult, symbol: Symbol, timeframe: Timeframe, sessions: Sequence[date]
 ) -> dict[str, object]:
-    answers = result.of(symbol.name, timeframe.name)
-    missing = without_bars(sessions, answers)
+    answers = result.series(symbol.name, timeframe.name)
+    missing = missing_sessions(sessions, answers)
     gaps = [g for g in result.gaps if (g.symbol, g.timeframe) == (symbol.name, timeframe.name)]
     explained = [g.days for g in gaps if g.explained]
     return {
-        "market": result.order.market.name,
+        "market": result.request.market.name,
         "symbol": symbol.name,
         "timeframe": timeframe.name,
         "expected_sessions": len(sessions),

@@ -1,9 +1,8 @@
-"""`backfill status`: how complete the markets are, symbol by symbol."""
+"""`backfill status`: how complete each symbol is."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,44 +15,44 @@ from rich.table import Table
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.gaps import GapStore
-from backfill_assets.cli.console import output_console
-from backfill_assets.cli.files import write_whole
 from backfill_assets.cli.gaps import gap_json
+from backfill_assets.cli.options import Options
+from backfill_assets.cli.output import output_console, write_file
 from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, counted
-from backfill_assets.cli.selection import Options, orders
-from backfill_assets.domain.completeness import Completeness, Counts, Row, Standing
+from backfill_assets.cli.selection import backfill_requests
+from backfill_assets.domain.completeness import Completeness, Counts, Row, SessionState
 from backfill_assets.domain.gaps import unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.pipelines.completeness import measure
 from backfill_assets.pipelines.gaps import Watched, series_of
 from backfill_assets.pipelines.listings import known_listings
 from backfill_assets.presentation.page import page
-from backfill_assets.presentation.words import GLYPHS, instant, percent, repair_command, span, tally
+from backfill_assets.presentation.text import GLYPHS, instant, percent, repair_command, span, summary
 
 _COLOURS = {
-    Standing.COMPLETE: "green",
-    Standing.EXPLAINED: "yellow",
-    Standing.PARTIAL: "red",
-    Standing.MISSING: "red",
-    Standing.NOT_EXPECTED: "dim",
+    SessionState.COMPLETE: "green",
+    SessionState.EXPLAINED: "yellow",
+    SessionState.PARTIAL: "red",
+    SessionState.MISSING: "red",
+    SessionState.NOT_EXPECTED: "dim",
 }
 
 
-def status_command(options: Options, *, as_json: bool, html: str | None) -> int:
-    """Carry out `backfill status`; the exit code."""
+def status_command(options: Options, *, as_json: bool, html: Path | None) -> int:
+    """Show how complete each symbol is. Returns the exit code."""
     now = datetime.now(UTC)
-    settings = Settings.read(os.environ)
+    settings = Settings.read()
     universe = settings.universe(now.date())
-    chosen = orders(options, universe, now, settings.retries)
+    chosen = backfill_requests(options, universe, now, settings.retries)
     found = []
     with GapStore(database.ready(settings)) as store:
         store.forget_others(series_of(universe))
-        for order in chosen:
-            market = replace(order.market, symbols=tuple(order.wanted))
-            watched = Watched(market, order.calendar, known_listings(store, market), order.retries)
+        for request in chosen:
+            market = replace(request.market, symbols=tuple(request.wanted))
+            watched = Watched(market, request.calendar, known_listings(store, market), request.retries)
             found.append(measure(store, watched, now))
     if html is not None:
-        write_whole(Path(html), page(found), "--html")
+        write_file(html, page(found), "--html")
     if as_json:
         sys.stdout.write(json.dumps(status_json(found), indent=2) + "\n")
     else:
@@ -62,14 +61,14 @@ def status_command(options: Options, *, as_json: bool, html: str | None) -> int:
 
 
 def exit_code(found: Sequence[Completeness]) -> int:
-    """0 where nothing is open, 3 where gaps are left that nothing explains."""
+    """Return 3 if there are unexplained gaps, else 0."""
     return DAYS_MISSING if any(unexplained(f.gaps) for f in found) else COMPLETE
 
 
 def show_status(console: Console, found: Sequence[Completeness], now: datetime) -> None:
-    """A line a market, a table of all symbols, and what can be done; 80 columns wide where symbols have up to 8 letters."""
+    """Print a line for each market and a table of symbols: 80 columns wide if symbols have up to 8 letters."""
     for market in found:
-        console.print(f"{market.market}, {span(market)}: {tally(market.counts)}")
+        console.print(f"{market.market}, {span(market)}: {summary(market.counts)}")
     shown = [name for name in TIMEFRAMES if any(name in market.timeframes for market in found)]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("symbol", overflow="fold")
@@ -82,33 +81,31 @@ def show_status(console: Console, found: Sequence[Completeness], now: datetime) 
         for row in market.rows:
             table.add_row(*_cells(row, shown, now))
     console.print(table)
-    told = (Standing.COMPLETE, Standing.EXPLAINED)
-    legend = [f"{_marked(GLYPHS[s], s)} {s.word}" for s in told] + [f"{_marked('✗', Standing.MISSING)} open gaps"]
-    console.print(", ".join(legend))
+    legend = [f"{_marked(GLYPHS[s], s)} {s.label}" for s in (SessionState.COMPLETE, SessionState.EXPLAINED)]
+    console.print(", ".join([*legend, f"{_marked('✗', SessionState.MISSING)} open gaps"]))
     gaps = [gap for market in found for gap in market.gaps]
     if command := repair_command(gaps):
-        still_open = counted(len(unexplained(gaps)), "gap")
-        console.print(f"{still_open} unexplained; this asks for them at once:\n  {command}", soft_wrap=True)
+        number = counted(len(unexplained(gaps)), "unexplained gap")
+        console.print(f"{number}. To fetch them now:\n  {command}", soft_wrap=True)
 
 
 def _cells(row: Row, shown: Sequence[str], now: datetime) -> list[str]:
-    of = {series.timeframe: _share(series.counts) for series in row.series}
-    gaps = len(row.open_gaps)
-    told = [str(gaps), instant(row.last_bar) or "none", _until(row, now)]
-    return [row.symbol, *(of.get(name, "") for name in shown), *told]
+    shares = {series.timeframe: _share(series.counts) for series in row.series}
+    rest = [str(len(row.open_gaps)), instant(row.last_bar) or "none", _until(row, now)]
+    return [row.symbol, *(shares.get(name, "") for name in shown), *rest]
 
 
 def _share(counts: Counts) -> str:
-    glyph = _marked(GLYPHS[counts.standing], counts.standing)
+    glyph = _marked(GLYPHS[counts.worst], counts.worst)
     return glyph if counts.complete == counts.expected else f"{glyph}{percent(counts, tenths=False):>3}"
 
 
-def _marked(text: str, standing: Standing) -> str:
-    return f"[{_COLOURS[standing]}]{text}[/]"
+def _marked(text: str, state: SessionState) -> str:
+    return f"[{_COLOURS[state]}]{text}[/]"
 
 
 def _until(row: Row, now: datetime) -> str:
-    """How long until the first open gap falls due, in the largest unit, rounded up: 9 characters at the most."""
+    """Return the time until the first open gap is due, in the largest unit, rounded up: at most 9 characters."""
     due = row.next_attempt_at
     if due is None:
         return "none" if row.open_gaps else ""
@@ -120,7 +117,7 @@ def _until(row: Row, now: datetime) -> str:
 
 
 def status_json(found: Sequence[Completeness]) -> dict[str, object]:
-    """The same for a program: days are ISO dates, instants ISO 8601 in UTC, shares from 0 to 1."""
+    """Return the status as JSON: days are ISO dates, times ISO 8601 in UTC, shares from 0 to 1."""
     return {
         "exit_code": exit_code(found),
         "as_of": _iso(max((market.at for market in found), default=None)),

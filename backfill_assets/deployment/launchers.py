@@ -37,9 +37,7 @@ class WatchedRunLauncher(dg.DefaultRunLauncher):
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Whether the process of a started run still runs. A run that was not launched here counts as going on."""
         if run.tags.get(LAUNCHED_ON_TAG) == socket.gethostname() and not self._goes_on(run.run_id):
-            return CheckRunHealthResult(
-                WorkerStatus.FAILED, "The process that carried this run out is gone; what it stored stays."
-            )
+            return CheckRunHealthResult(WorkerStatus.FAILED, "The process of this run is gone; what it stored is kept.")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
     def _goes_on(self, run_id: str) -> bool:

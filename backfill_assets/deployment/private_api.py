@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO, cast
 
 import dagster as dg
 import sqlalchemy
@@ -38,7 +36,6 @@ from dagster._core.scheduler.instigation import (
     SensorInstigatorData,
     TickStatus,
 )
-from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.utils import make_new_backfill_id
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 from dagster._utils.schedules import reverse_cron_string_iterator
@@ -46,11 +43,11 @@ from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import DBAPIError
 
-from backfill_assets.adapters.postgres import records_unavailable
+from backfill_assets.adapters.postgres import dagster_storage_unavailable
 
 
 def log_materializations(context: dg.AssetExecutionContext, events: Iterable[dg.AssetMaterialization]) -> None:
-    """Record materializations of single partitions as one batch of writes; `context.log_event` makes a write of each."""
+    """Record materializations of single partitions in one batch; `context.log_event` writes each of them separately."""
     pending = list(events)
     step = context.get_step_execution_context().step
     batch = generate_event_batch_id()  # type: ignore[no-untyped-call]  # Dagster's own gap
@@ -71,7 +68,7 @@ def log_materializations(context: dg.AssetExecutionContext, events: Iterable[dg.
         )
 
 
-def create_local_run(
+def run_in_process(
     instance: dg.DagsterInstance,
     job: dg.JobDefinition,
     workspace: Path,
@@ -79,66 +76,42 @@ def create_local_run(
     assets: frozenset[dg.AssetKey],
     tags: Mapping[str, str],
     run_config: Mapping[str, object],
-) -> DagsterRun:
-    """A run that this process will carry out, known to the instance as if the workspace's code location had it.
+) -> dg.DagsterRun:
+    """Materialize assets of a job as one run in this process; return the run as it ended.
 
-    So Dagit shows it with its job and assets, and the daemon can retry it where this process dies.
+    The run gets the origin of the workspace's first code location. `JobDefinition.execute_in_process` cannot set one: the
+    Dagster UI then cannot re-execute the run and does not list it on the job's page.
+
+    Raises DagsterExecutionInterruptedError.
     """
-    location = next(iter(location_origins_from_yaml_paths([str(workspace)])))
+    location = location_origins_from_yaml_paths([str(workspace)])[0]
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME), job.name)
-    return instance.create_run_for_job(
+    run = instance.create_run_for_job(
         job_def=job.get_subset(asset_selection=set(assets)),
         asset_selection=set(assets),
         tags=tags,
         run_config=run_config,
         remote_job_origin=origin,
     )
+    execute_run(InMemoryJob(job), run, instance)
+    return instance.get_run_by_id(run.run_id) or run
 
 
-def execute_local_run(instance: dg.DagsterInstance, job: dg.JobDefinition, run: DagsterRun) -> bool:
-    """Carry a run out in this process; whether it succeeded. Events go to the instance as from any other run."""
-    return execute_run(InMemoryJob(job), run, instance).success
+def hide_retry_warnings() -> None:
+    """Keep Dagster's warnings about attempts to reach its database off standard error, for the rest of this process.
 
-
-_SAID_WHILE_TRYING = "Retrying failed database connection"
-_SAID_BEFORE_RAISING = "Exception while writing logger call to event log"
-
-
-@contextmanager
-def quiet_storage() -> Iterator[None]:
-    """Keep from standard error what Dagster says of a storage that fails, as it then raises the same.
-
-    Several lines for each attempt, and the statement that failed with all its values: nothing for a person's terminal.
+    Each has several lines, and the last attempt raises the same error.
     """
-    root = logging.getLogger()
-
-    def wanted(record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith(_SAID_WHILE_TRYING)
-
-    root.addFilter(wanted)
-    try:
-        with redirect_stderr(cast("TextIO", _StandardError(sys.stderr))):
-            yield
-    finally:
-        root.removeFilter(wanted)
+    logging.getLogger().addFilter(_is_no_retry_warning)
 
 
-class _StandardError:
-    """A stream in all but one text, which Dagster writes there without a logger."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        return len(text) if text.startswith(_SAID_BEFORE_RAISING) else self._stream.write(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+def _is_no_retry_warning(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Retrying failed database connection")
 
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedBackfill:
-    """A backfill of assets that has not ended: its tags, and the partition keys that it targets, by asset."""
+    """An asset backfill that has not ended: its tags, and the partition keys that it targets by asset."""
 
     backfill_id: str
     tags: Mapping[str, str]
@@ -155,9 +128,9 @@ def launch_backfill(
     tags: Mapping[str, str],
     at: datetime,
 ) -> str:
-    """Have the daemon fill ranges of partitions (first and last key, both included) of assets; the backfill's id.
+    """Launch a backfill of ranges of partitions (first and last key, inclusive) of assets, and return its id.
 
-    It stands on Dagit's page of backfills like one that a person launched there.
+    The Dagster UI lists it like one that was launched there.
     """
     partitions = PartitionsSelector(ranges=[PartitionRangeSelector(start=first, end=last) for first, last in ranges])
     backfill = PartitionBackfill.from_partitions_by_assets(
@@ -176,7 +149,7 @@ def launch_backfill(
 
 
 def unfinished_backfills(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition) -> list[UnfinishedBackfill]:
-    """The backfills of assets that have been asked for and have not ended."""
+    """Return the asset backfills that have not ended."""
     unfinished = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
     found = []
     for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=unfinished)):
@@ -187,39 +160,15 @@ def unfinished_backfills(instance: dg.DagsterInstance, repository: dg.Repository
     return found
 
 
-def check_evaluations_after(instance: dg.DagsterInstance, event: int, limit: int) -> list[dg.AssetCheckEvaluation]:
-    """The first `limit` results of asset checks after an event, in the order in which they were recorded."""
-    records = instance.event_log_storage.get_event_records(
-        dg.EventRecordsFilter(DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=event), limit, ascending=True
-    )
-    events = (record.event_log_entry.dagster_event for record in records)
-    return [event.asset_check_evaluation_data for event in events if event is not None]
-
-
-def newest_check_evaluations(
-    instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]
-) -> list[dg.AssetCheckEvaluation]:
-    """The newest result of each check that has one, whatever a run under way will say."""
-    summaries = instance.event_log_storage.get_asset_check_summary_records(checks)
-    records = (summary.last_completed_check_execution_record for summary in summaries.values())
-    return [record.evaluation for record in records if record is not None and record.evaluation is not None]
-
-
-def newest_event(instance: dg.DagsterInstance) -> int:
-    """The number of the newest event of any kind; 0 where there is none."""
-    return instance.event_log_storage.get_maximum_record_id() or 0
-
-
 @dataclass(frozen=True, slots=True)
 class Ticking:
-    """A sensor or schedule as the instance knows it: whether it is on, and its ticks. Instants are UTC.
+    """The state of a sensor or schedule. Instants are UTC.
 
     started     when it was switched on, or first seen by the daemon
-    last_good   start of the last tick that neither failed nor goes on, None where there is none
-    last_error  what the last tick failed with, empty where it did not
+    last_good   start of the last tick that succeeded or was skipped; None if there is none
+    last_error  the error of the last tick; empty if it did not fail
     """
 
-    name: str
     switched_off: bool
     started: datetime
     last_good: datetime | None
@@ -227,7 +176,7 @@ class Ticking:
 
 
 def ticking(instance: dg.DagsterInstance) -> dict[str, Ticking]:
-    """Every sensor and schedule that the daemon has seen, by name. None on an instance without a place for schedules."""
+    """Return every sensor and schedule that the daemon has seen, by name."""
     if instance.schedule_storage is None:
         return {}
     known = instance.all_instigator_state()
@@ -252,7 +201,6 @@ def _ticking(instance: dg.DagsterInstance, state: InstigatorState) -> Ticking:
     elif isinstance(data, ScheduleInstigatorData):
         started = data.start_timestamp
     return Ticking(
-        state.instigator_name,
         state.status is InstigatorStatus.STOPPED,
         datetime.fromtimestamp(started or 0, UTC),
         datetime.fromtimestamp(good[0].timestamp, UTC) if good else None,
@@ -264,16 +212,16 @@ _ENDED_TICKS = [TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE]
 
 
 def last_due(schedule: dg.ScheduleDefinition, before: datetime) -> datetime:
-    """When a schedule was to tick last, by `before` at the latest."""
+    """Return when a schedule was last due, at or before `before`."""
     crons = [schedule.cron_schedule] if isinstance(schedule.cron_schedule, str) else schedule.cron_schedule
     zone = schedule.execution_timezone or "UTC"
     return max(next(reverse_cron_string_iterator(before.timestamp(), cron, zone)) for cron in crons)
 
 
 def daemon_seen(instance: dg.DagsterInstance) -> datetime | None:
-    """When the daemon last said that it lives (UTC), None where it never did: the oldest word of the parts that matter.
+    """Return the last heartbeat of the daemon (UTC), or None: the older one of its sensor and scheduler threads.
 
-    These are the ones that evaluate sensors and schedules. Each speaks about every half minute.
+    Each sends one about every half minute.
     """
     heartbeats = instance.get_daemon_heartbeats()
     last = [heartbeats[part].timestamp for part in ("SENSOR", "SCHEDULER") if part in heartbeats]
@@ -284,29 +232,30 @@ _WATCHED_PARTS = 2
 
 
 def pool_connections(storage: DagsterPostgresStorage) -> None:
-    """Let each of the three storages keep one connection open instead of opening one a query.
+    """Keep one connection of each of the three storages open, instead of opening one for every query.
 
-    Opening takes 4.7 ms with default settings, about half of a short run's time. A connection is tested before it is used, so
-    that a restarted server goes unnoticed.
+    Opening takes 4.7 ms with default settings, about half of a short run's time. Connections are tested before use, so a
+    restart of the server has no effect.
     """
     for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
-        part._engine = sqlalchemy.create_engine(  # type: ignore[union-attr]  # noqa: SLF001  # no public door
+        part._engine = sqlalchemy.create_engine(  # type: ignore[union-attr]  # noqa: SLF001  # there is no public way
             storage.postgres_url,
             isolation_level="AUTOCOMMIT",
             pool_size=1,
             max_overflow=20,
             pool_pre_ping=True,
             pool_recycle=3600,
+            hide_parameters=True,
         )
 
 
 @contextmanager
 def records_needed() -> Iterator[None]:
-    """Around a command, or as a decorator of a sensor's body: raises DatabaseUnavailable where the records cannot be reached.
+    """Raise DatabaseUnavailable if Dagster's storage cannot be reached, around a command or as a sensor's decorator.
 
-    The next tick connects anew, so nothing has to be restarted once the database is back.
+    The next tick connects again: nothing has to be restarted once the database is back.
     """
     try:
         yield
     except (DagsterPostgresException, DBAPIError) as error:
-        raise records_unavailable(error) from None
+        raise dagster_storage_unavailable(error) from None

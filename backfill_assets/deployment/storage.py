@@ -1,4 +1,4 @@
-"""What dagster.yaml names: where Dagster keeps its own records."""
+"""Where Dagster keeps its records and files: the classes that dagster.yaml names."""
 
 from __future__ import annotations
 
@@ -16,80 +16,85 @@ from dagster._core.storage.compute_log_manager import CapturedLogContext, Comput
 from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
-from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 
 from backfill_assets.adapters import database
-from backfill_assets.adapters.alchemy import sqlalchemy_url
-from backfill_assets.adapters.postgres import Row, connected
-from backfill_assets.adapters.private_files import private_folder
+from backfill_assets.adapters.postgres import Row, connected, sqlalchemy_url
+from backfill_assets.adapters.private_files import make_private_folder
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.deployment.private_api import pool_connections
 
 SCHEMA = "dagster"
-"""Dagster's 22 tables stand here; the market tables stand in the database's default schema."""
+"""The schema of Dagster's 22 tables; the market tables are in the database's default schema."""
 
-# Any constant serves, as long as no other program takes it: the bytes of "dgst".
+# Any constant that no other program uses: the bytes of "dgst".
 _CREATION_LOCK = 0x64677374
 
-EVENT_SETTINGS = {
-    # Without these two, 775 materializations take 30 s instead of 0.9 s. Dagster takes them from the environment only.
-    "DAGSTER_EVENT_BATCH_SIZE": "1000",
-    "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1",
-}
+PLANNED_SUBSETS = "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"
 
 
-COMPILED = "NUMBA_CACHE_DIR"
+class MarketEventLogStorage(PostgresEventLogStorage):
+    """Dagster's event log, with one planned event for each asset of a run instead of one for each partition."""
+
+    @property
+    def supports_partition_subset_in_asset_materialization_planned_events(self) -> bool:
+        """Return True unless the environment says otherwise; Dagster's default is False.
+
+        Recording a run over 775 partitions takes 0.9 s with it, 9 s without. The partitions of a failed run then read
+        missing instead of failed.
+        """
+        return (
+            PLANNED_SUBSETS not in os.environ
+            or super().supports_partition_subset_in_asset_materialization_planned_events
+        )
 
 
 class MarketPostgresStorage(DagsterPostgresStorage):
-    """Dagster's PostgreSQL storage: in DATABASE_URL where it is set, else in the embedded server, which is started."""
+    """Dagster's PostgreSQL storage in DATABASE_URL or, if that is not set, in the embedded server, which is started."""
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
-        """Nothing to configure: the environment says which database."""
+        """Return no options: the environment says which database."""
         return {}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:  # noqa: ARG003  # Dagster's signature
-        """The storage, with its schema made and its connections pooled."""
-        for name, value in EVENT_SETTINGS.items():
-            os.environ.setdefault(name, value)
-        settings = Settings.read(os.environ)
-        url = database.locate(settings)
-        keep_compiled(settings.data)
+        """Open the storage, creating its schema and tables if they are missing."""
+        url = database.locate(Settings.read())
         with connected(url) as connection:
-            # Dagster makes its tables as it opens them, and processes that do so at once stumble over each other.
+            # Dagster creates its tables when it opens them, and fails where two processes do so at once.
             connection.execute("select pg_advisory_lock(%s)", [_CREATION_LOCK])
-            _make_schema(connection)
+            _create_schema(connection)
             storage = cls(postgres_url=_dagster_url(url), inst_data=inst_data)
+            storage._event_log_storage = MarketEventLogStorage(storage.postgres_url)  # Dagster's class takes none
         pool_connections(storage)
         return storage
 
 
 class DataFolderComputeLogs(LocalComputeLogManager):
-    """What steps print, in the data folder.
+    """The output of steps, in the data folder.
 
-    mirrored   whether what is printed also goes where it would have gone; True, as Dagster has it, unless a command says no
+    mirrored   whether it also goes to the process's own standard output and error, as in Dagster; commands turn it off
     """
 
     mirrored = True
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
-        """Nothing to configure: the environment says where the data folder is."""
+        """Return no options: the environment says where the data folder is."""
         return {}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:  # noqa: ARG003  # Dagster's signature
-        """The manager over the data folder."""
+        """Create the manager."""
         return cls(base_dir=str(_folder() / "compute_logs"), inst_data=inst_data)
 
     @contextmanager
     def capture_logs(self, log_key: Sequence[str]) -> Iterator[CapturedLogContext]:
-        """Keep what this process prints meanwhile under `log_key`.
+        """Write what this process prints in the context to the files of `log_key`.
 
-        To mirror it, Dagster starts four programs. They are of the terminal's process group: Ctrl-C ends them before this
-        process, with tracebacks over its last words.
+        To mirror it, Dagster starts four programs in the terminal's process group: Ctrl-C ends them before this process,
+        and their tracebacks hide its last message.
         """
         if self.mirrored:
             with super().capture_logs(log_key) as captured:
@@ -100,8 +105,8 @@ class DataFolderComputeLogs(LocalComputeLogManager):
         files[0].parent.mkdir(parents=True, exist_ok=True)
         with redirect_to_file(sys.stdout, files[0]), redirect_to_file(sys.stderr, files[1]):
             yield CapturedLogContext(log_key)
-        done: str = self.complete_artifact_path(log_key)  # type: ignore[no-untyped-call]  # Dagster's own gap
-        Path(done).touch()  # tells readers that nothing more follows
+        done: str = self.complete_artifact_path(log_key)  # type: ignore[no-untyped-call]  # untyped in Dagster
+        Path(done).touch()  # readers stop waiting for more
 
 
 class DataFolderArtifacts(LocalArtifactStorage):
@@ -109,36 +114,19 @@ class DataFolderArtifacts(LocalArtifactStorage):
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
-        """Nothing to configure: the environment says where the data folder is."""
+        """Return no options: the environment says where the data folder is."""
         return {}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:  # noqa: ARG003  # Dagster's signature
-        """The storage over the data folder."""
+        """Create the storage."""
         return cls(base_dir=str(_folder()), inst_data=inst_data)
 
 
-def keep_compiled(data: Path) -> None:
-    """Have numba keep the kernels that it compiles in the data folder, where nobody said where and it can be written.
-
-    Every process that computes features opens the instance before it imports numba, which reads the variable only then.
-    Otherwise an installation that cannot be written to would compile them in each process anew, for four seconds.
-    """
-    if os.environ.get(COMPILED):
-        return
-    folder = data / "numba"
-    try:
-        private_folder(folder)  # what others could change in it, we would execute
-    except OSError:
-        return
-    if os.access(folder, os.W_OK | os.X_OK):
-        os.environ[COMPILED] = str(folder)
-
-
 def _folder() -> Path:
-    folder = Settings.read(os.environ).data / "dagster"
-    with suppress(OSError):  # told by what writes there; not everybody who opens the instance does
-        private_folder(folder)
+    folder = Settings.read().data / "dagster"
+    with suppress(OSError):  # reported when something is written there; not every process that opens the instance does
+        make_private_folder(folder)
     return folder
 
 
@@ -148,8 +136,8 @@ def _dagster_url(url: str) -> str:
     return with_driver.update_query_dict({"options": options}).render_as_string(hide_password=False)
 
 
-def _make_schema(connection: psycopg.Connection[Row]) -> None:
-    # Asked first: "if not exists" needs the right to create one even where it is there.
-    there = connection.execute("select to_regnamespace(%s) is not null", [SCHEMA]).fetchone()
-    if not (there and there[0]):
+def _create_schema(connection: psycopg.Connection[Row]) -> None:
+    # Looked up first: "if not exists" needs the right to create a schema even if it exists.
+    found = connection.execute("select to_regnamespace(%s) is not null", [SCHEMA]).fetchone()
+    if not (found and found[0]):
         connection.execute(f"create schema {SCHEMA}")

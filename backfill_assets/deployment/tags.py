@@ -1,28 +1,28 @@
-"""The tags that the platform puts on runs."""
+"""The tags of runs and backfills."""
 
 TRIGGER_TAG = "backfill/trigger"
-"""What started the run, for a person."""
+"""What started the run."""
 
-# Dagit does not show tags that begin like this: they are for programs.
+# The Dagster UI hides tags that begin with a dot.
 HOST_TAG = ".dagster/backfill_host"
 PROCESS_TAG = ".dagster/backfill_process"
-"""Which process carries the run out, where that is a command's own and not one of the daemon's."""
+"""The process that executes the run, if it is a command's own."""
 
 LAUNCHED_ON_TAG = ".dagster/backfill_launched_on"
-"""On which machine the daemon launched the run, where it did so in a process of its own machine."""
+"""The machine on which the daemon launched the run, if it did so in a local process."""
 
 REPAIR_TAG = "backfill/repair"
-"""On the backfills that repair gaps: the market."""
+"""The market, on backfills that repair gaps."""
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
-"""Dagster's own: two corners of the rectangle of partitions that a run covers."""
+"""Dagster's own: two corners of the rectangle of partitions of a run."""
 
 PARTITION_TAG = "dagster/partition"
-"""Dagster's own: the one partition that a run covers."""
+"""Dagster's own: the partition of a run that has only one."""
 
 BACKFILL_TAG = "dagster/backfill"
 """Dagster's own: the backfill that a run belongs to."""
 
 WILL_RETRY_TAG = "dagster/will_retry"
-"""Dagster's own, on a run that failed: whether the daemon starts it again, `true` or `false`."""
+"""Dagster's own, on failed runs: whether the daemon retries it, `true` or `false`."""

@@ -1,8 +1,8 @@
-"""Splits: bars of different days put into the same units.
+"""Adjust bars for splits.
 
-Raw prices are in the units of their day: one share before a 4:1 split is four shares after it. Seen from a later day, the
-price of an earlier bar is multiplied by f, the shares before over the shares after, and its volume divided by f. Dividends
-are left out: they change no volume, and no return that was traded.
+Raw prices are in the units of their day: one share before a 4:1 split is four shares after it. To compare an earlier bar with
+a later day, multiply its prices by f = shares before / shares after, and divide its volume by f. Bars are not adjusted for
+dividends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
-from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -23,25 +22,9 @@ from backfill_assets.domain.sessions import day_starts
 from backfill_assets.domain.timeframes import DAY_1, WEEK_1, Timeframe
 
 
-class SplitLike(Protocol):
-    """A split: on `ex_date`, the first day that trades in new units, `ratio_from` shares have become `ratio_to`."""
-
-    @property
-    def ex_date(self) -> date:
-        """The first day in new units."""
-
-    @property
-    def ratio_from(self) -> float:
-        """Shares before."""
-
-    @property
-    def ratio_to(self) -> float:
-        """Shares after."""
-
-
 @dataclass(frozen=True, slots=True)
 class SplitRatio:
-    """The plainest split: 4:1 is `SplitRatio(day, 1, 4)`, a reverse split of 1:5 is `SplitRatio(day, 5, 1)`."""
+    """From `ex_date` on, `ratio_from` old shares are `ratio_to` new ones: 1 and 4 for 4:1, 5 and 1 for a reverse split."""
 
     ex_date: date
     ratio_from: float
@@ -50,41 +33,43 @@ class SplitRatio:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Units:
-    """The stretches of a series between its splits, numbered from 0.
+    """The periods between the splits of a series, numbered from 0. Prices within a period are in the same units.
 
-    starts  int64 (s,)        when stretches 1 … s begin, milliseconds since the epoch UTC, ascending
-    shares  float64 (s + 1,)  what one share of stretch 0 has become in each
+    starts  int64 (s,)        start of periods 1 … s, milliseconds since the epoch UTC, ascending
+    shares  float64 (s + 1,)  shares that one share of period 0 has become in each period
     """
 
     starts: Int
     shares: Float
 
     def of(self, timestamps: Int) -> Int:
-        """The stretch of each instant (milliseconds since the epoch UTC): int64, of the same shape."""
+        """Return the period of each timestamp (milliseconds since the epoch UTC): int64, same shape."""
         return np.searchsorted(self.starts, timestamps, side="right")
 
     def factors(self, timestamps: Int, unit: int) -> Float:
-        """For bars that begin at the timestamps, f into the units of stretch `unit`: price x f, volume / f. float64 (n,)."""
+        """Return the factor f of each bar into the units of period `unit` (price x f, volume / f): float64 (n,)."""
         factors: Float = self.shares[self.of(timestamps)] / self.shares[unit]
         return factors
 
     def pieces(self, timestamps: Int, first: int = 0) -> list[tuple[slice, int]]:
-        """Rows `first` and up of ascending bars, cut where units change: each piece's rows and its stretch."""
+        """Cut rows `first` and up of ascending bars where units change: the rows of each piece and its period."""
         edges = np.searchsorted(timestamps, self.starts)
         rows = sorted({first, len(timestamps), *(int(edge) for edge in edges if first < edge < len(timestamps))})
         return [(slice(a, b), int(self.of(timestamps[a]))) for a, b in pairwise(rows)]
 
 
-def units(splits: Sequence[SplitLike], timeframe: Timeframe, zone: ZoneInfo) -> Units:
-    """The stretches that the splits of one symbol make, in any order; several of one day multiply.
+def units(splits: Sequence[SplitRatio], timeframe: Timeframe, zone: ZoneInfo) -> Units:
+    """Return the periods between the splits of one symbol, given in any order; ratios of the same day are multiplied.
 
-    New units begin at midnight of the ex-date in the market's zone; for weeks with the ex-date's whole week, because a week
-    is in the units of its last day (`weekly_bars`). ValueError for a ratio that is not a positive number.
+    A period starts at midnight of the ex-date in the market's zone. For weekly bars it starts with the week of the ex-date,
+    because a week is in the units of its last day (`weekly_bars`). ValueError if a ratio is not a positive number.
     """
     ordered = sorted(splits, key=lambda split: split.ex_date)
     for split in ordered:
         if not all(math.isfinite(shares) and shares > 0 for shares in (split.ratio_from, split.ratio_to)):
-            raise ValueError(f"the split of {split.ex_date} turns {split.ratio_from} into {split.ratio_to} shares")
+            raise ValueError(
+                f"the split of {split.ex_date} has an invalid ratio: {split.ratio_from} to {split.ratio_to} shares"
+            )
     days = [week_start(split.ex_date) if timeframe == WEEK_1 else split.ex_date for split in ordered]
     before, after = (
         np.cumprod([1.0, *shares]) for shares in ([s.ratio_from for s in ordered], [s.ratio_to for s in ordered])
@@ -92,27 +77,25 @@ def units(splits: Sequence[SplitLike], timeframe: Timeframe, zone: ZoneInfo) -> 
     return Units(day_starts(days, zone), after / before)
 
 
-def factors(timestamps: Int, splits: Sequence[SplitLike], as_of: int, timeframe: Timeframe, zone: ZoneInfo) -> Float:
-    """For bars that begin at the timestamps, f into the units of the instant `as_of`: price x f, volume / f.
+def factors(timestamps: Int, splits: Sequence[SplitRatio], as_of: int, timeframe: Timeframe, zone: ZoneInfo) -> Float:
+    """Return the factor f of each bar into the units of `as_of` (price x f, volume / f): float64 (n,).
 
-    All instants in milliseconds since the epoch UTC; float64 (n,). A bar from the ex-date on, seen from before it, is
-    turned back into the shares of that day.
+    Timestamps and `as_of` are milliseconds since the epoch UTC. `as_of` may lie before a split of the bars.
     """
-    steps = units(splits, timeframe, zone)
-    return steps.factors(timestamps, int(steps.of(np.array(as_of))))
+    periods = units(splits, timeframe, zone)
+    return periods.factors(timestamps, int(periods.of(np.array(as_of))))
 
 
 def adjusted(bars: Bars, factor: Float) -> Bars:
-    """Bars with prices times `factor`, volumes divided by it: float64 (n,). Trades stay."""
+    """Multiply prices and divide volumes by `factor`, float64 (n,). Trade counts stay."""
     prices = {name: getattr(bars, name) * factor for name in ("open", "high", "low", "close", "vwap")}
     return replace(bars, volume=bars.volume / factor, **prices)
 
 
-def weekly_bars(daily: Bars, splits: Sequence[SplitLike], zone: ZoneInfo) -> Bars:
-    """Weeks from ordered raw daily bars, each in the units of its own last day.
+def weekly_bars(daily: Bars, splits: Sequence[SplitRatio], zone: ZoneInfo) -> Bars:
+    """Derive weeks from ordered raw daily bars, each week in the units of its last day.
 
-    Weeks without a split are those that `derive` makes. A week with one in its middle would hold prices of both units: its
-    days before the ex-date are put into the units of those after it first.
+    In a week with a split, the days before the ex-date are adjusted to the days after it first.
     """
     by_day, by_week = (units(splits, timeframe, zone) for timeframe in (DAY_1, WEEK_1))
     day, week = by_day.of(daily.timestamp), by_week.of(daily.timestamp)

@@ -1,4 +1,4 @@
-"""What is news: from what stands open and what was found, whom to tell what."""
+"""Which incidents open, change and end, and which of these changes are notified."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import StrEnum
 from backfill_assets.domain.alerts import Finding, Severity
 
 
-class News(StrEnum):
+class Notice(StrEnum):
     """Why a message is sent."""
 
     OPENED = "opened"
@@ -20,8 +20,8 @@ class News(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """How bad it was said to be when it was last told, and when (UTC)."""
+class Notification:
+    """The last notification of an incident: its severity, and when it was made (UTC)."""
 
     severity: Severity
     at: datetime
@@ -29,75 +29,78 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that was found wrong, at `opened_at` (UTC), and is not known to have been mended.
+    """A finding that was first made at `opened_at` (UTC) and has not recovered.
 
-    told  None: there was nobody to tell
+    notified  None if no channel was configured
     """
 
     id: int
     finding: Finding
     opened_at: datetime
-    told: Told | None = None
+    notified: Notification | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What to write of an incident, and what of it is told.
+class Change:
+    """A change of an incident.
 
-    incident  as it stood, None where it is new
-    finding   as it is now, None where it has recovered
-    news      None where nobody is told
-    gone      it has not recovered: what it was about is not watched any more
+    incident  as stored; None if it is new
+    finding   as found now; None if it has recovered
+    notice    None if no message is sent
+    removed   it did not recover: what it is about is no longer watched
     """
 
     incident: Incident | None
     finding: Finding | None
-    news: News | None
-    gone: bool = False
+    notice: Notice | None
+    removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
-    """How often to tell: again after `repeat`; not at all where nobody listens."""
+class NotificationPolicy:
+    """When to notify: again after `repeat`, and only if there are channels."""
 
     repeat: timedelta
-    listeners: bool
+    has_channels: bool
 
 
-def turns(
+def changes(
     known: Sequence[Incident],
     found: Mapping[str, Finding | None],
-    telling: Telling,
+    policy: NotificationPolicy,
     now: datetime,
-    gone: Callable[[str], bool] = lambda _: False,
-) -> list[Turn]:
-    """What follows from what was looked at: by incident what was found, or None where all is well.
+    removed: Callable[[str], bool] = lambda _: False,
+) -> list[Change]:
+    """Compare the open incidents with what was found: by incident its finding, or None if all is well.
 
-    Incidents that were not looked at stay as they are, unless what they are about is `gone`. One of which nobody could be
-    told is told of, as new, once there are listeners; its recovery is not, if there are none before. What grows better is
-    not told, and neither is what then grows as bad as it was told to be.
+    Incidents that were not examined stay as they are, unless `removed` says that they are no longer watched. An incident that
+    could not be notified is notified as new once there is a channel; if it recovers before that, its recovery is not.
+    An improvement is not notified, nor a later return to the severity that was notified.
     """
     open_now = {incident.finding.incident: incident for incident in known}
-    out = []
-    for name, finding in found.items():
-        incident = open_now.get(name)
-        if incident or finding:
-            out.append(Turn(incident, finding, _news(incident, finding, telling, now)))
-    for name, incident in open_now.items():
-        if name not in found and gone(name):
-            out.append(Turn(incident, None, _news(incident, None, telling, now), gone=True))
-    return out
+    found_changes = [
+        Change(open_now.get(name), finding, _notice(open_now.get(name), finding, policy, now))
+        for name, finding in found.items()
+        if name in open_now or finding
+    ]
+    return found_changes + [
+        Change(incident, None, _notice(incident, None, policy, now), removed=True)
+        for name, incident in open_now.items()
+        if name not in found and removed(name)
+    ]
 
 
-def _news(incident: Incident | None, finding: Finding | None, telling: Telling, now: datetime) -> News | None:
-    if not telling.listeners:
+def _notice(
+    incident: Incident | None, finding: Finding | None, policy: NotificationPolicy, now: datetime
+) -> Notice | None:
+    if not policy.has_channels:
         return None
     if finding is None:
-        return News.RECOVERED if incident and incident.told else None
-    if incident is None or incident.told is None:
-        return News.OPENED
-    if finding.severity > incident.told.severity:
-        return News.WORSENED
-    if finding.reminds and now - incident.told.at >= telling.repeat:
-        return News.REMINDED
+        return Notice.RECOVERED if incident and incident.notified else None
+    if incident is None or incident.notified is None:
+        return Notice.OPENED
+    if finding.severity > incident.notified.severity:
+        return Notice.WORSENED
+    if finding.reminds and now - incident.notified.at >= policy.repeat:
+        return Notice.REMINDED
     return None

@@ -1,4 +1,4 @@
-"""What an alert says: subject and text of a message, plain."""
+"""Subject and text of alert messages."""
 
 from __future__ import annotations
 
@@ -7,68 +7,68 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import quote, urlencode
 
-from backfill_assets.domain.alert_history import News, Turn
-from backfill_assets.domain.alert_rules import spelled
+from backfill_assets.domain.alert_history import Change, Notice
+from backfill_assets.domain.alert_rules import format_utc
 from backfill_assets.domain.alerts import Finding, Place, Rows, Severity
 
 MOST_ROWS = 25
-"""A message is read on a telephone; Dagit and the commands show all of them."""
+"""Messages are read on phones; the Dagster UI and the commands show all rows."""
 
 CODE_LOCATION = "backfill_assets"
-"""The name in workspace.yaml, which is part of the addresses of sensors and schedules."""
+"""The name in workspace.yaml; the URLs of sensors and schedules contain it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Subject and text. `severity` is None for good news."""
+    """Subject and text. `severity` is None for a recovery."""
 
     title: str
     body: str
     severity: Severity | None
 
 
-def message(turn: Turn, now: datetime, dagit: str) -> Message:
-    """The message of a turn that is told. `dagit` is the address of Dagit's first page."""
-    if turn.finding is not None:
-        since = turn.incident.opened_at if turn.incident else now
-        return _trouble(turn.finding, turn.news, since, now, dagit)
-    if turn.incident is None:
-        raise ValueError("nothing stood open and nothing was found: there is nothing to tell")
-    was = turn.incident.finding
+def message(change: Change, now: datetime, ui_url: str) -> Message:
+    """Return the message about a change. `ui_url` is the address of the Dagster UI."""
+    if change.finding is not None:
+        since = change.incident.opened_at if change.incident else now
+        return _problem(change.finding, change.notice, since, now, ui_url)
+    if change.incident is None:
+        raise ValueError("a change needs an incident or a finding")
+    was, opened_at = change.incident.finding, change.incident.opened_at
     lines = [
-        "This is not watched any more:" if turn.gone else "This is over:",
+        "No longer watched:" if change.removed else "Resolved:",
         was.sentence,
         "",
-        f"It lasted {lasting(now - turn.incident.opened_at)}: {spelled(turn.incident.opened_at)} to {spelled(now)}.",
-        *_link(was.place, dagit),
+        f"It lasted {format_duration(now - opened_at)}: {format_utc(opened_at)} to {format_utc(now)}.",
+        *_link(was.place, ui_url),
     ]
-    return Message(f"{'CLOSED' if turn.gone else 'RECOVERED'}: {was.incident}", "\n".join(lines), None)
+    return Message(f"{'CLOSED' if change.removed else 'RECOVERED'}: {was.incident}", "\n".join(lines), None)
 
 
-_PREFIX: Mapping[News | None, str] = {News.WORSENED: "now ", News.REMINDED: "still "}
+_PREFIX: Mapping[Notice | None, str] = {Notice.WORSENED: "now ", Notice.REMINDED: "still "}
 
 
-def _trouble(finding: Finding, news: News | None, since: datetime, now: datetime, dagit: str) -> Message:
-    prefix = _PREFIX.get(news, "")
+def _problem(finding: Finding, notice: Notice | None, since: datetime, now: datetime, ui_url: str) -> Message:
     lines = [
         finding.sentence,
         "",
-        f"Severity: {finding.severity.word}",
-        f"Since:    {spelled(since)}" + (f" ({lasting(now - since)})" if now > since else ""),
-        *([f"Repair:   {finding.cure}"] if finding.cure else []),
-        *_link(finding.place, dagit),
+        f"Severity:   {finding.severity.word}",
+        f"Since:      {format_utc(since)}" + (f" ({format_duration(now - since)})" if now > since else ""),
+        *([f"Repair:     {finding.repair}"] if finding.repair else []),
+        *_link(finding.place, ui_url),
         *(["", *table(finding.rows)] if finding.rows else []),
     ]
-    return Message(f"{prefix}{finding.severity.name}: {finding.incident}", "\n".join(lines), finding.severity)
+    title = f"{_PREFIX.get(notice, '')}{finding.severity.name}: {finding.incident}"
+    return Message(title, "\n".join(lines), finding.severity)
 
 
-def _link(place: Place, dagit: str) -> list[str]:
-    path = page(place)
-    return [f"Dagit:    {dagit}{path}"] if path else []
+def _link(place: Place, ui_url: str) -> list[str]:
+    path = ui_path(place)
+    return [f"Dagster UI: {ui_url}{path}"] if path else []
 
 
-def page(place: Place) -> str:
-    """The path of a place in Dagit; empty for none."""
+def ui_path(place: Place) -> str:
+    """Return the path of a place in the Dagster UI, or an empty string."""
     if place.asset:
         path = "/".join(quote(part, safe="") for part in place.asset.split("/"))
         query = urlencode({"view": "checks", "checkDetail": place.check}) if place.check else ""
@@ -83,7 +83,7 @@ def page(place: Place) -> str:
 
 
 def table(rows: Rows, most: int = MOST_ROWS) -> list[str]:
-    """Lines of columns that stand under each other, the first line their names; rows past `most` are counted only."""
+    """Format rows as lines of aligned columns, the header first; rows after `most` are only counted."""
     shown = rows[: most + 1]
     columns = [_aligned(column) for column in zip(*shown, strict=True)]
     lines = ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
@@ -92,20 +92,18 @@ def table(rows: Rows, most: int = MOST_ROWS) -> list[str]:
 
 
 def _aligned(column: Sequence[str]) -> list[str]:
-    """Cells of one width: numbers to the right, with their heading."""
+    """Pad the cells to one width; columns of numbers are right-aligned."""
     width = max(map(len, column))
     numbers = all(cell.replace(",", "").isdecimal() for cell in column[1:])
     return [cell.rjust(width) if numbers else cell.ljust(width) for cell in column]
 
 
-def lasting(time: timedelta) -> str:
-    """A length of time for a person: 5 minutes, 3 hours, 2 days 4 hours."""
-    minutes = int(time.total_seconds()) // 60
+def format_duration(duration: timedelta) -> str:
+    """Format a duration in its two largest units: 5 minutes, 3 hours, 2 days 4 hours."""
+    minutes = int(duration.total_seconds()) // 60
     days, hours = minutes // 1440, minutes // 60 % 24
-    if days:
-        return _counted([(days, "day"), (hours, "hour")])
-    return _counted([(hours, "hour"), (minutes % 60, "minute")]) or "less than a minute"
-
-
-def _counted(parts: Sequence[tuple[int, str]]) -> str:
-    return " ".join(f"{number} {unit}{'' if number == 1 else 's'}" for number, unit in parts if number)
+    parts = [(days, "day"), (hours, "hour")] if days else [(hours, "hour"), (minutes % 60, "minute")]
+    return (
+        " ".join(f"{number} {unit}{'' if number == 1 else 's'}" for number, unit in parts if number)
+        or "less than a minute"
+    )

@@ -1,4 +1,4 @@
-"""Alerts: what is wrong with one thing, how bad that is, and the ladder that says so."""
+"""Alerts: findings, their severity, and the thresholds of each measure."""
 
 from __future__ import annotations
 
@@ -11,62 +11,55 @@ from backfill_assets.domain.gaps import ERROR_ABOVE, WARN_ABOVE
 
 
 class Severity(IntEnum):
-    """How bad it is; a higher one is worse."""
+    """How severe a finding is; higher is worse."""
 
     WARNING = 1
     CRITICAL = 2
 
     @property
     def word(self) -> str:
-        """For a person: warning, critical."""
+        """The severity in lower case."""
         return self.name.lower()
 
 
 class Measure(StrEnum):
     """What is counted."""
 
-    MISSING_SESSIONS = "missing_sessions"  # that the series which lacks most lacks unexplained
-    FAILED_DAYS = "failed_days"  # one after the other, whose OHLCV runs all failed
-    FAILED_FEATURES = "failed_features"  # runs that compute features
-    CRASHES = "crashes"  # runs that ended otherwise than by naming the series that failed
-    PASSING_CRASHES = "passing_crashes"  # of them those that are tried again, or that a person's own command was
+    MISSING_SESSIONS = "missing_sessions"  # unexplained, of the series that has the most
+    FAILED_DAYS = "failed_days"  # consecutive days on which no OHLCV run succeeded
+    FAILED_FEATURES = "failed_features"  # failed runs of the features
+    CRASHES = "crashes"  # runs that failed without naming the series that failed
+    PASSING_CRASHES = "passing_crashes"  # crashes that are retried, or whose command was ended
     FAILED_ERROR_CHECKS = "failed_error_checks"
     FAILED_WARNING_CHECKS = "failed_warning_checks"
-    SILENT = "silent"  # sensors and schedules that should tick and do not
-    SWITCHED_OFF = "switched_off"  # those that a person has stopped
+    SILENT = "silent"  # sensors and schedules that are on and do not tick
+    SWITCHED_OFF = "switched_off"  # sensors and schedules that a person has stopped
 
 
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """More than `above` of what is counted is so bad."""
-
-    above: int
-    severity: Severity
-
-
-LADDER: Mapping[Measure, tuple[Rung, ...]] = MappingProxyType(
+THRESHOLDS: Mapping[Measure, Mapping[Severity, int]] = MappingProxyType(
     {
-        Measure.MISSING_SESSIONS: (Rung(WARN_ABOVE, Severity.WARNING), Rung(ERROR_ABOVE, Severity.CRITICAL)),
-        Measure.FAILED_DAYS: (Rung(2, Severity.CRITICAL),),
-        Measure.FAILED_FEATURES: (Rung(0, Severity.CRITICAL),),
-        Measure.CRASHES: (Rung(0, Severity.CRITICAL),),
-        Measure.PASSING_CRASHES: (Rung(0, Severity.WARNING),),
-        Measure.FAILED_ERROR_CHECKS: (Rung(0, Severity.CRITICAL),),
-        Measure.FAILED_WARNING_CHECKS: (Rung(0, Severity.WARNING),),
-        Measure.SILENT: (Rung(0, Severity.CRITICAL),),
-        Measure.SWITCHED_OFF: (Rung(0, Severity.WARNING),),
+        Measure.MISSING_SESSIONS: {Severity.WARNING: WARN_ABOVE, Severity.CRITICAL: ERROR_ABOVE},
+        Measure.FAILED_DAYS: {Severity.CRITICAL: 2},
+        Measure.FAILED_FEATURES: {Severity.CRITICAL: 0},
+        Measure.CRASHES: {Severity.CRITICAL: 0},
+        Measure.PASSING_CRASHES: {Severity.WARNING: 0},
+        Measure.FAILED_ERROR_CHECKS: {Severity.CRITICAL: 0},
+        Measure.FAILED_WARNING_CHECKS: {Severity.WARNING: 0},
+        Measure.SILENT: {Severity.CRITICAL: 0},
+        Measure.SWITCHED_OFF: {Severity.WARNING: 0},
     }
 )
+"""A count above the number has the severity."""
 
 
 def severity(measure: Measure, count: int) -> Severity | None:
-    """How bad so many are; None where nobody need be told."""
-    return max((rung.severity for rung in LADDER[measure] if count > rung.above), default=None)
+    """Return the severity of a count, or None if it needs no alert."""
+    return max((level for level, above in THRESHOLDS[measure].items() if count > above), default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in Dagit to look: a check of an asset (`stocks/ohlcv/1m`), a run, or a sensor or schedule."""
+    """The page of the Dagster UI to look at: an asset (`stocks/ohlcv_1m`) or its check, a run, a sensor or a schedule."""
 
     asset: str | None = None
     check: str | None = None
@@ -83,19 +76,19 @@ type Rows = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """That something is wrong.
+    """Something that is wrong.
 
-    incident  names the one thing that is wrong, for as long as it is: `gap:stocks`
-    sentence  what is wrong, for a person
-    rows      the details as a table; empty where there are none
-    cure      the command that mends it, or None
-    reminds   whether to say it again while it lasts
+    incident  the name of what is wrong, the same for as long as it lasts: `gap:stocks`
+    sentence  what is wrong
+    rows      details as a table; may be empty
+    repair    the command that repairs it, if there is one
+    reminds   whether to repeat the notification while it lasts
     """
 
     incident: str
     severity: Severity
     sentence: str
     rows: Rows = ()
-    cure: str | None = None
+    repair: str | None = None
     place: Place = NOWHERE
     reminds: bool = True

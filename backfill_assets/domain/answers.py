@@ -1,4 +1,4 @@
-"""What the vendor has answered, session by session, and what is therefore still missing."""
+"""What the vendor answered for each session."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from backfill_assets.domain.sessions import SessionBars, count_by_session, day_s
 
 @dataclass(frozen=True, slots=True)
 class SessionAnswer:
-    """What stands recorded of one finished session of one series that was asked for.
+    """The record of one finished session of one series that was requested.
 
-    bars         how many are stored; 0 where none were answered
-    first, last  start of the first and the last bar, UTC; None where there are none
-    answers      how often the vendor gave this same number of bars, at growing intervals; 0 where it never answered
-    failures     how often it could not be asked successfully since
-    refused      whether the vendor's plan does not include it
-    partial      whether its bars are far fewer than the symbol has in other sessions
-    asked_at     the last attempt that counts, UTC
+    bars          number of bars stored; 0 if the vendor returned none
+    first, last   start of the first and the last bar, UTC; None without bars
+    answers       how many times the vendor returned this number of bars, at growing intervals; 0 if it never answered
+    failures      failed attempts since the last answer
+    refused       whether the vendor's plan excludes the session
+    partial       whether it has far fewer bars than other sessions of the symbol
+    attempted_at  the last attempt that counts, UTC
     """
 
     session: date
@@ -35,71 +35,71 @@ class SessionAnswer:
     failures: int
     refused: bool
     partial: bool
-    asked_at: datetime
+    attempted_at: datetime
 
     @property
-    def whole(self) -> bool:
-        """Whether there is nothing left to wish for."""
+    def complete(self) -> bool:
+        """Whether the session has bars and is not partial."""
         return self.bars > 0 and not self.partial
 
     @property
     def attempts(self) -> int:
-        """How often it was asked for, as far as it counts."""
+        """The number of attempts that count."""
         return self.answers + self.failures
 
 
 type Answers = Mapping[date, SessionAnswer]
 
 
-def without_bars(sessions: Iterable[date], answers: Answers) -> list[date]:
-    """The sessions that no bars are stored for. Ascending if `sessions` is."""
+def missing_sessions(sessions: Iterable[date], answers: Answers) -> list[date]:
+    """Return the sessions without stored bars, in the given order."""
     return [s for s in sessions if s not in answers or answers[s].bars == 0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WholeSessions:
-    """Finished sessions with every bar that the vendor has of them: what one transaction writes."""
+class CompleteSessions:
+    """Finished sessions with all bars that the vendor has for them, written in one transaction."""
 
     sessions: tuple[date, ...]
     counts: tuple[SessionBars, ...]
-    """The sessions that have bars; the others were answered with none."""
+    """The sessions that have bars."""
     bars: Bars
 
     @property
     def empty(self) -> tuple[date, ...]:
-        """The sessions answered with no bars."""
-        full = {c.session for c in self.counts}
-        return tuple(s for s in self.sessions if s not in full)
+        """The sessions for which the vendor returned no bars."""
+        with_bars = {c.session for c in self.counts}
+        return tuple(s for s in self.sessions if s not in with_bars)
 
 
 class PageCutter:
-    """Cuts the pages of one range request into whole sessions: a session that goes on in the next page waits for it.
+    """Cuts the pages of one range request into complete sessions. A session that continues on the next page is held back.
 
-    Bars are put in order, doubled ones removed, and bars outside the asked sessions dropped and counted in `dropped`.
+    Bars are sorted, duplicates removed, and bars outside the requested sessions dropped and counted in `dropped`.
     """
 
     def __init__(self, sessions: Sequence[date], zone: ZoneInfo) -> None:
         self._sessions = tuple(sessions)
         self._zone = zone
         self._done = 0
-        self._waiting = Bars.empty()
+        self._held_back = Bars.empty()
         self.dropped = 0
 
-    def feed(self, page: Bars, *, more: bool) -> WholeSessions:
-        """The sessions that this page completes; all that are left where no more pages follow."""
+    def feed(self, page: Bars, *, more: bool) -> CompleteSessions:
+        """Return the sessions that this page completes; all remaining ones if there are no `more` pages."""
         pending = self._sessions[self._done :]
-        bars = self._inside(in_order(Bars.concat(self._waiting, page)), pending)
+        bars = self._inside(in_order(Bars.concat(self._held_back, page)), pending)
         cut = len(pending)
         if more:
-            # The page ends within the session of its last bar. Without a bar of ours, nothing is known to be complete.
+            # The page ends within the session of its last bar. Without a bar, no session is known to be complete.
             cut = int(session_rows(bars.take(slice(-1, None)), pending, self._zone)[0]) if len(bars) else 0
-        whole = pending[:cut]
+        completed = pending[:cut]
         edge = len(bars)
         if cut < len(pending):
             edge = int(np.searchsorted(bars.timestamp, day_starts(pending[cut : cut + 1], self._zone)[0]))
-        complete, self._waiting = bars.take(slice(None, edge)), bars.take(slice(edge, None))
+        ready, self._held_back = bars.take(slice(None, edge)), bars.take(slice(edge, None))
         self._done += cut
-        return WholeSessions(whole, tuple(count_by_session(complete, whole, self._zone)), complete)
+        return CompleteSessions(completed, tuple(count_by_session(ready, completed, self._zone)), ready)
 
     def _inside(self, bars: Bars, sessions: Sequence[date]) -> Bars:
         if not sessions:

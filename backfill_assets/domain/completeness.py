@@ -1,10 +1,10 @@
-"""How complete the bars of a market are: every expected session of every symbol, counted once."""
+"""How complete the bars of a market are. Every expected session of a symbol is counted once."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 from enum import IntEnum
 
@@ -15,28 +15,28 @@ from backfill_assets.domain.gaps import Gap, Reason, unexplained
 from backfill_assets.domain.listings import UNKNOWN, Listing
 from backfill_assets.domain.universe import Market
 
-type Standings = npt.NDArray[np.int8]
-"""One Standing a session."""
+type SessionStates = npt.NDArray[np.int8]
+"""One SessionState per session."""
 
 
-class Standing(IntEnum):
-    """How a session stands; of several, the greatest tells most. Every expected one is exactly one of the last four."""
+class SessionState(IntEnum):
+    """The state of a session, in ascending order of severity. An expected session has one of the last four."""
 
     NOT_EXPECTED = 0  # before the symbol's listing or after its end
     COMPLETE = 1
-    EXPLAINED = 2  # confirmed empty, confirmed thin, or not in the vendor's plan: asking again is of no use
-    PARTIAL = 3  # far fewer minutes than is likely, and not yet confirmed
-    MISSING = 4  # no bars, for no reason that is known
+    EXPLAINED = 2  # confirmed empty, confirmed partial, or not in the vendor's plan: another request is useless
+    PARTIAL = 3  # far fewer minutes than likely, not yet confirmed
+    MISSING = 4  # no bars, for no known reason
 
     @property
-    def word(self) -> str:
-        """As a person reads it: `not expected`."""
+    def label(self) -> str:
+        """The name for a person: `not expected`."""
         return self.name.lower().replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Expected sessions by how they stand."""
+    """Expected sessions by state."""
 
     complete: int = 0
     explained: int = 0
@@ -44,35 +44,34 @@ class Counts:
     missing: int = 0
 
     @classmethod
-    def of(cls, standings: Standings) -> Counts:
-        """Counted from standings, those that are not expected left out."""
-        found = np.bincount(standings.ravel(), minlength=len(Standing))
-        return cls(*(int(n) for n in found[Standing.COMPLETE :]))
+    def of(cls, states: SessionStates) -> Counts:
+        """Count states, without sessions that are not expected."""
+        found = np.bincount(states.ravel(), minlength=len(SessionState))
+        return cls(*(int(n) for n in found[SessionState.COMPLETE :]))
 
     @property
     def expected(self) -> int:
-        """All of them."""
+        """All expected sessions."""
         return self.complete + self.explained + self.partial + self.missing
 
     @property
     def share(self) -> float:
-        """The complete ones of those expected, 0 to 1; 1 where none is expected."""
+        """The share of expected sessions that are complete, 0 to 1; 1 if none is expected."""
         return self.complete / self.expected if self.expected else 1.0
 
     @property
-    def standing(self) -> Standing:
-        """Of the session that stands worst."""
-        worst = (
-            (self.missing, Standing.MISSING),
-            (self.partial, Standing.PARTIAL),
-            (self.explained, Standing.EXPLAINED),
-        )
-        return next((s for n, s in worst if n), Standing.COMPLETE if self.complete else Standing.NOT_EXPECTED)
+    def worst(self) -> SessionState:
+        """The state of the worst session."""
+        found = (state for state in reversed(SessionState) if state and getattr(self, state.name.lower()))
+        return next(found, SessionState.NOT_EXPECTED)
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counts)))
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesCompleteness:
-    """How one timeframe of a symbol stands. `last_bar` is the start of its newest bar, UTC; None where it has none."""
+    """The completeness of one timeframe of a symbol. `last_bar` is the start of its newest bar, UTC; None without bars."""
 
     symbol: str
     timeframe: str
@@ -82,45 +81,44 @@ class SeriesCompleteness:
 
     @property
     def open_gaps(self) -> list[Gap]:
-        """Those that nothing explains."""
+        """The gaps that are not explained."""
         return unexplained(self.gaps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """How a symbol stands: its timeframes, in the market's order, and each session as its worst timeframe has it.
-
-    `standings` has a value for each session of the market.
+    """The completeness of a symbol: its timeframes in the market's order, and for each session of the market the worst
+    state.
     """
 
     symbol: str
     series: tuple[SeriesCompleteness, ...]
-    standings: Standings
+    states: SessionStates
 
     @property
     def counts(self) -> Counts:
-        """Its sessions; one is complete where it is so in all timeframes."""
-        return Counts.of(self.standings)
+        """Sessions by state; a session is complete if it is complete in all timeframes."""
+        return Counts.of(self.states)
 
     @property
     def open_gaps(self) -> list[Gap]:
-        """Those that nothing explains, of all timeframes."""
+        """The gaps of all timeframes that are not explained."""
         return [gap for series in self.series for gap in series.open_gaps]
 
     @property
     def last_bar(self) -> datetime | None:
-        """The start of its newest bar in any timeframe, UTC."""
+        """The start of the newest bar in any timeframe, UTC."""
         return max((s.last_bar for s in self.series if s.last_bar), default=None)
 
     @property
     def next_attempt_at(self) -> datetime | None:
-        """When the first of its open gaps falls due, UTC; None where none does."""
+        """When the next open gap is due, UTC; None if none will be."""
         return min((g.next_attempt_at for g in self.open_gaps if g.next_attempt_at), default=None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Completeness:
-    """How a market stands at an instant `at` (UTC): a row a symbol, over its finished sessions (ascending)."""
+    """The completeness of a market at `at` (UTC): one row per symbol, over its finished sessions (ascending)."""
 
     market: str
     at: datetime
@@ -130,24 +128,13 @@ class Completeness:
 
     @property
     def counts(self) -> Counts:
-        """The sessions of all symbols, a session of two symbols counted twice."""
-        return sum_of(row.counts for row in self.rows)
+        """The sessions of all symbols; a session of two symbols is counted twice."""
+        return sum((row.counts for row in self.rows), Counts())
 
     @property
     def gaps(self) -> list[Gap]:
-        """All of them, ascending by symbol and timeframe as the market has them."""
+        """All gaps, by symbol and timeframe in the market's order."""
         return [gap for row in self.rows for series in row.series for gap in series.gaps]
-
-
-def sum_of(counts: Iterable[Counts]) -> Counts:
-    """All of them together."""
-    found = list(counts)
-    return Counts(
-        sum(c.complete for c in found),
-        sum(c.explained for c in found),
-        sum(c.partial for c in found),
-        sum(c.missing for c in found),
-    )
 
 
 def completeness(
@@ -158,39 +145,39 @@ def completeness(
     last_bars: Mapping[tuple[str, str], datetime],
     at: datetime,
 ) -> Completeness:
-    """Count a market's symbols over finished sessions (ascending), from all gaps found in them.
+    """Count the sessions of a market's symbols over finished sessions (ascending), from all gaps found in them.
 
-    `last_bars` by symbol and timeframe name. A session of a gap is expected, whatever the listing says.
+    `last_bars` by symbol and timeframe name. A session in a gap is expected, even outside the listing.
     """
-    of_series: dict[tuple[str, str], list[Gap]] = {}
+    by_series: dict[tuple[str, str], list[Gap]] = {}
     for gap in gaps:
-        of_series.setdefault((gap.symbol, gap.timeframe), []).append(gap)
+        by_series.setdefault((gap.symbol, gap.timeframe), []).append(gap)
     rows = []
     for symbol in market.symbols:
         series, worst = [], np.zeros(len(sessions), np.int8)
         for timeframe in market.timeframes:
             key = (symbol.name, timeframe.name)
-            own = of_series.get(key, [])
-            standings = standings_of(sessions, listings.get(symbol.name, UNKNOWN), own)
-            np.maximum(worst, standings, out=worst)
-            series.append(SeriesCompleteness(*key, Counts.of(standings), tuple(own), last_bars.get(key)))
+            own = by_series.get(key, [])
+            states = session_states(sessions, listings.get(symbol.name, UNKNOWN), own)
+            np.maximum(worst, states, out=worst)
+            series.append(SeriesCompleteness(*key, Counts.of(states), tuple(own), last_bars.get(key)))
         rows.append(Row(symbol.name, tuple(series), worst))
     return Completeness(market.name, at, tuple(sessions), tuple(t.name for t in market.timeframes), tuple(rows))
 
 
-def standings_of(sessions: Sequence[date], listing: Listing, gaps: Iterable[Gap]) -> Standings:
-    """How each of the sessions (ascending) of one series stands: int8 (n,)."""
-    found = np.full(len(sessions), Standing.COMPLETE, np.int8)
+def session_states(sessions: Sequence[date], listing: Listing, gaps: Iterable[Gap]) -> SessionStates:
+    """Return the state of each session (ascending) of one series: int8 (n,)."""
+    found = np.full(len(sessions), SessionState.COMPLETE, np.int8)
     if listing.listed:
-        found[: bisect_left(sessions, listing.listed)] = Standing.NOT_EXPECTED
+        found[: bisect_left(sessions, listing.listed)] = SessionState.NOT_EXPECTED
     if listing.delisted:
-        found[bisect_right(sessions, listing.delisted) :] = Standing.NOT_EXPECTED
+        found[bisect_right(sessions, listing.delisted) :] = SessionState.NOT_EXPECTED
     for gap in gaps:
-        found[bisect_left(sessions, gap.days.start) : bisect_right(sessions, gap.days.end)] = _standing(gap)
+        found[bisect_left(sessions, gap.days.start) : bisect_right(sessions, gap.days.end)] = _state(gap)
     return found
 
 
-def _standing(gap: Gap) -> Standing:
+def _state(gap: Gap) -> SessionState:
     if gap.explained:
-        return Standing.EXPLAINED
-    return Standing.PARTIAL if gap.reason is Reason.PARTIAL else Standing.MISSING
+        return SessionState.EXPLAINED
+    return SessionState.PARTIAL if gap.reason is Reason.PARTIAL else SessionState.MISSING

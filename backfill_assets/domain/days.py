@@ -1,4 +1,4 @@
-"""Ranges of calendar days, and the algebra on sets of them."""
+"""Ranges of calendar days."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ ONE_DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, order=True)
 class DayRange:
-    """Calendar days from `start` to `end`, both included. Never empty: ValueError where end lies before start."""
+    """Calendar days from `start` to `end`, both included. ValueError if `end` is before `start`."""
 
     start: date
     end: date
 
     def __post_init__(self) -> None:
         if self.end < self.start:
-            raise ValueError(f"{self.end} lies before {self.start}")
+            raise ValueError(f"{self.end} is before {self.start}")
 
     def __contains__(self, day: date) -> bool:
         return self.start <= day <= self.end
@@ -33,13 +33,13 @@ class DayRange:
         return f"{self.start}" if self.start == self.end else f"{self.start} to {self.end}"
 
     def intersect(self, other: DayRange) -> DayRange | None:
-        """The days in both, or None."""
+        """Return the days in both ranges, or None."""
         start, end = max(self.start, other.start), min(self.end, other.end)
         return DayRange(start, end) if start <= end else None
 
 
 def ranges_of(days: Iterable[date]) -> list[DayRange]:
-    """Days in any order, doubled or not, as the fewest ranges, ascending."""
+    """Return the fewest ranges that hold the days, ascending. Order and duplicates of `days` do not matter."""
     out: list[DayRange] = []
     for day in sorted(set(days)):
         if out and out[-1].end + ONE_DAY == day:
@@ -50,9 +50,9 @@ def ranges_of(days: Iterable[date]) -> list[DayRange]:
 
 
 def runs_of(days: Iterable[date], among: Iterable[date]) -> list[DayRange]:
-    """Days as ranges in which neighbours in `among` (a market's sessions) stand together: Friday touches Monday.
+    """Group days that are consecutive in `among` (a market's sessions) into ranges: Friday and Monday are consecutive.
 
-    Days that are not in `among` are left out.
+    Days that are not in `among` are dropped.
     """
     wanted = set(days)
     out: list[DayRange] = []

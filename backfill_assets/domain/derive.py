@@ -1,8 +1,7 @@
-"""Coarser bars from finer ones."""
+"""Derive coarser bars from finer ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -14,21 +13,20 @@ from backfill_assets.domain.timeframes import WEEK_1, Timeframe
 
 
 def week_start(day: date) -> date:
-    """The Sunday on or before the day: the vendor's weeks begin there, for every kind of market."""
+    """Return the Sunday on or before the day, where the vendor's weeks start in every market."""
     return day - timedelta(days=(day.weekday() + 1) % 7)
 
 
 def week_end(day: date) -> date:
-    """The Saturday on or after the day."""
+    """Return the Saturday on or after the day."""
     return week_start(day) + timedelta(days=6)
 
 
 def derive(bars: Bars, timeframe: Timeframe, zone: ZoneInfo) -> Bars:
-    """Bars of `timeframe` from ordered bars of the one it is derived from.
+    """Derive bars of `timeframe` from ordered bars of its source timeframe. Pass complete sessions, or complete weeks.
 
-    Minutes go into buckets on the UTC epoch grid, so that 4h bars start at 00, 04, 08 … UTC all year. Days go into weeks
-    stamped Sunday 00:00 in the market's zone. A bar is as whole as the bars it is given: pass whole
-    sessions, and whole weeks.
+    Minutes are grouped on the UTC epoch grid, so 4h bars start at 00, 04, 08 … UTC all year. Days are grouped into weeks that
+    start on Sunday 00:00 in the market's zone.
     """
     if not len(bars):
         return bars
@@ -41,16 +39,12 @@ def derive(bars: Bars, timeframe: Timeframe, zone: ZoneInfo) -> Bars:
 def _weeks(timestamps: Int, zone: ZoneInfo) -> Int:
     days = [datetime.fromtimestamp(int(ms) / 1000, UTC).astimezone(zone).date() for ms in timestamps]
     sundays = [week_start(day) for day in days]
-    return _midnights(sundays, zone)
-
-
-def _midnights(days: Sequence[date], zone: ZoneInfo) -> Int:
-    known = dict(zip(unique := sorted(set(days)), day_starts(unique, zone), strict=True))
-    return np.array([known[day] for day in days], dtype=np.int64)
+    midnights = dict(zip(unique := sorted(set(sundays)), day_starts(unique, zone), strict=True))
+    return np.array([midnights[day] for day in sundays], dtype=np.int64)
 
 
 def _merged(bars: Bars, stamps: Int) -> Bars:
-    """One bar for each stretch of equal stamps: first open, last close, extremes, sums, volume-weighted vwap."""
+    """Merge neighbours of equal stamps: first open, last close, extremes, sums, volume-weighted vwap."""
     first = np.flatnonzero(np.append(True, stamps[1:] != stamps[:-1]))
     last = np.append(first[1:], len(stamps)) - 1
     return Bars(
@@ -66,7 +60,7 @@ def _merged(bars: Bars, stamps: Int) -> Bars:
 
 
 def _vwap(bars: Bars, first: Int) -> Float:
-    """NaN where nothing was traded, or where a bar that traded has none: an average over the others would be a guess."""
+    """NaN without volume, or if a bar with volume has no vwap."""
     traded = bars.volume > 0
     total = np.add.reduceat(bars.volume, first)
     value = np.add.reduceat(np.where(traded, bars.vwap * bars.volume, 0.0), first)
@@ -76,6 +70,6 @@ def _vwap(bars: Bars, first: Int) -> Float:
 
 
 def _trades(trades: Int, first: Int) -> Int:
-    """NO_TRADES where the count of one bar is not known."""
+    """NO_TRADES if the count of any bar is unknown."""
     unknown = np.logical_or.reduceat(trades == NO_TRADES, first)
     return np.where(unknown, NO_TRADES, np.add.reduceat(trades, first))

@@ -1,58 +1,58 @@
-"""Every error that the platform raises on purpose.
+"""The platform's exceptions.
 
 BackfillError                   exit code 1
-├── UsageMistake                exit code 2: the caller can mend it before anything ran
+├── UsageMistake                exit code 2: the caller can correct it; nothing has run
 │   ├── UniverseMistake         a line of the universe file
 │   └── SettingMistake          an environment variable or a file it names
 ├── StoreError                  PostgreSQL
-│   ├── DatabaseUnavailable     nobody answers, or the login is refused
+│   ├── DatabaseUnavailable     no server answers, or the login is refused
 │   ├── SchemaBehind            the tables are older (or newer) than the code
-│   ├── UnusableBars            stored bars that no feature can be computed from
+│   ├── UnusableBars            stored bars from which features cannot be computed
 │   └── EmbeddedServerError     the bundled server could not be set up, started or stopped
 └── VendorError                 Polygon
-├── KeyRefused              401, or no key at all: ends the run, never retried
-├── NotEntitled             403: the plan does not include it; never retried
-├── NotFound                404
-├── BadRequest              any other 4xx
-├── RateLimited             429 after the last attempt
-├── VendorUnavailable       5xx, network, cut answers, ERROR in a 200, after the last attempt
-│   └── VendorUnreachable   not one attempt was answered; ends the run where several series in a row meet it
-└── MalformedAnswer         an answer that cannot be read, after the last attempt
+    ├── KeyRefused              401, or no key: ends the run, never retried
+    ├── NotEntitled             403: the plan does not include it; never retried
+    ├── NotFound                404
+    ├── BadRequest              any other 4xx
+    ├── RateLimited             429 after the last attempt
+    ├── VendorUnavailable       5xx, network, truncated response, ERROR in a 200, after the last attempt
+    │   └── VendorUnreachable   no attempt got a response; ends the run after several series in a row
+    └── MalformedAnswer         a response that cannot be decoded, after the last attempt
 """
 
 from __future__ import annotations
 
 
 class BackfillError(Exception):
-    """Root of the tree. `str(error)` is one sentence for a person."""
+    """The base class. `str(error)` is one sentence for the user."""
 
     exit_code = 1
 
 
 class UsageMistake(BackfillError):
-    """What was asked for cannot be done as it was written."""
+    """A command, setting or file is wrong."""
 
     exit_code = 2
 
 
 class UniverseMistake(UsageMistake):
-    """The universe file says something that cannot be meant; the sentence names file and line."""
+    """The universe file is invalid; the sentence names file and line."""
 
 
 class SettingMistake(UsageMistake):
-    """An environment variable has a value that cannot be used; the sentence names the variable, never a secret's value."""
+    """An environment variable is invalid; the sentence names the variable and no secret."""
 
 
 class StoreError(BackfillError):
-    """PostgreSQL did not do what it was asked for."""
+    """PostgreSQL failed."""
 
 
 class DatabaseUnavailable(StoreError):
-    """No connection: nobody listens, the login is refused, or the database does not exist."""
+    """No connection: no server listens, the login is refused, or the database does not exist."""
 
 
 class SchemaBehind(StoreError):
-    """The market tables are not at the revision that this code was written for."""
+    """The market tables are not at the revision that this code needs."""
 
 
 class EmbeddedServerError(StoreError):
@@ -60,7 +60,7 @@ class EmbeddedServerError(StoreError):
 
 
 class VendorError(BackfillError):
-    """Polygon refused or failed. `status` is the HTTP status or None, `request_id` the vendor's own, for a support case."""
+    """Polygon refused or failed. `status` is the HTTP status or None, `request_id` the vendor's, for support."""
 
     def __init__(self, message: str, *, status: int | None = None, request_id: str | None = None) -> None:
         super().__init__(message)
@@ -69,11 +69,11 @@ class VendorError(BackfillError):
 
 
 class KeyRefused(VendorError):
-    """The API key is missing, unknown or revoked. Whatever else was planned would be refused too."""
+    """The API key is missing, unknown or revoked. Every other request would be refused too."""
 
 
 class NotEntitled(VendorError):
-    """The key is good, the plan does not include what was asked for."""
+    """The key is valid, but its plan does not include the requested data."""
 
 
 class NotFound(VendorError):
@@ -81,23 +81,23 @@ class NotFound(VendorError):
 
 
 class BadRequest(VendorError):
-    """The vendor calls the request wrong: a mistake of ours or a change of theirs."""
+    """The vendor rejected the request."""
 
 
 class RateLimited(VendorError):
-    """Still told to slow down after the last attempt."""
+    """The last attempt was rate limited too."""
 
 
 class VendorUnavailable(VendorError):
-    """Still no usable answer after the last attempt: network, 5xx, cut body, or ERROR in a 200."""
+    """No attempt got a usable response: network, 5xx, truncated body, or ERROR in a 200."""
 
 
 class VendorUnreachable(VendorUnavailable):
-    """No attempt was answered at all: the network, a proxy, or the host itself. The sentence names the host."""
+    """No attempt got a response: the network, a proxy or the host. The sentence names the host."""
 
 
 class MalformedAnswer(VendorError):
-    """An answer arrived whole and cannot be read as what was asked for."""
+    """A complete response could not be decoded."""
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

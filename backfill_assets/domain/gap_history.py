@@ -1,4 +1,4 @@
-"""What became of the gaps that were known, from those that are found now."""
+"""Compare the gaps that are found now with those that are stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backfill_assets.domain.sessions import Calendar
 
 @dataclass(frozen=True, slots=True)
 class KnownGap:
-    """An open gap as the table holds it."""
+    """A stored open gap."""
 
     id: int
     gap: Gap
@@ -26,7 +26,7 @@ class KnownGap:
 
 @dataclass(frozen=True, slots=True)
 class OpenGap:
-    """A gap to be noted as open, and since when its first session is known to lack."""
+    """A gap to store, and when it was first seen."""
 
     gap: Gap
     first_seen: datetime
@@ -34,10 +34,9 @@ class OpenGap:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What to do to the table: rows (by id) to take away, rows to note as closed, rows to open, in this order.
+    """Changes to the table, in this order: rows to delete (by id), rows to store as closed, rows to store as open.
 
-    A gap that has shrunk is taken away, the part that is gone is noted as closed, and the rest opened again since it was
-    first seen.
+    A gap that has shrunk is deleted, the part that is gone stored as closed, and the rest as open since it was first seen.
     """
 
     gone: tuple[int, ...] = ()
@@ -49,57 +48,55 @@ class Change:
 
 
 def reconcile(
-    known: Sequence[KnownGap],
-    found: Sequence[Gap],
-    calendar: Calendar,
-    listings: Mapping[str, Listing],
-    now: datetime,
+    known: Sequence[KnownGap], found: Sequence[Gap], calendar: Calendar, listings: Mapping[str, Listing], now: datetime
 ) -> Change:
-    """From the open gaps known of some series and all those found in them at `now`: what changes.
+    """Compare the stored open gaps of some series with all gaps found in them at `now`.
 
-    A session that is gone was filled, or was never to be expected as its symbol's listing shows: then that is its
-    reason. Days that are no sessions any more are forgotten.
+    A session that is gone was filled, or is outside its symbol's listing, which is then its reason. Days that are no longer
+    sessions are dropped.
     """
-    still = set(found)
+    still_open = set(found)
     before = {k.gap for k in known}
-    known_days = _laid_out((_series(k.gap), k.gap.days, k.first_seen) for k in known)
-    found_days = _laid_out((_series(gap), gap.days, gap.days) for gap in found)
-    gone = [k for k in known if k.gap not in still]
+    first_seen = _indexed((_series(k.gap), k.gap.days, k.first_seen) for k in known)
+    found_days = _indexed((_series(gap), gap.days, gap.days) for gap in found)
+    gone = [k for k in known if k.gap not in still_open]
     return Change(
         gone=tuple(k.id for k in gone),
         closed=tuple(
             part
             for k in gone
-            for part in _closed(k, found_days[_series(k.gap)].touching(k.gap.days), calendar, listings)
+            for part in _closed(k, found_days[_series(k.gap)].overlapping(k.gap.days), calendar, listings)
         ),
         opened=tuple(
-            OpenGap(gap, min([now, *known_days[_series(gap)].touching(gap.days)])) for gap in found if gap not in before
+            OpenGap(gap, min([now, *first_seen[_series(gap)].overlapping(gap.days)]))
+            for gap in found
+            if gap not in before
         ),
     )
 
 
-class _Laid[T]:
-    """What belongs to ranges of days, found by days without looking at those that do not touch them.
+class _DayIndex[T]:
+    """Values by ranges of days, searched without visiting every range.
 
-    Comparing each with each would be quadratic in the gaps of a series: a stuttering vendor leaves one every other day.
+    Comparing each range with each would be quadratic in the gaps of a series: a failing vendor may leave one every other day.
     """
 
     def __init__(self, rows: Iterable[tuple[DayRange, T]] = ()) -> None:
         self._rows = sorted(rows, key=lambda row: row[0])
         self._starts = [days.start for days, _ in self._rows]
-        self._reached = list(accumulate((days.end for days, _ in self._rows), max))
+        self._max_ends = list(accumulate((days.end for days, _ in self._rows), max))
 
-    def touching(self, days: DayRange) -> list[T]:
-        """What belongs to ranges that share a day with these, by the ranges' starts."""
-        near = self._rows[bisect_left(self._reached, days.start) : bisect_right(self._starts, days.end)]
+    def overlapping(self, days: DayRange) -> list[T]:
+        """Return the values of ranges that share a day with `days`, in the order of their starts."""
+        near = self._rows[bisect_left(self._max_ends, days.start) : bisect_right(self._starts, days.end)]
         return [item for own, item in near if own.end >= days.start]
 
 
-def _laid_out[T](rows: Iterable[tuple[tuple[str, str], DayRange, T]]) -> Mapping[tuple[str, str], _Laid[T]]:
+def _indexed[T](rows: Iterable[tuple[tuple[str, str], DayRange, T]]) -> Mapping[tuple[str, str], _DayIndex[T]]:
     by_series: dict[tuple[str, str], list[tuple[DayRange, T]]] = {}
     for series, days, item in rows:
         by_series.setdefault(series, []).append((days, item))
-    return defaultdict(_Laid[T], {series: _Laid(of_it) for series, of_it in by_series.items()})
+    return defaultdict(_DayIndex[T], {series: _DayIndex(own) for series, own in by_series.items()})
 
 
 def _series(gap: Gap) -> tuple[str, str]:
@@ -113,9 +110,9 @@ def _closed(
     by_reason: dict[Reason, list[date]] = {}
     expected = calendar.within(known.gap.days)
     shared = (days.intersect(known.gap.days) for days in still_open)
-    lacking = {day for days in shared if days for day in calendar.within(days)}
+    missing = {day for days in shared if days for day in calendar.within(days)}
     for day in expected:
-        if day not in lacking:
+        if day not in missing:
             by_reason.setdefault(_reason(day, listing, known.gap.reason), []).append(day)
     for reason, days in by_reason.items():
         for run in runs_of(days, expected):

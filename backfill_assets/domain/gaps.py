@@ -1,4 +1,4 @@
-"""Gaps: expected sessions that are not whole, as ranges, each with its reason and its next attempt."""
+"""Gaps: ranges of expected sessions that are not complete, each with its reason and its next attempt."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.timeframes import WEEK_1, Timeframe
 
 WARN_ABOVE, ERROR_ABOVE = 1, 7
-"""Sessions that one series may lack: more than one is a warning, more than seven are critical."""
+"""Missing sessions of one series: more than one is a warning, more than seven are an error."""
 
-NIGHT_FIRST = timedelta(hours=6)
-"""A session that was never asked for falls due so long after its end: the nightly run asks for all symbols at once before."""
+FIRST_ATTEMPT_DELAY = timedelta(hours=6)
+"""A session that was never requested is due this long after its end, when the nightly run has had its turn."""
 
 
 class Reason(StrEnum):
-    """Why a session is not whole, or was not to be expected."""
+    """Why a session is not complete, or not expected."""
 
-    MISSING = "missing"  # never asked for, failed, or not yet confirmed empty
-    PARTIAL = "partial"  # some minutes, far fewer than the symbol has in other sessions
-    VENDOR_EMPTY = "vendor_empty"  # asked for and answered with nothing, often enough
-    NOT_ENTITLED = "not_entitled"  # the vendor's plan does not reach back so far
-    PRE_LISTING = "pre_listing"  # before the symbol's first day of trading: no gap
-    DELISTED = "delisted"  # after its last: no gap
+    MISSING = "missing"  # never requested, failed, or not yet confirmed empty
+    PARTIAL = "partial"  # has minutes, but far fewer than other sessions of the symbol
+    VENDOR_EMPTY = "vendor_empty"  # confirmed empty by enough answers
+    NOT_ENTITLED = "not_entitled"  # not in the vendor's plan
+    PRE_LISTING = "pre_listing"  # before the symbol's first day of trading: not a gap
+    DELISTED = "delisted"  # after its last day: not a gap
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Gap:
-    """Neighbouring sessions of one series that are not whole, for one reason.
+    """Consecutive sessions of one series that are not complete, for one reason.
 
-    `attempts` is that of the session most often asked for; `next_attempt_at` (UTC) that of the one that falls due first,
-    None where all were asked for often enough. `explained`: asking again is of no use.
+    `attempts` is the highest number among the sessions, `next_attempt_at` (UTC) the earliest, None if no more attempts will
+    be made. `explained`: another request is useless.
     """
 
     symbol: str
@@ -51,7 +51,7 @@ class Gap:
     next_attempt_at: datetime | None
 
     def due(self, now: datetime) -> bool:
-        """Whether to ask for it now."""
+        """Whether an attempt is due."""
         return not self.explained and self.next_attempt_at is not None and self.next_attempt_at <= now
 
 
@@ -62,11 +62,11 @@ class _State:
     attempts: int
     next_attempt_at: datetime | None
 
-    def touches(self, other: _State) -> bool:
+    def joins(self, other: _State) -> bool:
         return (self.reason, self.explained) == (other.reason, other.explained)
 
-    def with_(self, other: _State) -> _State:
-        """The state of a stretch that begins in this one and goes on in the other."""
+    def merged(self, other: _State) -> _State:
+        """The state of a gap made of both."""
         due = [at for at in (self.next_attempt_at, other.next_attempt_at) if at is not None]
         return _State(self.reason, self.explained, max(self.attempts, other.attempts), min(due, default=None))
 
@@ -79,19 +79,19 @@ class GapFinder:
     retries: Retries
 
     def gaps(
-        self, symbol: str, timeframe: Timeframe, lacking: Sequence[DayRange], unwhole: Mapping[date, SessionAnswer]
+        self, symbol: str, timeframe: Timeframe, missing: Sequence[DayRange], incomplete: Mapping[date, SessionAnswer]
     ) -> list[Gap]:
-        """The gaps of a series, ascending.
+        """Return the gaps of a series, ascending.
 
-        `lacking` are the days (disjoint, ascending) among whose sessions the series has no bars; `unwhole` what stands
-        recorded of its source's sessions that were asked for and are not whole.
+        `missing` are days (disjoint, ascending) without bars of the series; `incomplete` the records of its source
+        timeframe's sessions that were requested and are not complete.
         """
         sessions = self.calendar.sessions
         found: list[tuple[int, int, _State]] = []
-        for first, after, state in self._stretches(timeframe, lacking, unwhole):
-            if found and found[-1][1] == first and found[-1][2].touches(state):
+        for first, after, state in self._runs(timeframe, missing, incomplete):
+            if found and found[-1][1] == first and found[-1][2].joins(state):
                 begin, _, before = found.pop()
-                found.append((begin, after, before.with_(state)))
+                found.append((begin, after, before.merged(state)))
             else:
                 found.append((first, after, state))
         return [
@@ -109,7 +109,7 @@ class GapFinder:
         ]
 
     def state(self, answer: SessionAnswer) -> _State:
-        """How a session stands that was asked for and is not whole."""
+        """Return the state of a session that was requested and is not complete."""
         explained = self.retries.explained(answer)
         if answer.refused:
             reason = Reason.NOT_ENTITLED
@@ -119,44 +119,43 @@ class GapFinder:
             reason = Reason.VENDOR_EMPTY if explained else Reason.MISSING
         return _State(reason, explained, answer.attempts, self.retries.next_attempt(answer))
 
-    def _stretches(
-        self, timeframe: Timeframe, lacking: Sequence[DayRange], unwhole: Mapping[date, SessionAnswer]
+    def _runs(
+        self, timeframe: Timeframe, missing: Sequence[DayRange], incomplete: Mapping[date, SessionAnswer]
     ) -> Iterator[tuple[int, int, _State]]:
-        """Index ranges [first, after) of sessions that stand alike, ascending."""
+        """Index ranges [first, after) of sessions in the same state, ascending."""
         sessions = self.calendar.sessions
-        thin = [day for day, answer in unwhole.items() if answer.bars]
-        ranges = [*lacking, *(DayRange(d, d) for d in thin if not any(d in r for r in lacking))]
+        thin = [day for day, answer in incomplete.items() if answer.bars]
+        ranges = [*missing, *(DayRange(d, d) for d in thin if not any(d in r for r in missing))]
         for days in sorted(ranges):
             first, after = bisect_left(sessions, days.start), bisect_right(sessions, days.end)
-            told = sorted(_told(timeframe, sessions[first:after], unwhole))
-            for day in told:
+            for day in _recorded(timeframe, sessions[first:after], incomplete):
                 at = bisect_left(sessions, day, first, after)
                 if first < at:
-                    yield first, at, self._never_asked(sessions[first])
-                yield at, at + 1, self._of(day, unwhole)
+                    yield first, at, self._never_requested(sessions[first])
+                yield at, at + 1, self._of(day, incomplete)
                 first = at + 1
             if first < after:
-                yield first, after, self._never_asked(sessions[first])
+                yield first, after, self._never_requested(sessions[first])
 
-    def _of(self, day: date, unwhole: Mapping[date, SessionAnswer]) -> _State:
-        if day in unwhole:
-            return self.state(unwhole[day])
-        # The day itself is there: its week waits for others.
-        others = [self.state(unwhole[d]) for d in _week(day) if d in unwhole]
+    def _of(self, day: date, incomplete: Mapping[date, SessionAnswer]) -> _State:
+        if day in incomplete:
+            return self.state(incomplete[day])
+        # The day itself has bars: its week waits for other days.
+        others = [self.state(incomplete[d]) for d in _week(day) if d in incomplete]
         return min(others, key=lambda s: (s.explained, s.reason))
 
-    def _never_asked(self, session: date) -> _State:
-        due = self.calendar.hours.finished_at(session) + NIGHT_FIRST
+    def _never_requested(self, session: date) -> _State:
+        due = self.calendar.hours.finished_at(session) + FIRST_ATTEMPT_DELAY
         return _State(Reason.MISSING, explained=False, attempts=0, next_attempt_at=due)
 
 
-def _told(timeframe: Timeframe, sessions: Iterable[date], unwhole: Mapping[date, SessionAnswer]) -> list[date]:
-    """Those of the lacking sessions that what stands recorded says something of."""
-    if not unwhole:
+def _recorded(timeframe: Timeframe, sessions: Iterable[date], incomplete: Mapping[date, SessionAnswer]) -> list[date]:
+    """The missing sessions whose state follows from the records of incomplete ones."""
+    if not incomplete:
         return []
     if timeframe != WEEK_1:
-        return [d for d in sessions if d in unwhole]
-    weeks = {week_start(d) for d in unwhole}
+        return [d for d in sessions if d in incomplete]
+    weeks = {week_start(d) for d in incomplete}
     return [d for d in sessions if week_start(d) in weeks]
 
 
@@ -166,17 +165,17 @@ def _week(day: date) -> DayRange:
 
 
 def unexplained(gaps: Iterable[Gap]) -> list[Gap]:
-    """The gaps that something is still to be done about."""
+    """Return the gaps that are not explained."""
     return [gap for gap in gaps if not gap.explained]
 
 
-def without_bars(gaps: Iterable[Gap]) -> list[Gap]:
-    """The unexplained gaps that count as missing: a partial session has bars, and the check of the minutes warns of it."""
+def missing_gaps(gaps: Iterable[Gap]) -> list[Gap]:
+    """Return the unexplained gaps that have no bars. Partial sessions have some; the check of minute bars covers them."""
     return [gap for gap in unexplained(gaps) if gap.reason is not Reason.PARTIAL]
 
 
-def hulls(gaps: Iterable[Gap]) -> dict[str, DayRange]:
-    """For each symbol the days from the first of its gaps to the last."""
+def spans_by_symbol(gaps: Iterable[Gap]) -> dict[str, DayRange]:
+    """Return for each symbol the days from its first gap to its last."""
     found: dict[str, DayRange] = {}
     for gap in gaps:
         known = found.get(gap.symbol, gap.days)
@@ -184,8 +183,8 @@ def hulls(gaps: Iterable[Gap]) -> dict[str, DayRange]:
     return found
 
 
-def lacking_most(gaps: Iterable[Gap]) -> int:
-    """How many sessions the series that lacks most lacks."""
+def most_missing_sessions(gaps: Iterable[Gap]) -> int:
+    """Return the number of missing sessions of the series with the most."""
     count: dict[tuple[str, str], int] = {}
     for gap in gaps:
         count[gap.symbol, gap.timeframe] = count.get((gap.symbol, gap.timeframe), 0) + gap.sessions

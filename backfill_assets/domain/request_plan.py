@@ -17,7 +17,7 @@ PAGE = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class RangeRequest:
+class RangeCall:
     """One symbol's bars of one timeframe over sessions that follow each other; the vendor may answer in `pages` pages."""
 
     symbol: Symbol
@@ -53,9 +53,7 @@ def sessions_a_page(timeframe: Timeframe, calendar: Calendar) -> int:
     return PAGE // (calendar.hours.minutes if timeframe.base is Base.MINUTE else 1)
 
 
-def plan_series(
-    symbol: Symbol, timeframe: Timeframe, missing: Collection[date], calendar: Calendar
-) -> list[RangeRequest]:
+def plan_series(symbol: Symbol, timeframe: Timeframe, missing: Collection[date], calendar: Calendar) -> list[RangeCall]:
     """The requests for one series: fewest in number, and among neighbours joined so that half-full pages run together.
 
     Windows of one page are laid from the first session not yet covered: no other choice needs fewer. A window that
@@ -64,9 +62,7 @@ def plan_series(
     """
     capacity = sessions_a_page(timeframe, calendar)
     spans = _windows(sorted(set(missing)), calendar.sessions, capacity)
-    return [
-        RangeRequest(symbol, timeframe, calendar.sessions[a : b + 1], -(-(b + 1 - a) // capacity)) for a, b in spans
-    ]
+    return [RangeCall(symbol, timeframe, calendar.sessions[a : b + 1], -(-(b + 1 - a) // capacity)) for a, b in spans]
 
 
 def _windows(missing: Sequence[date], sessions: Sequence[date], capacity: int) -> list[tuple[int, int]]:
@@ -89,7 +85,7 @@ def _windows(missing: Sequence[date], sessions: Sequence[date], capacity: int) -
 
 
 @dataclass(frozen=True, slots=True)
-class GroupedRequest:
+class GroupedCall:
     """Every symbol's daily bar of one session, in one request; `symbols` are those that it is asked for."""
 
     symbols: tuple[Symbol, ...]
@@ -118,10 +114,10 @@ class GroupedRequest:
         return self.session
 
 
-type Request = RangeRequest | GroupedRequest
+type ApiCall = RangeCall | GroupedCall
 
 
-def plan_days(timeframe: Timeframe, missing: Mapping[Symbol, Collection[date]], calendar: Calendar) -> list[Request]:
+def plan_days(timeframe: Timeframe, missing: Mapping[Symbol, Collection[date]], calendar: Calendar) -> list[ApiCall]:
     """The requests for daily bars of a market: a range a symbol, or one grouped request a session, whichever is fewer.
 
     A missing cell (symbol, session) is covered by the range of its symbol or by the grouped request of its session, so the
@@ -130,14 +126,14 @@ def plan_days(timeframe: Timeframe, missing: Mapping[Symbol, Collection[date]], 
     """
     wanted = {symbol: {s for s in sessions if s in calendar} for symbol, sessions in missing.items()}
     ranged, grouped = _least_cover(wanted)
-    requests: list[Request] = [
-        RangeRequest(symbol, timeframe, calendar.within(DayRange(min(days), max(days))), 1)
+    requests: list[ApiCall] = [
+        RangeCall(symbol, timeframe, calendar.within(DayRange(min(days), max(days))), 1)
         for symbol in ranged
         if (days := wanted[symbol] - grouped)
     ]
     for session in sorted(grouped):
         symbols = tuple(s for s in wanted if session in wanted[s])
-        requests.append(GroupedRequest(symbols, timeframe, session))
+        requests.append(GroupedCall(symbols, timeframe, session))
     return requests
 
 
@@ -187,12 +183,12 @@ def _augment(
             return
 
 
-def cells(request: Request) -> int:
+def cells(request: ApiCall) -> int:
     """How many sessions of how many symbols a request covers, multiplied."""
     return len(request.sessions) * len(request.symbols)
 
 
-def pages_of(requests: Iterable[Request]) -> int:
+def pages_of(requests: Iterable[ApiCall]) -> int:
     """The most HTTP requests that a plan takes, retries aside."""
     return sum(r.pages for r in requests)
 

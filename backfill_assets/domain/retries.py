@@ -1,4 +1,4 @@
-"""When a session that came back empty, thin or not at all is asked for again, and when that ends."""
+"""When a session without complete bars is requested again, and when that ends."""
 
 from __future__ import annotations
 
@@ -10,53 +10,53 @@ from enum import Enum
 from backfill_assets.domain.answers import Answers, SessionAnswer
 
 CONFIRMED_BY = 2
-"""An empty answer is believed once it was given so often, the pauses between growing."""
+"""An empty session is confirmed after so many empty responses, at growing intervals."""
 
 
 FIRST_PAUSE = timedelta(minutes=2)
-"""Between the first attempt and the second, where nothing else is set."""
+"""The default pause between the first and the second attempt."""
 
 
 class Retry(Enum):
-    """What of the sessions that were asked for before, and are not whole, is asked for now."""
+    """Which sessions that were requested before and are incomplete are requested now."""
 
     DUE = "due"
-    """What failed, and what was answered with too little and whose pause is over."""
+    """Those that failed, and incomplete ones whose pause is over."""
     NOW = "now"
-    """The same without waiting: everything that nothing explains yet."""
+    """All unexplained ones, without waiting."""
     EXPLAINED = "explained"
-    """Also what was confirmed empty, or is not in the vendor's plan: a plan may have grown."""
+    """Also those that are confirmed empty or not in the vendor's plan, which may have changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """Pauses between the attempts at one session: they double from `first_pause`, and end after `attempts` in all.
+    """Pauses between the attempts at one session: they double from `first_pause`, for `attempts` in all.
 
-    Days appear late at the vendor, so that one empty answer is too few; halts stay empty for ever, so that it must end.
+    Data may appear late at the vendor, so one empty response is not enough; trading halts stay empty, so retries must end.
     """
 
     first_pause: timedelta = FIRST_PAUSE
     attempts: int = 5
 
     def pause(self, attempts: int) -> timedelta:
-        """How long to wait after so many attempts."""
+        """Return the pause after so many attempts."""
         return self.first_pause * (1 << max(attempts - 1, 0))
 
     def next_attempt(self, answer: SessionAnswer) -> datetime | None:
-        """When a session that is not whole falls due again, UTC; None where it was asked for often enough."""
+        """Return when an incomplete session is due again, UTC; None after the last attempt."""
         if answer.refused or answer.attempts >= self.attempts:
             return None
-        return answer.asked_at + self.pause(answer.attempts)
+        return answer.attempted_at + self.pause(answer.attempts)
 
     def explained(self, answer: SessionAnswer) -> bool:
-        """Whether asking again is of no use: refused, or answered alike often enough."""
+        """Whether another attempt is useless: refused, or confirmed often enough."""
         return answer.refused or (self.next_attempt(answer) is None and answer.answers >= CONFIRMED_BY)
 
     def asks(self, answer: SessionAnswer | None, now: datetime, retry: Retry = Retry.DUE) -> bool:
-        """Whether to ask for a session of which `answer` stands recorded (None: nothing)."""
+        """Whether to request a session whose recorded answer is `answer`, or None."""
         if answer is None:
             return True
-        if answer.whole:
+        if answer.complete:
             return False
         if self.explained(answer):
             return retry is Retry.EXPLAINED
@@ -66,9 +66,9 @@ class Retries:
         return due is not None and due <= now
 
     def to_ask(self, sessions: Iterable[date], answers: Answers, now: datetime, retry: Retry = Retry.DUE) -> list[date]:
-        """Those of the sessions to ask for. Ascending if `sessions` is."""
+        """Return the sessions to request, in their order."""
         return [s for s in sessions if self.asks(answers.get(s), now, retry)]
 
 
 USUAL = Retries()
-"""Where nothing else is set."""
+"""The default."""

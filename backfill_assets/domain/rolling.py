@@ -1,8 +1,8 @@
-"""Reductions over the last n values of a column, each from its own window alone.
+"""Rolling reductions that compute every value from its own window.
 
-pandas carries its rolling sums and variances from row to row, so that a value depends on every row before it, and a still
-stretch after a lively one does not come out as 0. Here a value is made from its n values, in the same order wherever the
-column begins: n passes over plain arrays, in memory of the order of the column.
+pandas carries its rolling sums and variances from row to row, so a value depends on all rows before it, and a constant
+stretch after a volatile one does not give exactly 0. Here each value is computed from its n values in the same order, in n
+passes over plain arrays. Results have NaN in their first n - 1 rows.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ import numpy as np
 from backfill_assets.domain.bars import Float
 
 NOISE = 1e-12
-"""What is smaller than this part of the price (or volume) is rounding, not a move. float64 keeps 1e-16 of it, and putting a
-price into another day's units costs a few of these; ticks of traded things are 1e-10 of their price at the finest."""
+"""Changes below this fraction of the price (or volume) are rounding errors. float64 is exact to 1e-16, adjusting a price
+loses a few of these, and real ticks are at least 1e-10 of the price."""
 
 _BLOCK = 1 << 13
-"""Rows a pass works on at a time, so that what it adds up stays in the processor's cache."""
+"""Rows processed at a time, so that intermediate results stay in the processor's cache."""
 
 
 def total(x: Float, n: int) -> Float:
-    """Sum of the last n values, NaN in the first n - 1 rows: (len(x),)."""
+    """Sum of the last n values: (len(x),)."""
     return _folded(x, n, np.add)
 
 
 def mean(x: Float, n: int) -> Float:
-    """Mean of the last n values, NaN in the first n - 1 rows: (len(x),)."""
+    """Mean of the last n values: (len(x),)."""
     return total(x, n) / n
 
 
 def highest(x: Float, n: int) -> Float:
-    """Greatest of the last n values, NaN in the first n - 1 rows: (len(x),)."""
+    """Maximum of the last n values: (len(x),)."""
     return _folded(x, n, np.maximum)
 
 
 def lowest(x: Float, n: int) -> Float:
-    """Least of the last n values, NaN in the first n - 1 rows: (len(x),)."""
+    """Minimum of the last n values: (len(x),)."""
     return _folded(x, n, np.minimum)
 
 
@@ -52,12 +52,12 @@ def mean_absolute_deviation(x: Float, centre: Float, n: int) -> Float:
 
 
 def change(x: Float) -> Float:
-    """Each value less the one before, NaN in row 0: (len(x),)."""
+    """Difference to the previous value, NaN in row 0: (len(x),)."""
     return np.diff(x, prepend=np.nan)
 
 
 def _blocks(rows: int, n: int) -> Iterator[tuple[int, int]]:
-    """The complete windows' first rows, in stretches [a, b)."""
+    """The first rows of the complete windows, in blocks [a, b)."""
     windows = rows - n + 1
     for a in range(0, windows, _BLOCK):
         yield a, min(a + _BLOCK, windows)

@@ -1,4 +1,4 @@
-"""Which days a market trades, for how long, when a day has finished, and which instants belong to it."""
+"""Market calendars: sessions, their hours, and which bars belong to them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backfill_assets.domain.days import ONE_DAY, DayRange
 
 
 class Kind(StrEnum):
-    """The kinds of market, each with its calendar and its vendor spelling."""
+    """The kinds of market."""
 
     STOCKS = "stocks"
     CRYPTO = "crypto"
@@ -27,17 +27,17 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """When the bars of a session may lie, in the market's own zone, and when the session counts as finished."""
+    """The hours of a session in the market's zone, and when it is finished."""
 
     zone: ZoneInfo
     opens: time
-    closes: time | None  # None: at the end of the day
-    settling: timedelta  # what the vendor needs after the close until the last bars are there
-    minutes: int  # the most minute bars that one session can have
-    weekends: bool  # whether Saturdays and Sundays may be sessions
+    closes: time | None  # None: end of the day
+    settling: timedelta  # how long after the close the vendor has the last bars
+    minutes: int  # maximum number of minute bars of a session
+    weekends: bool  # whether Saturdays and Sundays can be sessions
 
     def ends_at(self, session: date) -> datetime:
-        """The instant, UTC, before which the session's bars begin."""
+        """Return the end of the session's hours, UTC."""
         if self.closes is None:
             end = datetime.combine(session + ONE_DAY, time(0), self.zone)
         else:
@@ -45,13 +45,13 @@ class Hours:
         return end.astimezone(UTC)
 
     def finished_at(self, session: date) -> datetime:
-        """The instant, UTC, from which the session's bars are final enough to be recorded as complete."""
+        """Return the time, UTC, from which the session's bars can be recorded as complete."""
         return self.ends_at(session) + self.settling
 
 
 HOURS: dict[Kind, Hours] = {
-    # Polygon's knowledge base: intraday stock bars cover 04:00 to 20:00 New York. Half days are held to the same hour:
-    # late prints arrive there too. A quarter of an hour is the delay of the delayed plans.
+    # Polygon's knowledge base: intraday stock bars cover 04:00 to 20:00 New York. Half days have the same end, since late
+    # prints arrive there too. 15 minutes is the delay of the delayed plans.
     Kind.STOCKS: Hours(ZoneInfo("America/New_York"), time(4), time(20), timedelta(minutes=15), 16 * 60, weekends=False),
     # Polygon's documentation: crypto days are UTC days, around the clock.
     Kind.CRYPTO: Hours(ZoneInfo("UTC"), time(0), None, timedelta(0), 24 * 60, weekends=True),
@@ -62,20 +62,20 @@ _EXCHANGE = "XNYS"  # the New York Stock Exchange, as exchange_calendars calls i
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calendar:
-    """The sessions of a market within one span of days. Days outside the span are not sessions."""
+    """The sessions of a market within a span of days. Days outside the span are not sessions."""
 
     kind: Kind
     span: DayRange
     sessions: tuple[date, ...] = field(repr=False)
     """Every trading day of the span, ascending."""
     half_days: tuple[date, ...] = field(repr=False)
-    """The sessions on which the exchange planned to close early, ascending."""
+    """The sessions with a scheduled early close, ascending."""
     minutes: tuple[int, ...] = field(repr=False)
-    """The minutes of regular trading of each session, in the order of `sessions`."""
+    """The minutes of regular trading of each session."""
 
     @property
     def hours(self) -> Hours:
-        """Zone, opening hours and settling time."""
+        """The market's hours."""
         return HOURS[self.kind]
 
     def __contains__(self, day: date) -> bool:
@@ -86,14 +86,13 @@ class Calendar:
         return i if i < len(self.sessions) and self.sessions[i] == day else None
 
     def within(self, days: DayRange) -> tuple[date, ...]:
-        """The sessions among the days, ascending."""
+        """Return the sessions among the days, ascending."""
         return self.sessions[bisect_left(self.sessions, days.start) : bisect_right(self.sessions, days.end)]
 
     def regular_minutes(self, session: date) -> int:
-        """How many minutes the exchange's regular trading was planned to have: 390 for stocks, 210 where they close at
-        13:00; 1440 for crypto. Bars outside it (04:00 to 20:00 New York, half days too) are not counted.
+        """Return the scheduled minutes of regular trading: 390 for stocks, 210 with a close at 13:00; 1440 for crypto.
 
-        KeyError where the day is no session.
+        KeyError if the day is not a session.
         """
         i = self._at(session)
         if i is None:
@@ -101,12 +100,12 @@ class Calendar:
         return self.minutes[i]
 
     def closed_days(self) -> tuple[date, ...]:
-        """Days of the span on which the market is shut, ascending, but for weekends where they never trade."""
+        """Return the days of the span on which the market is closed, ascending, without weekends that never trade."""
         trading = set(self.sessions)
         return tuple(d for d in self.span if (self.hours.weekends or d.weekday() < 5) and d not in trading)
 
     def last_finished(self, now: datetime) -> date | None:
-        """The newest session that has finished at `now` (aware), or None where none has."""
+        """Return the latest session that is finished at `now` (aware), or None."""
         today = now.astimezone(self.hours.zone).date()
         i = bisect_right(self.sessions, today)
         while i > 0 and self.hours.finished_at(self.sessions[i - 1]) > now:
@@ -115,17 +114,16 @@ class Calendar:
 
 
 def horizon(today: date) -> date:
-    """How far ahead calendars are laid out: the end of next year, so that a year's calendars are all alike."""
+    """Return the last day of calendars: the end of next year, so that calendars change once a year."""
     return date(today.year + 1, 12, 31)
 
 
 @lru_cache(maxsize=32)
 def calendar(kind: Kind, span: DayRange, closures: frozenset[date] = frozenset()) -> Calendar:
-    """The calendar of a kind of market over a span of days.
+    """Return the calendar of a kind of market over a span of days.
 
-    Stocks follow the New York Stock Exchange as exchange_calendars knows it (holidays, early closes, ad-hoc closures); crypto
-    trades every day. `closures` are further closed days, which the library's release may not know yet; those that it knows,
-    and those outside the span, change nothing.
+    Stocks follow the New York Stock Exchange as in exchange_calendars (holidays, early closes, ad-hoc closures); crypto
+    trades every day. `closures` are additional closed days that the library may not know yet.
     """
     if kind is Kind.CRYPTO:
         days = tuple(d for d in span if d not in closures)
@@ -138,13 +136,13 @@ def calendar(kind: Kind, span: DayRange, closures: frozenset[date] = frozenset()
 
 
 def day_starts(sessions: Sequence[date], zone: ZoneInfo) -> Int:
-    """Midnight of each day in the zone, milliseconds since the epoch UTC: int64 (n,)."""
+    """Return midnight of each day in the zone, milliseconds since the epoch UTC: int64 (n,)."""
     return np.array([int(datetime.combine(d, time(0), zone).timestamp()) * 1000 for d in sessions], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionBars:
-    """How many bars one session has, and its first and last bar start (UTC)."""
+    """The number of bars of a session, and the start of its first and last bar (UTC)."""
 
     session: date
     bars: int
@@ -153,7 +151,7 @@ class SessionBars:
 
 
 def session_rows(bars: Bars, sessions: Sequence[date], zone: ZoneInfo) -> Int:
-    """For each bar the index of its session, -1 where its day is none: int64 (n,). Sessions ascend."""
+    """Return for each bar the index of its session (ascending), -1 if its day is not a session: int64 (n,)."""
     if not sessions:
         return np.full(len(bars), -1, dtype=np.int64)
     starts = day_starts(sessions, zone)
@@ -164,7 +162,7 @@ def session_rows(bars: Bars, sessions: Sequence[date], zone: ZoneInfo) -> Int:
 
 
 def count_by_session(bars: Bars, sessions: Sequence[date], zone: ZoneInfo) -> list[SessionBars]:
-    """Sorted bars counted by session; sessions without bars are absent. Bars of other days must be gone already."""
+    """Count sorted bars by session, without sessions that have none. Every bar must belong to one of the sessions."""
     rows = session_rows(bars, sessions, zone)
     edges = [0, *(np.flatnonzero(np.diff(rows)) + 1).tolist(), len(rows)] if len(rows) else []
     return [

@@ -1,4 +1,4 @@
-"""The timeframes: which the vendor is asked for, and which are made from those."""
+"""The timeframes, requested from the vendor or derived from others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Base(StrEnum):
-    """What the vendor counts against a page's limit: minute bars for minute and hour timespans, else day bars."""
+    """The bars that count against the limit of a vendor's page: minute bars for minutes and hours, else day bars."""
 
     MINUTE = "minute"
     DAY = "day"
@@ -16,10 +16,10 @@ class Base(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Timeframe:
-    """One bar length. `name` is what users write and tables hold; `multiplier` and `timespan` are the vendor's words.
+    """A bar length. `name` is used by users and tables, `multiplier` and `timespan` in the vendor's requests.
 
-    `seconds` is the nominal length: a daily bar spans 23 or 25 hours where clocks change. `derived_from` names the timeframe
-    whose bars it is made from; None where the vendor is asked.
+    `seconds` is the nominal length: a daily bar spans 23 or 25 hours when clocks change. `derived_from` is the name of the
+    source timeframe; None if the vendor is requested.
     """
 
     name: str
@@ -35,18 +35,17 @@ class Timeframe:
 
     @property
     def source(self) -> Timeframe:
-        """The timeframe that the vendor is asked for to get this one: itself, or what it is derived from."""
+        """The timeframe that is requested from the vendor: this one, or the one it is derived from."""
         return TIMEFRAMES[self.derived_from] if self.derived_from else self
 
 
-MINUTE_1 = Timeframe("1m", 60, 1, "minute", Base.MINUTE, None, "one-minute bars")
+MINUTE_1 = Timeframe("1m", 60, 1, "minute", Base.MINUTE, None, "1-minute bars")
 DAY_1 = Timeframe("1d", 86_400, 1, "day", Base.DAY, None, "daily bars")
-WEEK_1 = Timeframe("1w", 604_800, 1, "week", Base.DAY, "1d", "weekly bars, weeks from Sunday, made from daily bars")
+WEEK_1 = Timeframe("1w", 604_800, 1, "week", Base.DAY, "1d", "weekly bars")
 
 
 def _from_minutes(name: str, minutes: int, multiplier: int, timespan: str) -> Timeframe:
-    told = f"{name} bars on the UTC grid, made from one-minute bars"
-    return Timeframe(name, 60 * minutes, multiplier, timespan, Base.MINUTE, "1m", told)
+    return Timeframe(name, 60 * minutes, multiplier, timespan, Base.MINUTE, "1m", f"{multiplier}-{timespan} bars")
 
 
 TIMEFRAMES: dict[str, Timeframe] = {
@@ -62,15 +61,15 @@ TIMEFRAMES: dict[str, Timeframe] = {
         WEEK_1,
     )
 }
-"""Every timeframe that is built, by name, finest first: what one is derived from stands before it."""
+"""Every timeframe by name, finest first, so that a source comes before what is derived from it."""
 
 
 def sources(timeframes: Iterable[Timeframe]) -> tuple[Timeframe, ...]:
-    """What the vendor is asked for so that these can be had, finest first."""
+    """Return the timeframes to request from the vendor for these, finest first."""
     needed = {t.source.name for t in timeframes}
     return tuple(t for t in TIMEFRAMES.values() if t.name in needed)
 
 
 def made_from(source: Timeframe, among: Iterable[Timeframe]) -> tuple[Timeframe, ...]:
-    """Those among the timeframes that are derived from `source`, in their order."""
+    """Return those timeframes that are derived from `source`, in their order."""
     return tuple(t for t in among if t.derived_from == source.name)

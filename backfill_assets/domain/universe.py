@@ -1,4 +1,4 @@
-"""The universe: which symbols of which markets are kept, since when, in which timeframes."""
+"""The universe: the markets and symbols that are stored, from which day and in which timeframes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.timeframes import Timeframe
 
 MOST_SYMBOLS = 100
-"""Above this many symbols a market's asset pages grow slow: 100 symbols x 5 years answer in 1.6 s, 1000 in 50 s."""
+"""Above this many symbols a market's asset pages become slow: 1.6 s for 100 symbols x 5 years, 50 s for 1000."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Symbol:
-    """One instrument. `name` is what tables, partitions and users say; `ticker` is what the vendor is asked for."""
+    """An instrument. `name` is used in tables, partitions and commands, `ticker` in requests to the vendor."""
 
     name: str
     ticker: str
@@ -33,10 +33,10 @@ class Market:
     symbols: tuple[Symbol, ...]
     timeframes: tuple[Timeframe, ...]
     closures: tuple[date, ...] = ()
-    """Days on which it does not trade, ascending, beside those that its kind's calendar knows."""
+    """Days without trading, ascending, in addition to those of its kind's calendar."""
 
     def symbol(self, name: str) -> Symbol:
-        """The symbol of that name; KeyError where the market has none."""
+        """Return the symbol of that name. Raises KeyError."""
         for symbol in self.symbols:
             if symbol.name == name:
                 return symbol
@@ -45,21 +45,21 @@ class Market:
 
 @dataclass(frozen=True, slots=True)
 class Universe:
-    """All markets, in the order of the file. No symbol stands in two of them: tables are keyed by symbol alone."""
+    """All markets, in the order of the file. No symbol is in two of them, as tables are keyed by symbol alone."""
 
     markets: tuple[Market, ...]
 
     def market(self, name: str) -> Market:
-        """The market of that name; KeyError where there is none."""
+        """Return the market of that name. Raises KeyError."""
         for market in self.markets:
             if market.name == name:
                 return market
         raise KeyError(name)
 
     def warnings(self) -> list[str]:
-        """What works and will not work well, one sentence each."""
+        """Return one sentence for each setting that works, but not well."""
         return [
-            f"Market {m.name} has {len(m.symbols)} symbols: above {MOST_SYMBOLS} Dagit's asset pages grow slow; "
+            f"Market {m.name} has {len(m.symbols)} symbols: above {MOST_SYMBOLS} the asset pages of the Dagster UI are slow; "
             f"split it into several markets of kind {m.kind}."
             for m in self.markets
             if len(m.symbols) > MOST_SYMBOLS
@@ -67,5 +67,5 @@ class Universe:
 
 
 def default_ticker(kind: Kind, name: str) -> str:
-    """How the vendor spells a symbol: as it is for stocks; X:BTCUSD for BTC, because BTC alone is a US-listed stock."""
+    """Return the vendor's spelling: unchanged for stocks, X:BTCUSD for BTC, as BTC alone is a US-listed stock."""
     return name if kind is Kind.STOCKS else f"X:{name}USD"

@@ -1,212 +1,218 @@
-"""The YAML form of the universe, read and checked.
+"""The YAML form of the universe.
 
-Scalars are taken as they are written: in YAML the tickers ON, NO and Y would else be booleans.
+Scalars stay as they are written: YAML would turn the tickers ON, NO and Y into booleans.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import date
 from difflib import get_close_matches
-from typing import NoReturn
+from reprlib import repr as shortened
+from typing import Annotated, Any
 
 import yaml
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, InstanceOf, ValidationError
+from yaml.nodes import MappingNode, Node, SequenceNode
 
 from backfill_assets.domain.errors import UniverseMistake
 from backfill_assets.domain.sessions import HOURS, Kind
 from backfill_assets.domain.timeframes import TIMEFRAMES, Timeframe
 from backfill_assets.domain.universe import Market, Symbol, Universe, default_ticker
 
-_MARKET_KEYS = ("kind", "start", "symbols", "timeframes", "extra_closures")
-_SYMBOL_KEYS = ("symbol", "ticker")
-# Letters, digits and the marks of share classes (BRK.B, BF-B); a partition key is split at "|", lists at ",",
-# and Dagster takes "..." for a range.
-_SYMBOL = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9.\-]{0,19}")
-_TICKER = re.compile(r"(?:[XCIO]:)?[A-Za-z0-9][A-Za-z0-9.\-]{0,24}")
-# Dagster allows these in asset keys and group names.
-_MARKET = re.compile(r"[a-z][a-z0-9_]{0,29}")
 _EARLIEST = date(1970, 1, 1)
-_LONGEST_SENTENCE = 500  # characters; what was written is repeated, and may be as long as the file
+
+type _Loc = tuple[int | str, ...]
+
+
+def _matching(pattern: str, rule: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {rule}, not {shortened(text)}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _day(value: Any) -> date:
+    try:
+        day = date.fromisoformat(value)
+    except (TypeError, ValueError):
+        day = None
+    if day is None or day.isoformat() != value:  # other spellings of ISO 8601, such as weeks
+        raise ValueError(f"must be a date like 2024-01-02, not {shortened(value)}")
+    return day
+
+
+def _timeframe(name: Any) -> Timeframe:
+    if not isinstance(name, str) or name not in TIMEFRAMES:
+        raise ValueError(f"must be one of {', '.join(TIMEFRAMES)}, not {shortened(name)}")
+    return TIMEFRAMES[name]
+
+
+def _named_kinds(markets: Any) -> Any:
+    """Let a market's name be its kind where none is written."""
+    if not isinstance(markets, dict):
+        return markets
+    return {name: {"kind": name} | market if isinstance(market, dict) else market for name, market in markets.items()}
+
+
+type _Day = Annotated[date, BeforeValidator(_day)]
+# Dagster allows these characters in asset keys and group names.
+type _MarketName = Annotated[str, _matching(r"[a-z][a-z0-9_]{0,29}", "a letter and up to 29 more of a-z, 0-9 and _")]
+# Letters, digits and the marks of share classes (BRK.B, BF-B). A partition key is split at "|", a list at ",", and
+# Dagster reads "..." as a range.
+type _Name = Annotated[
+    str, _matching(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9.\-]{0,19}", "up to 20 letters, digits, '.' and '-'")
+]
+type _Ticker = Annotated[
+    str, _matching(r"(?:[XCIO]:)?[A-Za-z0-9][A-Za-z0-9.\-]{0,24}", "a ticker like AAPL, BRK.B or X:BTCUSD")
+]
+
+
+class _SymbolEntry(BaseModel, extra="forbid"):
+    symbol: _Name
+    ticker: _Ticker | None = None
+
+
+class _MarketEntry(BaseModel, extra="forbid"):
+    kind: Kind
+    start: _Day
+    symbols: list[
+        Annotated[_SymbolEntry, BeforeValidator(lambda item: {"symbol": item} if isinstance(item, str) else item)]
+    ] = Field(min_length=1)
+    timeframes: list[Annotated[InstanceOf[Timeframe], BeforeValidator(_timeframe)]] = Field(
+        default_factory=lambda: list(TIMEFRAMES.values()), min_length=1
+    )
+    extra_closures: list[_Day] = Field(default_factory=list, min_length=1)
+
+    def market(self, name: str) -> Market:
+        symbols = tuple(Symbol(s.symbol, s.ticker or default_ticker(self.kind, s.symbol)) for s in self.symbols)
+        timeframes = tuple(t for t in TIMEFRAMES.values() if t in self.timeframes)
+        return Market(name, self.kind, self.start, symbols, timeframes, tuple(sorted(self.extra_closures)))
+
+    def problems(self, today: date) -> Iterator[tuple[_Loc, str]]:
+        if not _EARLIEST <= self.start <= today:
+            yield ("start",), f"must be from {_EARLIEST} to today, not {self.start}."
+        for at, item in enumerate(self.symbols):
+            if item.ticker and item.ticker.startswith("X:") != (self.kind is Kind.CRYPTO):
+                yield ("symbols", at, "ticker"), f"must begin with X: in crypto and only there, not {item.ticker!r}."
+        for at, timeframe in enumerate(self.timeframes):
+            if timeframe.derived_from not in {None, *(t.name for t in self.timeframes)}:
+                yield (
+                    ("timeframes", at),
+                    f"needs {timeframe.derived_from}, from which {timeframe.name} is derived: add it.",
+                )
+        for at, day in enumerate(self.extra_closures):
+            if day < self.start:
+                yield ("extra_closures", at), f"must not be before the market's start {self.start}, as {day} is."
+            if day.weekday() > 4 and not HOURS[self.kind].weekends:
+                yield ("extra_closures", at), f"is {day}, a {day:%A}, when {self.kind} are never traded."
+        yield from _repeats("timeframes", self.timeframes)
+        yield from _repeats("extra_closures", self.extra_closures)
+
+
+class _File(BaseModel, extra="forbid"):
+    markets: Annotated[dict[_MarketName, _MarketEntry], Field(min_length=1), BeforeValidator(_named_kinds)]
+
+
+_MODELS: dict[int, type[BaseModel]] = {1: _File, 3: _MarketEntry, 5: _SymbolEntry}
+"""By the length of the location of one of their keys."""
+
+_SENTENCES = {
+    "dict_type": "must be a mapping of `key: value`.",
+    "enum": f"must be one of {', '.join(Kind)}.",
+    "list_type": "must be a list like [A, B].",
+    "missing": "is missing.",
+    "model_type": "must be a mapping of `key: value`.",
+    "string_type": "must be a single word.",
+    "too_short": "is empty.",
+}
+"""By Pydantic's type of error."""
+
+
+class _Loader(yaml.BaseLoader):
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"found duplicate key {shortened(key.value)}", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def parse_universe(text: str, source: str, today: date) -> Universe:
-    """A universe from YAML text; `source` names the file in messages, no market may start after `today`.
+    """Read a universe from YAML text; `source` names the file in messages, no market may start after `today`.
 
     Raises UniverseMistake with file and line.
     """
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        content = None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UniverseMistake(f"{source}, line {line}: not valid YAML ({error.problem}).") from None
-    except (yaml.YAMLError, ValueError, OverflowError):  # also escapes and versions that are out of all range
-        raise UniverseMistake(f"{source}: not valid YAML; it holds characters that no text file has.") from None
+    except (yaml.YAMLError, ValueError, OverflowError):  # also escapes and versions that are out of range
+        raise UniverseMistake(f"{source}: not valid YAML; it contains characters that a text file cannot.") from None
     except RecursionError:
-        raise UniverseMistake(f"{source}: nested too deeply to be a universe.") from None
+        raise UniverseMistake(f"{source}: nested too deeply for a universe.") from None
     if root is None:
         raise UniverseMistake(f"{source} is empty; it needs `markets:` with at least one market.")
-    return _Reader(source, today).universe(root)
+    try:
+        markets = _File.model_validate(content).markets
+    except ValidationError as error:
+        problem: tuple[_Loc, str] | None = _first(error)
+    else:
+        problem = next(_problems(markets, today), None)
+    if problem is None:
+        return Universe(tuple(entry.market(name) for name, entry in markets.items()))
+    loc, sentence = problem
+    where = ".".join(step if re.fullmatch(r"[\w.-]{1,40}", step) else shortened(step) for step in map(str, loc))
+    raise UniverseMistake(f"{source}, line {_line(root, loc)}: {where or 'the file'} {sentence}")
 
 
-def _told(key: ScalarNode) -> str:
-    """A key as it stands, on one line whatever it holds."""
-    text = str(key.value)
-    return text if text.isprintable() else repr(text)
+def _first(errors: ValidationError) -> tuple[_Loc, str]:
+    """Return the first unknown key, which may explain other errors, or else the first error."""
+    found = min(errors.errors(include_url=False), key=lambda error: error["type"] != "extra_forbidden")
+    loc = tuple(step for step in found["loc"] if step != "[key]")
+    if found["type"] == "extra_forbidden":
+        known = _MODELS[len(loc)].model_fields
+        close = get_close_matches(str(loc[-1]), known, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(known)}."
+        return loc, f"is an unknown key; {hint}"
+    return loc, f"{found['ctx']['error']}." if found["type"] == "value_error" else _SENTENCES[found["type"]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    source: str
-    today: date
+def _line(root: Node, loc: _Loc) -> int:
+    """Return the line of the last key or item of `loc` that is in the file."""
+    node, line = root, root.start_mark.line
+    for step in loc:
+        if isinstance(node, MappingNode) and step in (keys := {key.value: (key, value) for key, value in node.value}):
+            key, node = keys[step]
+            line = key.start_mark.line
+        elif isinstance(node, SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+            line = node.start_mark.line
+    return int(line) + 1
 
-    def fail(self, node: Node, sentence: str) -> NoReturn:
-        if len(sentence) > _LONGEST_SENTENCE:
-            sentence = f"{sentence[: _LONGEST_SENTENCE // 2]} … {sentence[-_LONGEST_SENTENCE // 2 :]}"
-        raise UniverseMistake(f"{self.source}, line {node.start_mark.line + 1}: {sentence}")
 
-    def universe(self, root: Node) -> Universe:
-        fields = self.mapping(root, "the file", ("markets",))
-        if "markets" not in fields:
-            self.fail(root, "`markets:` is missing.")
-        entries = list(self.entries(fields["markets"], "`markets`"))
-        if not entries:
-            self.fail(fields["markets"], "`markets` is empty; name at least one market.")
-        seen: dict[str, str] = {}
-        return Universe(tuple(self.market(name, node, seen) for name, node in entries))
+def _problems(markets: dict[str, _MarketEntry], today: date) -> Iterator[tuple[_Loc, str]]:
+    """Yield what the types do not express: where, and a sentence."""
+    market_of: dict[str, str] = {}
+    for market, entry in markets.items():
+        for loc, sentence in entry.problems(today):
+            yield ("markets", market, *loc), sentence
+        for at, item in enumerate(entry.symbols):
+            # AAPL and aapl would be two series of one share.
+            if other := market_of.get(item.symbol.upper()):
+                hint = "" if other == market else f" (in {other}); use another name: {{symbol: …, ticker: …}}"
+                yield ("markets", market, "symbols", at), f"repeats {item.symbol}{hint}."
+            market_of[item.symbol.upper()] = market
 
-    def market(self, name: ScalarNode, node: Node, seen: dict[str, str]) -> Market:
-        if not _MARKET.fullmatch(name.value):
-            self.fail(name, f"market name {name.value!r} may hold a-z, 0-9 and _, and begins with a letter.")
-        fields = self.mapping(node, f"market {name.value}", _MARKET_KEYS)
-        kind = self.kind(name, fields.get("kind"))
-        for key in ("start", "symbols"):
-            if key not in fields:
-                self.fail(node, f"market {name.value} has no `{key}`.")
-        symbols = tuple(self.symbol(n, kind, name.value, seen) for n in self.items(fields["symbols"], "symbols"))
-        start = self.start(fields["start"])
-        timeframes = self.timeframes(fields.get("timeframes"))
-        closures = self.closures(fields.get("extra_closures"), kind, start)
-        return Market(name.value, kind, start, symbols, timeframes, closures)
 
-    def kind(self, name: ScalarNode, node: Node | None) -> Kind:
-        kinds = ", ".join(Kind)
-        text = name.value if node is None else self.scalar(node, "kind")
-        if text not in set(Kind):
-            told = f"market {text} needs a `kind`" if node is None else f"kind {text!r} is unknown"
-            self.fail(node or name, f"{told}: one of {kinds}.")
-        return Kind(text)
-
-    def symbol(self, node: Node, kind: Kind, market: str, seen: dict[str, str]) -> Symbol:
-        ticker: str | None = None
-        if isinstance(node, MappingNode):
-            fields = self.mapping(node, "a symbol", _SYMBOL_KEYS)
-            if "symbol" not in fields:
-                self.fail(node, "an entry of `symbols` has no `symbol`.")
-            name = self.scalar(fields["symbol"], "symbol")
-            ticker = self.scalar(fields["ticker"], "ticker") if "ticker" in fields else None
-        else:
-            name = self.scalar(node, "a symbol")
-        if not _SYMBOL.fullmatch(name):
-            self.fail(node, f"symbol {name!r} may hold letters, digits, '.' and '-', 20 at the most.")
-        ticker = default_ticker(kind, name) if ticker is None else ticker
-        if not _TICKER.fullmatch(ticker):
-            self.fail(node, f"ticker {ticker!r} is no vendor ticker (like AAPL, BRK.B or X:BTCUSD).")
-        if (kind is Kind.CRYPTO) != ticker.startswith("X:"):
-            self.fail(
-                node, f"ticker {ticker!r} does not belong to a market of kind {kind}: only crypto begins with X:."
-            )
-        # AAPL and aapl would be two series of one share.
-        other = seen.get(name.upper())
-        if other is not None:
-            where = "twice" if other == market else f"in {other} and in {market}"
-            cure = "" if other == market else "; give one another name: {symbol: …, ticker: …}"
-            self.fail(node, f"symbol {name} stands {where}{cure}.")
-        seen[name.upper()] = market
-        return Symbol(name, ticker)
-
-    def timeframes(self, node: Node | None) -> tuple[Timeframe, ...]:
-        if node is None:
-            return tuple(TIMEFRAMES.values())
-        names = []
-        for item in self.items(node, "timeframes"):
-            name = self.scalar(item, "a timeframe")
-            if name not in TIMEFRAMES:
-                self.fail(item, f"timeframe {name!r} is unknown: one of {', '.join(TIMEFRAMES)}.")
-            if name in names:
-                self.fail(item, f"timeframe {name} stands twice.")
-            names.append(name)
-        for item in node.value:
-            source = TIMEFRAMES[item.value].derived_from
-            if source and source not in names:
-                self.fail(item, f"timeframe {item.value} is made from {source}: add {source}.")
-        return tuple(t for t in TIMEFRAMES.values() if t.name in names)
-
-    def start(self, node: Node) -> date:
-        day = self.day(node, "start")
-        if day < _EARLIEST:
-            self.fail(node, f"start {day} lies before {_EARLIEST}.")
-        if day > self.today:
-            self.fail(node, f"start {day} lies in the future.")
-        return day
-
-    def closures(self, node: Node | None, kind: Kind, start: date) -> tuple[date, ...]:
-        if node is None:
-            return ()
-        days: set[date] = set()
-        for item in self.items(node, "extra_closures", "[2025-01-09]"):
-            day = self.day(item, "extra closure")
-            if day < start:
-                self.fail(item, f"extra closure {day} lies before the market's start {start}.")
-            if day.weekday() > 4 and not HOURS[kind].weekends:
-                self.fail(item, f"extra closure {day} is a {day:%A}, on which {kind} do not trade anyway.")
-            if day in days:
-                self.fail(item, f"extra closure {day} stands twice.")
-            days.add(day)
-        return tuple(sorted(days))
-
-    def day(self, node: Node, what: str) -> date:
-        text = self.scalar(node, what)
-        try:
-            day = date.fromisoformat(text)
-        except ValueError:
-            day = None
-        if day is None or day.isoformat() != text:  # weeks and other spellings of ISO 8601 are no dates here
-            self.fail(node, f"{what} {text!r} is not a date like 2024-01-02.")
-        return day
-
-    def mapping(self, node: Node, what: str, allowed: tuple[str, ...]) -> dict[str, Node]:
-        fields: dict[str, Node] = {}
-        for key, value in self.entries(node, what):
-            if key.value not in allowed:
-                close = get_close_matches(key.value, allowed, n=1)
-                hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(allowed)}."
-                self.fail(key, f"{what} has an unknown key `{_told(key)}`; {hint}")
-            fields[key.value] = value
-        return fields
-
-    def entries(self, node: Node, what: str) -> Iterator[tuple[ScalarNode, Node]]:
-        if not isinstance(node, MappingNode):
-            self.fail(node, f"{what} is no mapping of `key: value`.")
-        seen: set[str] = set()
-        for key, value in node.value:
-            if not isinstance(key, ScalarNode):
-                self.fail(key, f"{what} has a key that is no plain word.")
-            if key.value in seen:
-                self.fail(key, f"{what} names `{_told(key)}` twice.")
-            seen.add(key.value)
-            yield key, value
-
-    def items(self, node: Node, what: str, like: str = "[A, B]") -> list[Node]:
-        if not isinstance(node, SequenceNode):
-            self.fail(node, f"`{what}` is not a list like {like}.")
-        if not node.value:
-            self.fail(node, f"`{what}` is empty.")
-        return list(node.value)
-
-    def scalar(self, node: Node, what: str) -> str:
-        if not isinstance(node, ScalarNode) or not node.value:
-            self.fail(node, f"{what} is no plain word.")
-        return str(node.value)
+def _repeats(field: str, items: Sequence[object]) -> Iterator[tuple[_Loc, str]]:
+    return (((field, at), f"repeats {item}.") for at, item in enumerate(items) if item in items[:at])

@@ -1,103 +1,115 @@
-"""What the checks of all families share: a result for each selected check, and tables for its metadata."""
+"""What checks found: written to our own table, from which alerts are sent, and returned to Dagster."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import dagster as dg
 
-from backfill_assets.adapters.store.quality import InvalidBars
-from backfill_assets.domain.gaps import Gap
+from backfill_assets.adapters.store.alerts import AlertStore
+from backfill_assets.domain.alert_rules import CheckResult
 from backfill_assets.domain.timeframes import Timeframe
-from backfill_assets.pipelines.minutes import ThinSession
+from backfill_assets.orchestration.resources import Clock, MarketStore
 
-
-def results_of[Found](
-    timeframes: Mapping[dg.AssetKey, Timeframe],
-    selected: Iterable[dg.AssetCheckKey],
-    checks: Mapping[str, Callable[[Found, Timeframe], dg.AssetCheckResult]],
-    found: Found,
-) -> Iterator[dg.AssetCheckResult]:
-    """A result for each selected check, in the order of the assets, all from what one look found."""
-    for key in sorted(selected, key=lambda k: (list(timeframes).index(k.asset_key), k.name)):
-        result = checks[key.name](found, timeframes[key.asset_key])
-        yield result._replace(asset_key=key.asset_key, check_name=key.name)
-
+ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
 MOST_ROWS = 100
-"""A table in an event is for a person; `backfill gaps` lists them all."""
+"""Rows of a table that are shown; `backfill gaps` lists all gaps."""
+
+type Cell = str | int | float | bool | None
 
 
-def gap_table(gaps: Sequence[Gap]) -> dg.TableMetadataValue:
-    """One row a gap, the unexplained first."""
-    ordered = sorted(gaps, key=lambda g: (g.explained, g.symbol, g.days))
-    records = [
-        dg.TableRecord(
-            {
-                "symbol": g.symbol,
-                "from": g.days.start.isoformat(),
-                "to": g.days.end.isoformat(),
-                "sessions": g.sessions,
-                "reason": g.reason.value,
-                "attempts": g.attempts,
-                "next attempt": _next(g),
-                "repair": "" if g.explained else f"backfill repair --symbols {g.symbol}",
-            }
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Details of a check. `name` is that of the metadata entry; only the first MOST_ROWS rows are kept."""
+
+    name: str
+    columns: Sequence[dg.TableColumn]
+    rows: Sequence[tuple[Cell, ...]]
+
+    def metadata(self) -> dg.TableMetadataValue:
+        """Return the table for Dagster."""
+        names = [column.name for column in self.columns]
+        records = [dg.TableRecord(dict(zip(names, row, strict=True))) for row in self.rows[:MOST_ROWS]]
+        return dg.MetadataValue.table(records, dg.TableSchema(list(self.columns)))
+
+    def text(self) -> tuple[tuple[str, ...], ...]:
+        """Return the table for an alert, the names of the columns first."""
+        names = tuple(column.name for column in self.columns)
+        return (names, *(tuple(map(str, row)) for row in self.rows[:MOST_ROWS]))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOutcome:
+    """What a check found.
+
+    sentence  what was found
+    severity  of a failure
+    numbers   metadata, plotted where they are numbers
+    repair    the command that repairs it, if there is one
+    """
+
+    passed: bool
+    sentence: str
+    severity: dg.AssetCheckSeverity = ERROR
+    numbers: Mapping[str, dg.RawMetadataValue] = field(default_factory=dict)
+    table: Table | None = None
+    repair: str | None = None
+
+
+def outcomes_of[Found](
+    timeframes: Mapping[dg.AssetKey, Timeframe],
+    selected: Iterable[dg.AssetCheckKey],
+    checks: Mapping[str, Callable[[Found, Timeframe], CheckOutcome]],
+    found: Found,
+) -> dict[dg.AssetCheckKey, CheckOutcome]:
+    """Evaluate the selected checks, in the order of their assets, on one snapshot of the data."""
+    order = list(timeframes)
+    return {
+        key: checks[key.name](found, timeframes[key.asset_key])
+        for key in sorted(selected, key=lambda k: (order.index(k.asset_key), k.name))
+    }
+
+
+def report_checks(
+    store: MarketStore, clock: Clock, outcomes: Mapping[dg.AssetCheckKey, CheckOutcome]
+) -> list[dg.AssetCheckResult]:
+    """Write the outcomes to the table `check_results`, and return them for Dagster."""
+    with AlertStore(store.url(), connections=1) as table:
+        table.write_check_results(
+            [
+                CheckResult(
+                    key.asset_key.to_user_string(),
+                    key.name,
+                    outcome.passed,
+                    outcome.severity is ERROR,
+                    outcome.sentence,
+                    outcome.table.text() if outcome.table else (),
+                    outcome.repair,
+                )
+                for key, outcome in outcomes.items()
+            ],
+            clock.now(),
         )
-        for g in ordered[:MOST_ROWS]
+    return [
+        dg.AssetCheckResult(
+            asset_key=key.asset_key,
+            check_name=key.name,
+            passed=outcome.passed,
+            severity=outcome.severity,
+            description=outcome.sentence,
+            metadata={
+                **outcome.numbers,
+                **({outcome.table.name: outcome.table.metadata()} if outcome.table else {}),
+                **({"repair": outcome.repair} if outcome.repair else {}),
+            },
+        )
+        for key, outcome in outcomes.items()
     ]
-    columns = [
-        dg.TableColumn("symbol", "string"),
-        dg.TableColumn("from", "string", "First session of the gap."),
-        dg.TableColumn("to", "string", "Last session of the gap."),
-        dg.TableColumn("sessions", "int"),
-        dg.TableColumn("reason", "string"),
-        dg.TableColumn("attempts", "int", "How often it was asked for."),
-        dg.TableColumn("next attempt", "string", "UTC; none: it was asked for often enough."),
-        dg.TableColumn("repair", "string", "Asks for it at once."),
-    ]
-    return dg.MetadataValue.table(records, dg.TableSchema(columns))
 
 
-def _next(gap: Gap) -> str:
-    if gap.next_attempt_at is None or gap.explained:
-        return "none"
-    return spelled(gap.next_attempt_at)
-
-
-def spelled(at: datetime) -> str:
-    """An instant (aware; a database tells it in its own zone) for a person, to the minute."""
+def format_utc(at: datetime) -> str:
+    """Format an instant (aware, in the zone of the database session) in UTC, to the minute."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def thin_table(thin: Sequence[ThinSession]) -> dg.TableMetadataValue:
-    """One row a session, the newest first."""
-    records = [
-        dg.TableRecord({"symbol": t.symbol, "session": t.session.isoformat(), "minutes": t.bars, "likely": t.likely})
-        for t in sorted(thin, key=lambda t: (t.session, t.symbol), reverse=True)[:MOST_ROWS]
-    ]
-    columns = [
-        dg.TableColumn("symbol", "string"),
-        dg.TableColumn("session", "string"),
-        dg.TableColumn("minutes", "int", "Minute bars that are stored."),
-        dg.TableColumn("likely", "int", "By the sessions around it."),
-    ]
-    return dg.MetadataValue.table(records, dg.TableSchema(columns))
-
-
-def invalid_table(invalid: Sequence[InvalidBars]) -> dg.TableMetadataValue:
-    """One row a series and broken rule."""
-    records = [
-        dg.TableRecord(
-            {"symbol": i.symbol, "rule": i.rule, "bars": i.bars, "first": f"{i.first:%Y-%m-%d %H:%M:%S} UTC"}
-        )
-        for i in invalid[:MOST_ROWS]
-    ]
-    columns = [
-        dg.TableColumn("symbol", "string"),
-        dg.TableColumn("rule", "string", "What is wrong."),
-        dg.TableColumn("bars", "int"),
-        dg.TableColumn("first", "string", "Start of the first of them."),
-    ]
-    return dg.MetadataValue.table(records, dg.TableSchema(columns))

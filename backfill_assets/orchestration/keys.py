@@ -1,4 +1,4 @@
-"""The names of assets."""
+"""The keys and groups of assets."""
 
 from __future__ import annotations
 
@@ -10,27 +10,36 @@ from backfill_assets.domain.universe import Market
 OWNERS = ["team:market-data"]
 BARS_TABLE = "market_data"
 
+OHLCV, FEATURES = "ohlcv", "features"
+"""The families that have an asset for each timeframe."""
+
 
 def ohlcv_key(market: Market, timeframe: Timeframe) -> dg.AssetKey:
-    """`stocks/ohlcv/1m` and the like."""
-    return dg.AssetKey([market.name, "ohlcv", timeframe.name])
+    """Return `stocks/ohlcv_1m` and the like."""
+    return dg.AssetKey([market.name, f"{OHLCV}_{timeframe.name}"])
 
 
 def features_key(market: Market, timeframe: Timeframe) -> dg.AssetKey:
-    """`stocks/features/1m` and the like."""
-    return dg.AssetKey([market.name, "features", timeframe.name])
+    """Return `stocks/features_1m` and the like."""
+    return dg.AssetKey([market.name, f"{FEATURES}_{timeframe.name}"])
 
 
 def listings_key(market: Market) -> dg.AssetKey:
-    """`stocks/listings` and the like."""
+    """Return `stocks/listings` and the like."""
     return dg.AssetKey([market.name, "listings"])
 
 
-def events_key(market: Market) -> dg.AssetKey:
-    """`stocks/corporate_events` and the like."""
+def corporate_events_key(market: Market) -> dg.AssetKey:
+    """Return `stocks/corporate_events` and the like."""
     return dg.AssetKey([market.name, "corporate_events"])
 
 
 def completeness_key(market: Market) -> dg.AssetKey:
-    """`stocks/completeness` and the like."""
+    """Return `stocks/completeness` and the like."""
     return dg.AssetKey([market.name, "completeness"])
+
+
+def family_of(key: dg.AssetKey) -> tuple[str, str]:
+    """Return market and family of an asset: `("stocks", "ohlcv")` of `stocks/ohlcv_1m`, else the parts of its key."""
+    market, _, name = key.to_user_string().rpartition("/")
+    return market, next((family for family in (OHLCV, FEATURES) if name.startswith(f"{family}_")), name)

@@ -1,11 +1,12 @@
-"""Runs that a command carries out in its own process, seen in Dagit like any other."""
+"""Runs that a command executes in its own process; the Dagster UI shows them like any other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from types import MappingProxyType
+from typing import Literal
 
 import dagster as dg
 
@@ -14,28 +15,33 @@ from backfill_assets.adapters.store.bars import SeriesAnswers
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.feature_quality import FeatureSession
 from backfill_assets.adapters.store.runs import RunStore
-from backfill_assets.deployment.private_api import create_local_run, execute_local_run, quiet_storage, records_needed
+from backfill_assets.deployment.environment import set_defaults
+from backfill_assets.deployment.private_api import hide_retry_warnings, records_needed, run_in_process
 from backfill_assets.deployment.runs import close_records, end_dead_runs, run_failure, this_process
 from backfill_assets.deployment.storage import DataFolderComputeLogs
 from backfill_assets.deployment.tags import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
 from backfill_assets.domain.timeframes import Timeframe
-from backfill_assets.domain.universe import Market, Symbol
+from backfill_assets.domain.universe import Symbol
 from backfill_assets.orchestration.keys import features_key, ohlcv_key
 from backfill_assets.orchestration.partitions import partition_key
 from backfill_assets.pipelines.backfill_request import BackfillRequest
 from backfill_assets.pipelines.outcomes import Outcome
 
-type Key = Callable[[Market, Timeframe], dg.AssetKey]
-"""How the assets of a family are called."""
+type Family = Literal["ohlcv", "features"]
+"""The partitioned assets of a market, as the names of its jobs and ops have them."""
+
+_KEYS = {"ohlcv": ohlcv_key, "features": features_key}
 
 
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """The instance of the project's dagster.yaml, for a command: what its runs print goes into their logs only.
+    """Open the instance of the project's dagster.yaml for a command; the output of its runs goes to their logs only.
 
-    Raises DatabaseUnavailable wherever in the context Dagster's records cannot be reached or written; nothing else is said.
+    Raises DatabaseUnavailable wherever in the context Dagster's records cannot be read or written.
     """
-    with records_needed(), quiet_storage(), dg.DagsterInstance.from_config(str(settings.project)) as instance:
+    set_defaults()
+    hide_retry_warnings()
+    with records_needed(), dg.DagsterInstance.from_config(str(settings.project)) as instance:
         if isinstance(instance.compute_log_manager, DataFolderComputeLogs):
             instance.compute_log_manager.mirrored = False
         yield instance
@@ -43,65 +49,45 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 @contextmanager
 def open_for_runs(settings: Settings, store: Store) -> Iterator[dg.DagsterInstance]:
-    """The same for a command that carries runs out: those that died are ended first, and their records closed."""
+    """Open the instance for a command that executes runs, after marking those failed whose process died."""
     with open_instance(settings) as instance:
         end_dead_runs(instance)
         close_records(instance, RunStore.beside(store))
         yield instance
 
 
-def carry_out(
-    instance: dg.DagsterInstance, defs: dg.Definitions, settings: Settings, order: BackfillRequest, max_concurrent: int
-) -> Outcome:
-    """Fill an order as one Dagster run of its market's job, in this process."""
-    config = {"max_concurrent": max_concurrent, "refresh": order.refresh.name, "retry": order.retry.name}
-    return _carry_out(instance, defs, settings, order, "ohlcv", ohlcv_key, config)
-
-
-def carry_out_features(
+def run_family(
     instance: dg.DagsterInstance,
     defs: dg.Definitions,
     settings: Settings,
-    order: BackfillRequest,
-    max_concurrent: int,
-    *,
-    full: bool,
-) -> Outcome:
-    """Compute the features of what an order names, as one Dagster run of its market's job, in this process."""
-    config = {"max_concurrent": max_concurrent, "full": full}
-    return _carry_out(instance, defs, settings, order, "features", features_key, config)
-
-
-def _carry_out(
-    instance: dg.DagsterInstance,
-    defs: dg.Definitions,
-    settings: Settings,
-    order: BackfillRequest,
-    family: str,
-    key: Key,
+    request: BackfillRequest,
+    family: Family,
     config: Mapping[str, object],
 ) -> Outcome:
-    """A run over a family of a market's assets.
+    """Materialize what a request names of a family of assets, as one run of the market's job in this process.
 
-    It targets the rectangle of sessions x symbols around the order, which is what a range of partitions can say; its config
-    names the symbols that are meant.
+    A range of partitions is a rectangle of sessions and symbols, so the run targets the one that encloses the request; its
+    config names the symbols. Raises ValueError if the request has no sessions.
     """
-    market, days = order.market, order.days
+    market, days = request.market, request.days
     if days is None:
-        raise ValueError("an order without sessions has nothing to run")
-    first, last = _corners(order, days.start, days.end)
-    narrowed = {"symbols": [s.name for s in order.wanted]} if len(order.wanted) < len(market.symbols) else {}
-    return carry_out_job(
+        raise ValueError("The request has no sessions.")
+    symbols = [s for s in market.symbols if s in request.wanted]
+    narrowed = {"symbols": [s.name for s in symbols]} if len(symbols) < len(market.symbols) else {}
+    return run_job(
         instance,
         defs.resolve_job_def(f"{market.name}_{family}_job"),
         settings,
-        assets=frozenset(key(market, t) for t in order.timeframes),
-        tags={RANGE_START_TAG: first, RANGE_END_TAG: last},
+        assets=frozenset(_KEYS[family](market, t) for t in request.timeframes),
+        tags={
+            RANGE_START_TAG: partition_key(days.start, symbols[0]),
+            RANGE_END_TAG: partition_key(days.end, symbols[-1]),
+        },
         ops={f"{market.name}_{family}": {"config": {**config, **narrowed}}},
     )
 
 
-def carry_out_job(
+def run_job(
     instance: dg.DagsterInstance,
     job: dg.JobDefinition,
     settings: Settings,
@@ -110,69 +96,65 @@ def carry_out_job(
     tags: Mapping[str, str] = MappingProxyType({}),
     ops: Mapping[str, object] = MappingProxyType({}),
 ) -> Outcome:
-    """Materialize assets of a job as one run in this process; `ops` is its config by op.
+    """Materialize assets of a job as one run in this process; `ops` is the run config by op.
 
-    Raises KeyboardInterrupt where it was interrupted.
+    Raises KeyboardInterrupt if the run was interrupted or canceled.
     """
-    run = create_local_run(
-        instance,
-        job,
-        settings.project / "workspace.yaml",
-        assets=assets,
-        tags={
-            **tags,
-            # Whoever started it sees that it failed, and runs the same command again.
-            "dagster/max_retries": "0",
-            TRIGGER_TAG: "command line",
-            **this_process(),
-        },
-        run_config={"ops": dict(ops), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-    )
     try:
-        succeeded = execute_local_run(instance, job, run)
+        run = run_in_process(
+            instance,
+            job,
+            settings.project / "workspace.yaml",
+            assets=assets,
+            tags={
+                **tags,
+                # Whoever started the command sees that it failed, and can run it again.
+                "dagster/max_retries": "0",
+                TRIGGER_TAG: "command line",
+                **this_process(),
+            },
+            run_config={"ops": dict(ops), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
     except dg.DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None
-    ended = instance.get_run_by_id(run.run_id)
-    if ended is not None and ended.status is dg.DagsterRunStatus.CANCELED:
+    if run.status is dg.DagsterRunStatus.CANCELED:
         raise KeyboardInterrupt
-    if succeeded:
+    if run.is_success:
         return Outcome(run.run_id)
     failure = run_failure(instance, run.run_id)
     return Outcome(run.run_id, failure.sentence, failure.kind)
 
 
-def _corners(order: BackfillRequest, start: date, end: date) -> tuple[str, str]:
-    symbols: Sequence[Symbol] = [s for s in order.market.symbols if s in order.wanted]
-    return partition_key(start, symbols[0]), partition_key(end, symbols[-1])
+def all_materialized(instance: dg.DagsterInstance, request: BackfillRequest, answers: SeriesAnswers) -> bool:
+    """Whether every requested session that has bars is materialized in Dagster."""
 
-
-def all_shown(instance: dg.DagsterInstance, order: BackfillRequest, answers: SeriesAnswers) -> bool:
-    """Whether Dagster already shows every wanted session that has bars as materialized."""
-
-    def there(symbol: Symbol, timeframe: Timeframe) -> Iterable[date]:
+    def stored(symbol: Symbol, timeframe: Timeframe) -> Iterable[date]:
         recorded = answers.get((symbol.name, timeframe.name), {})
-        return (s for s in order.wanted[symbol] if s in recorded and recorded[s].bars)
+        return (s for s in request.wanted[symbol] if s in recorded and recorded[s].bars)
 
-    return _all_shown(instance, order, ohlcv_key, there)
+    return _all_materialized(instance, request, "ohlcv", stored)
 
 
-def all_features_shown(
-    instance: dg.DagsterInstance, order: BackfillRequest, sessions: Iterable[FeatureSession]
+def all_features_materialized(
+    instance: dg.DagsterInstance, request: BackfillRequest, sessions: Iterable[FeatureSession]
 ) -> bool:
-    """Whether Dagster already shows every wanted session that has all its features as materialized."""
-    whole = {(s.symbol, s.timeframe, s.session) for s in sessions if s.whole}
+    """Whether every requested session that has all its features is materialized in Dagster."""
+    complete = {(s.symbol, s.timeframe, s.session) for s in sessions if s.whole}
 
-    def there(symbol: Symbol, timeframe: Timeframe) -> Iterable[date]:
-        return (s for s in order.wanted[symbol] if (symbol.name, timeframe.name, s) in whole)
+    def stored(symbol: Symbol, timeframe: Timeframe) -> Iterable[date]:
+        return (s for s in request.wanted[symbol] if (symbol.name, timeframe.name, s) in complete)
 
-    return _all_shown(instance, order, features_key, there)
+    return _all_materialized(instance, request, "features", stored)
 
 
-def _all_shown(
-    instance: dg.DagsterInstance, order: BackfillRequest, key: Key, there: Callable[[Symbol, Timeframe], Iterable[date]]
+def _all_materialized(
+    instance: dg.DagsterInstance,
+    request: BackfillRequest,
+    family: Family,
+    stored: Callable[[Symbol, Timeframe], Iterable[date]],
 ) -> bool:
-    for timeframe in order.timeframes:
-        shown = instance.get_materialized_partitions(key(order.market, timeframe))
-        if any(partition_key(s, symbol) not in shown for symbol in order.wanted for s in there(symbol, timeframe)):
+    for timeframe in request.timeframes:
+        known = instance.get_materialized_partitions(_KEYS[family](request.market, timeframe))
+        if any(partition_key(s, symbol) not in known for symbol in request.wanted for s in stored(symbol, timeframe)):
             return False
     return True

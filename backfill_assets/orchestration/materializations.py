@@ -1,33 +1,41 @@
-"""Telling Dagster which partitions of an asset are there, and no more than these."""
+"""Mark single partitions of an asset as materialized."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
 
+from backfill_assets.adapters.store.feature_quality import FeatureSession
 from backfill_assets.deployment.private_api import log_materializations
+from backfill_assets.domain.answers import SessionAnswer
+from backfill_assets.domain.universe import Symbol
+from backfill_assets.orchestration.partitions import partition_key
 
-type Cell = dict[str, dg.MetadataValue[Any]]
-"""The metadata of one partition."""
+type StoredSession = SessionAnswer | FeatureSession
+"""A session with its number of bars, and the starts of the first and the last (aware)."""
 
 
 def mark_materialized(
-    context: dg.AssetExecutionContext, key: dg.AssetKey, cells: Mapping[dg.MultiPartitionKey, Cell]
+    context: dg.AssetExecutionContext, key: dg.AssetKey, sessions: Iterable[tuple[Symbol, StoredSession]]
 ) -> None:
-    """Mark materialized exactly these partitions of the run, by their keys; any thread may.
+    """Mark exactly these partitions as materialized, in one batch of writes. Any thread may call this.
 
-    The asset's output is never yielded: that would mark every partition of the run, and only at its end.
+    An asset's output is never yielded: Dagster would mark every partition of the run, and only at its end.
     """
-    log_materializations(context, (dg.AssetMaterialization(key, partition=p, metadata=m) for p, m in cells.items()))
+    log_materializations(
+        context,
+        (
+            dg.AssetMaterialization(key, partition=partition_key(s.session, symbol), metadata=_metadata(s))
+            for symbol, s in sessions
+        ),
+    )
 
 
-def bars_cell(bars: int, first: datetime | None, last: datetime | None) -> Cell:
-    """What is told of a partition: its number of bars, start of the first and the last (aware)."""
-    metadata: Cell = {"bars": dg.MetadataValue.int(bars)}
-    if first and last:
-        metadata["first_bar"] = dg.MetadataValue.timestamp(first)
-        metadata["last_bar"] = dg.MetadataValue.timestamp(last)
+def _metadata(session: StoredSession) -> dict[str, dg.MetadataValue[Any]]:
+    metadata: dict[str, dg.MetadataValue[Any]] = {"bars": dg.MetadataValue.int(session.bars)}
+    if session.first and session.last:
+        metadata["first_bar"] = dg.MetadataValue.timestamp(session.first)
+        metadata["last_bar"] = dg.MetadataValue.timestamp(session.last)
     return metadata

@@ -1,4 +1,4 @@
-"""One partitions definition a market: its session days x its symbols."""
+"""The partitions of a market: session days by symbols."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ DATE = "date"
 SYMBOL = "symbol"
 
 WEEKENDS = "0 0 * * 6,0"
-"""Cron form of the midnights of Saturdays and Sundays, as Dagster's exclusions take them."""
+"""Cron schedule of Saturdays and Sundays, as Dagster's exclusions expect it."""
 
 
 def session_days(market: Market, calendar: Calendar) -> dg.DailyPartitionsDefinition:
-    """A day partition for every session of the market: closed days do not exist, so that a missing one is a gap.
+    """Return a partition for every session day of the market. Closed days have none, so a missing partition is a gap.
 
-    A partition's key is the session's day in the market's own zone. Its window is laid in UTC: so it is there from 00:00 UTC,
-    which for New York is 19:00 or 20:00 of the same day. In the market's zone it would be there only hours after a session
-    has finished and can be asked for.
+    The key is the session's day in the market's time zone, but the window is in UTC: the partition exists from 24:00 UTC of
+    the day, 19:00 or 20:00 in New York. In the market's zone it would exist only hours after the session can be fetched.
     """
     exclusions: list[str | datetime] = [] if calendar.hours.weekends else [WEEKENDS]
     exclusions += [datetime.combine(d, time(0)) for d in calendar.closed_days()]
@@ -32,21 +31,21 @@ def session_days(market: Market, calendar: Calendar) -> dg.DailyPartitionsDefini
 
 
 def market_partitions(market: Market, calendar: Calendar) -> dg.MultiPartitionsDefinition:
-    """Session day x symbol, symbols in the universe's order."""
+    """Return session day by symbol, symbols in the universe's order."""
     symbols = dg.StaticPartitionsDefinition([s.name for s in market.symbols])
     return dg.MultiPartitionsDefinition({DATE: session_days(market, calendar), SYMBOL: symbols})
 
 
 def partition_key(session: date, symbol: Symbol) -> dg.MultiPartitionKey:
-    """The key of one cell."""
+    """Return the key of a session and symbol."""
     return dg.MultiPartitionKey({DATE: session.isoformat(), SYMBOL: symbol.name})
 
 
 def cells(keys: Iterable[str], market: Market) -> dict[Symbol, tuple[date, ...]]:
-    """Partition keys as sessions a symbol, ascending, symbols in the universe's order."""
+    """Group partition keys: sessions by symbol, ascending, symbols in the universe's order."""
     days: dict[str, set[date]] = {}
     for key in keys:
-        # Both dimensions stand in the key in alphabetical order: date|symbol.
+        # The dimensions are joined in alphabetical order: date|symbol.
         day, _, name = key.partition("|")
         days.setdefault(name, set()).add(date.fromisoformat(day))
     return {s: tuple(sorted(days[s.name])) for s in market.symbols if s.name in days}

@@ -1,8 +1,7 @@
-"""What assets are given to work with: thin Dagster resources over the adapters."""
+"""The resources of assets and sensors: thin wrappers of the adapters."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from backfill_assets.adapters import database
-from backfill_assets.adapters.polygon import Ahead, Polygon
+from backfill_assets.adapters.polygon import Polygon
 from backfill_assets.adapters.rate_limit import RateLimiter
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
@@ -20,34 +19,34 @@ from backfill_assets.pipelines.progress import FeatureProgress, Progress, Silent
 
 
 class Clock(dg.ConfigurableResource[Any]):
-    """The present. Tests give another one."""
+    """The current time; replaced in tests."""
 
     def now(self) -> datetime:
-        """The current instant, aware, UTC."""
+        """Return the current instant, aware, UTC."""
         return datetime.now(UTC)
 
 
 class Watcher(dg.ConfigurableResource[Any]):
-    """Who is told how a run goes on: nobody, unless a front end that runs it in its own process says otherwise."""
+    """Reports the progress of runs: nowhere, unless a command that executes the run in its own process replaces it."""
 
     def progress(self) -> Progress:
-        """The listener to a run over bars."""
+        """Return the progress reporter of a run over bars."""
         return Silent()
 
     def feature_progress(self) -> FeatureProgress:
-        """The listener to a run over features."""
+        """Return the progress reporter of a run over features."""
         return Silent()
 
 
 class MarketStore(dg.ConfigurableResource[Any]):
-    """The market tables: DATABASE_URL where it is set, else the embedded server, which is started on first use."""
+    """The market tables: in DATABASE_URL if it is set, otherwise in the embedded server, which is started on first use."""
 
     def url(self) -> str:
-        """The URL of a database whose tables are current; it holds the password."""
-        return database.ready(Settings.read(os.environ))
+        """Return the URL of a database with current tables. It contains the password."""
+        return database.ready(Settings.read())
 
     def bars(self, connections: int) -> BarStore:
-        """The store of bars, to be used as a context manager."""
+        """Return the store of bars, a context manager."""
         return BarStore(self.url(), connections=connections)
 
 
@@ -55,12 +54,12 @@ class PolygonRateLimit(dg.ConfigurableResource[Any]):
     """The request rate that every process and machine on one database shares."""
 
     requests_per_second: float | None = Field(
-        default=None, gt=0, description="Requests a second; POLYGON_REQUESTS_PER_SECOND where it is left out."
+        default=None, gt=0, description="Requests a second; defaults to POLYGON_REQUESTS_PER_SECOND."
     )
 
     def limiter(self, database_url: str) -> RateLimiter:
-        """A limiter over the shared row, for one event loop."""
-        rate = self.requests_per_second or Settings.read(os.environ).requests_per_second
+        """Return a limiter on the shared row, for one event loop."""
+        rate = self.requests_per_second or Settings.read().requests_per_second
         return RateLimiter(database_url, per_second=rate)
 
 
@@ -68,27 +67,21 @@ class PolygonApi(dg.ConfigurableResource[Any]):
     """Polygon.io, with the key from POLYGON_API_KEY, within the shared rate."""
 
     rate_limit: PolygonRateLimit
-    base_url: str | None = Field(default=None, description="The API's address; POLYGON_BASE_URL where it is left out.")
+    base_url: str | None = Field(default=None, description="URL of the API; defaults to POLYGON_BASE_URL.")
 
     @asynccontextmanager
     async def client(self, database_url: str) -> AsyncIterator[Polygon]:
-        """A client for the running event loop, closed with its limiter afterwards."""
-        settings = Settings.read(os.environ)
+        """Open a client for the running event loop."""
+        settings = Settings.read()
         async with (
             self.rate_limit.limiter(database_url) as limiter,
-            Polygon(
-                settings.api_key, base_url=self.base_url or settings.base_url, limiter=limiter, ahead=self.ahead()
-            ) as polygon,
+            Polygon(settings.api_key, base_url=self.base_url or settings.base_url, limiter=limiter) as polygon,
         ):
             yield polygon
 
-    def ahead(self) -> Ahead | None:
-        """Answers that were asked for already: none, unless a front end that runs it in its own process says otherwise."""
-        return None
-
 
 def default_resources() -> dict[str, dg.ConfigurableResource[Any]]:
-    """The resources of a real deployment, by the names that assets ask for."""
+    """Return the resources of a deployment by name."""
     return {
         "clock": Clock(),
         "watcher": Watcher(),

@@ -1,177 +1,191 @@
-"""When runs start by themselves."""
+"""The jobs of a market and when they run, as one table."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 
 import dagster as dg
 
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.deployment.tags import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
-from backfill_assets.domain.sessions import Calendar
+from backfill_assets.domain.sessions import Calendar, Kind
 from backfill_assets.domain.universe import Market
-from backfill_assets.orchestration.keys import listings_key
+from backfill_assets.orchestration.features.checks import feature_check_specs
+from backfill_assets.orchestration.keys import (
+    completeness_key,
+    corporate_events_key,
+    features_key,
+    listings_key,
+    ohlcv_key,
+)
+from backfill_assets.orchestration.ohlcv.checks import ohlcv_check_specs
 from backfill_assets.orchestration.partitions import partition_key
 from backfill_assets.pipelines.backfill_request import Refresh
-
-NIGHTLY = "0 2 * * *"
-"""02:00 UTC is 21:00 or 22:00 in New York: a stock session has finished, and the crypto day before."""
-
-FEATURES = "0 3 * * *"
-"""An hour for the bars of the night. What comes later is found by what it makes out of date."""
-
-HOURLY = "30 * * * *"
-AFTER_CHECKS = "35 * * * *"
-WEEKLY = "0 5 * * 0"
-
-EVENTS = "0 4 * * *"
-"""04:00 UTC is 23:00 or 00:00 in New York: before the opening of the day on which a split acts."""
 
 NO_KEY = "POLYGON_API_KEY is not set: nothing can be fetched."
 
 RESTATED_SESSIONS = 2
-"""Recent bars can be revised by the vendor: so many sessions before the newest are asked for again, and computed again."""
+"""Sessions before the newest that are fetched and computed again: the vendor may revise recent bars."""
 
 
-def nightly_ohlcv(market: Market, calendar: Calendar, job: dg.UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
-    """Every night one run over all symbols: the last finished session, and the two before it again.
+@dataclass(frozen=True, slots=True)
+class MarketJob:
+    """A job of every market, and its schedule. In texts, `{market}` is the market's name.
 
-    Nights after which no session has finished are skipped, with the reason. On by default.
+    name           of the job, after the market's name
+    schedule       name of the schedule, after the market's name
+    cron           in UTC
+    trigger        value of the tag that says what started a run
+    family         of the assets that the job materializes or checks
+    kinds          of the markets that have the job
+    over_sessions  runs over the newest sessions of all symbols, if one has finished in the last 24 hours
+    needs_key      skipped without POLYGON_API_KEY
+    config         of the op `{market}_{family}`
+    repair         the command that does the same
     """
 
+    name: str
+    description: str
+    select: Callable[[Market], dg.AssetSelection]
+    schedule: str
+    cron: str
+    schedule_description: str
+    trigger: str
+    family: str
+    kinds: tuple[Kind, ...] = tuple(Kind)
+    over_sessions: bool = False
+    needs_key: bool = False
+    config: Mapping[str, object] = field(default_factory=dict)
+    repair: str | None = None
+
+
+JOBS = (
+    MarketJob(
+        "ohlcv_job",
+        "Fetch the missing bars of {market}.",
+        lambda market: dg.AssetSelection.assets(*(ohlcv_key(market, t) for t in market.timeframes)),
+        "ohlcv_nightly",
+        "0 2 * * *",  # 21:00 or 22:00 in New York: the stock session has finished, and the crypto day before
+        f"Fetches the last finished session of {{market}}, and the {RESTATED_SESSIONS} before it for restatements.",
+        "nightly schedule",
+        "ohlcv",
+        over_sessions=True,
+        needs_key=True,
+        config={"refresh": Refresh.RESTATEMENTS.name},
+        repair="backfill run --markets {market}",
+    ),
+    MarketJob(
+        "features_job",
+        "Compute the missing and outdated features of {market}, from the stored bars.",
+        lambda market: dg.AssetSelection.assets(*(features_key(market, t) for t in market.timeframes)),
+        "features_nightly",
+        "0 3 * * *",  # the bars have an hour; the sensor stale_features computes what arrives later
+        f"Computes the features of the last finished session of {{market}}, and of the {RESTATED_SESSIONS} before it.",
+        "nightly schedule",
+        "features",
+        over_sessions=True,
+        repair="backfill features --markets {market}",
+    ),
+    MarketJob(
+        "ohlcv_checks",
+        "Check that the stored bars of {market} are complete and valid.",
+        lambda market: dg.AssetSelection.checks(*(spec.key for spec in ohlcv_check_specs(market))),
+        "checks_hourly",
+        "30 * * * *",
+        "Checks the bars of {market}, even if nothing has run.",
+        "hourly schedule",
+        "ohlcv",
+    ),
+    MarketJob(
+        "features_checks",
+        "Check that the stored features of {market} are complete, up to date and in range.",
+        lambda market: dg.AssetSelection.checks(*(spec.key for spec in feature_check_specs(market))),
+        "feature_checks_hourly",
+        "30 * * * *",
+        "Checks the features of {market}, even if nothing has run.",
+        "hourly schedule",
+        "features",
+    ),
+    MarketJob(
+        "completeness_job",  # not in the job of the checks: a skipped OHLCV output would skip it too
+        "Measure how complete the stored bars of {market} are.",
+        lambda market: dg.AssetSelection.assets(completeness_key(market)),
+        "completeness_hourly",
+        "35 * * * *",
+        "Measures how complete the bars of {market} are, even if nothing has run.",
+        "hourly schedule",
+        "completeness",
+    ),
+    MarketJob(
+        "listings_job",
+        "Fetch the listing dates of the {market} symbols.",
+        lambda market: dg.AssetSelection.assets(listings_key(market)),
+        "listings_weekly",
+        "0 5 * * 0",
+        "Fetches the first and last trading day of the {market} symbols.",
+        "weekly schedule",
+        "listings",
+        kinds=(Kind.STOCKS,),
+        needs_key=True,
+    ),
+    MarketJob(
+        "events_job",
+        "Fetch the splits and dividends of the {market} symbols.",
+        lambda market: dg.AssetSelection.assets(corporate_events_key(market)),
+        "events_daily",
+        "0 4 * * *",  # 23:00 or 00:00 in New York: before the opening of the day on which a split takes effect
+        "Fetches new and withdrawn splits and dividends of the {market} symbols, on closed days too.",
+        "daily schedule",
+        "corporate_events",
+        kinds=(Kind.STOCKS,),
+        needs_key=True,
+        repair="backfill events --markets {market}",
+    ),
+)
+
+
+def market_jobs(market: Market) -> dict[str, MarketJob]:
+    """Return the jobs of a market by their full names."""
+    return {f"{market.name}_{job.name}": job for job in JOBS if market.kind in job.kinds}
+
+
+def market_schedules(market: Market, calendar: Calendar) -> list[dg.ScheduleDefinition]:
+    """Define the schedules of a market, each with its job. They are on by default."""
+    return [_schedule(name, each, market, calendar) for name, each in market_jobs(market).items()]
+
+
+def _schedule(name: str, each: MarketJob, market: Market, calendar: Calendar) -> dg.ScheduleDefinition:
+    description = each.description.format(market=market.name)
+
     @dg.schedule(
-        name=f"{market.name}_ohlcv_nightly",
-        job=job,
-        cron_schedule=NIGHTLY,
+        name=f"{market.name}_{each.schedule}",
+        job=dg.define_asset_job(name, selection=each.select(market), description=description),
+        cron_schedule=each.cron,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"The last finished {market.name} session, and the {RESTATED_SESSIONS} before it for restatements.",
+        description=each.schedule_description.format(market=market.name),
     )
-    def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        config = {"refresh": Refresh.RESTATEMENTS.name}
-        night = _night(market, calendar, context.scheduled_execution_time, {f"{market.name}_ohlcv": {"config": config}})
-        if isinstance(night, dg.RunRequest) and Settings.read(os.environ).api_key is None:
+    def scheduled(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        now = (context.scheduled_execution_time or datetime.now(UTC)).astimezone(UTC)
+        run_key, tags = f"{now:%Y-%m-%dT%H:%M}", {TRIGGER_TAG: each.trigger}
+        if each.over_sessions:
+            newest = calendar.last_finished(now)
+            if newest is None:
+                return dg.SkipReason(f"No {market.name} session has finished since {market.start}.")
+            if calendar.hours.finished_at(newest) <= now - timedelta(days=1):
+                return dg.SkipReason(
+                    f"No {market.name} session has finished in the last 24 hours: the market was closed. "
+                    f"The last was {newest}."
+                )
+            sessions = calendar.sessions[: calendar.sessions.index(newest) + 1][-1 - RESTATED_SESSIONS :]
+            run_key = f"{market.name} {newest}"
+            tags[RANGE_START_TAG] = partition_key(sessions[0], market.symbols[0])
+            tags[RANGE_END_TAG] = partition_key(sessions[-1], market.symbols[-1])
+        if each.needs_key and Settings.read().api_key is None:
             return dg.SkipReason(NO_KEY)
-        return night
+        ops = {f"{market.name}_{each.family}": {"config": dict(each.config)}} if each.config else {}
+        return dg.RunRequest(run_key=run_key, tags=tags, run_config={"ops": ops} if ops else {})
 
-    return nightly
-
-
-def nightly_features(market: Market, calendar: Calendar, job: dg.UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
-    """Every night one run over all symbols and the sessions that the night's run over bars may have written.
-
-    The same nights are skipped as there. No request is sent, so no key is needed. On by default.
-    """
-
-    @dg.schedule(
-        name=f"{market.name}_features_nightly",
-        job=job,
-        cron_schedule=FEATURES,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Features of the last finished {market.name} session, and of the {RESTATED_SESSIONS} before it.",
-    )
-    def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return _night(market, calendar, context.scheduled_execution_time)
-
-    return nightly
-
-
-def _night(
-    market: Market, calendar: Calendar, scheduled: datetime | None, ops: Mapping[str, object] = MappingProxyType({})
-) -> dg.RunRequest | dg.SkipReason:
-    """A run over the newest sessions of all symbols, unless none has finished since the night before."""
-    now = (scheduled or datetime.now(UTC)).astimezone(UTC)
-    newest = calendar.last_finished(now)
-    if newest is None:
-        return dg.SkipReason(f"No {market.name} session has finished since {market.start}.")
-    if calendar.hours.finished_at(newest) <= now - timedelta(days=1):
-        return dg.SkipReason(
-            f"No {market.name} session has finished in the last 24 hours: the market was closed. The last was {newest}."
-        )
-    sessions = calendar.sessions[: calendar.sessions.index(newest) + 1][-1 - RESTATED_SESSIONS :]
-    return dg.RunRequest(
-        run_key=f"{market.name} {newest}",
-        tags={
-            RANGE_START_TAG: partition_key(sessions[0], market.symbols[0]),
-            RANGE_END_TAG: partition_key(sessions[-1], market.symbols[-1]),
-            TRIGGER_TAG: "nightly schedule",
-        },
-        run_config={"ops": dict(ops)},
-    )
-
-
-def hourly_checks(
-    market: Market, job: dg.UnresolvedAssetJobDefinition, name: str = "checks_hourly", of: str = "bars"
-) -> dg.ScheduleDefinition:
-    """Every hour the checks of a market by themselves: what no run brought is missed all the same. On by default."""
-    return dg.ScheduleDefinition(
-        name=f"{market.name}_{name}",
-        job=job,
-        cron_schedule=HOURLY,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"The asset checks of the {market.name} {of}.",
-        tags={TRIGGER_TAG: "hourly schedule"},
-    )
-
-
-def hourly_completeness(market: Market, job: dg.UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
-    """Every hour how complete a market is. On by default.
-
-    A run of its own beside that of the checks: in one job, an OHLCV output that is skipped would skip it too.
-    """
-    return dg.ScheduleDefinition(
-        name=f"{market.name}_completeness_hourly",
-        job=job,
-        cron_schedule=AFTER_CHECKS,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"How complete the {market.name} bars are, also where nothing ran.",
-        tags={TRIGGER_TAG: "hourly schedule"},
-    )
-
-
-def weekly_listings(market: Market) -> dg.ScheduleDefinition:
-    """Every Sunday the listing dates of a market of stocks. On by default."""
-
-    @dg.schedule(
-        name=f"{market.name}_listings_weekly",
-        target=dg.AssetSelection.assets(listings_key(market)),
-        cron_schedule=WEEKLY,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"First and last day of trading of the {market.name} symbols.",
-    )
-    def weekly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if Settings.read(os.environ).api_key is None:
-            return dg.SkipReason(NO_KEY)
-        return dg.RunRequest(
-            run_key=f"{context.scheduled_execution_time:%Y-%m-%d}", tags={TRIGGER_TAG: "weekly schedule"}
-        )
-
-    return weekly
-
-
-def daily_events(market: Market, job: dg.UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
-    """Every day the splits and dividends of a market of stocks, closed days too. On by default."""
-
-    @dg.schedule(
-        name=f"{market.name}_events_daily",
-        job=job,
-        cron_schedule=EVENTS,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Splits and dividends of the {market.name} symbols: what is new, and what was called off.",
-    )
-    def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if Settings.read(os.environ).api_key is None:
-            return dg.SkipReason(NO_KEY)
-        return dg.RunRequest(
-            run_key=f"{context.scheduled_execution_time:%Y-%m-%d}", tags={TRIGGER_TAG: "daily schedule"}
-        )
-
-    return daily
+    return scheduled

@@ -1,1 +1,1 @@
-"""What the platform does, told without Dagster: adapters put to work by the domain's rules."""
+"""The use cases: they connect the adapters by the rules of the domain. Nothing here imports Dagster."""

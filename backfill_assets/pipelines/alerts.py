@@ -1,4 +1,4 @@
-"""Telling: from observations to open incidents and messages, and from messages to channels."""
+"""Alerting: from observations to open incidents and messages, and from messages to channels."""
 
 from __future__ import annotations
 
@@ -9,151 +9,130 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from backfill_assets.adapters.store.alerts import AlertStore, Delivery
-from backfill_assets.domain.alert_history import Incident, Telling, Turn, turns
+from backfill_assets.domain.alert_history import Change, Incident, NotificationPolicy, changes
 from backfill_assets.domain.alert_messages import Message, message
-from backfill_assets.domain.alert_rules import GapsSeen, Observation
+from backfill_assets.domain.alert_rules import Observation
 from backfill_assets.domain.alerts import Finding
-from backfill_assets.domain.universe import Universe
 
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=1)
 """Between attempts at a message: each pause is twice the one before, up to the longest."""
 
-SERVING = timedelta(seconds=20)
-"""No message is begun so long after the first: Dagster ends a sensor's tick after 60 s."""
+SEND_FOR = timedelta(seconds=20)
+"""No message is started later than this: Dagster ends a sensor's tick after 60 s."""
 
 LEASE = timedelta(minutes=2)
-"""After that a message that somebody began to send is somebody else's: longer than sending may take."""
+"""A claimed message that was neither delivered nor failed is claimed again after this; sending takes less."""
 
 
 class Channel(Protocol):
-    """What this needs of a channel."""
+    """Where messages are sent."""
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The name of the channel, without secrets."""
 
     def send(self, message: Message) -> str | None:
-        """Send; None where it was accepted, else a sentence that says why not."""
+        """Send a message; return None if it was accepted, otherwise the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlertSettings:
-    """How alerts are told.
+    """How alerts are sent.
 
-    channels  names; empty: nobody is told
-    repeat    after this time an incident that lasts is told again
-    dagit     the address of Dagit, without a slash at its end
-    secrets   words that no message and no table may hold
+    channels  names; if empty, nothing is sent
+    repeat    an incident that lasts is notified again after this time
+    ui_url    the address of the Dagster UI, without a slash at its end
+    secrets   texts that no message and no table may contain
     """
 
     channels: tuple[str, ...]
     repeat: timedelta
-    dagit: str
+    ui_url: str
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 def settle(
     store: AlertStore,
-    seen: Iterable[Observation],
-    terms: AlertSettings,
+    observations: Iterable[Observation],
+    settings: AlertSettings,
     now: datetime,
-    gone: Callable[[str], bool] = lambda _: False,
+    removed: Callable[[str], bool] = lambda _: False,
 ) -> None:
-    """Compare what was seen with what stands open, and write what changed with the messages that tell it.
+    """Compare what was observed with the open incidents, and write the changes and their messages.
 
-    `gone` says of an incident's name whether what it is about is not watched any more.
+    `removed` says whether what an incident is about is no longer watched.
     """
-    found = {o.incident: _without(o.finding(), terms.secrets) for o in seen}
-    telling = Telling(terms.repeat, listeners=bool(terms.channels))
+    found = {o.incident: _without_secrets(o.finding(), settings.secrets) for o in observations}
+    policy = NotificationPolicy(settings.repeat, has_channels=bool(settings.channels))
 
-    def judge(known: Sequence[Incident]) -> list[tuple[Turn, Message | None]]:
+    def decide(known: Sequence[Incident]) -> list[tuple[Change, Message | None]]:
         return [
-            (turn, message(turn, now, terms.dagit) if turn.news else None)
-            for turn in turns(known, found, telling, now, gone)
+            (change, message(change, now, settings.ui_url) if change.notice else None)
+            for change in changes(known, found, policy, now, removed)
         ]
 
-    store.settle(judge, terms.channels, now)
+    store.settle(decide, settings.channels, now)
 
 
-def _without(finding: Finding | None, secrets: Sequence[str]) -> Finding | None:
-    """A finding whose words hold no secret: an error's sentence may quote anything."""
+def _without_secrets(finding: Finding | None, secrets: Sequence[str]) -> Finding | None:
+    """Replace secrets in a finding: an error's sentence may quote anything."""
     if finding is None:
         return None
-    rows = tuple(tuple(_hidden(cell, secrets) for cell in row) for row in finding.rows)
-    return replace(finding, sentence=_hidden(finding.sentence, secrets), rows=rows)
+
+    def hidden(text: str) -> str:
+        for secret in secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    rows = tuple(tuple(map(hidden, row)) for row in finding.rows)
+    return replace(finding, sentence=hidden(finding.sentence), rows=rows)
 
 
-def _hidden(text: str, secrets: Sequence[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return text
+def deliver(store: AlertStore, channels: Sequence[Channel], clock: Callable[[], datetime]) -> int:
+    """Send the messages that are due, to all channels concurrently, and return how many were accepted.
 
-
-def gaps_seen(store: AlertStore, universe: Universe) -> list[GapsSeen]:
-    """The open gaps of every market, by the table of gaps."""
-    gaps = store.open_gaps(s.name for m in universe.markets for s in m.symbols)
-    seen = []
-    for market in universe.markets:
-        series = {(s.name, t.name) for s in market.symbols for t in market.timeframes}
-        seen.append(GapsSeen(market.name, tuple(g for g in gaps if (g.symbol, g.timeframe) in series)))
-    return seen
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What came of sending a message; `error` is None where it was accepted."""
-
-    channel: str
-    title: str
-    error: str | None
-
-
-def deliver(store: AlertStore, channels: Sequence[Channel], clock: Callable[[], datetime]) -> list[Attempt]:
-    """Send what is due, to all channels at once; `clock` tells the present, aware, UTC.
-
-    A channel that does not accept a message is left alone until its next pause is over. Returns within SERVING and the time
-    that one message may take. A message whose acceptance cannot be noted, because process or database end at that moment, is
-    sent again.
+    `clock` returns the present, aware, UTC. A channel that does not accept a message is not tried again before its next pause
+    is over. Returns within SEND_FOR plus the time of one message. A message is sent again if its delivery could
+    not be recorded.
     """
     if not channels:
-        return []
-    end = clock() + SERVING
+        return 0
+    end = clock() + SEND_FOR
     store.hand_over([channel.name for channel in channels], clock())
     with ThreadPoolExecutor(len(channels), thread_name_prefix="alerts") as threads:
-        return [a for served in threads.map(lambda c: _serve(store, c, clock, end), channels) for a in served]
+        return sum(threads.map(lambda channel: _serve(store, channel, clock, end), channels))
 
 
-def _serve(store: AlertStore, channel: Channel, clock: Callable[[], datetime], end: datetime) -> list[Attempt]:
-    attempts: list[Attempt] = []
+def _serve(store: AlertStore, channel: Channel, clock: Callable[[], datetime], end: datetime) -> int:
+    sent = 0
     while (now := clock()) < end and (due := store.claim(channel.name, now, now + LEASE)):
         error = channel.send(due.message)
-        attempts.append(Attempt(channel.name, due.message.title, error))
         if error is not None:
             store.failed(due, error, clock() + pause(due.attempts))
             break
         store.delivered(due, clock())
-    return attempts
+        sent += 1
+    return sent
 
 
 def pause(attempts: int) -> timedelta:
-    """How long to wait after so many attempts."""
+    """Return the pause after a number of attempts."""
     return min(FIRST_PAUSE * (1 << min(attempts - 1, 30)), LONGEST_PAUSE)
 
 
-def told(incidents: Sequence[Incident], waiting: Sequence[Delivery], attempts: Sequence[Attempt]) -> str:
-    """How things stand after a look, in a sentence or two for a sensor's tick."""
-    said = [f"{_counted(len(incidents), 'alert')} open." if incidents else "No alert is open."]
-    accepted = sum(a.error is None for a in attempts)
-    if accepted:
-        said.append(f"{_counted(accepted, 'message')} sent.")
+def summary(incidents: Sequence[Incident], waiting: Sequence[Delivery], sent: int) -> str:
+    """Summarize open alerts and messages for a sensor's tick."""
+    parts = [f"{_counted(len(incidents), 'alert')} open." if incidents else "No alert is open."]
+    if sent:
+        parts.append(f"{_counted(sent, 'message')} sent.")
     for channel in dict.fromkeys(d.channel for d in waiting):
         rest = [d for d in waiting if d.channel == channel]
         error = next((d.error for d in rest if d.error), "")
         again = min(d.next_attempt_at for d in rest)
         why = f": {error.removesuffix('.')}; again at {again:%H:%M:%S} UTC" if error else ""
-        said.append(f"{_counted(len(rest), 'message')} for {channel} waiting{why}.")
-    return " ".join(said)
+        parts.append(f"{_counted(len(rest), 'message')} for {channel} waiting{why}.")
+    return " ".join(parts)
 
 
 def _counted(number: int, thing: str) -> str:

@@ -1,111 +1,108 @@
-"""The record that a run leaves, written while it goes on and however it ends."""
+"""The record of a run, written however the run ends."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.runs import RunStore
+from backfill_assets.domain.answers import missing_sessions
 from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable
 from backfill_assets.domain.gaps import Gap
-from backfill_assets.domain.run_record import Restatement, RunEnd, RunStart, SeriesRecord, Status, fates
+from backfill_assets.domain.runs import Restatement, RunEnd, RunStart, RunStatus, SeriesRecord, gap_outcomes
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of
 from backfill_assets.pipelines.ohlcv import SettledSeries
 
 
-class Counted(Protocol):
-    """How much was asked of the vendor."""
+class Traffic(Protocol):
+    """How many requests were sent to the vendor."""
 
     requests: int
     retries: int
     rate_limited: int
 
 
-class Notes:
-    """What a run has to tell so far; nothing of it is needed."""
+@dataclass(slots=True)
+class RunRecord:
+    """What is recorded of a run when it ends; all of it is optional. `error` makes it a failed run."""
 
-    def __init__(self) -> None:
-        self.traffic: Counted | None = None
-        self.error: str | None = None
-        self._series: tuple[SeriesRecord, ...] = ()
-        self._before: list[Gap] = []
-        self._after: list[Gap] = []
-        self._restatements: tuple[Restatement, ...] = ()
+    traffic: Traffic | None = None
+    error: str | None = None
+    series: Sequence[SeriesRecord] = ()
+    gaps_before: Sequence[Gap] = ()
+    gaps_after: Sequence[Gap] = ()
+    restatements: Sequence[Restatement] = ()
 
-    def filled(self, order: BackfillRequest, series: Sequence[SettledSeries]) -> None:
-        """What a fill was asked for, and how its series stand."""
+    def fetched(self, request: BackfillRequest, series: Sequence[SettledSeries]) -> None:
+        """Record a fetch: its request and its settled series."""
         keyed = [((s.symbol.name, s.timeframe.name), s) for s in series]
-        self._before = gaps_of(order, {key: s.before for key, s in keyed})
-        self._after = gaps_of(order, {key: s.answers for key, s in keyed})
-        self._series = tuple(_record(s) for s in series)
-        self._restatements = tuple(
+        self.gaps_before = gaps_of(request, {key: s.before for key, s in keyed})
+        self.gaps_after = gaps_of(request, {key: s.answers for key, s in keyed})
+        self.series = [_series_record(s) for s in series]
+        self.restatements = [
             Restatement(s.symbol.name, s.timeframe.name, r.first, r.last, r.bars)
             for s in series
             for r in s.written.restated
-        )
-
-    def computed(self, series: Iterable[SeriesRecord]) -> None:
-        """What was computed of each series."""
-        self._series = tuple(series)
-
-    def end(self, run: RunStart, at: datetime, status: Status, error: str | None) -> RunEnd:
-        """Everything, as of the run's end."""
-        counted = self.traffic
-        return RunEnd(
-            run=run,
-            finished_at=at,
-            status=status,
-            error=error,
-            requests=counted.requests if counted else 0,
-            retried=counted.retries if counted else 0,
-            rate_limited=counted.rate_limited if counted else 0,
-            gaps_before=len(self._before),
-            gaps_after=len(self._after),
-            series=self._series,
-            gaps=fates(self._before, self._after),
-            restatements=self._restatements,
-        )
+        ]
 
 
 @contextmanager
-def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -> Iterator[Notes]:
-    """Have a run recorded: that it began, and however the context is left, what it has to tell.
+def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -> Iterator[RunRecord]:
+    """Record the start of a run, and its end when the context is left.
 
-    An error of the platform's own is told by its sentence, any other by its type; an interruption is a cancellation. A
-    database that the run has waited for in vain, and that is still away, is not waited for once more: nothing is told then.
+    Errors of this project are recorded as their sentence, others as the name of their type, and interruptions as a
+    cancellation. If the run failed because the database is unavailable, and it still is, the end is not recorded.
     """
-    runs, notes = RunStore.beside(store), Notes()
+    runs, record = RunStore.beside(store), RunRecord()
     runs.start(start)
-    status, error, away = Status.SUCCEEDED, None, False
+    status, error, away = RunStatus.SUCCEEDED, None, False
     try:
-        yield notes
+        yield record
     except BackfillError as failure:
-        status, error = Status.FAILED, str(failure)
-        away = isinstance(failure, DatabaseUnavailable) and not runs.is_there()
+        status, error = RunStatus.FAILED, str(failure)
+        away = isinstance(failure, DatabaseUnavailable) and not runs.is_reachable()
         raise
     except Exception as failure:
-        status, error = Status.FAILED, type(failure).__name__
+        status, error = RunStatus.FAILED, type(failure).__name__
         raise
     except BaseException:
-        status = Status.CANCELED
+        status = RunStatus.CANCELED
         raise
     finally:
-        if notes.error:
-            status, error = Status.FAILED, notes.error
+        if record.error:
+            status, error = RunStatus.FAILED, record.error
         if not away:
-            runs.finish(notes.end(start, clock(), status, error))
+            runs.finish(_end(record, start, clock(), status, error))
 
 
-def _record(series: SettledSeries) -> SeriesRecord:
-    missing_before = [s for s in series.wanted if s not in series.before or not series.before[s].bars]
+def _end(record: RunRecord, run: RunStart, at: datetime, status: RunStatus, error: str | None) -> RunEnd:
+    traffic = record.traffic
+    return RunEnd(
+        run=run,
+        finished_at=at,
+        status=status,
+        error=error,
+        requests=traffic.requests if traffic else 0,
+        retried=traffic.retries if traffic else 0,
+        rate_limited=traffic.rate_limited if traffic else 0,
+        gaps_before=len(record.gaps_before),
+        gaps_after=len(record.gaps_after),
+        series=tuple(record.series),
+        gaps=gap_outcomes(record.gaps_before, record.gaps_after),
+        restatements=tuple(record.restatements),
+    )
+
+
+def _series_record(series: SettledSeries) -> SeriesRecord:
     return SeriesRecord(
         symbol=series.symbol.name,
         timeframe=series.timeframe.name,
         sessions=len(series.wanted),
-        missing_before=len(missing_before),
+        missing_before=len(missing_sessions(series.wanted, series.before)),
         missing_after=len(series.missing),
         bars_written=series.written.inserted,
         bars_changed=series.written.changed,

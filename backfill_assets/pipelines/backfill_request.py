@@ -1,4 +1,4 @@
-"""What shall be complete, and the requests that it still needs."""
+"""A request for complete series, and the API calls that it still needs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import date, datetime
 from enum import Enum
 
 from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers
-from backfill_assets.domain.answers import Answers, without_bars
+from backfill_assets.domain.answers import missing_sessions
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_end, week_start
 from backfill_assets.domain.gaps import Gap, GapFinder
 from backfill_assets.domain.listings import UNKNOWN, Listing
-from backfill_assets.domain.request_plan import Request, plan_days, plan_series
+from backfill_assets.domain.request_plan import ApiCall, plan_days, plan_series
 from backfill_assets.domain.retries import USUAL, Retries, Retry
 from backfill_assets.domain.sessions import Calendar, calendar, horizon
 from backfill_assets.domain.timeframes import WEEK_1, Base, Timeframe, made_from, sources
@@ -21,20 +21,20 @@ from backfill_assets.domain.universe import Market, Symbol
 
 
 class Refresh(Enum):
-    """What of the sessions that are stored already is asked for again."""
+    """Which stored sessions are fetched again."""
 
     NOTHING = "nothing"
     RESTATEMENTS = "restatements"
-    """What a vendor revises in the days after: the minutes of all sessions, since a range costs no more for being longer; the
-    daily bars of the oldest of them, since each further session may cost a request of its own."""
+    """What vendors revise in the following days: the minutes of all sessions, because a longer range costs no more; the daily
+    bar of the oldest session only, because each further one may cost a call of its own."""
     EVERYTHING = "everything"
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillRequest:
-    """What shall be complete: finished sessions of symbols, in timeframes, as of the instant `now` (UTC).
+    """A request for finished sessions of symbols, in some timeframes, as of the instant `now` (UTC).
 
-    `refresh` says what is asked for again although it is whole, `retry` what of that which is not, and was asked for before.
+    `refresh` selects complete sessions to fetch again, `retry` incomplete ones that were fetched before.
     """
 
     market: Market
@@ -46,21 +46,26 @@ class BackfillRequest:
     retry: Retry = Retry.DUE
     retries: Retries = USUAL
     listings: Mapping[str, Listing] = field(default_factory=dict)
-    """By symbol name, where known: nothing is asked for outside."""
+    """By symbol name, if known: sessions outside are not expected."""
 
     @property
     def newest(self) -> date | None:
-        """The last finished session of the market: nothing after it is asked for, whatever else would profit."""
+        """The last finished session of the market; later ones are never fetched."""
         return self.calendar.last_finished(self.now)
 
     @property
     def days(self) -> DayRange | None:
-        """From the first wanted session to the last, or None where none is wanted."""
+        """From the first wanted session to the last, or None if there is none."""
         spans = [s for s in self.wanted.values() if s]
         return DayRange(min(s[0] for s in spans), max(s[-1] for s in spans)) if spans else None
 
+    @property
+    def weeks(self) -> DayRange | None:
+        """The complete weeks around `days`: a weekly bar is derived from all of its days."""
+        return DayRange(week_start(self.days.start), week_end(self.days.end)) if self.days else None
+
     def finished(self, symbol: Symbol, sessions: Sequence[date]) -> tuple[date, ...]:
-        """The symbol's finished sessions in the weeks that the sessions (ascending) lie in."""
+        """Return the symbol's finished sessions in the weeks of the sessions (ascending)."""
         newest = self.newest
         if not sessions or newest is None or newest < sessions[0]:
             return ()
@@ -69,7 +74,7 @@ class BackfillRequest:
         return tuple(s for s in weeks if listing.expects(s))
 
     def within(self, listings: Mapping[str, Listing]) -> BackfillRequest:
-        """The same without the sessions before a symbol's listing and after its end; by symbol name."""
+        """Return the request without sessions before a symbol's listing or after its end; by symbol name."""
         wanted = {
             symbol: tuple(s for s in sessions if listings.get(symbol.name, UNKNOWN).expects(s))
             for symbol, sessions in self.wanted.items()
@@ -77,75 +82,71 @@ class BackfillRequest:
         return replace(self, wanted=wanted, listings=listings)
 
 
-def recorded(store: BarStore, order: BackfillRequest) -> SeriesAnswers:
-    """What stands recorded of everything that the order names, and of what that is derived from."""
-    if order.days is None:
+def recorded(store: BarStore, request: BackfillRequest) -> SeriesAnswers:
+    """Read what is recorded of all series of a request, and of those that they are derived from."""
+    if request.weeks is None:
         return {}
-    days = DayRange(week_start(order.days.start), week_end(order.days.end))
-    return store.answers([s.name for s in order.wanted], order.market.timeframes, days)
+    return store.answers([s.name for s in request.wanted], request.market.timeframes, request.weeks)
 
 
-def plan(order: BackfillRequest, answers: SeriesAnswers) -> list[Request]:
-    """The fewest requests that the order still needs: minutes symbol by symbol, days whichever way is cheaper."""
-    requests: list[Request] = []
-    for source in sources(order.timeframes):
-        missing = {s: _to_ask(order, s, source, sessions, answers) for s, sessions in order.wanted.items()}
+def plan(request: BackfillRequest, answers: SeriesAnswers) -> list[ApiCall]:
+    """Return the fewest calls that a request still needs: minutes by symbol, days by symbol or by session."""
+    calls: list[ApiCall] = []
+    for source in sources(request.timeframes):
+        missing = {s: _to_fetch(request, s, source, sessions, answers) for s, sessions in request.wanted.items()}
         if source.base is Base.DAY:
-            requests += plan_days(source, missing, order.calendar)
+            calls += plan_days(source, missing, request.calendar)
         else:
             for symbol, sessions in missing.items():
-                requests += plan_series(symbol, source, sessions, order.calendar)
-    return requests
+                calls += plan_series(symbol, source, sessions, request.calendar)
+    return calls
 
 
-def _to_ask(
-    order: BackfillRequest, symbol: Symbol, source: Timeframe, sessions: Sequence[date], answers: SeriesAnswers
+def _to_fetch(
+    request: BackfillRequest, symbol: Symbol, source: Timeframe, sessions: Sequence[date], answers: SeriesAnswers
 ) -> Sequence[date]:
-    """The sessions that a source is asked for; days in whole weeks where weeks are made from them."""
+    """Return the sessions to fetch of a source; days in complete weeks if weeks are derived from them."""
     known = answers.get((symbol.name, source.name), {})
-    asked = {*_open(order, sessions, known), *_again(order.refresh, source, sessions)}
-    if WEEK_1 in order.timeframes and source == WEEK_1.source:
-        asked |= {*_open(order, order.finished(symbol, sessions), known)}
-    return sorted(asked)
+    expected = set(sessions)
+    if WEEK_1 in request.timeframes and source == WEEK_1.source:
+        expected.update(request.finished(symbol, sessions))
+    due = request.retries.to_ask(expected, known, request.now, request.retry)
+    return sorted({*due, *_refreshed(request.refresh, source, sessions)})
 
 
-def _open(order: BackfillRequest, sessions: Sequence[date], known: Answers) -> list[date]:
-    return order.retries.to_ask(sessions, known, order.now, order.retry)
-
-
-def _again(refresh: Refresh, source: Timeframe, sessions: Sequence[date]) -> Sequence[date]:
+def _refreshed(refresh: Refresh, source: Timeframe, sessions: Sequence[date]) -> Sequence[date]:
     if refresh is Refresh.NOTHING:
         return ()
     return sessions[:1] if refresh is Refresh.RESTATEMENTS and source.base is Base.DAY else sessions
 
 
-def gaps_of(order: BackfillRequest, answers: SeriesAnswers) -> list[Gap]:
-    """What of the order is not whole, by symbol and timeframe, with its reasons."""
-    finder = GapFinder(order.calendar, order.retries)
+def gaps_of(request: BackfillRequest, answers: SeriesAnswers) -> list[Gap]:
+    """Return the gaps of a request by symbol and timeframe, with their reasons."""
+    finder = GapFinder(request.calendar, request.retries)
     found: list[Gap] = []
-    for symbol, sessions in order.wanted.items():
+    for symbol, sessions in request.wanted.items():
         wanted = set(sessions)
-        for timeframe in order.timeframes:
-            lacking = without_bars(sessions, answers.get((symbol.name, timeframe.name), {}))
+        for timeframe in request.timeframes:
+            missing = missing_sessions(sessions, answers.get((symbol.name, timeframe.name), {}))
             of_source = answers.get((symbol.name, timeframe.source.name), {})
-            unwhole = {d: a for d, a in of_source.items() if not a.whole and (d in wanted or timeframe == WEEK_1)}
-            found += finder.gaps(symbol.name, timeframe, [DayRange(d, d) for d in lacking], unwhole)
+            incomplete = {d: a for d, a in of_source.items() if not a.complete and (d in wanted or timeframe == WEEK_1)}
+            found += finder.gaps(symbol.name, timeframe, [DayRange(d, d) for d in missing], incomplete)
     return found
 
 
-def underived(order: BackfillRequest, answers: SeriesAnswers) -> list[tuple[Symbol, Timeframe, list[date]]]:
-    """What a source has and what is made from it lacks, by symbol and source: a timeframe was added to the universe."""
+def underived(request: BackfillRequest, answers: SeriesAnswers) -> list[tuple[Symbol, Timeframe, list[date]]]:
+    """Return stored sessions that have not been derived, by symbol and source: a timeframe was added to the universe."""
     found = []
-    for symbol, sessions in order.wanted.items():
-        for source in sources(order.timeframes):
+    for symbol, sessions in request.wanted.items():
+        for source in sources(request.timeframes):
             stored = answers.get((symbol.name, source.name), {})
-            made = [answers.get((symbol.name, t.name), {}) for t in made_from(source, order.timeframes)]
-            lacking = [s for s in sessions if s in stored and stored[s].bars and any(s not in m for m in made)]
-            if lacking:
-                found.append((symbol, source, lacking))
+            made = [answers.get((symbol.name, t.name), {}) for t in made_from(source, request.timeframes)]
+            missing = [s for s in sessions if s in stored and stored[s].bars and any(s not in m for m in made)]
+            if missing:
+                found.append((symbol, source, missing))
     return found
 
 
 def market_calendar(market: Market, today: date) -> Calendar:
-    """The market's calendar from its first day to the end of next year, without its extra closures."""
+    """Return the market's calendar from its first day to the end of next year, without its extra closures."""
     return calendar(market.kind, DayRange(market.start, horizon(today)), frozenset(market.closures))

@@ -1,6 +1,6 @@
-"""Keeping splits and dividends: what is asked for, and what of the answer can be believed.
+"""Update splits and dividends: which days are fetched, and which parts of the response can be trusted.
 
-The vendor is asked for the whole market's events since a day: a page or two, not a request a symbol.
+The corporate actions of the complete market since a day are fetched: a page or two instead of a request for each symbol.
 """
 
 from __future__ import annotations
@@ -11,73 +11,80 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Protocol
 
-from backfill_assets.adapters.polygon import Events
-from backfill_assets.adapters.store.corporate_actions import EventStore, Lookup
-from backfill_assets.domain.corporate_action_history import Event, EventChanges, EventKind, Listed, event_of
-from backfill_assets.domain.corporate_actions import Dividend, Split
+from backfill_assets.adapters.polygon import ActionRecords
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, Lookup
+from backfill_assets.domain.corporate_actions import (
+    ActionChanges,
+    ActionKind,
+    CorporateAction,
+    Dividend,
+    ListedActions,
+    Split,
+    to_corporate_action,
+)
 from backfill_assets.domain.sessions import HOURS
 from backfill_assets.domain.universe import Market, Symbol
 
 OVERLAP = timedelta(days=45)
-"""So far before the last success is asked for again: for what the vendor lists late, mends or calls off."""
+"""How far before the last success is fetched again, for what the vendor lists late, corrects or withdraws."""
 
 
-class EventSource(Protocol):
-    """What this needs of a vendor's client."""
+class CorporateActionSource(Protocol):
+    """The part of a vendor's client that an update needs."""
 
-    async def splits(self, since: date, until: date | None = None) -> Events[Split]:
-        """The whole market's splits."""
+    async def splits(self, since: date, until: date | None = None) -> ActionRecords[Split]:
+        """Return the splits of all tickers."""
 
-    async def dividends(self, since: date, until: date | None = None) -> Events[Dividend]:
-        """The whole market's cash dividends."""
+    async def dividends(self, since: date, until: date | None = None) -> ActionRecords[Dividend]:
+        """Return the cash dividends of all tickers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What came of asking.
+    """The result of an update.
 
-    since     the first ex-date that was asked for
+    since     the first ex-date that was fetched
     changes   what was written
-    dropped   how many rows of the answers could not be used, of whatever symbol
-    warnings  what the answer cannot be believed in, one sentence each
+    dropped   how many rows of the responses could not be used, of any ticker
+    warnings  which parts of the responses cannot be trusted, one sentence each
     """
 
     since: date
-    changes: EventChanges
+    changes: ActionChanges
     dropped: int
     warnings: tuple[str, ...]
 
 
-async def update_events(
-    store: EventStore,
-    vendor: EventSource,
+async def update_corporate_actions(
+    store: CorporateActionStore,
+    vendor: CorporateActionSource,
     market: Market,
     clock: Callable[[], datetime],
     *,
     overlap: timedelta = OVERLAP,
     everything: bool = False,
 ) -> Update:
-    """Ask for a market's events and write what changed, whole or not at all. Raises VendorError and DatabaseUnavailable.
+    """Fetch a market's corporate actions and write all changes or none. Raises VendorError and DatabaseUnavailable.
 
-    Symbols of other markets are not touched, and neither are events before the day that is asked from. `everything`: since
-    the market's first day.
+    Symbols of other markets and ex-dates before the first fetched day are not touched. `everything`: fetch since the market's
+    first day.
     """
     names = [symbol.name for symbol in market.symbols]
     known = {} if everything else await asyncio.to_thread(store.lookups, names)
     since, now = first_day(market, known, overlap), clock()
     splits, dividends = await vendor.splits(since), await vendor.dividends(since)
-    reading = _Reading(market, since)
-    reading.take(EventKind.SPLIT, splits)
-    reading.take(EventKind.DIVIDEND, dividends)
+    response = _Response(market, since)
+    response.take(ActionKind.SPLIT, splits)
+    response.take(ActionKind.DIVIDEND, dividends)
     zone = HOURS[market.kind].zone
-    changes = await asyncio.to_thread(store.record, names, reading.listed(), reading.answered(), now, zone)
-    return Update(since, changes, reading.dropped, tuple(reading.warnings))
+    changes = await asyncio.to_thread(store.record, names, response.listed(), response.answered(), now, zone)
+    return Update(since, changes, response.dropped, tuple(response.warnings))
 
 
 def first_day(market: Market, known: Mapping[str, Lookup], overlap: timedelta = OVERLAP) -> date:
-    """From which ex-date on to ask: so far before the last success, but since the market's first day where a symbol is new.
+    """Return the first ex-date to fetch: `overlap` before the last success, or the market's first day if a symbol is new.
 
-    A symbol is new where it was never answered whole, not from that day on, or as another ticker.
+    A symbol is new if it was never fetched completely, not since the market's first day, or under another ticker.
     """
     lookups = [known.get(symbol.name) for symbol in market.symbols]
     oldest: date | None = None
@@ -89,49 +96,49 @@ def first_day(market: Market, known: Mapping[str, Lookup], overlap: timedelta = 
     return market.start if oldest is None else max(market.start, oldest - overlap)
 
 
-class _Reading:
-    """An answer in the making: the events of a market's symbols, and which of them it is whole for."""
+class _Response:
+    """The corporate actions of a market's symbols, and the symbols and kinds for which they are complete."""
 
     def __init__(self, market: Market, since: date) -> None:
         self._market, self._since = market, since
         self._names: dict[str, list[str]] = {}
         for symbol in market.symbols:
             self._names.setdefault(symbol.ticker, []).append(symbol.name)
-        self._events: list[Event] = []
-        self._whole = {(symbol.name, kind) for symbol in market.symbols for kind in EventKind}
+        self._actions: list[CorporateAction] = []
+        self._complete = {(symbol.name, kind) for symbol in market.symbols for kind in ActionKind}
         self._unanswered: set[str] = set()
         self.dropped = 0
         self.warnings: list[str] = []
 
-    def take(self, kind: EventKind, answer: Events[Split] | Events[Dividend]) -> None:
+    def take(self, kind: ActionKind, answer: ActionRecords[Split] | ActionRecords[Dividend]) -> None:
         dropped = list(answer.dropped)
         for row in answer.rows:
             for name in self._names.get(row.ticker, ()):
                 try:
-                    self._events.append(event_of(name, row))
+                    self._actions.append(to_corporate_action(name, row))
                 except ValueError:
                     dropped.append(row.ticker)
         self.dropped += len(dropped)
         everyone = self._market.symbols
         if not answer.rows and not dropped:
-            # Any month of the market has hundreds of either: an answer without one is a fault of the moment.
-            self._doubt(
-                kind, everyone, f"Polygon lists no {kind} of any ticker since {self._since}, which cannot be all"
+            # Every month has hundreds of either: a response without any is wrong.
+            self._distrust(
+                kind, everyone, f"Polygon lists no {kind} of any ticker since {self._since}, which is implausible"
             )
             self._unanswered |= {symbol.name for symbol in everyone}
         if unnamed := dropped.count(""):
-            self._doubt(kind, everyone, f"The tickers of {unnamed} of Polygon's {kind}s cannot be read")
+            self._distrust(kind, everyone, f"The tickers of {unnamed} of Polygon's {kind}s cannot be read")
         broken = [symbol for symbol in everyone if symbol.ticker in dropped]
         if broken:
-            self._doubt(kind, broken, f"Some {kind}s of {', '.join(s.name for s in broken)} cannot be read")
+            self._distrust(kind, broken, f"Some {kind}s of {', '.join(s.name for s in broken)} cannot be read")
             self._unanswered |= {symbol.name for symbol in broken}
 
-    def _doubt(self, kind: EventKind, symbols: Iterable[Symbol], what: str) -> None:
-        self._whole -= {(symbol.name, kind) for symbol in symbols}
-        self.warnings.append(f"{what}; none of theirs is called withdrawn.")
+    def _distrust(self, kind: ActionKind, symbols: Iterable[Symbol], what: str) -> None:
+        self._complete -= {(symbol.name, kind) for symbol in symbols}
+        self.warnings.append(f"{what}; none is marked as withdrawn.")
 
-    def listed(self) -> Listed:
-        return Listed(self._since, tuple(self._events), frozenset(self._whole))
+    def listed(self) -> ListedActions:
+        return ListedActions(self._since, tuple(self._actions), frozenset(self._complete))
 
     def answered(self) -> list[Symbol]:
         return [symbol for symbol in self._market.symbols if symbol.name not in self._unanswered]

@@ -1,88 +1,96 @@
-"""Failures of which it is not yet plain whose they are: one series', or the whole run's."""
+"""Decide what a failed call means: a failure of its own series, or of the complete run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
-from typing import Protocol
 
 from backfill_assets.domain.errors import NotEntitled, VendorUnreachable
-from backfill_assets.domain.request_plan import Request
+from backfill_assets.domain.request_plan import ApiCall
+from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Symbol
 
-type Left = Mapping[Symbol, set[date]]
-"""The sessions of a request that were not answered, by symbol."""
-
 _ENOUGH = 3
-"""Requests in a row that nobody answers, each tried as often as the client tries; or symbols that the plan refuses while
-nothing was ever given: the next ones would fare no better."""
+"""Calls in a row that got no response, each after all its retries, or symbols that the vendor's plan refuses before it has
+allowed any: further calls would end alike."""
 
 
-class Note(Protocol):
-    """Writes sessions of a request down as tried; `refused` where the plan does not have them."""
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Sessions of a call that were not answered, by symbol; `refused`: the vendor's plan does not include them."""
 
-    async def __call__(self, request: Request, left: Left, *, refused: bool) -> None:
-        """Write it."""
+    call: ApiCall
+    sessions: Mapping[Symbol, set[date]]
+    refused: bool = False
+
+    @property
+    def series(self) -> list[tuple[Symbol, Timeframe]]:
+        """The symbols and the source timeframe of the sessions."""
+        return [(symbol, self.call.timeframe) for symbol in self.sessions]
 
 
 class FailurePolicy:
-    """The doubtful failures of one run over `requests`, for one event loop."""
+    """The failures of one run over `calls` that are not decided yet.
 
-    def __init__(self, requests: Sequence[Request], note: Note) -> None:
-        self._note = note
-        self._silent_enough = min(_ENOUGH, len(requests))
-        self._refused_enough = min(_ENOUGH, len({symbol for request in requests for symbol in request.symbols}))
-        self._unheard: list[tuple[Request, Left]] = []
-        self._held: list[tuple[Request, Left, bool]] = []
+    Its methods return the failures that are now decided and have to be recorded. An undecided failure is not recorded: the
+    sessions of a run that fails completely count as never requested.
+    """
+
+    def __init__(self, calls: Sequence[ApiCall]) -> None:
+        self._most_unreachable = min(_ENOUGH, len(calls))
+        self._most_refused = min(_ENOUGH, len({symbol for call in calls for symbol in call.symbols}))
+        self._unreachable: list[Failure] = []
+        self._refused: list[Failure] = []
         self._refusals: dict[Symbol, NotEntitled] = {}
-        self._given = False
+        self._entitled = False
 
-    def unheard(self, request: Request, left: Left, silence: VendorUnreachable) -> None:
-        """A request that nobody answered. Raises `silence` where it is one too many in a row."""
-        self._unheard.append((request, left))
-        if len(self._unheard) >= self._silent_enough:
-            raise silence
+    @property
+    def undecided(self) -> list[Failure]:
+        """The failures that are not decided yet."""
+        return [*self._unreachable, *self._refused]
 
-    async def heard(self) -> None:
-        """Somebody answered: what nobody answered before was the fault of its moment."""
-        unheard, self._unheard = self._unheard, []
-        for request, left in unheard:
-            await self._note(request, left, refused=False)
+    def unreachable(self, failure: Failure, error: VendorUnreachable) -> None:
+        """Note a call that got no response. Raises `error` at the last one allowed in a row."""
+        self._unreachable.append(failure)
+        if len(self._unreachable) >= self._most_unreachable:
+            raise error
 
-    async def refused(self, request: Request, left: Left, refusal: NotEntitled, *, for_good: bool) -> None:
-        """A request that the plan does not include; `for_good` where it will not include it tomorrow either.
+    def reached(self) -> list[Failure]:
+        """Note a response: earlier calls without one failed on their own."""
+        decided, self._unreachable = self._unreachable, []
+        return decided
 
-        Raises `refusal` where nothing was ever given, and as many symbols are refused as show that nothing will be.
+    def refused(self, failure: Failure, error: NotEntitled) -> list[Failure]:
+        """Note a call that the vendor's plan does not include.
+
+        Raises `error` if the plan has not allowed anything and refuses so many symbols that nothing else can be expected.
         """
-        await self.tried(request, left, refused=for_good)
-        if not self._given:
-            self._refusals |= dict.fromkeys(left, refusal)
-            if for_good:
-                self._end_where_all_is_refused()
+        if not self._entitled:
+            self._refusals |= dict.fromkeys(failure.sessions, error)
+            if failure.refused:
+                self._raise_if_all_refused()
+        return self.failed(failure)
 
-    async def tried(self, request: Request, left: Left, *, refused: bool) -> None:
-        """Note the sessions as tried, once it is plain that the plan gives anything at all."""
-        if self._given:
-            await self._note(request, left, refused=refused)
-        else:
-            self._held.append((request, left, refused))
+    def failed(self, failure: Failure) -> list[Failure]:
+        """Note a failure that is recorded once the plan is known to allow something."""
+        if self._entitled:
+            return [failure]
+        self._refused.append(failure)
+        return []
 
-    async def given(self) -> None:
-        """The plan gives something of the run's symbols: what it refused was no more than that."""
-        self._given = True
+    def entitled(self) -> list[Failure]:
+        """Note that the plan allows something: what it refused before are single failures."""
+        self._entitled = True
         self._refusals.clear()
-        held, self._held = self._held, []
-        for request, left, refused in held:
-            await self._note(request, left, refused=refused)
+        decided, self._refused = self._refused, []
+        return decided
 
-    async def end(self) -> None:
-        """There are no more requests to judge by. Raises NotEntitled where the plan gave nothing and refused enough."""
-        await self.heard()
-        self._end_where_all_is_refused()
-        held, self._held = self._held, []
-        for request, left, _ in held:
-            await self._note(request, left, refused=False)
+    def finish(self) -> list[Failure]:
+        """Decide the rest after the last call. Raises NotEntitled if the plan allowed nothing and refused enough symbols."""
+        self._raise_if_all_refused()
+        return [replace(failure, refused=False) for failure in self.entitled()]
 
-    def _end_where_all_is_refused(self) -> None:
-        if self._refusals and len(self._refusals) >= self._refused_enough:
+    def _raise_if_all_refused(self) -> None:
+        if self._refusals and len(self._refusals) >= self._most_refused:
             raise next(iter(self._refusals.values()))

@@ -1,4 +1,4 @@
-"""How a market's features stand: bars without them, rows that wait, values that cannot be."""
+"""Examine a market's features: bars without features, stale rows, and values out of range."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from backfill_assets.pipelines.health import examined_days
 
 @dataclass(frozen=True, slots=True)
 class FeatureHealth:
-    """What was found of a market at the instant `now`.
+    """The result of an examination at the instant `now`.
 
-    days     those whose bars were looked at, disjoint and ascending
-    covered  series with bars there, and how many of these have no row
-    stale    series with rows to be computed, of any day that can be run
-    outside  values outside their columns' bounds
+    days     the days whose rows were examined, disjoint and ascending
+    covered  the series that have bars there, with the number of bars that have no row
+    stale    the series with stale rows on any day that has a partition
+    outside  values outside the bounds of their column
     """
 
     now: datetime
@@ -36,14 +36,14 @@ class FeatureHealth:
     outside: tuple[OutOfRange, ...]
 
     def waiting(self, symbol: str, timeframe: str) -> bool:
-        """Whether a series is known to have something to be computed."""
+        """Whether a series has stale rows."""
         return any((s.symbol, s.timeframe) == (symbol, timeframe) for s in self.stale)
 
 
 def examine_features(
     store: Store, market: Market, calendar: Calendar, now: datetime, days: DayRange | None = None
 ) -> FeatureHealth:
-    """Look at a market's features: at all that is stale, at the rows of the last 35 days and of `days`."""
+    """Examine a market's features: everything that is stale, and the rows of the last 35 days and of `days`."""
     parts = examined_days(market, calendar, now, days)
     symbols, zone = [s.name for s in market.symbols], calendar.hours.zone
     features, quality = FeatureStore.beside(store), FeatureQuality.beside(store)
@@ -69,21 +69,21 @@ def examine_features(
 def stale_sessions(
     store: FeatureStore, market: Market, calendar: Calendar, now: datetime
 ) -> list[tuple[StaleSeries, DayRange]]:
-    """The stale series of a market, each with the finished sessions, first to last, that a run has to cover for it.
+    """Return the stale series of a market, each with the range of finished sessions that a run has to cover.
 
-    Series are left out whose stale bars all lie before the market's first day: no partition stands for them.
+    A series whose stale bars are all before the market's first day is left out: they have no partition.
     """
     newest = calendar.last_finished(now)
     if newest is None:
         return []
     sessions = calendar.within(DayRange(calendar.span.start, newest))
     found = store.stale([s.name for s in market.symbols], market.timeframes)
-    hulls = ((s, _hull(s, sessions, calendar)) for s in found)
-    return [(series, hull) for series, hull in hulls if hull]
+    spans_by_symbol = ((s, _hull(s, sessions, calendar)) for s in found)
+    return [(series, hull) for series, hull in spans_by_symbol if hull]
 
 
 def _hull(stale: StaleSeries, sessions: Sequence[date], calendar: Calendar) -> DayRange | None:
-    """The sessions of the stale bars' days. Where such a day is none (a closure learnt of later), the next around."""
+    """Return the sessions of the stale bars' days. If such a day is not a session any more, take the nearest around it."""
     first, last = (at.astimezone(calendar.hours.zone).date() for at in (stale.first, stale.last))
     week = timedelta(days=6 if TIMEFRAMES[stale.timeframe] == WEEK_1 else 0)
     if last + week < sessions[0]:

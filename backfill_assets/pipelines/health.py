@@ -1,4 +1,4 @@
-"""How a market's bars stand: gaps, thin sessions, bars that cannot be right, and whether the newest session is there."""
+"""Examine a market's bars: gaps, partial sessions, invalid bars, and whether the newest session is stored."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import reduce
 
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.gaps import GapStore
-from backfill_assets.adapters.store.minutes import MinuteStore
-from backfill_assets.adapters.store.quality import Examined, QualityStore
+from backfill_assets.adapters.store.quality import Examination, QualityStore
+from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_start
-from backfill_assets.domain.gaps import NIGHT_FIRST, Gap
+from backfill_assets.domain.gaps import FIRST_ATTEMPT_DELAY, Gap
 from backfill_assets.domain.listings import UNKNOWN
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.timeframes import MINUTE_1
@@ -21,28 +21,28 @@ from backfill_assets.pipelines.gaps import Watched, find_gaps
 from backfill_assets.pipelines.minutes import ThinSession, judge_minutes
 
 RECENT = timedelta(days=35)
-"""So far back bars are always examined; what an older run wrote was examined by that run."""
+"""How far back bars are always examined. Older bars were examined by the run that wrote them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What was found of a market.
+    """The result of an examination.
 
-    gaps      all of them, explained ones too
+    gaps      all gaps, including explained ones
     thin      sessions with far too few minutes
-    examined  the bars that were looked at
-    newest    the last session that the nightly run has had time for, None where there is none yet
+    examined  the bars that were examined
+    newest    the last session that the nightly run has had time to fetch, None if there is none yet
     awaited   the symbols that are expected to have it
     """
 
     gaps: tuple[Gap, ...]
     thin: tuple[ThinSession, ...]
-    examined: Examined
+    examined: Examination
     newest: date | None
     awaited: tuple[str, ...]
 
-    def lacking_newest(self, timeframe: str) -> list[str]:
-        """The symbols whose newest session is missing, for no reason that is known."""
+    def without_newest(self, timeframe: str) -> list[str]:
+        """Return the symbols whose newest session is missing without an explanation."""
         return [
             g.symbol
             for g in self.gaps
@@ -51,15 +51,15 @@ class Health:
 
 
 def recent_days(market: Market, calendar: Calendar, now: datetime) -> DayRange:
-    """The last RECENT up to today, as far as the market is kept."""
+    """Return the days of the last RECENT up to today, not before the market's first day."""
     today = now.astimezone(calendar.hours.zone).date()
     return DayRange(max(market.start, today - RECENT), today)
 
 
 def examined_days(market: Market, calendar: Calendar, now: datetime, days: DayRange | None) -> tuple[DayRange, ...]:
-    """The recent days, and `days` too: ascending, and so far apart that no week lies in two of them.
+    """Return the recent days and `days`, ascending, as ranges that share no week.
 
-    The recent ones are always among them: the verdict of a run over other days would hide what is wrong there.
+    The recent days are always included: a check of other days only would hide what is wrong there.
     """
     recent = recent_days(market, calendar, now)
     first, second = sorted((days or recent, recent))
@@ -69,24 +69,23 @@ def examined_days(market: Market, calendar: Calendar, now: datetime, days: DayRa
 
 
 def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None = None) -> Health:
-    """Look at a market at `now`: at all its gaps and minutes, at the bars of the last RECENT and of `days`.
+    """Examine a market at `now`: all its gaps and minutes, and the bars of the last RECENT and of `days`.
 
-    Marks of partial sessions and the table of gaps are brought up to date on the way.
+    This also updates the marks of partial sessions and the table of gaps.
     """
     market, calendar = watched.market, watched.calendar
     symbols = [s.name for s in market.symbols]
     quality = QualityStore.beside(store)
-    # First what the database does by itself: in a run, its events of partitions are being written beside it.
     parts = (
         quality.examine(symbols, market.timeframes, calendar, part)
         for part in examined_days(market, calendar, now, days)
     )
-    examined = reduce(Examined.with_, parts)
+    examined = reduce(Examination.merged, parts)
     thin: list[ThinSession] = []
     if MINUTE_1 in market.timeframes:
-        thin = judge_minutes(MinuteStore.beside(store), symbols, calendar)
+        thin = judge_minutes(SeriesStore.beside(store), symbols, calendar)
     gaps = find_gaps(GapStore.beside(store), watched, now)
-    newest = calendar.last_finished(now - NIGHT_FIRST)
+    newest = calendar.last_finished(now - FIRST_ATTEMPT_DELAY)
     return Health(
         gaps=tuple(gaps),
         thin=tuple(thin),

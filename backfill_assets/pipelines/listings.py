@@ -1,4 +1,4 @@
-"""Looking up since when and until when symbols trade."""
+"""Look up the first and the last day on which symbols trade."""
 
 from __future__ import annotations
 
@@ -17,68 +17,64 @@ from backfill_assets.pipelines.backfill_request import BackfillRequest
 from backfill_assets.pipelines.ohlcv import SettledSeries
 
 REFRESHED_AFTER = timedelta(days=6)
-"""Before a week is over, so that a weekly look-up never finds yesterday's lateness in its way."""
+"""Less than a week, so that a weekly run refreshes all listings even if the last one was late."""
 
 
-class Registrar(Protocol):
-    """What this needs of a vendor's client."""
+class ListingSource(Protocol):
+    """The part of a vendor's client that a look-up needs."""
 
     async def listing(self, ticker: str) -> Listing:
-        """First and last day of trading."""
+        """Return the first and the last day of trading."""
 
 
 def known_listings(store: Store, market: Market) -> dict[str, Listing]:
-    """What the table says of a market's symbols, by name. Coins have no listing."""
+    """Read the known listings of a market by symbol name. Crypto has none."""
     if market.kind is not Kind.STOCKS:
         return {}
-    return {
-        name: known.listing for name, known in ListingStore.beside(store).read([s.name for s in market.symbols]).items()
-    }
+    known = ListingStore.beside(store).read([s.name for s in market.symbols])
+    return {name: one.listing for name, one in known.items()}
 
 
-def expected(store: Store, order: BackfillRequest) -> BackfillRequest:
-    """An order without the sessions that the listings of its symbols exclude."""
-    return order.within(known_listings(store, order.market))
+def expected(store: Store, request: BackfillRequest) -> BackfillRequest:
+    """Return a request without the sessions that the known listings exclude."""
+    return request.within(known_listings(store, request.market))
 
 
 def stale(
     symbols: Iterable[Symbol], known: Mapping[str, KnownListing], now: datetime, *, after: timedelta = REFRESHED_AFTER
 ) -> list[Symbol]:
-    """The symbols that were never looked up, or longer ago than `after`."""
+    """Return the symbols whose listing was never looked up, or longer than `after` ago."""
     return [s for s in symbols if s.name not in known or known[s.name].checked_at <= now - after]
 
 
-def in_question(order: BackfillRequest, series: Sequence[SettledSeries]) -> list[Symbol]:
-    """The symbols of a filled order that were answered with nothing before all that they have, or after it."""
-    if order.market.kind is not Kind.STOCKS:
+def in_question(request: BackfillRequest, series: Sequence[SettledSeries]) -> list[Symbol]:
+    """Return the symbols whose first or last fetched session has no bars: they may have traded later or no longer."""
+    if request.market.kind is not Kind.STOCKS:
         return []
     return list({s.symbol: None for s in series if s.timeframe.source == s.timeframe and _bare_edge(s)})
 
 
 def _bare_edge(series: SettledSeries) -> bool:
-    asked = [series.answers[d] for d in series.wanted if d in series.answers and series.answers[d].answers]
-    return bool(asked) and not (asked[0].bars and asked[-1].bars)
+    fetched = [series.answers[d] for d in series.wanted if d in series.answers and series.answers[d].answers]
+    return bool(fetched) and not (fetched[0].bars and fetched[-1].bars)
 
 
-async def look_up_quietly(
-    store: ListingStore,
-    vendor: Registrar,
-    symbols: Collection[Symbol],
-    clock: Callable[[], datetime],
-    warn: Callable[[str], object],
-) -> None:
-    """Look up those of the symbols that were not lately; a failure is only told to `warn`, for nothing depends on it."""
+async def look_up_stale(
+    store: ListingStore, vendor: ListingSource, symbols: Collection[Symbol], clock: Callable[[], datetime]
+) -> str | None:
+    """Look up the stale listings of symbols; return a warning if that fails, because nothing depends on it."""
     known = await asyncio.to_thread(store.read, [s.name for s in symbols]) if symbols else {}
     try:
         await look_up(store, vendor, stale(symbols, known, clock()), clock)
     except VendorError as failure:
-        warn(f"Listing dates could not be looked up: {failure}")
+        return f"Listing dates could not be looked up: {failure}"
+    return None
 
 
 async def look_up(
-    store: ListingStore, vendor: Registrar, symbols: Collection[Symbol], clock: Callable[[], datetime]
+    store: ListingStore, vendor: ListingSource, symbols: Collection[Symbol], clock: Callable[[], datetime]
 ) -> None:
-    """Ask for the listings of symbols, one after the other, and keep each. Raises VendorError at the first that fails."""
+    """Look up the listings of symbols one after another and store each. Raises VendorError at the first failure."""
     for symbol in symbols:
         listing = await vendor.listing(symbol.ticker)
         await asyncio.to_thread(store.record, symbol.name, listing, clock())

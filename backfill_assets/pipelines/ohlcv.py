@@ -1,10 +1,9 @@
-"""Filling a market's bars: plan what is missing, ask for it, store each page with the sessions it answers."""
+"""Fetch a market's bars: plan what is missing, call the vendor, store each page with the sessions that it answers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -12,277 +11,328 @@ from typing import Literal, Protocol
 
 from backfill_assets.adapters.polygon import GroupedDay, Page
 from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers, WriteContext, Written
-from backfill_assets.domain.answers import Answers, PageCutter, WholeSessions, without_bars
+from backfill_assets.domain.answers import Answers, CompleteSessions, PageCutter, missing_sessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorError, VendorUnreachable, first_error
-from backfill_assets.domain.request_plan import GroupedRequest, RangeRequest, Request
+from backfill_assets.domain.request_plan import ApiCall, GroupedCall, RangeCall
 from backfill_assets.domain.sessions import day_starts
 from backfill_assets.domain.timeframes import Timeframe, made_from, sources
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.pipelines.backfill_request import BackfillRequest, plan, recorded, underived
-from backfill_assets.pipelines.failure_policy import FailurePolicy, Left
-from backfill_assets.pipelines.progress import Progress, Silent
+from backfill_assets.pipelines.failure_policy import Failure, FailurePolicy
+from backfill_assets.pipelines.progress import SILENT, Progress
 
 
 class Vendor(Protocol):
-    """What this needs of a vendor's client."""
+    """The part of a vendor's client that a fetch needs."""
 
-    def pages(self, ticker: str, timeframe: Timeframe, start: date, end: date) -> AsyncIterator[Page]:
-        """The bars from `start` to `end`, both included, page by page."""
+    def pages(self, ticker: str, timeframe: Timeframe, start: date, end: date) -> AsyncGenerator[Page, None]:
+        """Yield the bars from `start` to `end`, both included, page by page."""
 
     async def grouped_daily(self, kind: Literal["stocks", "crypto"], day: date) -> GroupedDay:
-        """The daily bar of every ticker."""
+        """Return the daily bar of every ticker."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SettledSeries:
-    """How one symbol's one timeframe stands after the work."""
+    """One timeframe of one symbol, of which nothing more is to be fetched.
+
+    wanted   the sessions that the request has of it
+    answers  what is now recorded of it
+    before   what was recorded before
+    written  what was written of it; of a derived timeframe it is not counted
+    dropped  how many bars outside the requested sessions the vendor sent
+    error    why sessions of it, or of its source, could not be fetched
+    """
 
     symbol: Symbol
     timeframe: Timeframe
     wanted: tuple[date, ...]
     answers: Answers
-    written: Written = field(default_factory=Written)
     before: Answers = field(default_factory=dict)
-    """What stood recorded before the work."""
+    written: Written = field(default_factory=Written)
     dropped: int = 0
     error: VendorError | None = None
 
     @property
     def missing(self) -> list[date]:
         """Wanted sessions that have no bars."""
-        return without_bars(self.wanted, self.answers)
-
-
-def _terms(
-    order: BackfillRequest, symbol: Symbol, timeframe: Timeframe, sessions: Sequence[date], asked_at: datetime
-) -> WriteContext:
-    return WriteContext(
-        zone=order.calendar.hours.zone,
-        asked_at=asked_at,
-        derived=made_from(timeframe, order.market.timeframes),
-        finished=order.finished(symbol, sessions),
-        first_pause=order.retries.first_pause,
-    )
-
-
-def _derive_what_lacks(store: BarStore, order: BackfillRequest, answers: SeriesAnswers) -> None:
-    for symbol, source, sessions in underived(order, answers):
-        store.derive(symbol.name, source, sessions, _terms(order, symbol, source, sessions, order.now))
+        return missing_sessions(self.wanted, self.answers)
 
 
 async def fetch_missing(
-    order: BackfillRequest,
+    request: BackfillRequest,
     store: BarStore,
     vendor: Vendor,
     *,
     clock: Callable[[], datetime],
     at_once: int = 3,
-    progress: Progress | None = None,
-) -> list[SettledSeries]:
-    """Fetch what the order still needs, `at_once` symbols at a time, and say how each series then stands.
+    progress: Progress = SILENT,
+) -> AsyncGenerator[SettledSeries, None]:
+    """Fetch what is missing, `at_once` symbols at a time, and yield each series as soon as it is settled.
 
-    A series that fails is told of in its `error`, its sessions count as tried; the others go on. Sessions before the
-    reach of the vendor's plan are noted as refused, and are no failure. A refused key, a database that stays away, a
-    plan that has never given anything and refuses three symbols (or all, where they are fewer), or a vendor that cannot
-    be reached ends everything at once and is raised; in the last two cases the sessions count as never asked for.
-    `clock` tells the present, aware.
+    A source timeframe is followed by the timeframes derived from it. The fetch goes on while the caller works on a series; it
+    ends, with its calls cancelled, when the generator is closed: iterate within `contextlib.aclosing`. `clock` returns the
+    present, aware.
+
+    A series that fails has an `error`, and its sessions are recorded as failed; the others go on. Sessions that the vendor's
+    plan does not reach back to are recorded as refused, which is no failure. Some errors end the fetch and are raised: a
+    refused key, an unavailable database, a plan that has never allowed anything and refuses three symbols (or all, if there
+    are fewer), and an unreachable vendor. In the last two cases the sessions count as never requested.
     """
-    watcher = progress or Silent()
-    answers = await asyncio.to_thread(recorded, store, order)
-    await asyncio.to_thread(_derive_what_lacks, store, order, answers)
-    requests = plan(order, answers)
-    watcher.planned(order.market, requests)
-    work = _Work(order, store, vendor, clock, watcher, requests)
-    gate = asyncio.Semaphore(at_once)
+    before = await asyncio.to_thread(recorded, store, request)
+    fetch = _Fetch(request, store, vendor, clock, progress, before)
+    work = asyncio.create_task(fetch.run(at_once))
+    work.add_done_callback(lambda _: fetch.settled.put_nowait([]))
     try:
-        async with asyncio.TaskGroup() as tasks:
-            for group in _together(requests):
-                tasks.create_task(work.through(gate, group))
-        await work.end()
-    except BaseExceptionGroup as group_of_errors:
-        raise first_error(group_of_errors) from None
-    return work.series(answers, await asyncio.to_thread(recorded, store, order))
+        while keys := await fetch.settled.get():
+            for series in await asyncio.to_thread(fetch.read, keys):
+                yield series
+        await work
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
 
 
 class SeriesFailed(VendorError):
-    """Some series failed after all retries; the others are whole, and what was answered is stored."""
+    """Some series failed after all retries. The others are complete, and what was fetched is stored."""
 
 
-def series_failure(series: Sequence[SettledSeries]) -> SeriesFailed | None:
-    """What to raise where series have an error, naming the first five; None where none has."""
-    asked = [s for s in series if s.timeframe.source == s.timeframe]
-    failed = [s for s in asked if s.error]
+def series_failure(request: BackfillRequest, series: Iterable[SettledSeries]) -> SeriesFailed | None:
+    """Return one error that names the first five failed series in the request's order, or None if there are none."""
+    symbols = list(request.wanted)
+    fetched = [s for s in series if s.timeframe.source == s.timeframe]
+    failed = [s for s in fetched if s.error]
     if not failed:
         return None
-    told = "; ".join(f"{s.symbol} {s.timeframe}: {s.error}" for s in failed[:5])
+    failed.sort(key=lambda s: (symbols.index(s.symbol), s.timeframe.seconds))
+    named = "; ".join(f"{s.symbol} {s.timeframe}: {s.error}" for s in failed[:5])
     more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-    return SeriesFailed(f"{len(failed)} of {len(asked)} series could not be fetched whole: {told}{more}")
-
-
-def in_turn(requests: Sequence[Request]) -> list[Request]:
-    """The requests of a plan in the order in which `fetch_missing` begins with them, one symbol at a time."""
-    return [request for group in _together(requests) for request in group]
+    return SeriesFailed(f"{len(failed)} of {len(fetched)} series could not be fetched whole: {named}{more}")
 
 
 _AFTER_THE_DAYS = 3
-"""Symbols whose minutes are asked for after the market's days, where there are more."""
+"""How many symbols are fetched after the grouped calls, if there are more."""
 
 
-def _together(requests: Sequence[Request]) -> list[list[Request]]:
-    """Requests of one symbol follow each other, the newest days first: a plan may not reach back to the oldest.
+def _grouped(calls: Sequence[ApiCall]) -> list[list[ApiCall]]:
+    """Group the calls of each symbol, the newest days first, because a plan may not reach back to the oldest.
 
-    Those for a day of all symbols stand alone, the newest first too: after the first symbols, which show what the plan gives,
-    and before the last, so that everybody's days can be told of while minutes still come in.
+    Each grouped call is a group of its own, also the newest first: after the first symbols, which show what the vendor's plan
+    allows, and before the last ones, so that the daily bars settle while minutes are still being fetched.
     """
-    by_symbol: dict[Symbol, list[Request]] = {}
-    days: list[Request] = []
-    for request in requests:
-        if isinstance(request, RangeRequest):
-            by_symbol.setdefault(request.symbol, []).append(request)
+    by_symbol: dict[Symbol, list[ApiCall]] = {}
+    days: list[ApiCall] = []
+    for call in sorted(calls, key=lambda call: call.start, reverse=True):
+        if isinstance(call, RangeCall):
+            by_symbol.setdefault(call.symbol, []).append(call)
         else:
-            days.append(request)
-    symbols = [_newest_first(group) for group in by_symbol.values()]
+            days.append(call)
+    symbols = [by_symbol[symbol] for symbol in dict.fromkeys(c.symbol for c in calls if isinstance(c, RangeCall))]
     first = symbols[:-_AFTER_THE_DAYS] or symbols
-    return [*first, *([day] for day in _newest_first(days)), *symbols[len(first) :]]
+    return [*first, *([day] for day in days), *symbols[len(first) :]]
 
 
-def _newest_first(requests: Sequence[Request]) -> list[Request]:
-    return sorted(requests, key=lambda request: request.start, reverse=True)
+type _Key = tuple[Symbol, Timeframe]
+"""A symbol and a source timeframe."""
 
 
-class _Work:
-    """One order being worked on."""
+@dataclass(slots=True)
+class _Source:
+    """The fetch of one source timeframe of one symbol: the calls that are left, and the result so far."""
 
-    def __init__(  # what `fetch_missing` was given, and what it will ask for
+    calls: int = 0
+    changed: bool = False
+    written: Written = field(default_factory=Written)
+    dropped: int = 0
+    error: VendorError | None = None
+
+
+class _Fetch:
+    """The calls of one request, in progress. `settled` receives keys of which nothing more is to be fetched."""
+
+    def __init__(
         self,
-        order: BackfillRequest,
+        request: BackfillRequest,
         store: BarStore,
         vendor: Vendor,
         clock: Callable[[], datetime],
         progress: Progress,
-        requests: Sequence[Request],
+        before: SeriesAnswers,
     ) -> None:
-        self._order = order
+        self._request = request
         self._store = store
         self._vendor = vendor
         self._clock = clock
         self._progress = progress
-        self._doubts = FailurePolicy(requests, self._note_failures)
-        self._left = Counter((symbol, request.timeframe) for request in requests for symbol in request.symbols)
-        self._series = {
-            (symbol.name, timeframe.name): SettledSeries(symbol, timeframe, sessions, {})
-            for symbol, sessions in order.wanted.items()
-            for timeframe in (*sources(order.timeframes), *order.timeframes)
-        }
+        self._before = before
+        self._calls = plan(request, before)
+        self._policy = FailurePolicy(self._calls)
+        self._derived = {source: made_from(source, request.timeframes) for source in sources(request.timeframes)}
+        self._sources = {(symbol, source): _Source() for symbol in request.wanted for source in self._derived}
+        for call in self._calls:
+            for symbol in call.symbols:
+                self._sources[symbol, call.timeframe].calls += 1
+                self._sources[symbol, call.timeframe].changed = True
+        self._waiting: list[_Key] = []
+        self._recording: list[Failure] = []
+        self.settled: asyncio.Queue[list[_Key]] = asyncio.Queue()
 
-    def series(self, before: SeriesAnswers, answers: SeriesAnswers) -> list[SettledSeries]:
-        for key, series in self._series.items():
-            series.before, series.answers = before.get(key, {}), answers.get(key, {})
-            source = self._series[series.symbol.name, series.timeframe.source.name]
-            series.error = source.error
-        return list(self._series.values())
-
-    async def through(self, gate: asyncio.Semaphore, requests: Sequence[Request]) -> None:
-        """One request after the other; the failure of one is noted in its series."""
-        async with gate:
-            for request in requests:
-                error = await self._tried(request)
-                for symbol in request.symbols if error else ():
-                    self._of(symbol, request).error = error
-                self._progress.ended(request, error)
-                for symbol in request.symbols:
-                    self._ended(symbol, request.timeframe)
-
-    def _ended(self, symbol: Symbol, source: Timeframe) -> None:
-        self._left[symbol, source] -= 1
-        if not self._left[symbol, source]:
-            self._progress.settled(symbol, source)
-
-    async def _tried(self, request: Request) -> VendorError | None:
-        """Carry a request out, and note what of it failed; the error that its series has to tell of."""
-        left = {symbol: set(request.sessions) for symbol in request.symbols}
+    async def run(self, at_once: int) -> None:
+        """Derive what is missing, and make all calls, each symbol's one after another."""
+        self._progress.planned(self._request.market, self._calls)
+        for symbol, source, sessions in underived(self._request, self._before):
+            context = self._context(symbol, source, sessions)
+            await asyncio.to_thread(self._store.derive, symbol.name, source, sessions, context)
+            self._sources[symbol, source].changed = True
+        self._settle(key for key, source in self._sources.items() if not source.calls)
+        gate = asyncio.Semaphore(at_once)
         try:
-            if isinstance(request, GroupedRequest):
-                await self._grouped(request, left)
+            async with asyncio.TaskGroup() as tasks:
+                for group in _grouped(self._calls):
+                    tasks.create_task(self._make(group, gate))
+        except BaseExceptionGroup as errors:
+            raise first_error(errors) from None
+        await self._record(self._policy.reached())
+        await self._record(self._policy.finish())
+        self._settle([])
+
+    def read(self, keys: Sequence[_Key]) -> list[SettledSeries]:
+        """Read the settled series, and the series derived from them."""
+        request, changed = self._request, [key for key in keys if self._sources[key].changed]
+        answers: SeriesAnswers = {}
+        if changed and request.weeks:
+            timeframes = {t for _, source in changed for t in (source, *self._derived[source])}
+            answers = self._store.answers({symbol.name for symbol, _ in changed}, timeframes, request.weeks)
+        series = []
+        for symbol, source in keys:
+            result = self._sources[symbol, source]
+            for timeframe in (source, *self._derived[source]):
+                name = symbol.name, timeframe.name
+                before = self._before.get(name, {})
+                one = SettledSeries(
+                    symbol, timeframe, request.wanted[symbol], answers.get(name, before), before, error=result.error
+                )
+                if timeframe == source:
+                    one = replace(one, written=result.written, dropped=result.dropped)
+                series.append(one)
+        return series
+
+    def _settle(self, keys: Iterable[_Key]) -> None:
+        """Queue the keys whose failures are all recorded; the others wait."""
+        undecided = {key for failure in (*self._policy.undecided, *self._recording) for key in failure.series}
+        waiting = [*self._waiting, *keys]
+        self._waiting = [key for key in waiting if key in undecided]
+        if settled := [key for key in waiting if key not in undecided]:
+            self.settled.put_nowait(settled)
+
+    async def _make(self, calls: Sequence[ApiCall], gate: asyncio.Semaphore) -> None:
+        async with gate:
+            for call in calls:
+                error = await self._attempt(call)
+                done: list[_Key] = []
+                for symbol in call.symbols:
+                    source = self._sources[symbol, call.timeframe]
+                    source.calls -= 1
+                    source.error = error or source.error
+                    if not source.calls:
+                        done.append((symbol, call.timeframe))
+                self._progress.ended(call, error)
+                self._settle(done)
+
+    async def _attempt(self, call: ApiCall) -> VendorError | None:
+        """Make a call and record what of it failed; return the error of its series."""
+        unanswered = {symbol: set(call.sessions) for symbol in call.symbols}
+        failure = Failure(call, unanswered)
+        try:
+            if isinstance(call, GroupedCall):
+                await self._fetch_grouped(call, unanswered)
             else:
-                await self._range(request, left)
+                await self._fetch_range(call, unanswered)
         except KeyRefused:
             raise
-        except VendorUnreachable as silence:
-            self._doubts.unheard(request, left, silence)
-            return silence
-        except NotEntitled as refusal:
-            await self._doubts.heard()
-            return await self._refused(request, refusal, left)
-        except VendorError as failure:
-            await self._doubts.heard()
-            await self._note_failures(request, left, refused=False)
-            return failure
+        except VendorUnreachable as error:
+            self._policy.unreachable(failure, error)
+            return error
+        except NotEntitled as error:
+            await self._record(self._policy.reached())
+            return await self._refused(failure, error)
+        except VendorError as error:
+            await self._record([*self._policy.reached(), failure])
+            return error
         return None
 
-    async def end(self) -> None:
-        """Every request went through. Raises NotEntitled where the plan turns out to have nothing."""
-        await self._doubts.end()
-
-    async def _refused(self, request: Request, refusal: NotEntitled, left: Left) -> VendorError | None:
-        """What a refusal means: the plan ends before today, does not reach back so far, or does not have the symbol."""
-        if await asyncio.to_thread(self._store.any_filled, [s.name for s in self._order.wanted]):
-            await self._doubts.given()
-        newest = request.end == self._order.newest
-        if newest and isinstance(request, RangeRequest) and len(request.sessions) > 1:
-            # Some plans refuse the day that is not over everywhere: what is before it may be given.
-            error = await self._tried(replace(request, sessions=request.sessions[:-1]))
-            await self._doubts.tried(request, {symbol: {request.end} for symbol in left}, refused=False)
-            return error
-        await self._doubts.refused(request, left, refusal, for_good=not newest)
+    async def _refused(self, failure: Failure, error: NotEntitled) -> VendorError | None:
+        """Find out whether the vendor's plan ends before today, does not reach back so far, or excludes the symbol."""
+        call = failure.call
+        if await asyncio.to_thread(self._store.any_filled, [s.name for s in self._request.wanted]):
+            await self._record(self._policy.entitled())
+        newest = call.end == self._request.newest
+        if newest and isinstance(call, RangeCall) and len(call.sessions) > 1:
+            # Some plans refuse any range that includes the current day, and allow the days before it.
+            rest = await self._attempt(replace(call, sessions=call.sessions[:-1]))
+            await self._record(self._policy.failed(replace(failure, sessions={call.symbol: {call.end}})))
+            return rest
+        await self._record(self._policy.refused(replace(failure, refused=not newest), error))
         if newest:
             return None
-        given = await asyncio.to_thread(
-            self._store.any_filled, [s.name for s in request.symbols], request.timeframe.name
-        )
-        return None if given else refusal
+        names = [s.name for s in call.symbols]
+        included = await asyncio.to_thread(self._store.any_filled, names, call.timeframe.name)
+        return None if included else error
 
-    async def _range(self, request: RangeRequest, left: Mapping[Symbol, set[date]]) -> None:
-        cutter = PageCutter(request.sessions, self._order.calendar.hours.zone)
-        pages = self._vendor.pages(request.symbol.ticker, request.timeframe, request.start, request.end)
-        async with aclosing(pages):  # type: ignore[type-var]  # an async generator, told as the iterator it is used as
-            async for page in pages:
-                answer = cutter.feed(page.bars, more=page.more)
-                written = await self._store_answer(request.symbol, request, answer)
-                left[request.symbol].difference_update(answer.sessions)
-                self._of(request.symbol, request).dropped = cutter.dropped
-                self._progress.answered(request, len(answer.sessions), written)
+    async def _fetch_range(self, call: RangeCall, unanswered: Mapping[Symbol, set[date]]) -> None:
+        cutter = PageCutter(call.sessions, self._request.calendar.hours.zone)
+        pages = self._vendor.pages(call.symbol.ticker, call.timeframe, call.start, call.end)
+        try:
+            async with aclosing(pages):
+                async for page in pages:
+                    answer = cutter.feed(page.bars, more=page.more)
+                    await self._store_answer(call.symbol, call, answer)
+                    unanswered[call.symbol].difference_update(answer.sessions)
+        finally:
+            self._sources[call.symbol, call.timeframe].dropped += cutter.dropped
 
-    async def _grouped(self, request: GroupedRequest, left: Mapping[Symbol, set[date]]) -> None:
-        zone = self._order.calendar.hours.zone
-        day = await self._vendor.grouped_daily(self._order.market.kind.value, request.session)
+    async def _fetch_grouped(self, call: GroupedCall, unanswered: Mapping[Symbol, set[date]]) -> None:
+        zone = self._request.calendar.hours.zone
+        day = await self._vendor.grouped_daily(self._request.market.kind.value, call.session)
         row_of = {ticker: row for row, ticker in enumerate(day.tickers)}
-        for symbol in request.symbols:
+        for symbol in call.symbols:
             row = row_of.get(symbol.ticker)
             bars = Bars.empty() if row is None else day.bars.take(slice(row, row + 1))
-            # The grouped stamp is the close; a daily bar is stamped at its day's beginning.
-            bars = replace(bars, timestamp=day_starts([request.session] * len(bars), zone))
-            answer = PageCutter(request.sessions, zone).feed(bars, more=False)
-            written = await self._store_answer(symbol, request, answer)
-            left[symbol].clear()
-            self._progress.answered(request, 1, written)
+            # The vendor stamps a grouped bar at the close; a daily bar is stamped at the start of its day.
+            bars = replace(bars, timestamp=day_starts([call.session] * len(bars), zone))
+            await self._store_answer(symbol, call, PageCutter(call.sessions, zone).feed(bars, more=False))
+            unanswered[symbol].clear()
 
-    async def _store_answer(self, symbol: Symbol, request: Request, answer: WholeSessions) -> Written:
-        await self._doubts.heard()
-        await self._doubts.given()
-        terms = _terms(self._order, symbol, request.timeframe, answer.sessions, self._clock())
-        written = await asyncio.to_thread(self._store.write, symbol.name, request.timeframe, answer, terms)
-        self._of(symbol, request).written += written
-        return written
+    async def _store_answer(self, symbol: Symbol, call: ApiCall, answer: CompleteSessions) -> None:
+        await self._record([*self._policy.reached(), *self._policy.entitled()])
+        context = self._context(symbol, call.timeframe, answer.sessions)
+        written = await asyncio.to_thread(self._store.write, symbol.name, call.timeframe, answer, context)
+        self._sources[symbol, call.timeframe].written += written
+        self._progress.answered(call, len(answer.sessions), written)
 
-    async def _note_failures(self, request: Request, left: Left, *, refused: bool) -> None:
-        at = self._clock()
-        for symbol, sessions in left.items():
-            terms = _terms(self._order, symbol, request.timeframe, (), at)
-            await asyncio.to_thread(
-                self._store.write_failures, symbol.name, request.timeframe, sorted(sessions), terms, refused=refused
-            )
+    async def _record(self, failures: Sequence[Failure]) -> None:
+        self._recording += failures
+        for failure in failures:
+            timeframe = failure.call.timeframe
+            for symbol, sessions in failure.sessions.items():
+                context = self._context(symbol, timeframe)
+                await asyncio.to_thread(
+                    self._store.write_failures,
+                    symbol.name,
+                    timeframe,
+                    sorted(sessions),
+                    context,
+                    refused=failure.refused,
+                )
+            self._recording.remove(failure)
 
-    def _of(self, symbol: Symbol, request: Request) -> SettledSeries:
-        return self._series[symbol.name, request.timeframe.name]
+    def _context(self, symbol: Symbol, timeframe: Timeframe, sessions: Sequence[date] = ()) -> WriteContext:
+        request = self._request
+        return WriteContext(
+            zone=request.calendar.hours.zone,
+            attempted_at=self._clock(),
+            derived=made_from(timeframe, request.market.timeframes),
+            finished=request.finished(symbol, sessions),
+            first_pause=request.retries.first_pause,
+        )

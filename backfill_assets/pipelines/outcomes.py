@@ -1,4 +1,4 @@
-"""What came of a run, as far as a command has to know."""
+"""The outcome of a run for the command that started it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backfill_assets.pipelines.ohlcv import SeriesFailed
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a run; `error` is one sentence where it failed, `kind` the name of its type."""
+    """The outcome of a run; if it failed, `error` is one sentence and `kind` the name of its type."""
 
     run_id: str
     error: str | None = None
@@ -19,15 +19,15 @@ class Outcome:
 
     @property
     def ended_early(self) -> bool:
-        """Whether it did not go through all that it was asked for."""
+        """Whether the run stopped before all of its series were tried."""
         return not self.succeeded and self.kind not in {SeriesFailed.__name__, UnusableBars.__name__}
 
     @property
     def concerns_every_market(self) -> bool:
-        """Whether the next market's run would end like it."""
+        """Whether the next market's run would fail for the same reason."""
         return self.ended_early and self.kind != NotEntitled.__name__
 
     @property
     def succeeded(self) -> bool:
-        """Whether all that was asked for was answered."""
+        """Whether the run finished without an error."""
         return self.error is None

@@ -1,4 +1,4 @@
-"""Who is told how a piece of work goes on."""
+"""What a pipeline reports while it works. All methods are called on the event loop's thread and must not block."""
 
 from __future__ import annotations
 
@@ -6,48 +6,45 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from backfill_assets.adapters.store.bars import Written
-from backfill_assets.domain.request_plan import Request
+from backfill_assets.domain.request_plan import ApiCall
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
 
 
 class Progress(Protocol):
-    """Told by the event loop's thread, in order; it must not block."""
+    """Follows a run over bars."""
 
-    def planned(self, market: Market, requests: Sequence[Request]) -> None:
-        """What will be asked for; empty where nothing is missing."""
+    def planned(self, market: Market, calls: Sequence[ApiCall]) -> None:
+        """The plan is made; it is empty if nothing has to be fetched."""
 
-    def answered(self, request: Request, sessions: int, written: Written) -> None:
-        """A page is stored; it completed so many sessions."""
+    def answered(self, call: ApiCall, sessions: int, written: Written) -> None:
+        """A page is stored, which completed so many sessions."""
 
-    def ended(self, request: Request, error: Exception | None) -> None:
-        """No more pages of this request; `error` says why, where it failed."""
-
-    def settled(self, symbol: Symbol, source: Timeframe) -> None:
-        """No request for this series is left: it and what is derived from it are stored as this work leaves them."""
+    def ended(self, call: ApiCall, error: Exception | None) -> None:
+        """A call has no more pages, or failed with `error`."""
 
 
 class FeatureProgress(Protocol):
-    """Told by the event loop's thread; it must not block."""
+    """Follows a run over features."""
 
     def computed(self, symbol: Symbol, timeframe: Timeframe, rows: int) -> None:
         """A series is up to date; so many rows were written."""
 
 
 class Silent:
-    """Nobody is told."""
+    """Reports nothing."""
 
-    def planned(self, market: Market, requests: Sequence[Request]) -> None:
-        """Nothing."""
+    def planned(self, market: Market, calls: Sequence[ApiCall]) -> None:
+        """Do nothing."""
 
-    def answered(self, request: Request, sessions: int, written: Written) -> None:
-        """Nothing."""
+    def answered(self, call: ApiCall, sessions: int, written: Written) -> None:
+        """Do nothing."""
 
-    def ended(self, request: Request, error: Exception | None) -> None:
-        """Nothing."""
-
-    def settled(self, symbol: Symbol, source: Timeframe) -> None:
-        """Nothing."""
+    def ended(self, call: ApiCall, error: Exception | None) -> None:
+        """Do nothing."""
 
     def computed(self, symbol: Symbol, timeframe: Timeframe, rows: int) -> None:
-        """Nothing."""
+        """Do nothing."""
+
+
+SILENT = Silent()

@@ -1,4 +1,4 @@
-"""Which gaps are repaired now, and which wait."""
+"""Decide which gaps are repaired now, and which wait."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from backfill_assets.domain.days import DayRange
-from backfill_assets.domain.gaps import Gap, hulls, unexplained
+from backfill_assets.domain.gaps import Gap, spans_by_symbol, unexplained
 from backfill_assets.domain.retries import Retries
 
 MOST_SYMBOLS = 25
-"""In one backfill: each becomes a run, and three run at a time."""
+"""The most symbols of one backfill: each becomes a run, and three run at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A symbol's last launches: the state of its gaps before them, how often that was launched for, and when last (UTC).
+    """The repairs launched for a symbol: the state of its gaps, how often that state was repaired, and when last (UTC).
 
-    A run that asks for a session is counted by that session. One that ends before it asks (a refused key, a crash) is counted
-    nowhere but here.
+    A run that fetches a session is counted in the session's record. A run that ends before that, by a refused key or a crash,
+    is counted only here.
     """
 
     state: str
@@ -29,13 +29,13 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to repair now, by symbol from the first due session to the last, and why the rest waits."""
+    """What to repair now: by symbol the days from the first due session to the last; and why the rest waits."""
 
     repairs: Mapping[str, DayRange]
     tried: Mapping[str, Tried]
-    """The memory to keep once the repairs are launched."""
+    """To be stored once the repairs are launched."""
     waiting: tuple[str, ...]
-    """Sentences for a person."""
+    """Sentences for a person to read."""
 
 
 def choose(
@@ -45,18 +45,18 @@ def choose(
     tried: Mapping[str, Tried],
     retries: Retries,
 ) -> Choice:
-    """From all gaps of a market: the symbols to repair at `now`.
+    """Choose the symbols to repair at `now` from all gaps of a market.
 
-    `busy` are the days that runs and backfills under way cover, by symbol: a symbol whose hull touches them waits.
+    `busy` are the days by symbol that unfinished runs and backfills cover: a symbol whose range overlaps them waits.
     """
     open_gaps = unexplained(gaps)
-    due = hulls(g for g in open_gaps if g.due(now))
+    due = spans_by_symbol(g for g in open_gaps if g.due(now))
     repairs: dict[str, DayRange] = {}
     memory: dict[str, Tried] = {}
     in_flight: list[str] = []
     paused: list[datetime] = []
     beyond: list[str] = []
-    given_up: list[str] = [s for s in hulls(open_gaps) if _exhausted(open_gaps, s)]
+    given_up: list[str] = [s for s in spans_by_symbol(open_gaps) if _exhausted(open_gaps, s)]
     for symbol, days in due.items():
         state = _state(open_gaps, symbol, days)
         before = tried.get(symbol)
@@ -90,16 +90,16 @@ def _exhausted(gaps: Sequence[Gap], symbol: str) -> bool:
 
 
 def _waiting(in_flight: Sequence[str], beyond: int, later: Sequence[datetime], given_up: Sequence[str]) -> list[str]:
-    told = []
+    reasons = []
     if in_flight:
-        told.append(f"{_some(in_flight)}: a run over these days is under way")
+        reasons.append(f"{_some(in_flight)}: a run over these days is under way")
     if beyond:
-        told.append(f"{beyond} more due symbol{'' if beyond == 1 else 's'} wait for the next turn")
+        reasons.append(f"{beyond} more due symbol{'' if beyond == 1 else 's'} wait for the next tick")
     if later:
-        told.append(f"next attempt at {later[0].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
+        reasons.append(f"next attempt at {later[0].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
     if given_up:
-        told.append(f"{_some(given_up)}: asked for often enough, left to the checks; `backfill repair` asks again")
-    return told
+        reasons.append(f"{_some(given_up)}: all attempts are used up; run `backfill repair` to retry")
+    return reasons
 
 
 def _some(names: Sequence[str]) -> str:

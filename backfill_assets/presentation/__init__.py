@@ -1,1 +1,1 @@
-"""How complete a market is, in forms that people read: words, Markdown, a picture, a page."""
+"""The completeness of a market as text, Markdown, SVG and HTML."""

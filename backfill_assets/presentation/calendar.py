@@ -1,37 +1,107 @@
-"""The calendar of a market as a picture: an SVG.
+"""The calendar of a market as SVG.
 
-SVG, written by hand: the picture is five kinds of line and some text. A plotting library would bring megabytes and seconds of
-import into every code location for it, and a PNG needs fonts of its own; this is some kilobytes in the event that holds it,
-sharp at every size, and the page takes it as it is. Neighbours that stand alike are one line: a complete market is small.
+The SVG is written by hand: it is five kinds of line and some text. A plotting library would add megabytes and seconds of
+import to every code location. An event that holds the SVG grows by some kilobytes, since consecutive cells in the same
+state are one line.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from html import escape
 from importlib.resources import files
+from itertools import pairwise
 
-from backfill_assets.domain.completeness import Standing
-from backfill_assets.presentation.grid import Grid, Run
+import numpy as np
+
+from backfill_assets.domain.completeness import Completeness, SessionState, SessionStates
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.derive import week_start
+
+# --- The grid
+
+MAX_COLUMNS = 270
+"""At the narrowest visible column, these fill the width of a page: enough for five years of weeks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive cells of a row in the same state: columns from `first` to before `after`."""
+
+    first: int
+    after: int
+    state: SessionState
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """`step` is what a column stands for: session, week, month. `columns` are its days, from first session to last.
+
+    `cells` has a row for each of `symbols`, a column for each of `columns`: int8, the worst state of its sessions.
+    """
+
+    step: str
+    columns: tuple[DayRange, ...]
+    symbols: tuple[str, ...]
+    cells: SessionStates
+
+    def runs(self, row: int) -> Iterator[Run]:
+        """Group consecutive cells of a row in the same state."""
+        cells = self.cells[row]
+        edges = [0, *(np.flatnonzero(np.diff(cells)) + 1).tolist(), len(cells)] if len(cells) else []
+        for first, after in pairwise(edges):
+            yield Run(first, after, SessionState(int(cells[first])))
+
+
+def grid_of(found: Completeness, max_columns: int = MAX_COLUMNS) -> Grid:
+    """Build the finest grid of at most `max_columns`; months if weeks are too many as well."""
+    step, starts = next(
+        (s for s in ((name, _starts(found.sessions, key)) for name, key in _STEPS.items()) if len(s[1]) <= max_columns),
+        ("month", _starts(found.sessions, _STEPS["month"])),
+    )
+    ends = [*(i - 1 for i in starts[1:]), len(found.sessions) - 1]
+    columns = tuple(DayRange(found.sessions[a], found.sessions[b]) for a, b in zip(starts, ends, strict=False))
+    cells = np.zeros((len(found.rows), len(columns)), np.int8)
+    if columns:
+        for at, row in enumerate(found.rows):
+            cells[at] = np.maximum.reduceat(row.states, starts)
+    return Grid(step, columns, tuple(row.symbol for row in found.rows), cells)
+
+
+_STEPS: dict[str, Callable[[date], date]] = {
+    "session": lambda day: day,
+    "week": week_start,
+    "month": lambda day: day.replace(day=1),
+}
+
+
+def _starts(sessions: Sequence[date], key: Callable[[date], date]) -> list[int]:
+    """The index of the first session of each column."""
+    keys = [key(day) for day in sessions]
+    return [i for i, k in enumerate(keys) if i == 0 or keys[i - 1] != k]
+
+
+# --- The drawing
 
 ROW, TOP, BOTTOM, EDGE = 16, 34, 34, 8
-"""Heights of a row, of the months above, of the legend below; the margin. All in px."""
-WIDEST, NARROWEST = 14, 3
-"""A column's width lies between these two."""
-ON_A_PAGE, IN_DAGIT = 1080, 810
-"""What all columns may take together. Dagit cuts off what is wider than four fifths of its window."""
+"""Heights of a row, of the months above and of the legend below; the margin. All in px."""
+MAX_WIDTH, MIN_WIDTH = 14, 3
+"""Limits for the width of a column, px."""
+PAGE_WIDTH, UI_WIDTH = 1080, 810
+"""Maximum width of all columns. The Dagster UI cuts off images wider than four fifths of its window."""
 CAPITAL, LETTER = 8, 6
-"""About as wide as the font's capitals and its other letters."""
+"""Approximate widths of the font's capital and other letters."""
 LABEL = 34
-"""So far apart two names of months must stand at the least."""
-LEGEND = (Standing.COMPLETE, Standing.EXPLAINED, Standing.PARTIAL, Standing.MISSING, Standing.NOT_EXPECTED)
+"""Minimum distance of two month names."""
+LEGEND = (*list(SessionState)[1:], SessionState.NOT_EXPECTED)
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Where things stand: `left` is the first column's left edge."""
+    """The layout: `left` is the left edge of the first column."""
 
     left: int
     column: int
@@ -39,29 +109,29 @@ class _Frame:
     height: int
 
     @classmethod
-    def of(cls, grid: Grid, across: int) -> _Frame:
+    def of(cls, grid: Grid, max_width: int) -> _Frame:
         count = max(len(grid.columns), 1)
-        column = max(NARROWEST, min(WIDEST, across // count))
+        column = max(MIN_WIDTH, min(MAX_WIDTH, max_width // count))
         left = 2 * EDGE + CAPITAL * max(map(len, grid.symbols), default=0)
         width = left + max(column * (count - 1) + LABEL, _LEGEND_WIDTH)
         return cls(left, column, width, TOP + ROW * len(grid.symbols) + BOTTOM)
 
     def line(self, row: int, run: Run) -> str:
-        """A run of cells as a path's data: a line through the middle of its row."""
+        """Return the path data of a run: a line through the middle of its row."""
         return f"M{self.left + run.first * self.column} {TOP + row * ROW + ROW // 2}h{(run.after - run.first) * self.column}"
 
 
 def css() -> str:
-    """The rules that the drawing is shown by."""
+    """Return the style sheet of the drawing."""
     return files("backfill_assets.presentation").joinpath("calendar.css").read_text(encoding="utf-8")
 
 
-def drawing(grid: Grid, label: str, across: int = ON_A_PAGE, *, titles: bool = True) -> str:
-    """The calendar as an `svg` element for a page that has the rules of `css()`.
+def drawing(grid: Grid, label: str, max_width: int = PAGE_WIDTH, *, titles: bool = True) -> str:
+    """Draw the calendar as an `svg` element for a page with the rules of `css()`.
 
-    `titles`: each run of cells is an element of its own, which says what it is when pointed at; else a kind is one element.
+    With `titles`, every run of cells is an element with a tooltip; without, every state is one element.
     """
-    frame = _Frame.of(grid, across)
+    frame = _Frame.of(grid, max_width)
     cells = _titled(grid, frame) if titles else _plain(grid, frame)
     parts = [*cells, *_axis(grid, frame), *_symbols(grid, frame)]
     return (
@@ -72,24 +142,24 @@ def drawing(grid: Grid, label: str, across: int = ON_A_PAGE, *, titles: bool = T
 
 
 def data_uri(grid: Grid, label: str) -> str:
-    """The calendar as an image's address that holds the image: nothing is fetched to show it."""
-    svg = drawing(grid, label, IN_DAGIT, titles=False)
+    """Draw the calendar as a `data:` URI."""
+    svg = drawing(grid, label, UI_WIDTH, titles=False)
     opening = '<svg xmlns="http://www.w3.org/2000/svg"'
-    whole = svg.replace("<svg", opening, 1).replace(">", f"><style>{css()}</style>", 1)
-    return f"data:image/svg+xml;base64,{b64encode(whole.encode()).decode()}"
+    complete = svg.replace("<svg", opening, 1).replace(">", f"><style>{css()}</style>", 1)
+    return f"data:image/svg+xml;base64,{b64encode(complete.encode()).decode()}"
 
 
-def _class(standing: Standing) -> str:
-    return standing.word.replace(" ", "-")
+def _class(state: SessionState) -> str:
+    return state.label.replace(" ", "-")
 
 
 def _plain(grid: Grid, frame: _Frame) -> Iterator[str]:
-    lines: dict[Standing, list[str]] = {}
+    lines: dict[SessionState, list[str]] = {}
     for row in range(len(grid.symbols)):
         for run in grid.runs(row):
-            lines.setdefault(run.standing, []).append(frame.line(row, run))
-    for standing, data in sorted(lines.items()):
-        yield f'<path class="{_class(standing)}" d="{"".join(data)}"/>'
+            lines.setdefault(run.state, []).append(frame.line(row, run))
+    for state, data in sorted(lines.items()):
+        yield f'<path class="{_class(state)}" d="{"".join(data)}"/>'
 
 
 def _titled(grid: Grid, frame: _Frame) -> Iterator[str]:
@@ -97,8 +167,8 @@ def _titled(grid: Grid, frame: _Frame) -> Iterator[str]:
         for run in grid.runs(row):
             first, last = grid.columns[run.first], grid.columns[run.after - 1]
             days = str(first.start) if first.start == last.end else f"{first.start} to {last.end}"
-            title = escape(f"{symbol}, {days}: {run.standing.word}")
-            yield f'<path class="{_class(run.standing)}" d="{frame.line(row, run)}"><title>{title}</title></path>'
+            title = escape(f"{symbol}, {days}: {run.state.label}")
+            yield f'<path class="{_class(run.state)}" d="{frame.line(row, run)}"><title>{title}</title></path>'
 
 
 def _symbols(grid: Grid, frame: _Frame) -> Iterator[str]:
@@ -107,7 +177,7 @@ def _symbols(grid: Grid, frame: _Frame) -> Iterator[str]:
 
 
 def _axis(grid: Grid, frame: _Frame) -> Iterator[str]:
-    """Names of months: every second, third, sixth, or only Januaries where there is no room; the year where it begins."""
+    """Names of months: all, or every second, third, sixth or twelfth as space allows; the year where it starts."""
     days = [column.start for column in grid.columns]
     months = [at for at, day in enumerate(days) if at == 0 or day.month != days[at - 1].month]
     room = frame.column * len(grid.columns) / max(len(months), 1)
@@ -125,16 +195,16 @@ def _axis(grid: Grid, frame: _Frame) -> Iterator[str]:
 
 
 _SAMPLE, _GAP = 22, 18
-_CAPTION = "one column: a {step}, at its worst"
-_LEGEND_WIDTH = sum(_SAMPLE + 6 + LETTER * len(standing.word) + _GAP for standing in LEGEND) + LETTER * len(_CAPTION)
+_CAPTION = "one column per {step}, worst session shown"
+_LEGEND_WIDTH = sum(_SAMPLE + 6 + LETTER * len(state.label) + _GAP for state in LEGEND) + LETTER * len(_CAPTION)
 
 
 def _legend(grid: Grid, frame: _Frame) -> str:
     x, y = frame.left, frame.height - 13
     parts = []
-    for standing in LEGEND:
-        parts.append(f'<path class="{_class(standing)}" d="M{x} {y}h{_SAMPLE}"/>')
-        parts.append(f'<text x="{x + _SAMPLE + 6}" y="{y + 4}">{standing.word}</text>')
-        x += _SAMPLE + 6 + LETTER * len(standing.word) + _GAP
-    caption = "one column: a session" if grid.step == "session" else _CAPTION.format(step=grid.step)
+    for state in LEGEND:
+        parts.append(f'<path class="{_class(state)}" d="M{x} {y}h{_SAMPLE}"/>')
+        parts.append(f'<text x="{x + _SAMPLE + 6}" y="{y + 4}">{state.label}</text>')
+        x += _SAMPLE + 6 + LETTER * len(state.label) + _GAP
+    caption = "one column per session" if grid.step == "session" else _CAPTION.format(step=grid.step)
     return f'<g class="legend">{"".join(parts)}<text x="{x}" y="{y + 4}">{caption}</text></g>'

@@ -1,4 +1,4 @@
-"""Completeness as one page of HTML that asks nobody for anything."""
+"""Completeness as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from string import Template
 
 from backfill_assets.domain.completeness import Completeness, Row, SeriesCompleteness
 from backfill_assets.domain.gaps import Gap
-from backfill_assets.presentation.calendar import css, drawing
-from backfill_assets.presentation.grid import grid_of
-from backfill_assets.presentation.words import GLYPHS, instant, percent, repair_command, span, tally
+from backfill_assets.presentation.calendar import css, drawing, grid_of
+from backfill_assets.presentation.text import GLYPHS, instant, percent, repair_command, span, summary
 
-MOST_GAPS = 500
-"""So many rows a market; a page is for a person, and `backfill gaps` lists them all."""
+MAX_GAPS = 500
+"""Maximum rows per market; `backfill gaps` lists all."""
 
 
 def page(found: Sequence[Completeness]) -> str:
-    """The page of some markets, measured at one instant."""
+    """Return the page of markets measured at the same time."""
     frame = files("backfill_assets.presentation").joinpath("page.html").read_text(encoding="utf-8")
     return Template(frame).substitute(
         title=escape(", ".join(f.market for f in found)),
@@ -29,8 +28,8 @@ def page(found: Sequence[Completeness]) -> str:
     )
 
 
-def alike(gaps: Iterable[Gap]) -> dict[Gap, list[str]]:
-    """Gaps without their timeframe, and the timeframes that have each; the unexplained first."""
+def merge_timeframes(gaps: Iterable[Gap]) -> dict[Gap, list[str]]:
+    """Return gaps without their timeframe, and the timeframes of each; unexplained gaps first."""
     found: dict[Gap, list[str]] = {}
     for gap in sorted(gaps, key=lambda g: (g.explained, g.symbol, g.days)):
         found.setdefault(replace(gap, timeframe=""), []).append(gap.timeframe)
@@ -38,7 +37,7 @@ def alike(gaps: Iterable[Gap]) -> dict[Gap, list[str]]:
 
 
 def _market(found: Completeness) -> str:
-    label = f"{span(found)}: {tally(found.counts)}"
+    label = f"{span(found)}: {summary(found.counts)}"
     parts = [
         f"<section>\n<h2>{escape(found.market)}</h2>",
         f"<p>{escape(label)}.</p>",
@@ -68,27 +67,27 @@ def _symbol(row: Row) -> str:
 
 def _share(series: SeriesCompleteness) -> str:
     counts = series.counts
-    kind = counts.standing.word
+    kind = counts.worst.label
     share = "" if counts.complete == counts.expected else percent(counts)
-    glyph = f'<b class="{kind.replace(" ", "-")}">{GLYPHS[counts.standing]}</b>'
+    glyph = f'<b class="{kind.replace(" ", "-")}">{GLYPHS[counts.worst]}</b>'
     return f'<span title="{counts.complete:,} of {counts.expected:,} sessions complete">{glyph}{share}</span>'
 
 
 def _gaps(gaps: Sequence[Gap]) -> str:
     if not gaps:
         return '<p class="faint">Nothing is missing.</p>'
-    told = alike(gaps)
+    merged = merge_timeframes(gaps)
     titles = "".join(f"<th>{t}</th>" for t in ("symbol", "timeframes", "from", "to"))
     titles += (
         '<th class="number">sessions</th><th>reason</th><th class="number">attempts</th><th>next attempt (UTC)</th>'
     )
-    rows = "\n".join(_gap(gap, timeframes) for gap, timeframes in list(told.items())[:MOST_GAPS])
+    rows = "\n".join(_gap(gap, timeframes) for gap, timeframes in list(merged.items())[:MAX_GAPS])
     parts = ["<h3>Gaps</h3>"]
     if command := repair_command(gaps):
-        parts.append(f"<p>Ask at once for what is open: <code>{escape(command)}</code></p>")
+        parts.append(f"<p>To fetch the open gaps now: <code>{escape(command)}</code></p>")
     parts.append(_table(titles, rows))
-    if len(told) > MOST_GAPS:
-        parts.append(f'<p class="faint">… and {len(told) - MOST_GAPS:,} more: see <code>backfill gaps</code>.</p>')
+    if len(merged) > MAX_GAPS:
+        parts.append(f'<p class="faint">… and {len(merged) - MAX_GAPS:,} more: see <code>backfill gaps</code>.</p>')
     return "\n".join(parts)
 
 

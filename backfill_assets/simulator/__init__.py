@@ -1,8 +1,8 @@
-"""A local Polygon: real API semantics over real HTTP, made-up prices, faults on demand. For the demo and for tests.
+"""A local Polygon API over HTTP with synthetic prices and faults on demand, for the demo and for tests.
 
 with Simulator(Scenario(holes=(Hole(ticker="AAPL", first=date(2024, 3, 4), last=date(2024, 3, 5)),))) as vendor:
 httpx.get(vendor.url + "/v2/aggs/ticker/AAPL/range/1/minute/2024-03-04/2024-03-08", headers=…)
-vendor.market.minute_bars("AAPL", date(2024, 3, 4), date(2024, 3, 8))   # what ought to be there
+vendor.market.minute_bars("AAPL", date(2024, 3, 4), date(2024, 3, 8))   # the bars without the hole
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bars as columns: what the generator makes, the market hands on and the wire writes."""
+"""Bars as columns."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Columns:
     t                        int64 (n,)    start of the bar, milliseconds since 1970-01-01 UTC
     open, high, low, close   float64 (n,)  US dollars
     volume                   float64 (n,)  shares or coins
-    vwap                     float64 (n,)  volume-weighted price; NaN where the answer leaves `vw` out
-    trades                   int64 (n,)    number of trades; -1 where the answer leaves `n` out
+    vwap                     float64 (n,)  volume-weighted price; NaN if the response has no `vw`
+    trades                   int64 (n,)    number of trades; -1 if the response has no `n`
     """
 
     day: Int
@@ -37,25 +37,25 @@ class Columns:
         return len(self.t)
 
     def take(self, rows: NDArray[np.bool_] | Int | slice) -> Columns:
-        """The rows that a mask, an index array or a slice selects."""
+        """Select rows by a mask, an index array or a slice."""
         return Columns(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     @classmethod
     def empty(cls) -> Columns:
-        """No bars."""
+        """Return no bars."""
         i, f = np.empty(0, np.int64), np.empty(0, np.float64)
         return cls(i, i, f, f, f, f, f, f, i)
 
     @classmethod
     def concat(cls, *parts: Columns) -> Columns:
-        """All rows of the parts, in the order given."""
+        """Concatenate the parts."""
         if not parts:
             return cls.empty()
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
 
 def gather(bars: Columns, bucket: Int) -> Columns:
-    """One bar for every run of equal numbers in `bucket` (n,), which ascends; `t` becomes the bucket's number."""
+    """Merge bars of equal numbers in `bucket` (n,), ascending. `t` becomes the number of the bucket."""
     if not len(bars):
         return bars
     first = np.flatnonzero(np.r_[True, bucket[1:] != bucket[:-1]])

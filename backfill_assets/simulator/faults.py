@@ -1,4 +1,4 @@
-"""Which request goes wrong, and what a spoilt list of bars looks like."""
+"""Scripted faults: which requests they hit, and how they damage a list of bars."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Bar = dict[str, Any]
 
 
 class FaultRules:
-    """The faults of a scenario with their counters; the first rule that hits a request decides."""
+    """The faults of a scenario with their counters. The first one that hits a request applies."""
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
         self._faults = faults
@@ -20,7 +20,7 @@ class FaultRules:
         self._done = [0] * len(faults)
 
     def choose(self, path: str, ticker: str | None) -> Fault | None:
-        """Count a request and say what befalls it. All rules count it, also those behind the one that hits."""
+        """Count a request in all matching faults and return the first one that hits it."""
         chosen: Fault | None = None
         for i, fault in enumerate(self._faults):
             if fault.path not in path or fault.ticker not in (None, ticker):
@@ -43,10 +43,10 @@ class FaultRules:
         return chance is None or seed("fault", fault.seed, number) / 2**64 < chance
 
 
-def spoil(bars: list[Bar], fault: Fault, span: tuple[int, int, int] | None) -> list[Bar]:
-    """A damaged copy of a list of results.
+def damage(bars: list[Bar], fault: Fault, span: tuple[int, int, int] | None) -> list[Bar]:
+    """Return a damaged copy of a list of results.
 
-    span   first millisecond of the range, first one after it, and the interval; None for answers that are not bars
+    span   first millisecond of the range, first one after it, and the interval; None for responses without bars
     """
     if not bars:
         return bars
@@ -54,7 +54,7 @@ def spoil(bars: list[Bar], fault: Fault, span: tuple[int, int, int] | None) -> l
         return [bar for i, bar in enumerate(bars) for _ in range(2 if i < fault.count else 1)]
     if fault.kind == "disorder":
         mixed = bars[: max(2, fault.count)]
-        random.Random(seed("disorder", fault.seed)).shuffle(mixed)  # noqa: S311 - repeatable, nothing secret
+        random.Random(seed("disorder", fault.seed)).shuffle(mixed)  # noqa: S311 - repeatable, not secret
         mixed = mixed if mixed != bars[: len(mixed)] else mixed[::-1]
         return bars[len(mixed) :] + mixed
     if fault.kind == "nulls":

@@ -1,7 +1,7 @@
-"""Made-up trading: the minute and day bars of one ticker, a pure function of ticker and day.
+"""Generate synthetic minute and day bars of a ticker.
 
-The price of a day starts and ends on a walk over calendar days; within the day a bridge of minute steps joins both ends. Each
-number depends on ticker, day and minute only, so a range gives the same bars in whatever pieces it is asked for.
+Days start and end on a random walk over calendar days; within a day, a bridge of minute steps connects both ends. Every
+number depends on ticker, day and minute only, so a range has the same bars however it is requested.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,16 +25,14 @@ Grid = NDArray[np.float64]
 _ORIGIN = day_number(date(2003, 1, 1))
 _HORIZON = day_number(date(2040, 12, 31))
 _ANCHOR = day_number(date(2024, 6, 28))
-_DAILY_MOVE = {
-    "stocks": 0.012,
-    "crypto": 0.024,
-}  # standard deviation of a day's log return, in the range of index names
-_DRIFT = {"stocks": 0.0002, "crypto": 0.0004}  # log return a calendar day: 7.5 and 15 % a year
+# standard deviation of a day's log return, typical of large stocks and coins
+_DAILY_MOVE = {"stocks": 0.012, "crypto": 0.024}
+_DRIFT = {"stocks": 0.0002, "crypto": 0.0004}  # log return per calendar day: 7.5 and 15 % a year
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Minutes:
-    """All minutes of n days, traded or not: arrays of shape (n, span), and `traded` says which of them are bars."""
+    """All minutes of n days: arrays of shape (n, span). `traded` marks those that are bars."""
 
     t: NDArray[np.int64]
     clock: NDArray[np.int64]  # (span,) minutes since the market's midnight
@@ -55,8 +54,8 @@ def _levels(ticker: str, market: Market) -> Float:
     return np.asarray(walk - walk[_ANCHOR - _ORIGIN], dtype=np.float64)
 
 
-def cents(price: Float, reference: Profile) -> Float:
-    """Prices as they are quoted: stocks to a cent (a hundredth of it below a dollar), coins to a decimal that suits them."""
+def rounded(price: Float, reference: Profile) -> Float:
+    """Round prices as quoted: stocks to a cent (a hundredth of it below a dollar), coins by their price."""
     if reference.market == "crypto":
         decimals = 2 if reference.price >= 100 else 4 if reference.price >= 1 else 8
         return np.asarray(np.maximum(np.round(price, decimals), 10.0**-decimals))
@@ -64,8 +63,8 @@ def cents(price: Float, reference: Profile) -> Float:
 
 
 @lru_cache(maxsize=4)
-def _habits(market: Market, half: bool) -> tuple[Float, Float]:  # noqa: FBT001 - one private caller
-    """By clock minute (1440,): share of the day's volume, and size of a move relative to the regular session's."""
+def _profiles(market: Market, half: bool) -> tuple[Float, Float]:  # noqa: FBT001 - one private caller
+    """By minute of the day (1440,): share of the volume, and size of moves relative to the regular session."""
     clock = np.arange(1440)
     if market == "crypto":
         return np.full(1440, 1 / 1440), np.ones(1440)
@@ -75,19 +74,19 @@ def _habits(market: Market, half: bool) -> tuple[Float, Float]:  # noqa: FBT001 
     share = np.where(regular, 0.5 + 1.5 * ((clock - middle) / (close - middle)) ** 2, 0.0)
     share *= 0.86 / share.sum()
     share = np.where(regular, share, 0.05 / 570)
-    share[close] = 0.09  # the closing auction prints in the minute that begins at the close
+    share[close] = 0.09  # the closing auction is in the minute that starts at the close
     return share, np.where(regular, 1.0, 0.35)
 
 
 def minutes(who: Profile, days: Days, scale: Float) -> Minutes:
-    """Every minute of the days; `scale` (n,) multiplies prices and divides volumes: the splits still ahead of that day."""
+    """Generate every minute of the days. `scale` (n,) multiplies prices and divides volumes, for later splits."""
     n, span = len(days), days.span
     clock = np.arange(days.first, days.first + span, dtype=np.int64)
     index = days.day[:, None] * 1440 + clock[None, :]
     half = days.closes == 780
-    whole_share, move = _habits(days.market, half=False)
-    half_share, _ = _habits(days.market, half=True)
-    share = np.where(half[:, None], half_share[clock][None, :], whole_share[clock][None, :])
+    full_share, move = _profiles(days.market, half=False)
+    half_share, _ = _profiles(days.market, half=True)
+    share = np.where(half[:, None], half_share[clock][None, :], full_share[clock][None, :])
 
     sigma = _DAILY_MOVE[days.market] * move[clock] / np.sqrt(np.sum(move[clock] ** 2))
     walk = np.cumsum(normals(bits(seed("step", who.ticker), index)) * sigma[None, :], axis=1)
@@ -103,9 +102,9 @@ def minutes(who: Profile, days: Days, scale: Float) -> Minutes:
     tick = sigma[None, :] * 0.5
     first = np.exp(before) * (1 + (jump - 0.5) * tick) * level
     last = np.exp(path) * level
-    opened, closed = cents(first, who), cents(last, who)
-    high = cents(np.maximum(first, last) * (1 + up * tick), who)
-    low = cents(np.minimum(first, last) * (1 - down * tick), who)
+    opened, closed = rounded(first, who), rounded(last, who)
+    high = rounded(np.maximum(first, last) * (1 + up * tick), who)
+    low = rounded(np.minimum(first, last) * (1 - down * tick), who)
     vwap = np.round(low + (high - low) * (0.2 + 0.6 * middle), 4 if days.market == "stocks" else 8)
 
     busy = np.exp(0.3 * normals(bits(seed("busy", who.ticker), days.day)))[:, None]
@@ -121,33 +120,24 @@ def minutes(who: Profile, days: Days, scale: Float) -> Minutes:
     if days.market == "stocks":
         traded |= c == closes
     t = days.start[:, None] + c * MINUTE_MS
-    assert t.shape == (n, span)  # noqa: S101 - the shape that every line above relies on
+    assert t.shape == (n, span)  # noqa: S101 - the lines above rely on it
     return Minutes(t, clock, opened, high, low, closed, volume, vwap, trades, traded)
 
 
 def minute_bars(days: Days, all_minutes: Minutes, until: int) -> Columns:
-    """The minutes that traded and had ended at `until` (ms UTC)."""
+    """Return the minutes with trades that had ended at `until` (ms UTC)."""
     m = all_minutes
     rows = m.traded & (m.t + MINUTE_MS <= until)
     day = np.broadcast_to(days.day[:, None], m.t.shape)[rows]
-    return Columns(
-        day,
-        m.t[rows],
-        m.open[rows],
-        m.high[rows],
-        m.low[rows],
-        m.close[rows],
-        m.volume[rows],
-        m.vwap[rows],
-        m.trades[rows],
-    )
+    columns: tuple[Any, ...] = (m.t, m.open, m.high, m.low, m.close, m.volume, m.vwap, m.trades)
+    return Columns(day, *(column[rows] for column in columns))
 
 
 def day_bars(days: Days, all_minutes: Minutes, until: int) -> Columns:
-    """Day bars out of minutes up to `until` (ms UTC): prices of the regular session only, volume of all hours.
+    """Build day bars from minutes up to `until` (ms UTC): prices of the regular session, volume of all hours.
 
-    A stock's close is the auction's price, the open of the minute that begins at the close, once that minute is over. A day
-    whose regular session has no minute yet has no bar.
+    The close of a stock is the price of the closing auction, the open of the minute that starts at the close, once that
+    minute has ended. A day without a regular minute has no bar.
     """
     m = all_minutes
     there = m.traded & (m.t + MINUTE_MS <= until)

@@ -1,4 +1,4 @@
-"""Random numbers that are a function of what they stand for: same ticker, minute and purpose, same number, in any order."""
+"""Random numbers as a function of ticker, minute and purpose, independent of the order of calls."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def seed(*words: object) -> int:
-    """A 64-bit number that belongs to these words, the same in every process."""
+    """Hash words to a 64-bit number, the same in every process."""
     text = "\x1f".join(map(str, words)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 def bits(key: int, index: NDArray[np.int64]) -> Bits:
-    """64 random bits for every element of `index`, shaped like it; `key` comes from `seed`."""
+    """Return 64 random bits for every element of `index`, in its shape. `key` comes from `seed`."""
     z = index.astype(np.uint64)
     z += np.uint64(1)
-    z *= _GAMMA  # arrays wrap around silently, which is what the algorithm asks for
+    z *= _GAMMA  # wraps around, as the algorithm requires
     z += np.uint64(key)
     z ^= z >> np.uint64(30)
     z *= _MIX_1
@@ -37,7 +37,7 @@ def bits(key: int, index: NDArray[np.int64]) -> Bits:
 
 
 def uniforms(random: Bits) -> tuple[Float, Float, Float, Float]:
-    """Four independent numbers in [0, 1), in steps of 1/65536, out of every 64 bits."""
+    """Four independent numbers in [0, 1), in steps of 1/65536, from every 64 bits."""
     mask = np.uint64(0xFFFF)
     parts = (((random >> np.uint64(shift)) & mask).astype(np.float64) / 65536.0 for shift in (0, 16, 32, 48))
     a, b, c, d = parts
@@ -45,6 +45,6 @@ def uniforms(random: Bits) -> tuple[Float, Float, Float, Float]:
 
 
 def normals(random: Bits) -> Float:
-    """One number of mean 0 and variance 1 out of every 64 bits, never beyond ±3.5: four uniforms added up."""
+    """One number of mean 0 and variance 1 from every 64 bits, within ±3.5: the sum of four uniforms."""
     a, b, c, d = uniforms(random)
     return np.asarray((a + b + c + d - 2.0) * np.sqrt(3.0), dtype=np.float64)

@@ -1,7 +1,6 @@
-"""What is wrong or special with the simulated vendor: plain data, the same in Python and in JSON.
+"""Scenarios: what the simulated vendor does, as data in Python and in JSON.
 
-Dates are `YYYY-MM-DD` in the market's own zone, moments are ISO 8601 with an offset. An unknown field is an error that names
-it, so that a misspelt scenario cannot pass for a healthy vendor.
+Dates are `YYYY-MM-DD` in the market's zone, times are ISO 8601 with an offset. Unknown fields are errors.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class _Plain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Split(_Plain, frozen=True, kw_only=True):
     """A split that raw prices show from `execution_date` on: `split_from` shares become `split_to`.
 
-    happened   False for a record that is listed and that prices know nothing of: one entered twice, or put off
+    happened   False for a record that is listed but does not affect prices: a duplicate, or a postponed split
     """
 
     ticker: str
@@ -47,7 +46,7 @@ class Split(_Plain, frozen=True, kw_only=True):
 
 
 class Dividend(_Plain, frozen=True, kw_only=True):
-    """A cash dividend; listed by the reference endpoints only, since `adjusted` means splits."""
+    """A cash dividend. It appears in the reference endpoints only: `adjusted` bars are adjusted for splits."""
 
     ticker: str
     ex_dividend_date: date
@@ -61,10 +60,10 @@ class Dividend(_Plain, frozen=True, kw_only=True):
 class Hole(_Plain, frozen=True, kw_only=True):
     """Trading days `first` to `last` (both included) of a ticker that are not served.
 
-    base       which bars are gone: those built on minutes, those built on days, or all of them
-    start, end clock times `HH:MM` in the market's zone that narrow a hole in minutes; the whole day by default
-    heal_after_requests  so many bar requests that touch the hole still see it, the next one does not
-    heal_at    the hole is closed from that moment of the simulator's clock on
+    base       which bars are missing: those built from minutes, those built from days, or all
+    start, end times `HH:MM` in the market's zone that limit a hole in minutes; the full day by default
+    heal_after_requests  number of requests for bars that see the hole; later ones do not
+    heal_at    when the hole closes, by the simulator's clock
     """
 
     ticker: str
@@ -78,7 +77,7 @@ class Hole(_Plain, frozen=True, kw_only=True):
 
 
 class Restatement(_Plain, frozen=True, kw_only=True):
-    """Raw prices of one day multiplied by `factor`, from the moment `at` on; at once if it is left out."""
+    """Raw prices of one day multiplied by `factor`, from `at` on; immediately if it is None."""
 
     ticker: str
     day: date
@@ -87,7 +86,7 @@ class Restatement(_Plain, frozen=True, kw_only=True):
 
 
 class RateLimit(_Plain, frozen=True, kw_only=True):
-    """At most `requests` answers in any `seconds`; what exceeds it gets 429, with Retry-After only if given (seconds)."""
+    """At most `requests` responses in any `seconds`, then 429, with Retry-After (seconds) only if given."""
 
     requests: int
     seconds: float = 60.0
@@ -95,15 +94,15 @@ class RateLimit(_Plain, frozen=True, kw_only=True):
 
 
 class Fault(_Plain, frozen=True, kw_only=True):
-    """One thing that goes wrong with the requests it matches, and with which of them.
+    """A fault, and which of the matching requests it hits.
 
     path        part of the path; "" matches all. `ticker` matches the ticker of a bar or reference request
-    nth, every  the n-th matching request (from 1), or every k-th; all if neither is given
-    probability, seed  each request of those by chance, repeatably
-    times       how often at most
+    nth, every  the n-th matching request (from 1), or every k-th; all by default
+    probability, seed  chance for each of those, repeatable
+    times       maximum number of hits
     status      of kinds `status` and `html`; `retry_after` adds the header (seconds)
-    seconds     of kind `slow`: the wait before an otherwise good answer
-    count       of kinds duplicates, disorder, out_of_range and nulls: how many bars are hit (at each end for out_of_range)
+    seconds     of kind `slow`: the delay of the response
+    count       of kinds duplicates, disorder, out_of_range and nulls: number of bars (at each end for out_of_range)
     """
 
     kind: FaultKind
@@ -121,20 +120,20 @@ class Fault(_Plain, frozen=True, kw_only=True):
 
 
 class Scenario(_Plain, frozen=True, kw_only=True):
-    """Everything that can be chosen about the vendor; `Scenario()` is a healthy one with an unlimited plan.
+    """The behaviour of the vendor. `Scenario()` has no faults and an unlimited plan.
 
-    known          the tickers that exist; names outside the built-in table get a thinly traded profile of their own
-    api_keys       keys that are accepted; any non-empty one if there are none
+    known          the tickers that exist; those outside the built-in table are thinly traded
+    api_keys       accepted keys; if empty, any non-empty key
     history_edge   first date that the plan includes
     today_forbidden  the plan refuses ranges that reach today, as the free one does
     forbidden      tickers or markets (`stocks`, `crypto`) that the plan does not include
-    delayed        answers say DELAYED where they would say OK
-    listed, delisted   first and last day of trading by ticker, over the built-in ones
-    formerly       by ticker, last days of trading of companies that had it before; only the list of tickers knows them
-    delisted_details   what the page of a delisted ticker says: that it is inactive, the day too, or 404
-    reference_page the most rows that a page of the reference lists has, whatever `limit` asks for
-    corporate_actions_v1  whether `/stocks/v1/…` exists; off, only the older paths do
-    next_url_base  scheme and host that `next_url` names; by default those of the request
+    delayed        responses have status DELAYED instead of OK
+    listed, delisted   first and last day of trading by ticker, instead of the built-in ones
+    formerly       by ticker, last days of trading of earlier companies; only in the list of tickers
+    delisted_details   details of a delisted ticker: inactive, inactive with the day, or 404
+    reference_page maximum rows of a page of the reference endpoints, regardless of `limit`
+    corporate_actions_v1  whether `/stocks/v1/…` exists, or only the older paths
+    next_url_base  scheme and host of `next_url`; by default those of the request
     """
 
     known: tuple[str, ...] = DEFAULT_KNOWN
@@ -152,7 +151,7 @@ class Scenario(_Plain, frozen=True, kw_only=True):
     formerly: dict[str, tuple[date, ...]] = {}
     delisted_details: Literal["inactive", "dated", "missing"] = "inactive"
     reference_page: int | None = None
-    # the vendor's own record: NVDA, ten for one, nvidianews.nvidia.com of 2024-05-22
+    # NVDA, ten for one: nvidianews.nvidia.com, 2024-05-22
     splits: tuple[Split, ...] = (Split(ticker="NVDA", execution_date=date(2024, 6, 10), split_to=10),)
     dividends: tuple[Dividend, ...] = ()
     corporate_actions_v1: bool = True
@@ -160,10 +159,10 @@ class Scenario(_Plain, frozen=True, kw_only=True):
 
 
 def read(text: bytes | str) -> Scenario:
-    """A scenario from JSON. Raises `msgspec.ValidationError` that names the field, `msgspec.DecodeError` for broken JSON."""
+    """Decode a scenario from JSON. Raises `msgspec.ValidationError` with the field, or `msgspec.DecodeError`."""
     return msgspec.json.decode(text, type=Scenario)
 
 
 def write(scenario: Scenario) -> bytes:
-    """JSON of a scenario, without the fields that have their defaults."""
+    """Encode a scenario as JSON, without default values."""
     return msgspec.json.encode(scenario)

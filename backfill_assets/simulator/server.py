@@ -1,4 +1,4 @@
-"""Running the simulator: a real HTTP server on 127.0.0.1 in a thread of this process."""
+"""Run the simulator as an HTTP server on 127.0.0.1 in a thread of this process."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from backfill_assets.simulator.answers import ABORT
 from backfill_assets.simulator.api import build
 from backfill_assets.simulator.market import Market
+from backfill_assets.simulator.responses import ABORT
 from backfill_assets.simulator.scenario import Scenario
 from backfill_assets.simulator.sessions import trading_days
 from backfill_assets.simulator.state import RequestRecord, SimulatorState
@@ -33,15 +33,15 @@ def _utc_now() -> datetime:
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's HTTP/1.1, which in addition lets the application reset its connection."""
+    """uvicorn's HTTP/1.1 protocol, with an extension to reset the connection."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own signature
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn has this signature
         super().connection_made(transport)
         inner = cast("ASGIApp", self.app)
 
         def abort() -> None:
             raw: socket.socket = transport.get_extra_info("socket")
-            # linger 0 turns the close into an RST, as from a crashed peer, instead of an orderly end
+            # with linger 0, closing sends an RST, as if the peer had crashed
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
 
@@ -55,10 +55,10 @@ class _Protocol(H11Protocol):
 class Simulator:
     """A local vendor. Use it as a context manager, or call `start` and `close`.
 
-    scenario   what is wrong or special; a healthy vendor by default
-    api_keys   accepted keys where the scenario names none; any non-empty key by default
-    port       0 picks a free one
-    now        the market's clock, aware datetimes; bars end with it
+    scenario   the vendor's behaviour; no faults by default
+    api_keys   accepted keys if the scenario has none; any non-empty key by default
+    port       0 selects a free one
+    now        the market's clock, returns aware datetimes; the end of all bars
     monotonic  the clock of the rate limit and of the request log, seconds
 
     Raises OSError from `start` if the port is taken.
@@ -73,7 +73,7 @@ class Simulator:
         now: Callable[[], datetime] = _utc_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._office = SimulatorState(scenario or Scenario(), api_keys, now, monotonic)
+        self._state = SimulatorState(scenario or Scenario(), api_keys, now, monotonic)
         self._port = port
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
@@ -81,59 +81,59 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """Scheme, host and port, without a slash at the end. Raises RuntimeError while it is not running."""
+        """The base URL, without a trailing slash. Raises RuntimeError if the simulator is not running."""
         if self._socket is None:
             raise RuntimeError("the simulator is not running")
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     @property
     def requests(self) -> list[RequestRecord]:
-        """What has been asked so far, oldest first: a copy. The `/_simulator` paths are not among it."""
-        return list(self._office.requests)
+        """A copy of the log of requests, oldest first, without those to `/_simulator`."""
+        return list(self._state.requests)
 
     @property
     def market(self) -> Market:
-        """The bars behind the answers, for comparison."""
-        return self._office.market
+        """The simulated market."""
+        return self._state.market
 
     @property
     def scenario(self) -> Scenario:
-        """What the vendor acts by; setting it takes effect with the next request."""
-        return self._office.scenario
+        """The current scenario; a new one applies from the next request on."""
+        return self._state.scenario
 
     @scenario.setter
     def scenario(self, scenario: Scenario) -> None:
-        self._office.adopt(scenario)
+        self._state.adopt(scenario)
 
     def change(self, **fields: Any) -> None:
-        """Replace some fields of the scenario. Counters of faults, holes and rate begin at zero."""
-        self._office.adopt(msgspec.structs.replace(self._office.scenario, **fields))
+        """Replace some fields of the scenario. Counters of faults, holes and the rate limit restart."""
+        self._state.adopt(msgspec.structs.replace(self._state.scenario, **fields))
 
     def reset(self) -> None:
-        """Back to the first scenario, with an empty request log."""
-        self._office.reset()
+        """Restore the first scenario and clear the request log."""
+        self._state.reset()
 
     def start(self) -> Self:
-        """Listen and serve. Returns itself when requests are answered."""
-        trading_days("stocks")  # here rather than in the first request, and in the caller's thread
-        # asyncio switches Nagle's delay off only on sockets that name TCP; with it every answer takes 40 ms
+        """Start the server; returns when it accepts requests."""
+        trading_days("stocks")  # load the calendar before the first request, in the caller's thread
+        # asyncio disables Nagle's algorithm only on sockets with IPPROTO_TCP; with it, every response takes 40 ms
         self._socket = listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", self._port))
-            listener.listen(128)  # from here on connections queue up, so nobody has to wait for the thread
+            listener.listen(128)  # connections queue from here on, before the thread runs
         except OSError:
             listener.close()
             self._socket = None
             raise
         config = uvicorn.Config(
-            build(self._office),
+            build(self._state),
             http=_Protocol,
             ws="none",
             loop="asyncio",
             lifespan="off",
             log_config=None,
-            log_level="critical",  # cut answers are meant
+            log_level="critical",  # broken responses are intended
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=1,
@@ -146,7 +146,7 @@ class Simulator:
         return self
 
     def close(self) -> None:
-        """Stop answering and free the port; open requests get a second. Closing twice is harmless."""
+        """Stop the server and free the port; open requests get a second. May be called twice."""
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join(_STOP_SECONDS)

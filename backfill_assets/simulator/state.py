@@ -1,4 +1,4 @@
-"""What one running simulator remembers: scenario, counters, who asked for what, who may ask."""
+"""The state of a running simulator: scenario, counters, request log, access."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from backfill_assets.simulator import answers
+from backfill_assets.simulator import responses
 from backfill_assets.simulator.faults import FaultRules
 from backfill_assets.simulator.market import Market
 from backfill_assets.simulator.scenario import Scenario
@@ -19,14 +19,14 @@ from backfill_assets.simulator.sessions import market_of
 
 
 class RequestRecord(msgspec.Struct):
-    """One request that arrived.
+    """A received request.
 
     monotonic   seconds of the server's monotonic clock at arrival, comparable within one simulator
     wall        seconds since 1970 UTC at arrival
-    query       parameters without any key
-    status      the status that went out; 0 for a reset, None while it is under way
-    header_key, url_key  whether a key came as a bearer header, whether one stood in the URL
-    fault       kind of the scripted fault that it met
+    query       parameters without the key
+    status      the response's status; 0 for a reset, None during the request
+    header_key, url_key  whether the key was in the bearer header, or in the URL
+    fault       kind of the fault that hit it
     """
 
     monotonic: float
@@ -41,14 +41,10 @@ class RequestRecord(msgspec.Struct):
 
 
 class SimulatorState:
-    """The state behind the endpoints. `now` is the market's clock, `monotonic` the rate limit's, in seconds."""
+    """The state of the endpoints. `now` is the market's clock, `monotonic` that of the rate limit, in seconds."""
 
     def __init__(
-        self,
-        scenario: Scenario,
-        api_keys: tuple[str, ...],
-        now: Callable[[], datetime],
-        monotonic: Callable[[], float],
+        self, scenario: Scenario, api_keys: tuple[str, ...], now: Callable[[], datetime], monotonic: Callable[[], float]
     ) -> None:
         self._initial = scenario
         self._api_keys = api_keys
@@ -60,7 +56,7 @@ class SimulatorState:
         self.adopt(scenario)
 
     def adopt(self, scenario: Scenario) -> None:
-        """Act by another scenario from the next request on; its counters begin at zero, the request log stays."""
+        """Apply a scenario from the next request on, with new counters. The request log stays."""
         with self._lock:
             self.scenario = scenario
             self.market = Market(scenario, self.now)
@@ -68,12 +64,12 @@ class SimulatorState:
             self._answered: deque[float] = deque()
 
     def reset(self) -> None:
-        """Back to the first scenario, with an empty request log."""
+        """Restore the first scenario and clear the request log."""
         self.adopt(self._initial)
         self.requests.clear()
 
     def record(self, request: Request, wall: float) -> RequestRecord:
-        """Log an arrival; the caller fills in what comes of it."""
+        """Log a request; the caller sets status and fault."""
         query = {name: value for name, value in request.query_params.items() if name != "apiKey"}
         entry = RequestRecord(
             monotonic=self.monotonic(),
@@ -88,11 +84,11 @@ class SimulatorState:
         return entry
 
     def refusal(self, request: Request) -> Response | None:
-        """401 for a key that is not accepted, 429 for one request too many, or None."""
+        """Return 401 for an invalid key, 429 over the rate limit, or None."""
         key = _bearer(request) or request.query_params.get("apiKey", "")
         accepted = self.scenario.api_keys or self._api_keys
         if not key or (accepted and key not in accepted):
-            return answers.Json(answers.UNKNOWN_KEY, 401)
+            return responses.Json(responses.UNKNOWN_KEY, 401)
         limit = self.scenario.rate_limit
         if limit is None:
             return None
@@ -103,28 +99,30 @@ class SimulatorState:
             if len(self._answered) < limit.requests:
                 self._answered.append(now)
                 return None
-        return answers.Json(answers.too_many(), 429, retry_after(limit.retry_after))
+        return responses.Json(responses.too_many(), 429, retry_after(limit.retry_after))
 
     def unentitled(self, ticker: str | None, market: str, first: date, last: date, today: date) -> Response | None:
-        """403 where the plan does not include a ticker, a market or all of the days, or None."""
+        """Return 403 if the plan does not include a ticker, a market or any of the days, or None."""
         upgrade = "Please upgrade your plan at https://polygon.io/pricing"
         s = self.scenario
         if market in s.forbidden or ticker in s.forbidden:
-            return answers.Json(answers.not_entitled(f"You are not entitled to this data. {upgrade}"), 403)
+            return responses.Json(responses.not_entitled(f"You are not entitled to this data. {upgrade}"), 403)
         if s.history_edge is not None and last < s.history_edge:
-            return answers.Json(answers.not_entitled(f"Your plan doesn't include this data timeframe. {upgrade}"), 403)
+            return responses.Json(
+                responses.not_entitled(f"Your plan doesn't include this data timeframe. {upgrade}"), 403
+            )
         if s.today_forbidden and first <= last and last >= today:
             message = f"Attempted to request today's data before end of day. {upgrade}"
-            return answers.Json(answers.not_entitled(message), 403)
+            return responses.Json(responses.not_entitled(message), 403)
         return None
 
     def forbids(self, ticker: str) -> bool:
-        """Whether the plan leaves this ticker out."""
+        """Return whether the plan excludes this ticker."""
         return ticker in self.scenario.forbidden or market_of(ticker) in self.scenario.forbidden
 
 
 def retry_after(seconds: float | None) -> dict[str, str]:
-    """The header that says how long to wait, whole seconds, or no header."""
+    """Return the Retry-After header, or none."""
     return {} if seconds is None else {"Retry-After": f"{seconds:g}"}
 
 

@@ -1,7 +1,7 @@
-"""The tickers that exist: names, venues, and how each of them trades.
+"""The known tickers: names, venues and trading profiles.
 
-Sources: names, venues and first days of trading are public listing facts; prices and daily volumes are the order of magnitude
-of mid-2024, rounded by hand, so that charts look right. Nothing here is market data.
+Names, venues and first days of trading are public listing data. Prices and volumes are rounded magnitudes of mid-2024, not
+market data.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ STOCK_HISTORY_STARTS = date(2003, 9, 10)
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How one ticker trades.
+    """The trading profile of a ticker.
 
     price    US dollars on 2024-06-28, in today's shares
-    volume   shares or coins on an average day
+    volume   shares or coins per day on average
     first    first day of trading
     regular, extended   share of the minutes with a trade, within and outside the regular session
     """
@@ -42,7 +42,7 @@ class Profile:
 
     @property
     def market(self) -> Market:
-        """The market it trades in."""
+        """The market of the ticker."""
         return market_of(self.ticker)
 
 
@@ -152,12 +152,12 @@ def _read(table: str) -> dict[str, _Row]:
 _TABLE = _read(_STOCKS) | _read(_COINS)
 
 DEFAULT_KNOWN: tuple[str, ...] = tuple(_TABLE)
-"""The tickers that exist unless a scenario says otherwise: 64 stocks and funds, 15 coins."""
+"""The default tickers: 64 stocks and funds, 15 coins."""
 
 
 @lru_cache(maxsize=4096)
 def profile(ticker: str) -> Profile:
-    """How a ticker trades. One outside the table gets a thinly traded profile of its own, always the same."""
+    """Return the profile of a ticker. One outside the table gets a fixed, thinly traded profile."""
     row = _TABLE.get(ticker)
     if row is None:
         return _invented(ticker)

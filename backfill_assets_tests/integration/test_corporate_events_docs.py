@@ -1,4 +1,4 @@
-"""The SQL of docs/CORPORATE_EVENTS.md, run as it stands there, against what the page says comes out."""
+"""The SQL of docs/howto/splits-and-dividends.md, run as it stands there, against what the page says comes out."""
 
 import re
 from datetime import date, datetime
@@ -9,7 +9,7 @@ import pytest
 
 from backfill_assets_tests.support import PROJECT, rows
 
-PAGE = (PROJECT / "docs" / "CORPORATE_EVENTS.md").read_text(encoding="utf-8")
+PAGE = (PROJECT / "docs" / "howto" / "splits-and-dividends.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```sql\n(.*?)```\n\n```\n(.*?)```", PAGE, re.DOTALL)
 NEW_YORK = ZoneInfo("America/New_York")
 

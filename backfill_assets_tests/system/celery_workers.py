@@ -1,4 +1,4 @@
-"""Celery workers, each in its own process group, and their Redis."""
+"""Celery workers and their Redis for a test, each a process group of its own with a home of its own."""
 
 import os
 import shutil
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from backfill_assets_tests.support import unused_port
 from backfill_assets_tests.system.platform import PROJECT, wait_until
 
 CELERY = PROJECT / "deploy" / "celery"
@@ -21,25 +20,27 @@ CELERY = PROJECT / "deploy" / "celery"
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker and its children; `name` is the one that Celery knows."""
+    """A worker with all its children; `name` as Celery knows it."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def kill(self) -> None:
-        """Kill the worker, its children and the command that started them at once, as when a machine dies."""
+        """As a machine dies: the worker, its children and the command that started them, at once."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(20)
 
 
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
-    """Run Redis on an unused port, without persistence; yield its URL."""
+    """A Redis of the test's own on a free port, without a file; its URL."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed")
-    port = unused_port()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     arguments = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
     with subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL) as process:
         try:
@@ -51,7 +52,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 
 def home(folder: Path, *, poll_seconds: int) -> Path:
-    """Make a DAGSTER_HOME from deploy/celery that checks for lost workers every `poll_seconds`."""
+    """A DAGSTER_HOME with the files of deploy/celery, in which lost workers are looked for every `poll_seconds`."""
     folder.mkdir(parents=True)
     shutil.copy(PROJECT / "workspace.yaml", folder)
     shipped = (CELERY / "dagster.yaml").read_text(encoding="utf-8")
@@ -63,7 +64,7 @@ def home(folder: Path, *, poll_seconds: int) -> Path:
 
 @contextmanager
 def worker(name: str, environment: Mapping[str, str], folder: Path) -> Iterator[Worker]:
-    """Run a worker with two runs at a time, started as docs/DISTRIBUTED.md shows; kill it at the end."""
+    """A worker that executes two runs at a time, started as docs/howto/several-machines.md says; killed at the end."""
     programs = Path(sys.executable).parent
     log = folder / "worker.log"
     command = [programs / "dagster-celery", "worker", "start", "-A", "dagster_celery.app", "-q", "dagster", "-n", name]

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psutil
 
-from backfill_assets.cli.code_servers import code_servers
+from backfill_assets.deployment.services import marked
 from backfill_assets.simulator import Simulator
 from backfill_assets_tests.support import PROJECT, rows, unused_port
 
@@ -95,6 +95,11 @@ def environment(simulator: Simulator, data: Path, database_url: str, universe: s
     }
 
 
+def code_processes(data: Path) -> list[psutil.Process]:
+    """The processes that have the code of a `backfill up` over this data folder."""
+    return [process for _, process in marked(data) if {"api", "grpc"} <= set(process.info["cmdline"])]
+
+
 @contextmanager
 def platform(simulator: Simulator, data: Path, database_url: str, universe: str, **settings: str) -> Iterator[Platform]:
     """Run `backfill up` with these settings."""
@@ -116,15 +121,13 @@ def backfill_up(simulator: Simulator, variables: dict[str, str], *, umask: int =
             output: list[str] = []
             for line in process.stdout:
                 output.append(line)
-                if line.startswith("Dagit: "):
+                if line.startswith("Dagster UI: "):
                     break
-            assert output[-1:] == [f"Dagit: http://127.0.0.1:{port}   (logs: {data / 'logs'})\n"], "".join(output)
+            assert output[-1:] == [f"Dagster UI: http://127.0.0.1:{port}   (logs: {data / 'logs'})\n"], "".join(output)
             yield Platform(f"http://127.0.0.1:{port}", data, variables, simulator, process)
         finally:
-            services = (
-                [service.pid for service in psutil.Process(process.pid).children()] if process.poll() is None else []
-            )
-            process.send_signal(signal.SIGINT)
-            process.wait(60)
-            # A code server with a run ends after the run, which needs the database.
-            wait_until(lambda: None if any(code_servers(service) for service in services) else True)
+            if process.poll() is None:  # else it was killed, and its services still run
+                process.send_signal(signal.SIGINT)
+                process.wait(60)
+                # A process that carries out a run exits with it, which needs the database.
+                wait_until(lambda: None if code_processes(data) else True)

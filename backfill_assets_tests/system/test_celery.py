@@ -44,7 +44,7 @@ select symbol, timeframe, count(*),
 from market_data where (timestamp at time zone 'America/New_York')::date = any(%s::date[])
 group by 1, 2 order by 1, 2"""
 STORED = "select distinct symbol from session_answers where timeframe = '1m' and session = any(%s::date[])"
-ASSETS = tuple(f'["stocks", "ohlcv", "{timeframe}"]' for timeframe in ("1m", "1d"))
+ASSETS = tuple(f'["stocks", "ohlcv_{timeframe}"]' for timeframe in ("1m", "1d"))
 MARKED = """
 select asset_key, split_part(partition, '|', 1), split_part(partition, '|', 2), count(*) from dagster.event_logs
 where dagster_event_type = 'ASSET_MATERIALIZATION' and split_part(partition, '|', 1) = any(%s) group by 1, 2, 3"""
@@ -62,7 +62,7 @@ class Machines:
 
     def backfill(self) -> str:
         """Launch DAYS of every symbol, as Dagit does it; the backfill's id."""
-        assets = [("stocks", "ohlcv", timeframe) for timeframe in ("1m", "1d")]
+        assets = [("stocks", f"ohlcv_{timeframe}") for timeframe in ("1m", "1d")]
         return self.platform.launch(assets, [f"{day}|{symbol}" for symbol in SYMBOLS for day in DAYS])
 
     def runs(self, backfill: str) -> list[dict]:

@@ -26,7 +26,7 @@ HELD = Scenario(faults=(Fault(kind="slow", path="/range/1/day/", seconds=20.0),)
 
 RUNS = "{ runsOrError { ... on Runs { results { runId status tags { key value } } } } }"
 SAID = "select string_agg(event, ' ') from dagster.event_logs where run_id = any(%s)"
-GONE = "The process that carried this run out is gone; what it stored stays."
+GONE = "The process of this run is gone; what it stored is kept."
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def undisturbed(data: Path, postgres_server: str, postgres_template: str) -> Ite
 
 def launch(running: Platform) -> str:
     """A backfill of every symbol, timeframe and day, as Dagit launches it; its id."""
-    assets = [("stocks", "ohlcv", timeframe) for timeframe in TIMEFRAMES]
+    assets = [("stocks", f"ohlcv_{timeframe}") for timeframe in TIMEFRAMES]
     return running.launch(assets, [f"{day}|{symbol}" for symbol in SYMBOLS for day in DAYS])
 
 

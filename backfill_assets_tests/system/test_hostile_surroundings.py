@@ -1,5 +1,5 @@
 """A whole platform on the embedded server, as a new user starts it, where much is against it: everybody may write what others
-make, PG… variables are meant for another server, `backfill up` is killed, and so is what has its code loaded."""
+make, PG… variables are meant for another server, `backfill up` is killed, and so are its code servers."""
 
 import os
 import stat
@@ -10,21 +10,28 @@ from pathlib import Path
 
 import psutil
 
-from backfill_assets.cli.code_servers import code_servers
 from backfill_assets.simulator import Simulator
 from backfill_assets_tests.integration.adapters.test_database import CHANGING, HARMFUL
 from backfill_assets_tests.postgres import public_folder
-from backfill_assets_tests.system.platform import BACKFILL, PROJECT, Platform, backfill_up, environment, wait_until
-from backfill_assets_tests.system.test_repair import ended
+from backfill_assets_tests.system.platform import (
+    BACKFILL,
+    PROJECT,
+    Platform,
+    backfill_up,
+    code_processes,
+    environment,
+    wait_until,
+)
 
 UNIVERSE = "markets: {crypto: {start: 2026-08-03, symbols: [BTC], timeframes: [1d]}}"
 RUNS = "{ runsOrError { ... on Runs { results { jobName status } } } }"
 SYMBOLS = """
 {
-  assetNodeOrError(assetKey: {path: ["crypto", "ohlcv", "1d"]}) {
+  assetNodeOrError(assetKey: {path: ["crypto", "ohlcv_1d"]}) {
     ... on AssetNode { partitionKeysByDimension { name partitionKeys } }
   }
 }"""
+STATUS = "query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"
 OTHERS_READ_OR_WRITE, OTHERS_PASS = 0o066, 0o011
 
 
@@ -59,7 +66,7 @@ def test_it_keeps_its_files_to_itself_uses_its_own_server_and_ends_what_a_killed
             with backfill_up(simulator, variables, umask=0) as again:
                 assert not any(_goes_on(service) for service in left)
                 services = psutil.Process(again.process.pid).children()
-                assert len(list((data / "services").iterdir())) == len(services) == len(left) == 3
+                assert len(services) == len(left) == 3
                 _look(data)
                 _follows(again)
             assert not any(_goes_on(service) for service in services)
@@ -69,7 +76,7 @@ def test_it_keeps_its_files_to_itself_uses_its_own_server_and_ends_what_a_killed
 
 
 def _follows(running: Platform) -> None:
-    """A change of the universe is in Dagit, and a killed process that had the code loaded is replaced: a backfill is done."""
+    """A change of the universe is shown, and killed code servers are replaced: backfills are carried out."""
 
     def symbols() -> list[str]:
         dimensions = running.graphql(SYMBOLS)["assetNodeOrError"]["partitionKeysByDimension"]
@@ -81,13 +88,35 @@ def _follows(running: Platform) -> None:
     file.write_text(UNIVERSE.replace("BTC", "BTC, ETH"), encoding="utf-8")
     wait_until(lambda: symbols() == ["BTC", "ETH"] or None)
     assert running.process.stdout is not None
-    assert "Loading the universe anew.\n" in iter(running.process.stdout.readline, "")
+    assert "Universe file changed; reloading.\n" in iter(running.process.stdout.readline, "")
 
-    for service in psutil.Process(running.process.pid).children():
-        for server in code_servers(service.pid):
-            server.kill()
-    launched = running.launch([("crypto", "ohlcv", "1d")], ["2026-09-08|ETH"])
-    assert wait_until(lambda: ended(running, launched)) == ["SUCCESS"]
+    for process in code_processes(running.data):
+        process.kill()
+    _backfill(running, "2026-09-08|ETH")
+
+    (code_server,) = [s for s in psutil.Process(running.process.pid).children() if "code-server" in s.cmdline()]
+    code_server.kill()
+    log = running.data / "logs" / "code-server.log"
+    restarting = f"Service code-server exited with code -9; restarting it. Log: {log}\n"
+    assert restarting in iter(running.process.stdout.readline, "")
+    _backfill(running, "2026-09-09|ETH")
+    assert running.process.poll() is None
+
+
+def _backfill(running: Platform, partition: str) -> None:
+    """Launch a backfill until one succeeds: Dagster fails those that it evaluates while no code is loaded."""
+
+    def status(launched: str) -> str | None:
+        found = running.graphql(STATUS, id=launched)["partitionBackfillOrError"]["status"]
+        return None if found in {"REQUESTED", "FAILING"} else found
+
+    def succeeded() -> bool | None:
+        with suppress(AssertionError):  # the code server cannot be reached yet
+            launched = running.launch([("crypto", "ohlcv_1d")], [partition])
+            return wait_until(lambda: status(launched)) == "COMPLETED_SUCCESS" or None
+        return None
+
+    wait_until(succeeded)
 
 
 def _measured(running: Platform) -> str | None:
@@ -127,9 +156,9 @@ def _look(data: Path) -> None:
     }
     assert open_to_others == {}
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in data.iterdir()}
-    assert {"postgres", "dagster", "logs", "services", "numba"} >= set(modes) >= {"postgres", "dagster", "numba"}
+    assert {"postgres", "dagster", "logs", "numba"} >= set(modes) >= {"postgres", "dagster", "numba"}
     assert set(modes.values()) == {0o700}
     assert stat.S_IMODE(data.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
-    private = [*data.glob("logs/*.log"), *data.glob("services/*"), data / "postgres/password", data / "postgres/url"]
+    private = [*data.glob("logs/*.log"), data / "postgres/password", data / "postgres/url"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
     assert list(data.rglob("compute_logs/**/*.err")), "the run's output was looked at too"

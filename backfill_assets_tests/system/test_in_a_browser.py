@@ -69,9 +69,9 @@ def test_dagit_shows_what_is_stored_checked_and_automated_and_fills_what_is_miss
             the_page_of_one(page, repair["id"])
             wait_until(lambda: completeness(up))
             the_completeness_picture(page, up.url)
-            marked = shown(up, ("stocks", "ohlcv", "1d"), DAYS)
+            marked = shown(up, ("stocks", "ohlcv_1d"), DAYS)
     assert launched["isAssetBackfill"]
-    assert launched["assetSelection"] == [{"path": ["stocks", "ohlcv", "1d"]}]
+    assert launched["assetSelection"] == [{"path": ["stocks", "ohlcv_1d"]}]
     assert repair["title"] == "Repair of stocks gaps"
     assert [run["status"] for backfill in (launched, repair) for run in backfill["runs"]] == ["SUCCESS"] * 2
     for symbol in SYMBOLS:
@@ -87,22 +87,22 @@ def shows(page: Page, *texts: str) -> None:
 
 def the_catalog(page: Page, url: str) -> None:
     page.goto(f"{url}/assets")
-    shows(page, "stocks / ohlcv / 1m", "stocks / features / 1d", "stocks / completeness", "stocks / corporate_events")
+    shows(page, "stocks / ohlcv_1m", "stocks / features_1d", "stocks / completeness", "stocks / corporate_events")
 
 
 def an_asset(page: Page, url: str) -> None:
-    page.goto(f"{url}/assets/stocks/ohlcv/1d")
+    page.goto(f"{url}/assets/stocks/ohlcv_1d")
     shows(page, "Description", "market_data", "Columns", "timestamptz", "Latest check results", "At 02:00 AM UTC")
 
 
 def its_partitions(page: Page, url: str) -> None:
-    page.goto(f"{url}/assets/stocks/ohlcv/1d?view=partitions")
+    page.goto(f"{url}/assets/stocks/ohlcv_1d?view=partitions")
     shows(page, "AAPL", "SPY", DAYS[0])
 
 
 def its_checks(page: Page, url: str) -> None:
     """What the vendor has confirmed to be empty stays in the table, until it is asked for by hand."""
-    page.goto(f"{url}/assets/stocks/ohlcv/1d?view=checks&checkDetail=no_missing_sessions")
+    page.goto(f"{url}/assets/stocks/ohlcv_1d?view=checks&checkDetail=no_missing_sessions")
     shows(page, "bars_are_valid", "latest_session_is_here", "Evaluation result", BY_HAND)
 
 
@@ -148,10 +148,10 @@ def ended(up: Platform, *, by_hand: bool) -> dict | None:
 
 def launch_by_hand(page: Page, url: str) -> None:
     """One day of all symbols, with a config, from the page of an asset's partitions."""
-    page.goto(f"{url}/assets/stocks/ohlcv/1d?view=partitions")
+    page.goto(f"{url}/assets/stocks/ohlcv_1d?view=partitions")
     expect(page.locator("body")).to_contain_text("Missing (")
     page.get_by_role("button", name=re.compile("Materialize")).first.click()
-    dialog = page.get_by_role("dialog").filter(has_text="Launch runs to materialize stocks / ohlcv / 1d")
+    dialog = page.get_by_role("dialog").filter(has_text="Launch runs to materialize stocks / ohlcv_1d")
     days = dialog.get_by_placeholder(re.compile("^ex: "))
     days.fill(BY_HAND)
     days.press("Enter")

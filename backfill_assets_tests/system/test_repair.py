@@ -120,7 +120,7 @@ def ended(running: Platform, backfill: str) -> list[str] | None:
 
 def bars(running: Platform, timeframe: str, partitions: set[str]) -> dict[str, int]:
     """How many bars the materializations of those of the partitions tell of that have one."""
-    node = running.graphql(BARS, path=["stocks", "ohlcv", timeframe])["assetNodeOrError"]
+    node = running.graphql(BARS, path=["stocks", f"ohlcv_{timeframe}"])["assetNodeOrError"]
     return {
         event["partition"]: entry["intValue"]
         for event in node["assetMaterializations"]
@@ -163,7 +163,7 @@ def a_person_knows_better(running: Platform, days: tuple[str, ...], marked: set[
     running.simulator.scenario = Scenario(holes=both("AAPL", not_there, not_there))
     before = len(running.simulator.requests)
     launched = running.launch(
-        [("stocks", "ohlcv", timeframe) for timeframe in ("1m", "1d")],
+        [("stocks", f"ohlcv_{timeframe}") for timeframe in ("1m", "1d")],
         {f"{day}|AAPL" for day in (there, not_there)},
         {"ops": {"stocks_ohlcv": {"config": {"retry": "EXPLAINED"}}}},
     )
@@ -176,7 +176,7 @@ def a_person_knows_better(running: Platform, days: tuple[str, ...], marked: set[
         told = bars(running, timeframe, {f"{day}|AAPL" for day in (there, not_there)})
         assert set(told) == {f"{there}|AAPL"}
         assert 1 <= told[f"{there}|AAPL"] <= most
-        assert shown(running, ("stocks", "ohlcv", timeframe), days) == marked | {(there, "AAPL")}
+        assert shown(running, ("stocks", f"ohlcv_{timeframe}"), days) == marked | {(there, "AAPL")}
     assert len(running.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"]) == 3, "the sensor launches no more"
 
 
@@ -202,9 +202,9 @@ markets:
         with platform(simulator, data, database_url, universe, **RETRIES) as running:
             repairs = {b["title"]: b for b in repaired(running)}
             sensor = running.graphql(TICKS)["sensorOrError"]["sensorState"]
-            checks = running.graphql(CHECKS, path=["stocks", "ohlcv", "1d"])["assetCheckExecutions"]
+            checks = running.graphql(CHECKS, path=["stocks", "ohlcv_1d"])["assetCheckExecutions"]
             found = {
-                (market, timeframe): shown(running, (market, "ohlcv", timeframe), days[market])
+                (market, timeframe): shown(running, (market, f"ohlcv_{timeframe}"), days[market])
                 for market in days
                 for timeframe in ("1m", "1d")
             }
@@ -217,7 +217,7 @@ markets:
     of_stocks = repairs["Repair of stocks gaps"]
     assert of_stocks["isAssetBackfill"]
     assert {"key": "backfill/repair", "value": "stocks"} in of_stocks["tags"]
-    assert {a["path"][2] for a in of_stocks["assetSelection"]} >= {"1m", "1h", "1d", "1w"}
+    assert {a["path"][1] for a in of_stocks["assetSelection"]} >= {"ohlcv_1m", "ohlcv_1h", "ohlcv_1d", "ohlcv_1w"}
     assert [run["status"] for b in repairs.values() for run in b["runs"]] == ["SUCCESS"] * 2
     assert sensor["status"] == "RUNNING"
     sentence = f"stocks: backfill {of_stocks['id']} repairs AAPL {stocks[2]} to {stocks[7]}."
@@ -240,7 +240,7 @@ markets:
     assert verdict(checks[-1]) == (
         "FAILED",
         "WARN",
-        "2 open gaps; the symbol that lacks most lacks 5 sessions.",
+        "2 open gaps; at most 5 sessions of a symbol missing.",
         [
             ("AAPL", stocks[2], stocks[4], 3, "missing", 1, "backfill repair --symbols AAPL"),
             ("AAPL", stocks[6], stocks[7], 2, "missing", 1, "backfill repair --symbols AAPL"),
@@ -249,6 +249,6 @@ markets:
     assert verdict(checks[0]) == (
         "SUCCEEDED",
         "WARN",
-        "Nothing is missing without an explanation.",
+        "No session is missing without explanation.",
         [("AAPL", stocks[6], stocks[7], 2, "vendor_empty", 2, "")],
     )

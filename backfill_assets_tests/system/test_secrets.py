@@ -41,7 +41,7 @@ def test_nothing_that_is_written_holds_a_secret(tmp_path: Path, database_url: st
             database_url,
             POLYGON_API_KEY=KEY,
             ALERT_URLS=ADDRESS,
-            DAGIT_URL="http://127.0.0.1:1",
+            DAGSTER_UI_URL="http://127.0.0.1:1",
         )
         page, told = tmp_path / "page.html", tmp_path / "report.json"
         said = {}

@@ -76,10 +76,12 @@ def test_no_module_names_the_environment_outside_a_function():
 # --- SQL
 
 COMPOSED = {
-    # Identifiers cannot be bound as parameters; these are constants of the module.
-    ("deployment/storage.py", "_make_schema"): "the schema of Dagster's own tables",
+    # Identifiers cannot be bound as parameters, and each of these is a constant of the module itself.
+    ("deployment/storage.py", "_create_schema"): "the schema of Dagster's own tables",
     ("adapters/embedded_postgres/server.py", "_settled_url"): "the database of the embedded server",
     ("adapters/store/migrations/versions/0001_bars.py", "downgrade"): "the tables that the migration made",
+    ("adapters/store/migrations/versions/0010_asset_keys.py", "_rename"): "tables, columns and patterns",
+    ("adapters/store/migrations/versions/0010_asset_keys.py", "update"): "the same",
 }
 
 

@@ -1,24 +1,50 @@
-"""What a user can type or set stands in the documentation."""
+"""The documentation names what a user can type or set, its links resolve, and its generated parts are up to date."""
 
+import importlib.util
 import re
-from datetime import UTC, datetime
+import textwrap
+from datetime import date
 
 import pytest
 
-from backfill_assets.adapters import settings
-from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.app import app
+from backfill_assets.domain.universe_file import parse_universe
 from backfill_assets_tests.support import PROJECT
 
-TABLE = re.findall(r"^\| ([A-Z_]+) \|", settings.__doc__, re.MULTILINE)
+PAGES = [*sorted(PROJECT.glob("*.md")), *sorted((PROJECT / "docs").rglob("*.md"))]
+DOCUMENTATION = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+PATH = re.compile(r"(?<![\w/.-])(?:backfill_assets|backfill_assets_tests|benchmarks|deploy|docs|scripts)/[\w./-]+\.\w+")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+SPEC = importlib.util.spec_from_file_location("generate_reference", PROJECT / "scripts" / "generate_reference.py")
+GENERATOR = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(GENERATOR)
 
 
-def pages():
-    return [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+def name(page):
+    return str(page.relative_to(PROJECT))
 
 
-def documentation():
-    return "\n".join(page.read_text(encoding="utf-8") for page in pages() if page.exists())
+def blocks(language):
+    """Fenced blocks of a language in all pages, each with the name of its page."""
+    for page in PAGES:
+        for found, text in FENCED.findall(page.read_text(encoding="utf-8")):
+            if found == language:
+                yield pytest.param(textwrap.dedent(text), id=name(page))
+
+
+def prose(page):
+    """The lines of a page that are neither tables nor in fenced blocks; blank lines in the place of the blocks."""
+    text = FENCED.sub(lambda block: "\n" * block.group().count("\n"), page.read_text(encoding="utf-8"))
+    return [line for line in text.splitlines() if not line.lstrip().startswith("|")]
+
+
+def anchors(page):
+    """The anchors that GitHub gives to a page's headings."""
+    for line in prose(page):
+        if line.startswith("#"):
+            yield re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
 
 
 def commands(typer_app, prefix="backfill"):
@@ -28,33 +54,62 @@ def commands(typer_app, prefix="backfill"):
         yield from commands(group.typer_instance, f"{prefix} {group.name}")
 
 
-class Remembering(dict):
-    """An empty environment that remembers what it was asked for."""
-
-    def __init__(self):
-        super().__init__()
-        self.asked = set()
-
-    def get(self, name, default=None):
-        self.asked.add(name)
-        return default
+@pytest.mark.parametrize("page", GENERATOR.PAGES)
+def test_generated_parts_are_up_to_date(page):
+    committed = (GENERATOR.REFERENCE / page).read_text(encoding="utf-8")
+    assert committed == GENERATOR.generated(page), "run .venv/bin/python scripts/generate_reference.py"
 
 
 @pytest.mark.parametrize("command", list(commands(app)))
 def test_every_command_is_documented(command):
-    assert re.search(rf"\b{re.escape(command)}\b", documentation())
-
-
-@pytest.mark.parametrize("variable", TABLE)
-def test_every_variable_is_documented(variable):
-    assert re.search(rf"\b{variable}\b", documentation())
-
-
-def test_the_table_of_variables_holds_those_that_are_read():
-    environment = Remembering()
-    Settings.read(environment).universe(datetime(2025, 7, 1, tzinfo=UTC).date())
-    assert environment.asked == set(TABLE)
+    assert re.search(rf"\b{re.escape(command)}\b", DOCUMENTATION)
 
 
 def test_the_commands_are_found():
     assert {"backfill run", "backfill db upgrade"} <= set(commands(app))
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 130])
+def test_every_exit_code_is_documented(code):
+    assert f"\n| {code} | " in (GENERATOR.REFERENCE / "commands.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_within_the_project_resolve(page):
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in set(anchors(target)), link
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name)
+def test_files_of_the_project_that_are_named_exist(page):
+    named = PATH.findall(page.read_text(encoding="utf-8"))
+    assert [path for path in named if not (PROJECT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_prose_has_no_line_over_120_characters(page):
+    assert [line for line in prose(page) if len(line) > 120 and not line.startswith("![")] == []
+
+
+def test_the_readme_is_short():
+    assert len((PROJECT / "README.md").read_text(encoding="utf-8").split()) <= 600
+
+
+def test_every_page_is_linked_from_another():
+    linked = {
+        (page.parent / link.partition("#")[0]).resolve()
+        for page in PAGES
+        for link in LINK.findall(page.read_text(encoding="utf-8"))
+        if "://" not in link and not link.startswith("#")
+    }
+    assert [name(page) for page in PAGES if page not in linked and page.name != "README.md"] == []
+
+
+@pytest.mark.parametrize("text", [block for block in blocks("yaml") if "markets:" in block.values[0]])
+def test_examples_of_the_universe_file_are_valid(text):
+    assert parse_universe(text, "example", date(2026, 7, 1)).markets

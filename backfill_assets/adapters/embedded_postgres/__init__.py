@@ -1,10 +1,10 @@
-"""A PostgreSQL server of the project's own, for users who name no DATABASE_URL.
+"""An embedded PostgreSQL server, used if DATABASE_URL is not set.
 
-server       `EmbeddedPostgres`: start or reuse, ask, stop
+server       `EmbeddedPostgres`: start, reuse and stop a server
 cluster      the files in the folder
-processes    which process serves a folder, and whether one still does
-privileges   running PostgreSQL's programs as a user that PostgreSQL accepts
-binaries     where those programs are
+processes    find the process that serves a folder
+privileges   run PostgreSQL's programs as a user that PostgreSQL accepts
+binaries     find those programs
 """
 
 from backfill_assets.adapters.embedded_postgres.binaries import psql_command

@@ -1,8 +1,8 @@
-"""Running PostgreSQL's programs as a user that PostgreSQL accepts.
+"""Run PostgreSQL's programs as a user that PostgreSQL accepts.
 
-PostgreSQL refuses uid 0. For root, the programs run in a user namespace where root's own files are seen as an ordinary
-user's; where the system forbids that (Docker's default profile, macOS), they run as `nobody`, who is given the
-server's folder and nothing else.
+PostgreSQL refuses to run as root. For root, its programs run in a user namespace that maps root to an ordinary user. Where
+the system forbids that (Docker's default profile, macOS), they run as `nobody`, who becomes the owner of the server's
+folder only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROOT = 0
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """Starts programs as one user, in an environment without the caller's PostgreSQL and language settings."""
+    """Runs programs as a user, without the caller's PostgreSQL and locale variables."""
 
     environment: Mapping[str, str]
     prefix: tuple[str, ...] = ()
@@ -32,13 +32,13 @@ class Runner:
     gid: int | None = None
 
     def run(self, command: Sequence[str | Path], *, folder: Path, log: IO[bytes], inherited: Sequence[int] = ()) -> int:
-        """Run to the end in `folder`, output into `log`; returns the exit status.
+        """Run a command in `folder` with its output in `log`; return the exit status.
 
-        A file, not a pipe: a server started here keeps its output open, and a pipe's reader would wait for it.
-        A session of its own: the terminal's Ctrl-C is not for a server that other processes use.
-        Of the caller's open files, only `inherited` reach it. Raises OSError where it cannot start at all.
+        The output is a file, since a server started here keeps it open and a pipe's reader would wait. It runs in a new
+        session, since Ctrl-C must not stop a server that other processes use. Only the descriptors `inherited` are passed
+        on. Raises OSError if it cannot be started.
         """
-        return subprocess.run(  # noqa: S603 # the package's own commands, no shell
+        return subprocess.run(  # noqa: S603 # own commands, no shell
             [*self.prefix, *map(str, command)],
             cwd=folder,
             env=self.environment,
@@ -54,7 +54,7 @@ class Runner:
         ).returncode
 
     def can_use(self, folder: Path, program: Path) -> bool:
-        """Whether the user can write in `folder` and run `program`."""
+        """Return whether the user can write to `folder` and run `program`."""
         probe: list[str | Path] = ["test", "-w", folder, "-a", "-x", program]
         try:
             with Path(os.devnull).open("wb") as nowhere:
@@ -62,8 +62,8 @@ class Runner:
         except OSError:
             return False
 
-    def own(self, folder: Path) -> None:
-        """Give everything in `folder` to the user. Links are changed themselves, never what they point to."""
+    def take_ownership(self, folder: Path) -> None:
+        """Make the user the owner of everything in `folder`. Links are not followed."""
         if self.uid is None or self.gid is None:
             return
         for parent, folders, files in os.walk(folder):
@@ -72,10 +72,10 @@ class Runner:
 
 
 def runner_for(folder: Path, program: Path, environ: Mapping[str, str]) -> Runner:
-    """Who runs the programs that serve `folder`; `program` is one of them.
+    """Return the runner for the programs that serve `folder`; `program` is one of them.
 
-    For root, who owns the folder decides where it exists already: files of `nobody` stay out of reach in a namespace.
-    Raises EmbeddedServerError where nobody can be found who may do it.
+    For root it depends on the owner of the folder: files of `nobody` are not accessible in a namespace. Raises
+    EmbeddedServerError if no user can run the programs.
     """
     environment = _environment(environ)
     if os.geteuid() != ROOT:
@@ -88,25 +88,25 @@ def runner_for(folder: Path, program: Path, environ: Mapping[str, str]) -> Runne
     try:
         nobody = pwd.getpwnam(NOBODY)
         runner = Runner(environment, (), nobody.pw_uid, nobody.pw_gid)
-        runner.own(folder)
+        runner.take_ownership(folder)
     except (KeyError, OSError):
         runner = None
     if runner is None or not runner.can_use(folder, program):
         raise EmbeddedServerError(
             f"PostgreSQL does not run as root, and the user {NOBODY} may not use {folder} or run {program}: "
-            "run as an ordinary user, choose a data folder (BACKFILL_DATA_DIR) that all can enter, or set DATABASE_URL."
+            "run as an ordinary user, choose a data folder (BACKFILL_DATA_DIR) that everybody can enter, or set DATABASE_URL."
         )
     return runner
 
 
-def refuse_foreign(folder: Path) -> None:
-    """Raise EmbeddedServerError where `folder` exists and is another user's: its files could not be read or kept private."""
+def require_owner(folder: Path) -> None:
+    """Raise EmbeddedServerError if `folder` belongs to another user: its files could not be read or kept private."""
     try:
         owner = folder.stat().st_uid
     except FileNotFoundError:
         return
     except OSError as error:
-        raise EmbeddedServerError(unusable(folder, error)) from error
+        raise EmbeddedServerError(folder_error(folder, error)) from error
     if owner != os.geteuid() and not (os.geteuid() == ROOT and _name(owner) == NOBODY):
         raise EmbeddedServerError(
             f"The folder {folder} belongs to the user {_name(owner)}: run as that user, choose another data folder "
@@ -114,8 +114,8 @@ def refuse_foreign(folder: Path) -> None:
         )
 
 
-def unusable(folder: Path, error: OSError) -> str:
-    """The sentence for a folder that the system does not let us read or write."""
+def folder_error(folder: Path, error: OSError) -> str:
+    """Return the message for a folder that cannot be read or written."""
     return (
         f"Cannot keep a database in {folder} ({error.strerror or error}): choose a data folder that you can write to "
         "(BACKFILL_DATA_DIR), or set DATABASE_URL."
@@ -130,7 +130,7 @@ def _name(uid: int) -> str:
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Without PG…, which would redirect the programs, and with the C locale, which every system has."""
+    """Remove PG… variables, which would redirect the programs, and set the C locale, which every system has."""
     kept = {name: value for name, value in environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     path = os.pathsep.join(filter(None, (environ.get("PATH"), os.defpath)))
     return kept | {"PATH": path, "LC_ALL": "C"}

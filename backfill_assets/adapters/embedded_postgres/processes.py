@@ -1,8 +1,8 @@
-"""Which process serves a folder, and whether one still does.
+"""Find the process that serves a folder.
 
-Two witnesses. `postmaster.pid`, PostgreSQL's own, names process and port, but outlives a killed server, and its number may be
-another program's by then. The lock file `alive` is ours: the server and each of its children hold it through an inherited
-descriptor, so it is free exactly when the last of them is gone, in whatever container they run.
+PostgreSQL's `postmaster.pid` has process and port, but survives a killed server, and its pid may have been reused. The lock
+file `alive` is inherited by the server and its children, so it is free exactly when the last of them has ended, in any
+container.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ POLL_SECONDS = 0.02
 class Postmaster:
     """The process that serves a folder, and its port on 127.0.0.1.
 
-    `ready`: it says that it accepts connections. `moved`: its folder was moved under it. PostgreSQL writes most files by
-    where it stands, but the checkpoint's by their old path, so a moved server fails within minutes, and must be restarted.
+    `ready`: it accepts connections. `moved`: its folder was moved while it runs. PostgreSQL writes most files relative to its
+    working directory but checkpoints to the old path, so it fails within minutes and must be restarted.
     """
 
     process: psutil.Process
@@ -36,9 +36,9 @@ class Postmaster:
 
 
 def find_postmaster(data: Path, alive: Path) -> Postmaster | None:
-    """The process that serves the cluster `data`, or None. A moved folder is still found, a copied one is not.
+    """Return the process that serves the cluster `data`, or None. It is found if the folder was moved, but not in a copy.
 
-    Where the system hides the process's working folder (root in a container, the server as `nobody`), the lock decides.
+    If the working directory of the process is hidden (root in a container, the server as `nobody`), the lock decides.
     """
     lines = _pid_file(data)  # 1 pid, 2 folder, 4 port, 8 state: postgresql.org's src/include/utils/pidfile.h
     try:
@@ -48,7 +48,7 @@ def find_postmaster(data: Path, alive: Path) -> Postmaster | None:
         try:
             here = Path(process.cwd()).samefile(data)
         except psutil.AccessDenied:
-            here = is_held(alive)
+            here = is_locked(alive)
     except (IndexError, ValueError, OSError, psutil.Error):
         return None
     if not here:
@@ -57,10 +57,10 @@ def find_postmaster(data: Path, alive: Path) -> Postmaster | None:
 
 
 def clear_reused_pid(data: Path) -> None:
-    """Drop a pid file whose number is another program's now, as PostgreSQL would take that program for its server.
+    """Remove a pid file whose pid was reused, as PostgreSQL would mistake that process for its server.
 
-    To be called only when neither witness sees a server. Where no such process exists the file stays: PostgreSQL clears it,
-    after a check of its own for children left behind.
+    Call it only if there is no server. If no process has the pid, the file stays: PostgreSQL removes it after checking for
+    orphaned children.
     """
     lines = _pid_file(data)
     if not lines or not lines[0].isdecimal() or psutil.pid_exists(int(lines[0])):
@@ -68,31 +68,31 @@ def clear_reused_pid(data: Path) -> None:
 
 
 @contextmanager
-def held(alive: Path, seconds: float) -> Iterator[int]:
-    """The lock's descriptor while the block runs, for a server to inherit. Raises TimeoutError where it stays taken."""
+def lock_held(alive: Path, seconds: float) -> Iterator[int]:
+    """Hold the lock and yield its descriptor for a server to inherit. Raises TimeoutError if it stays locked."""
     descriptor = os.open(alive, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         if not wait_until(lambda: _lock(descriptor, fcntl.LOCK_EX), seconds):
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), str(alive))
         yield descriptor
     finally:
-        os.close(descriptor)  # an heir's copy keeps the lock
+        os.close(descriptor)  # an inherited copy keeps the lock
 
 
-def is_held(alive: Path) -> bool:
-    """Whether a process of a server still holds the lock."""
+def is_locked(alive: Path) -> bool:
+    """Return whether a server or one of its children holds the lock."""
     try:
         descriptor = os.open(alive, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:
-        return not _lock(descriptor, fcntl.LOCK_SH)  # shared: those who ask do not deceive each other
+        return not _lock(descriptor, fcntl.LOCK_SH)  # shared, so that concurrent checks do not block each other
     finally:
         os.close(descriptor)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Poll until `condition` holds; False after `seconds`."""
+    """Poll until `condition` is true; return False after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,7 +1,7 @@
-"""Starting, finding and stopping the server of one folder.
+"""Start, find and stop the server of a folder.
 
-It belongs to no Python process: the first that needs it starts it, every other one uses it, and it runs on until `stop()` or
-the machine's end.
+The server is independent of Python processes: the first one that needs it starts it, the others reuse it, and it runs until
+`stop()` or shutdown.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ import psycopg
 
 from backfill_assets.adapters.embedded_postgres.binaries import find_binaries
 from backfill_assets.adapters.embedded_postgres.cluster import DATABASE, HOST, Cluster, last_error
-from backfill_assets.adapters.embedded_postgres.privileges import refuse_foreign, runner_for, unusable
+from backfill_assets.adapters.embedded_postgres.privileges import folder_error, require_owner, runner_for
 from backfill_assets.adapters.embedded_postgres.processes import (
     Postmaster,
     clear_reused_pid,
     find_postmaster,
-    held,
-    is_held,
+    is_locked,
+    lock_held,
     wait_until,
 )
-from backfill_assets.adapters.private_files import data_folder
+from backfill_assets.adapters.private_files import make_data_folder
 from backfill_assets.domain.errors import DatabaseUnavailable, EmbeddedServerError
 
 CONNECT_SECONDS = 10
 START_SECONDS = 600  # the recovery of `max_wal_size` after a crash, on a slow disk
-LOCK_SECONDS = START_SECONDS  # somebody else's start
+LOCK_SECONDS = START_SECONDS  # a start by another process
 SETTLE_SECONDS = 60
 STOP_SECONDS = 120  # the last checkpoint on a slow disk
 PORTS_TRIED = 4
 
 
 class EmbeddedPostgres:
-    """The server of the data folder `folder`. Constructing it touches nothing.
+    """The server of the data folder `folder`. Constructing it has no side effects.
 
-    `extra_configuration` holds PostgreSQL settings by name, applied over our own when this object starts the server; one
-    that runs already keeps its settings. `environ` is read for PATH and PG_BINDIR.
+    `extra_configuration` are PostgreSQL settings that override the defaults when this object starts the server; a running one
+    keeps its settings. `environ` is read for PATH and PG_BINDIR.
 
-    Every method raises EmbeddedServerError, with a sentence that says what to do, where the server cannot be set up,
-    started or stopped, and where the folder is another user's.
+    Every method raises EmbeddedServerError if the server cannot be set up, started or stopped, or if the folder belongs to
+    another user.
     """
 
     def __init__(
@@ -60,32 +60,32 @@ class EmbeddedPostgres:
         self._cluster = Cluster(self.folder / "postgres", extra_configuration or {})
         self._environ = environ
 
-    def url(self, start: bool = True) -> str:  # noqa: FBT001, FBT002 # reads well at the call: url(start=False)
-        """The database's URL, for any number of processes: `postgresql://postgres:…@127.0.0.1:<port>/market`.
+    def url(self, start: bool = True) -> str:  # noqa: FBT001, FBT002 # called as url(start=False)
+        """Return the database's URL: `postgresql://postgres:…@127.0.0.1:<port>/market`.
 
-        Starts the server, and makes the cluster, where need be; the port can change with a start. With `start=False` a
-        server that is down stays down, and DatabaseUnavailable is raised, as where a server refuses the connection.
+        Creates the cluster and starts the server if necessary; the port may change at a start. Raises DatabaseUnavailable if
+        the server refuses the connection, or with `start=False` if it is not running.
         """
-        with self._explained():
+        with self._checked():
             if (url := self._usable_url()) is not None:
                 return url
             if not start and self._postmaster() is None:
                 raise DatabaseUnavailable(
                     f"The embedded database in {self.folder} is not running: start it, or set DATABASE_URL."
                 )
-            data_folder(self.folder)
+            make_data_folder(self.folder)
             self._cluster.home.mkdir(mode=0o700, exist_ok=True)
             with self._exclusive():
                 return self._usable_url() or self._settled_url()
 
     def running(self) -> bool:
-        """Whether a server process serves the folder now, be it still starting."""
-        with self._explained():
+        """Return whether a server process, possibly still starting, serves the folder."""
+        with self._checked():
             return self._postmaster() is not None
 
     def stop(self) -> bool:
-        """End the server and its sessions, whose open transactions are rolled back; True if it was running."""
-        with self._explained():
+        """Stop the server, rolling back open transactions; return True if it was running."""
+        with self._checked():
             if self._postmaster() is None:
                 return False
             with self._exclusive():
@@ -98,15 +98,15 @@ class EmbeddedPostgres:
         return find_postmaster(self._cluster.data, self._cluster.alive)
 
     def _is_gone(self) -> bool:
-        """Neither a server, nor a child of a killed one, nor one that only another container sees."""
-        return self._postmaster() is None and not is_held(self._cluster.alive)
+        """Whether there is no server, no child of a killed one, and none in another container."""
+        return self._postmaster() is None and not is_locked(self._cluster.alive)
 
     def _is_settled(self) -> bool:
         postmaster = self._postmaster()
         return self._is_gone() if postmaster is None else postmaster.ready
 
     def _usable_url(self) -> str | None:
-        """The URL where everything is in place, for the price of a connection; None where something has to be done."""
+        """The URL if a connection works; None if something has to be done first."""
         postmaster = self._postmaster()
         if postmaster is None or postmaster.moved or not postmaster.ready:
             return None
@@ -114,18 +114,18 @@ class EmbeddedPostgres:
         try:
             _connect(url).close()
         except psycopg.OperationalError as error:
-            if "too many clients" not in str(error):  # busy, but in place
+            if "too many clients" not in str(error):  # otherwise it is only busy
                 return None
         self._cluster.publish(url)
         return url
 
     def _settled_url(self) -> str:
-        """Start what is down, make what is missing; the lock is held."""
+        """Create and start what is missing, with the lock held."""
         cluster = self._cluster
         if not wait_until(self._is_settled, SETTLE_SECONDS):
             raise EmbeddedServerError(
-                f"A PostgreSQL server holds {cluster.home} and takes no connections, as it is starting, stopping, or in "
-                f"another container: read {cluster.server_log}, end it there, or set DATABASE_URL."
+                f"A PostgreSQL server uses {cluster.home} but accepts no connections, because it is starting, stopping, or "
+                f"in another container: read {cluster.server_log}, stop it there, or set DATABASE_URL."
             )
         if (postmaster := self._postmaster()) is not None and postmaster.moved:
             self._end(postmaster)
@@ -133,15 +133,15 @@ class EmbeddedPostgres:
         url = cluster.url_on(port)
         try:
             with _connect(cluster.url_on(port, "postgres")) as connection:
-                known = connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone()
-                if known is None:
+                exists = connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone()
+                if exists is None:
                     connection.execute(f'create database "{DATABASE}"')
             _connect(url).close()
         except psycopg.OperationalError as error:
             reason = str(error).strip().partition("\n")[0]
             raise DatabaseUnavailable(
                 f"The embedded server in {self.folder} runs but refuses the connection ({reason}): unset PG… variables "
-                "that are meant for another server, or set DATABASE_URL."
+                "meant for another server, or set DATABASE_URL."
             ) from error
         cluster.publish(url)
         return url
@@ -150,7 +150,7 @@ class EmbeddedPostgres:
         try:
             postmaster.process.send_signal(signal.SIGINT)  # "fast": postgresql.org/docs/18/server-shutdown.html
         except psutil.NoSuchProcess:
-            pass  # it ended by itself; its children may need a moment
+            pass  # it has ended; its children may still be running
         except psutil.AccessDenied as error:
             raise EmbeddedServerError(
                 f"Process {postmaster.process.pid} serves {self.folder} for another user: stop it as that user."
@@ -162,11 +162,11 @@ class EmbeddedPostgres:
 
     def _start(self) -> Postmaster:
         cluster = self._cluster
-        made_by = cluster.major()
-        binaries = find_binaries(self._environ, major=made_by)
+        existing = cluster.major()
+        binaries = find_binaries(self._environ, major=existing)
         runner = runner_for(cluster.home, binaries.program("postgres"), self._environ)
-        if made_by is None:
-            cluster.make(binaries, runner)
+        if existing is None:
+            cluster.create(binaries, runner)
         clear_reused_pid(cluster.data)
         arguments = [
             "start",
@@ -175,10 +175,10 @@ class EmbeddedPostgres:
             "--wait",
             f"--timeout={START_SECONDS}",
         ]
-        with held(cluster.alive, SETTLE_SECONDS) as descriptor:
+        with lock_held(cluster.alive, SETTLE_SECONDS) as descriptor:
             for port in self._ports():
                 cluster.configure(binaries, port)
-                runner.own(cluster.home)
+                runner.take_ownership(cluster.home)
                 cluster.run(runner, binaries.program("pg_ctl"), arguments, inherited=[descriptor])
                 if (postmaster := self._postmaster()) is not None and postmaster.ready:
                     return postmaster
@@ -188,12 +188,10 @@ class EmbeddedPostgres:
         )
 
     def _ports(self) -> Iterator[int]:
-        """The port of the last start first, as users may have noted it; then some that the system calls free."""
+        """Yield the port of the last start, which users may have saved, then free ones."""
         for wanted in (self._cluster.last_port(), *[0] * PORTS_TRIED):
             with socket.socket() as probe:
-                probe.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-                )  # as the server: closed sessions do not count
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # like the server
                 try:
                     probe.bind((HOST, wanted))
                 except OSError:
@@ -208,7 +206,7 @@ class EmbeddedPostgres:
             lock.acquire()
         except filelock.Timeout as error:
             raise EmbeddedServerError(
-                f"Another process has been starting or stopping the embedded server for {LOCK_SECONDS} s: end the one "
+                f"Another process has been starting or stopping the embedded server for {LOCK_SECONDS} s: end the process "
                 f"that holds {lock.lock_file}, then try again."
             ) from error
         try:
@@ -217,13 +215,13 @@ class EmbeddedPostgres:
             lock.release()
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Refuses a folder that is not ours, and makes a sentence of what the system refuses."""
-        refuse_foreign(self._cluster.home)
+    def _checked(self) -> Iterator[None]:
+        """Check the owner of the folder, and convert OSError to EmbeddedServerError."""
+        require_owner(self._cluster.home)
         try:
             yield
         except OSError as error:
-            raise EmbeddedServerError(unusable(self._cluster.home, error)) from error
+            raise EmbeddedServerError(folder_error(self._cluster.home, error)) from error
 
 
 def _connect(url: str) -> psycopg.Connection:

@@ -1,4 +1,4 @@
-"""By which certificates the vendor is known to be itself: certifi's, or those that SSL_CERT_FILE or SSL_CERT_DIR name."""
+"""TLS certificates: certifi's, or those of SSL_CERT_FILE or SSL_CERT_DIR."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def certificates() -> ssl.SSLContext:
-    """What the environment names now. Raises SettingMistake where it cannot be loaded."""
+    """Load the certificates that the environment names. Raises SettingMistake."""
     try:
         return _loaded(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
     except OSError as error:
         raise SettingMistake(
-            f"The certificates that SSL_CERT_FILE or SSL_CERT_DIR name cannot be loaded: {' '.join(str(error).split())}."
+            f"The certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be loaded: {' '.join(str(error).split())}."
         ) from None
 
 

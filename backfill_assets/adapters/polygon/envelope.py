@@ -1,4 +1,4 @@
-"""What surrounds every answer of the vendor: a status, and failures that come with HTTP 200."""
+"""The status in every body of the vendor, including failures with HTTP 200."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
 
 
 class WithStatus(Protocol):
-    """A decoded answer."""
+    """A decoded body."""
 
     status: str
 
 
-def opened[A: WithStatus](body: bytes, quick: Callable[[bytes], A], *patient: Callable[[bytes], A]) -> A:
-    """What the first decoder that can read the body makes of it.
+def opened[A: WithStatus](body: bytes, quick: Callable[[bytes], A], *lenient: Callable[[bytes], A]) -> A:
+    """Return the body as decoded by the first decoder that can read it.
 
-    MalformedAnswer where none can. A failure inside the body, whatever the HTTP status was, is KeyRefused, NotEntitled,
-    NotFound, RateLimited or else VendorUnavailable.
+    Raises MalformedAnswer if none can, and KeyRefused, NotEntitled, NotFound, RateLimited or else VendorUnavailable for a
+    failure inside the body, whatever the HTTP status is.
     """
     try:
         answer = quick(body)
     except failures.UNREADABLE as error:
-        if (said := failures.read(body)).failed:
-            raise failures.in_success(said) from None
-        if not patient:
+        if (envelope := failures.read(body)).failed:
+            raise failures.in_success(envelope) from None
+        if not lenient:
             raise MalformedAnswer(str(error)) from error
-        return opened(body, patient[0], *patient[1:])
+        return opened(body, lenient[0], *lenient[1:])
     if answer.status.upper() not in failures.SUCCESS:
         raise failures.in_success(failures.read(body))
     return answer

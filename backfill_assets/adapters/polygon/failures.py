@@ -1,4 +1,4 @@
-"""The vendor's ways of saying no, as typed errors."""
+"""Errors of the vendor, as typed exceptions."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What reading a body as JSON can end in: not JSON, another shape, not UTF-8, nested too deeply."""
+"""Raised when a body is not JSON, has another shape, is not UTF-8 or is nested too deeply."""
 
 SUCCESS = frozenset({"OK", "DELAYED"})
-"""Statuses of good answers. DELAYED is a plan whose data come 15 minutes late; its bars are as good."""
+"""Statuses of successful responses. DELAYED: the plan's data arrive 15 minutes late."""
 
-WORTH_ANOTHER_TRY = (RateLimited, VendorUnavailable, MalformedAnswer)
+RETRYABLE = (RateLimited, VendorUnavailable, MalformedAnswer)
 
 _MEANING: dict[type[VendorError], str] = {
     KeyRefused: "Polygon refuses the API key: set POLYGON_API_KEY to one that is valid",
-    NotEntitled: "The Polygon plan of this key does not include what was asked for: begin later, or leave it out",
-    NotFound: "Polygon does not know what was asked for",
+    NotEntitled: "The Polygon plan of this key does not include the requested data: start later or leave it out",
+    NotFound: "Polygon does not know the requested resource",
     BadRequest: "Polygon does not accept the request",
-    RateLimited: "Polygon says that requests come too fast: lower the configured rate to what the plan allows",
+    RateLimited: "Polygon's rate limit is exceeded: lower POLYGON_REQUESTS_PER_SECOND to what the plan allows",
     VendorUnavailable: "Polygon gave no usable answer: try again later",
     MalformedAnswer: "Polygon's answer cannot be read",
 }
-_TRY_AGAIN_STATUSES = frozenset({408, 425})
+_RETRYABLE_STATUSES = frozenset({408, 425})
 _MESSAGE_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a body says besides data; every field is empty when the body is no JSON object or does not have it."""
+class Envelope:
+    """A body without its data; a field is empty if the body is not a JSON object or does not have it."""
 
     status: str = ""
     message: str = ""
@@ -55,47 +55,49 @@ class Said:
 
     @property
     def failed(self) -> bool:
-        """The body calls itself a failure. A body without a status does not; it is no answer of this vendor's at all."""
+        """Whether the body has a status of failure. Without a status it is not from this vendor."""
         return bool(self.status) and self.status not in SUCCESS
 
 
-def read(body: bytes) -> Said:
-    """`status`, `error` or `message`, and `request_id` of any body; never raises."""
+def read(body: bytes) -> Envelope:
+    """Read `status`, `error` or `message`, and `request_id` of any body. Never raises."""
     try:
         content = msgspec.json.decode(body)
     except UNREADABLE:
-        return Said()
+        return Envelope()
     if not isinstance(content, dict):
-        return Said()
+        return Envelope()
     status, error, message, request_id = (
         value if isinstance(value := content.get(key), str) else ""
         for key in ("status", "error", "message", "request_id")
     )
-    return Said(status.upper(), " ".join((error or message).split())[:_MESSAGE_LENGTH], request_id)
+    return Envelope(status.upper(), " ".join((error or message).split())[:_MESSAGE_LENGTH], request_id)
 
 
-def in_success(said: Said) -> VendorError:
-    """The error behind a failure that came with HTTP 200. Its text is the vendor's own."""
-    words = said.message.lower()
+def in_success(envelope: Envelope) -> VendorError:
+    """Return the error for a failure with HTTP 200. Its text is the vendor's."""
+    words = envelope.message.lower()
     kind: type[VendorError]
     if _is_about_the_key(words):
         kind = KeyRefused
-    elif said.status in {"NOT_AUTHORIZED", "NOT_ENTITLED"} or _is_about_the_plan(words):
+    elif envelope.status in {"NOT_AUTHORIZED", "NOT_ENTITLED"} or _is_about_the_plan(words):
         kind = NotEntitled
     elif "exceeded" in words and "request" in words:
         kind = RateLimited
-    elif said.status == "NOT_FOUND":
+    elif envelope.status == "NOT_FOUND":
         kind = NotFound
     else:
         kind = VendorUnavailable
-    return kind(f"{said.status} {said.message}".strip() or "an empty status", request_id=said.request_id or None)
+    return kind(
+        f"{envelope.status} {envelope.message}".strip() or "an empty status", request_id=envelope.request_id or None
+    )
 
 
-def of_status(status: int, said: Said) -> VendorError:
-    """The error behind any HTTP status but 200. Its text is the vendor's own; empty when the body gave none."""
+def of_status(status: int, envelope: Envelope) -> VendorError:
+    """Return the error for any HTTP status but 200. Its text is the vendor's, or empty."""
     kind: type[VendorError]
-    text = said.message
-    if status == 401 or (status == 403 and _is_about_the_key(said.message.lower())):
+    text = envelope.message
+    if status == 401 or (status == 403 and _is_about_the_key(envelope.message.lower())):
         kind = KeyRefused
     elif status == 403:
         kind = NotEntitled
@@ -105,24 +107,24 @@ def of_status(status: int, said: Said) -> VendorError:
         kind = RateLimited
     elif 300 <= status < 400:
         kind, text = BadRequest, "a redirect to another address is not followed; check the base URL"
-    elif 400 <= status < 500 and status not in _TRY_AGAIN_STATUSES:
+    elif 400 <= status < 500 and status not in _RETRYABLE_STATUSES:
         kind = BadRequest
     elif 200 <= status < 300:
         kind = MalformedAnswer
     else:
         kind = VendorUnavailable
-    return kind(text, status=status, request_id=said.request_id or None)
+    return kind(text, status=status, request_id=envelope.request_id or None)
 
 
 def sentence(kind: type[VendorError], place: str, reason: str) -> str:
-    """What went wrong and what to do, where (a path and an HTTP status), and the vendor's own words."""
+    """Return what went wrong and what to do, with a path and HTTP status and the vendor's own text."""
     return f"{_MEANING[kind]} ({place}{': ' if reason else ''}{reason})"
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a Retry-After header asks for (a number or an HTTP date), or None.
+    """Return the seconds of a Retry-After header (a number or an HTTP date), or None.
 
-    A date is counted from the answer's own Date header, so that a wrong clock on this machine changes nothing.
+    A date is relative to the response's own Date header, so that this machine's clock does not matter.
     """
     value = headers.get("retry-after", "").strip()
     try:

@@ -1,4 +1,4 @@
-"""What is asked of the vendor besides bars: between which days a ticker is traded, splits, dividends."""
+"""Reference data: first and last days of trading, splits, dividends."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from backfill_assets.adapters.polygon.addresses import Address, Trail, following, segment
 from backfill_assets.adapters.polygon.wire_reference import (
-    EventPage,
-    Events,
+    ActionPage,
+    ActionRecords,
     decode_delistings,
     decode_details,
     decode_dividends,
@@ -30,12 +30,12 @@ _MOST_TICKERS = "1000"  # the endpoint's maximum; a ticker that was reused has a
 
 @dataclass(frozen=True, slots=True)
 class Feed[E: (Split, Dividend)]:
-    """One kind of events: where the vendor lists them now, where it did before, and the field that holds their day."""
+    """A kind of corporate action: its path, its deprecated path and the field with its day."""
 
     path: str
     old_path: str
     day: str
-    decode: Callable[[bytes], EventPage[E]]
+    decode: Callable[[bytes], ActionPage[E]]
 
 
 SPLITS = Feed("/stocks/v1/splits", "/v3/reference/splits", "execution_date", decode_splits)
@@ -47,19 +47,19 @@ _OLD_LIMIT = {"limit": "1000"}
 
 
 class Reference:
-    """The reference endpoints over one transport. Every method raises what `Transport.fetch` raises."""
+    """The reference endpoints. Every method raises the errors of `Transport.fetch`."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._missing: set[str] = set()  # paths that this vendor does not have
+        self._missing: set[str] = set()  # paths that this server does not have
 
     async def listing(self, ticker: str) -> Listing:
-        """First and last day of trading of `ticker` (the vendor's spelling), in the market's zone; at most two requests.
+        """Return the first and last day of trading of `ticker` (the vendor's spelling), in the market's zone.
 
-        A ticker that is traded now has no last day, whatever companies had it before. One that is not has the latest that
-        the vendor names. UNKNOWN where the vendor knows nothing, or names a last day before the first.
+        Sends at most two requests. A ticker that is traded now has no last day, whatever companies used it before; otherwise
+        the latest one counts. Returns UNKNOWN if the vendor has no dates, or a last day before the first.
 
-        The vendor's dates are not exact: a last day may lie some days after the last trade, and a first day be that of an
+        The vendor's dates are not exact: a last day may be some days after the last trade, and a first day that of an
         earlier company or of a move to another exchange, before or after the first bar.
         """
         path = f"{_TICKERS}/{segment(ticker)}"
@@ -79,21 +79,23 @@ class Reference:
             return UNKNOWN
         return Listing(listed, delisted)
 
-    async def events[E: (Split, Dividend)](self, feed: Feed[E], since: date, until: date | None) -> Events[E]:
-        """Every event of the market from `since` to `until`, both included, or to the last announced one.
+    async def actions[E: (Split, Dividend)](self, feed: Feed[E], since: date, until: date | None) -> ActionRecords[E]:
+        """Return the corporate actions of all tickers from `since` to `until`, both included, or to the last announced one.
 
-        The days are New York's. Rows that cannot be used are left out and named in `Events.dropped`. A vendor without the
-        new path is asked at the deprecated one, from then on. BadRequest where `until` lies before `since`; MalformedAnswer
-        where the pages do not lead forward.
+        The days are New York's. Unusable rows are omitted; `ActionRecords.dropped` has their tickers. On a server
+        without the new path the deprecated one is used from then on. Raises BadRequest if `until` is before `since`,
+        MalformedAnswer if the pages do not advance.
         """
         if until is not None and until < since:
-            raise BadRequest(f"Events were asked for from {since} to {until}: the start must not follow the end")
+            raise BadRequest(
+                f"Corporate actions were requested from {since} to {until}: the start must not be after the end"
+            )
         here, limit, page = await self._first_page(feed, since, until)
         path, trail = here[0], Trail(here)
         found, dropped = dict.fromkeys(page.rows), list(page.dropped)
         news: bool | None = bool(found) or None
         while page.next_url is not None:
-            # the cursor carries filters and order; whether it carries the limit is not documented
+            # the cursor includes filters and order; whether it includes the limit is not documented
             base_url = self._transport.base_url
             here = following(page.next_url, base_url=base_url, within=path, sent_again=limit)
             trail.step(here, news=news)
@@ -103,11 +105,11 @@ class Reference:
             news = len(found) > before if page.rows else None
             dropped += page.dropped
         rows = [event for event in found if since <= event.ex_date and (until is None or event.ex_date <= until)]
-        return Events(sorted(rows, key=lambda event: (event.ex_date, event.ticker)), tuple(dropped))
+        return ActionRecords(sorted(rows, key=lambda event: (event.ex_date, event.ticker)), tuple(dropped))
 
     async def _first_page[E: (Split, Dividend)](
         self, feed: Feed[E], since: date, until: date | None
-    ) -> tuple[Address, dict[str, str], EventPage[E]]:
+    ) -> tuple[Address, dict[str, str], ActionPage[E]]:
         days = {f"{feed.day}.gte": f"{since}"} | ({} if until is None else {f"{feed.day}.lte": f"{until}"})
         if feed.path not in self._missing:
             here = (feed.path, days | {"sort": f"{feed.day}.asc"} | _LIMIT)

@@ -1,15 +1,13 @@
-"""GET against the vendor, until there is an answer or no hope of one.
+"""HTTP requests to the vendor, with retries.
 
-The key goes into the Authorization header and nowhere else; errors and log lines name a path, never a query. Proxies and
-certificates named by the environment are used, as a company's network may leave no other way out, but not to reach this
-machine itself. A `.netrc` file is not: httpx reads one only when told to, and the explicit `auth` here would win.
+The key is only sent in the Authorization header; errors and log lines contain a path but no query. Proxies and certificates
+from the environment are used, except for this machine itself. A `.netrc` file is not read: the explicit `auth` prevents it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
@@ -21,7 +19,7 @@ import httpx
 
 from backfill_assets.adapters.polygon import failures
 from backfill_assets.adapters.polygon.certificates import certificates
-from backfill_assets.adapters.polygon.traffic import Traffic
+from backfill_assets.adapters.settings import http_url, valid_key
 from backfill_assets.domain.errors import (
     KeyRefused,
     RateLimited,
@@ -34,36 +32,33 @@ from backfill_assets.domain.errors import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping
 
-    from backfill_assets.adapters.polygon.addresses import Address
 
 _LOG = logging.getLogger(__name__)
 _CONNECTIONS = 8
-_SHORTEST_KEY = 8  # characters; a shorter one is no secret, and a part of ordinary words
-_TIMEOUT = httpx.Timeout(
-    connect=10, read=60, write=10, pool=None
-)  # seconds; connections are counted out before the pool
-_WHOLE_ANSWER = 300.0  # seconds; `read` above is renewed by every byte, so a trickle would never end
-_LONGEST_RETRY_AFTER = 300.0  # seconds; the vendor counts by the minute, more is a mistake of some gateway
+_SHORTEST_KEY = 8  # characters; a shorter one is part of ordinary words, which would be masked too
+_TIMEOUT = httpx.Timeout(connect=10, read=60, write=10, pool=None)  # seconds; `_slots` limits the connections
+_TOTAL_TIMEOUT = 300.0  # seconds; `read` above restarts with every byte, so a trickle would never time out
+_MAX_RETRY_AFTER = 300.0  # seconds; the vendor counts by the minute, more is a mistake of a gateway
 _NOT_PROXIED: dict[str, httpx.AsyncBaseTransport | None] = {
     f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")
 }
 
 
 class Limiter(Protocol):
-    """What the transport needs of a rate limiter; `adapters.rate_limit.RateLimiter` is one."""
+    """A rate limiter, such as `adapters.rate_limit.RateLimiter`."""
 
     async def acquire(self) -> object:
-        """Return when one request may be sent."""
+        """Wait until one request may be sent."""
 
     async def push_back(self, seconds: float) -> object:
-        """Let nobody send for that long."""
+        """Send no request for so many seconds, in any process."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a request is sent at most, and the pauses between, in seconds: each twice the one before, up to a longest.
+    """The number of attempts, and the pauses between them in seconds: each twice the one before, up to a maximum.
 
-    With the defaults a request that is always told to slow down gives up after 62 s, past the vendor's minute.
+    With the defaults a request that is always rate limited fails after 62 s, more than the vendor's minute.
     """
 
     attempts: int = 6
@@ -75,18 +70,17 @@ class RetryPolicy:
             raise ValueError(f"attempts {self.attempts} must be at least 1")
 
     def pause(self, attempt: int) -> float:
-        """Seconds after attempt 1, 2, …, before jitter."""
+        """Return the seconds after attempt 1, 2, …, before jitter."""
         return min(self.longest_pause, self.first_pause * 2.0 ** min(attempt - 1, 60))
 
 
-class Answered(Protocol):
-    """What the transport needs of answers that were asked for before it was there; `ahead.Ahead` has some."""
+@dataclass(slots=True)
+class Traffic:
+    """Counts since the start: requests sent, how many of them were retries, and rate-limited responses."""
 
-    async def take(self, address: Address) -> bytes | None:
-        """The body at an address, or None where it has to be asked for. Raises KeyRefused."""
-
-    def news(self) -> Traffic:
-        """What was sent since this was last asked."""
+    requests: int = 0
+    retries: int = 0
+    rate_limited: int = 0
 
 
 class _Bearer(httpx.Auth):
@@ -98,22 +92,22 @@ class _Bearer(httpx.Auth):
         yield request
 
 
-class _AnotherTryError(Exception):
-    """A failure that may pass; `wait` is what the vendor asked for, in seconds, `heard` whether it said anything at all."""
+class _RetryableError(Exception):
+    """A failure that is worth another attempt. `retry_after` is the vendor's, in seconds."""
 
-    def __init__(self, error: VendorError, wait: float | None = None, *, heard: bool = True) -> None:
+    def __init__(self, error: VendorError, *, retry_after: float | None = None, responded: bool = True) -> None:
         super().__init__(str(error))
-        self.error, self.wait, self.heard = error, wait, heard
+        self.error, self.retry_after, self.responded = error, retry_after, responded
 
 
 class Transport:
-    """Requests to one base URL with one key. Use it in the event loop it was first used in, and close it.
+    """Requests to one base URL with one key, in one event loop.
 
-    `sleep` takes seconds; `random` gives a number in [0, 1). SettingMistake when `base_url` is no plain http(s) address, or
-    the environment names certificates that cannot be loaded.
+    `sleep` takes seconds; `random` returns a number in [0, 1). Raises SettingMistake if `base_url` is not a plain http(s) URL
+    or the certificates that the environment names cannot be loaded.
     """
 
-    def __init__(  # each is one thing of the world outside, and tests replace all of them
+    def __init__(
         self,
         api_key: str | None,
         *,
@@ -123,14 +117,17 @@ class Transport:
         sleep: Callable[[float], Awaitable[object]],
         random: Callable[[], float],
         user_agent: str,
-        ahead: Answered | None = None,
     ) -> None:
-        self.base_url = _checked(base_url)
+        try:
+            self.base_url = str(httpx.URL(http_url(base_url)))
+        except (ValueError, httpx.InvalidURL):
+            raise SettingMistake(
+                "Polygon's base URL must be http(s)://host/path without login, query or fragment"
+            ) from None
         self.traffic = Traffic()
-        self._ahead = ahead
         self._key = (api_key or "").strip()
         self._limiter, self._retry, self._sleep, self._random = limiter, retry, sleep, random
-        self._refused = _refused_unseen(self._key)
+        self._refused = _invalid(self._key)
         self._admitted = False
         self._door = asyncio.Lock()
         self._slots = asyncio.Semaphore(_CONNECTIONS)
@@ -145,92 +142,68 @@ class Transport:
         )
 
     async def close(self) -> None:
-        """Close the connections. Requests under way fail."""
+        """Close the connections; requests in flight fail."""
         await self._http.aclose()
 
-    async def get(self, path: str, params: Mapping[str, str]) -> bytes:
-        """The body of a 200; see `fetch`."""
-        return await self.fetch(path, params, bytes)
-
     async def fetch[T](self, path: str, params: Mapping[str, str], decode: Callable[[bytes], T]) -> T:
-        """What `decode` makes of the body, in a thread. `path` is quoted already and starts with a slash.
+        """Return the body, decoded in a thread. `path` is quoted and starts with a slash.
 
-        Raises what the vendor's refusal means (KeyRefused, NotEntitled, NotFound, BadRequest) at once; RateLimited,
-        VendorUnavailable and MalformedAnswer after the last attempt, the last two also when `decode` raised them;
-        VendorUnreachable where no attempt was answered at all. Once the key was refused, every call raises KeyRefused and
-        sends nothing.
+        Raises KeyRefused, NotEntitled, NotFound and BadRequest at once, RateLimited, VendorUnavailable and MalformedAnswer
+        after the last attempt, also if `decode` raised them, and VendorUnreachable if no attempt got a response. Once the key
+        was refused, every call raises KeyRefused without sending anything.
         """
-        body = await self._asked_ahead(path, params)
-        if body is not None:
-            with suppress(VendorError):  # asked for again below, where an answer is judged
-                return await asyncio.to_thread(decode, body)
-        heard = False
-        for attempt in range(1, self._retry.attempts + 1):
+        responded, attempts = False, self._retry.attempts
+        for attempt in range(1, attempts + 1):
             try:
                 return await self._attempt(path, params, decode, again=attempt > 1)
-            except _AnotherTryError as failure:
-                last = failure
-            heard |= last.heard
-            pause = await self._agree_on_pause(last, attempt)
-            if attempt < self._retry.attempts:
-                _LOG.warning(
-                    "attempt %d of %d: %s; next in %.1f s or later", attempt, self._retry.attempts, last.error, pause
-                )
-                if not isinstance(last.error, RateLimited):  # the limiter makes everybody wait already
+            except _RetryableError as error:
+                failure = error
+            responded |= failure.responded
+            pause = self._pause(failure, attempt)
+            if limited := isinstance(failure.error, RateLimited):
+                await self._limiter.push_back(pause)
+            if attempt < attempts:
+                _LOG.warning("attempt %d of %d: %s; next in %.1f s or later", attempt, attempts, failure, pause)
+                if not limited:  # the limiter has made everybody wait
                     await self._sleep(pause)
-        raise (last.error if heard else self._unreachable(last)) from last.__cause__
+        raise (failure.error if responded else self._unreachable(failure)) from failure.__cause__
 
-    async def _asked_ahead(self, path: str, params: Mapping[str, str]) -> bytes | None:
-        if self._ahead is None:
-            return None
-        try:
-            body = await self._ahead.take((path, dict(params)))
-        except KeyRefused as refusal:
-            self._refused = refusal
-            raise
-        finally:
-            self.traffic += self._ahead.news()
-        self._admitted |= body is not None
-        return body
-
-    async def _agree_on_pause(self, failure: _AnotherTryError, attempt: int) -> float:
-        pause = self._retry.pause(attempt)
-        asked = min(failure.wait or 0.0, _LONGEST_RETRY_AFTER)
+    def _pause(self, failure: _RetryableError, attempt: int) -> float:
+        pause, asked = self._retry.pause(attempt), min(failure.retry_after or 0.0, _MAX_RETRY_AFTER)
         if isinstance(failure.error, RateLimited):
-            await self._limiter.push_back(asked or pause)  # "0 s" is no time to wait, so it counts as unsaid
-            return asked or pause
+            return asked or pause  # a Retry-After of 0 s counts as none
         return max(pause * (1 + self._random()) / 2, asked)
 
     async def _attempt[T](
         self, path: str, params: Mapping[str, str], decode: Callable[[bytes], T], *, again: bool
     ) -> T:
-        async with self._slots:  # before the permit: one that waits for a connection would be used too late
+        async with self._slots:  # before the permit, which would be used too late after waiting for a connection
             if not self._admitted:
-                async with self._door:  # one at a time until the key is known to be good: a bad one costs one request
+                async with self._door:  # one at a time until the key is accepted, so that a bad one costs one request
                     if not self._admitted:
                         return await self._send(path, params, decode, again=again)
             return await self._send(path, params, decode, again=again)
 
     async def _send[T](self, path: str, params: Mapping[str, str], decode: Callable[[bytes], T], *, again: bool) -> T:
         self._stop_if_refused()
-        # Loads what httpx connects with, which would else be loaded after the permit, and make the request late.
+        # Loads the backend with which httpx connects; loading it after the permit would delay the request.
         await anyio.lowlevel.checkpoint()
         await self._limiter.acquire()
         self._stop_if_refused()
         self.traffic.requests += 1
         self.traffic.retries += again
         query = f"?{urlencode(params)}" if params else ""
-        heard = False
+        responded = False
         try:
             async with (
-                asyncio.timeout(_WHOLE_ANSWER),
+                asyncio.timeout(_TOTAL_TIMEOUT),
                 self._http.stream("GET", f"{self.base_url}{path}{query}") as answer,
             ):
-                heard = True
+                responded = True
                 await answer.aread()
         except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
             restated = self._restated(VendorUnavailable(_reason(error)), f"GET {path}")
-            raise _AnotherTryError(restated, heard=heard) from error
+            raise _RetryableError(restated, responded=responded) from error
         try:
             if answer.status_code != HTTPStatus.OK:
                 raise failures.of_status(answer.status_code, failures.read(answer.content))
@@ -244,8 +217,8 @@ class Transport:
         restated = self._restated(error, f"GET {path}, HTTP {answer.status_code}", answer)
         if isinstance(restated, RateLimited):
             self.traffic.rate_limited += 1
-        if isinstance(restated, failures.WORTH_ANOTHER_TRY):
-            return _AnotherTryError(restated, failures.retry_after(answer.headers))
+        if isinstance(restated, failures.RETRYABLE):
+            return _RetryableError(restated, retry_after=failures.retry_after(answer.headers))
         if isinstance(restated, KeyRefused):
             self._refused = restated
         else:
@@ -259,7 +232,7 @@ class Transport:
         request_id = error.request_id or answer.headers.get("x-request-id")
         return type(error)(text, status=answer.status_code, request_id=request_id)
 
-    def _unreachable(self, failure: _AnotherTryError) -> VendorUnreachable:
+    def _unreachable(self, failure: _RetryableError) -> VendorUnreachable:
         host = urlsplit(self.base_url).netloc
         reason = self._masked(_reason(failure.__cause__))
         return VendorUnreachable(
@@ -270,7 +243,7 @@ class Transport:
         return text.replace(self._key, "***") if len(self._key) >= _SHORTEST_KEY else text
 
     def _stop_if_refused(self) -> None:
-        if error := self._refused:  # a fresh one each time: tasks must not share a traceback
+        if error := self._refused:  # a new one each time, as tasks must not share a traceback
             raise KeyRefused(str(error), status=error.status, request_id=error.request_id)
 
 
@@ -278,22 +251,11 @@ def _reason(error: BaseException | None) -> str:
     return " ".join(f"{type(error).__name__} {error or ''}".split())
 
 
-def _refused_unseen(key: str) -> KeyRefused | None:
+def _invalid(key: str) -> KeyRefused | None:
     if not key:
-        return KeyRefused("POLYGON_API_KEY is not set: put the key from the vendor's dashboard into it")
-    if not (key.isascii() and key.isprintable() and " " not in key):
-        return KeyRefused("POLYGON_API_KEY holds characters that no key has: copy it again from the vendor's dashboard")
-    return None
-
-
-def _checked(base_url: str) -> str:
+        return KeyRefused("POLYGON_API_KEY is not set: set it to the key from the vendor's dashboard")
     try:
-        parts = urlsplit(base_url)
-        plain = bool(parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0)
-        plain = plain and not (parts.username or parts.password or parts.query or parts.fragment)
-        url = httpx.URL(base_url)
-    except (ValueError, httpx.InvalidURL):
-        plain = False
-    if not plain:
-        raise SettingMistake("The base URL of Polygon must be http(s)://host/path, without login, query or fragment")
-    return str(url).rstrip("/")
+        valid_key(key)
+    except ValueError as error:
+        return KeyRefused(f"POLYGON_API_KEY {error}")
+    return None

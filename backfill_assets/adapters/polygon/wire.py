@@ -1,4 +1,4 @@
-"""The vendor's bars in JSON, read into the bar frame.
+"""Decoding of bars.
 
 Field names are those of https://polygon.io/docs/rest/stocks/aggregates/custom-bars: t is milliseconds since the epoch, UTC.
 """
@@ -35,11 +35,11 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer to a range of bars, as the vendor sent it: order, range and doubles are not looked at.
+    """A page of bars as the vendor sent it: order, range and duplicates are not checked.
 
-    next_url  where the vendor says the next page is, without the key; None on the last page
-    status    OK, or DELAYED for a plan whose data come 15 minutes late
-    adjusted  whether the vendor says it adjusted the prices for splits; None where it does not say
+    next_url  the vendor's URL of the next page, without the key; None on the last page
+    status    OK, or DELAYED if the plan's data arrive 15 minutes late
+    adjusted  whether the vendor reports prices as adjusted for splits; None if it does not report it
     """
 
     bars: Bars
@@ -49,13 +49,13 @@ class Page:
 
     @property
     def more(self) -> bool:
-        """More pages follow this one."""
+        """Whether another page follows."""
         return self.next_url is not None
 
 
 @dataclass(frozen=True, slots=True)
 class GroupedDay:
-    """Every ticker's daily bar of one date: `tickers[i]` is the vendor's ticker of row i of `bars`, each once."""
+    """The daily bars of all tickers on a date: `tickers[i]` is the ticker of row i of `bars`, each once."""
 
     tickers: list[str]
     bars: Bars
@@ -63,8 +63,8 @@ class GroupedDay:
     adjusted: bool | None = None
 
 
-# The quick shapes fit nearly every answer. The patient ones also take what has been seen now and then: whole numbers
-# written as 1.6e12 or 5.0, and null for what may be absent. They cost twice as much, so they come second.
+# The quick types fit nearly every response. The lenient ones also accept what is seen occasionally: integers written as
+# 1.6e12 or 5.0, and null instead of a missing field. They take twice as long, so they are tried second.
 
 
 class _Bar(msgspec.Struct, gc=False, rename=_NAMES):
@@ -78,7 +78,7 @@ class _Bar(msgspec.Struct, gc=False, rename=_NAMES):
     trades: int = NO_TRADES
 
 
-class _PatientBar(msgspec.Struct, gc=False, rename=_NAMES):
+class _LenientBar(msgspec.Struct, gc=False, rename=_NAMES):
     timestamp: int | float
     open: float
     high: float
@@ -93,11 +93,11 @@ class _TickerBar(_Bar, gc=False, kw_only=True, rename=_NAMES):
     ticker: str
 
 
-class _PatientTickerBar(_PatientBar, gc=False, kw_only=True, rename=_NAMES):
+class _LenientTickerBar(_LenientBar, gc=False, kw_only=True, rename=_NAMES):
     ticker: str
 
 
-class _Answer[B: (_Bar, _PatientBar, _TickerBar, _PatientTickerBar)](msgspec.Struct):
+class _Answer[B: (_Bar, _LenientBar, _TickerBar, _LenientTickerBar)](msgspec.Struct):
     status: str
     results: list[B] | None = None  # absent when there are none
     results_count: float | None = msgspec.field(default=None, name="resultsCount")
@@ -106,39 +106,36 @@ class _Answer[B: (_Bar, _PatientBar, _TickerBar, _PatientTickerBar)](msgspec.Str
 
 
 _PAGE = msgspec.json.Decoder(_Answer[_Bar]).decode
-_PATIENT_PAGE = msgspec.json.Decoder(_Answer[_PatientBar]).decode
+_LENIENT_PAGE = msgspec.json.Decoder(_Answer[_LenientBar]).decode
 _GROUPED = msgspec.json.Decoder(_Answer[_TickerBar]).decode
-_PATIENT_GROUPED = msgspec.json.Decoder(_Answer[_PatientTickerBar]).decode
+_LENIENT_GROUPED = msgspec.json.Decoder(_Answer[_LenientTickerBar]).decode
 
 
 def decode_page(body: bytes) -> Page:
-    """A page of /v2/aggs/ticker/….
-
-    MalformedAnswer for anything but such a page; a failure inside the body as in `envelope.opened`.
-    """
-    answer = _read(body, _PAGE, _PATIENT_PAGE)
+    """Decode a page of /v2/aggs/ticker/…. Raises MalformedAnswer for another format, else as `envelope.opened`."""
+    answer = _read(body, _PAGE, _LENIENT_PAGE)
     return Page(_bars(answer.results or []), answer.next_url or None, answer.status, answer.adjusted)
 
 
 def decode_grouped(body: bytes) -> GroupedDay:
-    """A day of /v2/aggs/grouped/…; of a ticker's doubled bars the one that came last stands. Errors as in `decode_page`."""
-    answer = _read(body, _GROUPED, _PATIENT_GROUPED)
+    """Decode a day of /v2/aggs/grouped/…; of repeated tickers the last bar is used. Raises as `decode_page`."""
+    answer = _read(body, _GROUPED, _LENIENT_GROUPED)
     last = {bar.ticker: bar for bar in answer.results or []}
     return GroupedDay(list(last), _bars(list(last.values())), answer.status, answer.adjusted)
 
 
-def _read(body: bytes, quick: Callable[[bytes], Any], patient: Callable[[bytes], Any]) -> _Answer[Any]:
-    answer: _Answer[Any] = opened(body, quick, patient)
+def _read(body: bytes, quick: Callable[[bytes], Any], lenient: Callable[[bytes], Any]) -> _Answer[Any]:
+    answer: _Answer[Any] = opened(body, quick, lenient)
     if answer.results_count and not answer.results:
         raise MalformedAnswer(f"it counts {answer.results_count:g} results and holds none")
     return answer
 
 
 def _bars(rows: Sequence[Any]) -> Bars:
-    if rows and isinstance(rows[0], _PatientBar):
+    if rows and isinstance(rows[0], _LenientBar):
         for row in rows:
-            row.timestamp = _whole(row.timestamp)
-            row.trades = NO_TRADES if row.trades is None else _whole(row.trades)
+            row.timestamp = _integer(row.timestamp)
+            row.trades = NO_TRADES if row.trades is None else _integer(row.trades)
             row.vwap = _NAN if row.vwap is None else row.vwap
     try:
         return Bars(
@@ -159,7 +156,7 @@ def _column[N: np.generic](rows: Sequence[Any], name: str, dtype: type[N]) -> np
     return np.fromiter(map(attrgetter(name), rows), dtype, len(rows))
 
 
-def _whole(number: float) -> int:
+def _integer(number: float) -> int:
     if number != int(number):
-        raise MalformedAnswer(f"{number!r} stands where a whole number belongs")
+        raise MalformedAnswer(f"{number!r} is not an integer")
     return int(number)

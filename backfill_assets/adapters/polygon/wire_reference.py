@@ -1,7 +1,7 @@
-"""The vendor's reference data in JSON: listing dates, splits, dividends.
+"""Decoding of reference data: listing dates, splits, dividends.
 
 Field names are those of massive.com/docs/rest/stocks/tickers and …/corporate-actions. The new paths (`/stocks/v1/…`) and the
-deprecated ones (`/v3/reference/…`) share the fields that are read here; the deprecated ones may lack `id` and `currency`.
+deprecated ones (`/v3/reference/…`) share the fields that are read here; `id` and `currency` may be missing in the latter.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from backfill_assets.domain.errors import MalformedAnswer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ALL_BAD = 10  # rows; so many in one page of which none can be used are no bad rows but another format
+_ALL_BAD = 10  # rows; a page of so many, all of them unusable, has another format
 
 
 @dataclass(frozen=True, slots=True)
-class Events[E: (Split, Dividend)]:
-    """Events of the whole market, and the rows that cannot be used.
+class ActionRecords[E: (Split, Dividend)]:
+    """Corporate actions of all tickers, and the rows that cannot be used.
 
-    rows     ascending by `ex_date`, then by ticker; equal ones once
-    dropped  a ticker for each row that lacks its ticker, day, ratio or amount, or has one that none can be (a ratio of zero);
-             "" where not even the ticker can be read. One bad row of some ticker must not cost the market's others
+    rows     ascending by `ex_date`, then by ticker, without duplicates
+    dropped  the tickers of rows whose ticker, day, ratio or amount is missing or invalid (such as a ratio of zero), "" if the
+             ticker cannot be read either: one bad row must not cost the others
     """
 
     rows: list[E]
@@ -37,8 +37,8 @@ class Events[E: (Split, Dividend)]:
 
 
 @dataclass(frozen=True, slots=True)
-class EventPage[E: (Split, Dividend)]:
-    """One page, as it was sent: order, range and doubles are not looked at. `dropped` as in `Events`."""
+class ActionPage[E: (Split, Dividend)]:
+    """A page as the vendor sent it: order, range and duplicates are not checked. `dropped` as in `ActionRecords`."""
 
     rows: list[E]
     dropped: tuple[str, ...]
@@ -47,7 +47,7 @@ class EventPage[E: (Split, Dividend)]:
 
 @dataclass(frozen=True, slots=True)
 class TickerDetails:
-    """What a ticker's own page says: first and last day of trading, each None where it is not given or cannot be read."""
+    """First and last day of trading of a ticker, None if missing or unreadable."""
 
     listed: date | None
     delisted: date | None
@@ -68,12 +68,12 @@ class _Details(msgspec.Struct):
 
 class _Tickers(msgspec.Struct):
     status: str
-    results: list[_Facts] | None = None  # absent when there are none
+    results: list[_Facts] | None = None  # absent if there are none
 
 
-class _EventList(msgspec.Struct):
+class _ActionList(msgspec.Struct):
     status: str
-    results: list[msgspec.Raw] | None = None  # absent when there are none; rows are read one by one
+    results: list[msgspec.Raw] | None = None  # absent if there are none; rows are decoded one by one
     next_url: str | None = None
 
 
@@ -88,7 +88,7 @@ class _SplitRow(msgspec.Struct):
     split_to: float
     id: _Text | None = None
 
-    def event(self) -> Split:
+    def record(self) -> Split:
         return Split(self.ticker, self.execution_date, self.split_from, self.split_to, self.id)
 
 
@@ -103,7 +103,7 @@ class _DividendRow(msgspec.Struct):
     frequency: float | None = None
     id: _Text | None = None
 
-    def event(self) -> Dividend:
+    def record(self) -> Dividend:
         return Dividend(
             self.ticker,
             self.ex_dividend_date,
@@ -123,37 +123,37 @@ class _Named(msgspec.Struct):
 
 _DETAILS = msgspec.json.Decoder(_Details).decode
 _TICKERS = msgspec.json.Decoder(_Tickers).decode
-_EVENTS = msgspec.json.Decoder(_EventList).decode
+_ACTIONS = msgspec.json.Decoder(_ActionList).decode
 _SPLIT = msgspec.json.Decoder(_SplitRow).decode
 _DIVIDEND = msgspec.json.Decoder(_DividendRow).decode
 _NAMED = msgspec.json.Decoder(_Named).decode
 
 
 def decode_details(body: bytes) -> TickerDetails:
-    """/v3/reference/tickers/{ticker}. Errors as in `envelope.opened`; an answer without `results` is malformed."""
+    """Decode /v3/reference/tickers/{ticker}. Raises as `envelope.opened`, MalformedAnswer without `results`."""
     facts = opened(body, _DETAILS).results
     delisted = _utc_day(facts.delisted_utc)
     return TickerDetails(_day(facts.list_date), delisted, delisted is None if facts.active is None else facts.active)
 
 
 def decode_delistings(body: bytes) -> list[tuple[str | None, date]]:
-    """/v3/reference/tickers with `active=false`: tickers and last days of trading. Errors as in `envelope.opened`."""
+    """Decode /v3/reference/tickers with `active=false`: tickers and last days of trading. Raises as `envelope.opened`."""
     days = ((facts.ticker, _utc_day(facts.delisted_utc)) for facts in opened(body, _TICKERS).results or [])
     return [(ticker, day) for ticker, day in days if day is not None]
 
 
-def decode_splits(body: bytes) -> EventPage[Split]:
-    """A page of splits. Errors as in `envelope.opened`; ten rows or more of which none can be used are malformed."""
-    return _page(body, lambda row: _SPLIT(row).event())
+def decode_splits(body: bytes) -> ActionPage[Split]:
+    """Decode a page of splits. Raises as `envelope.opened`, MalformedAnswer if ten or more rows are all unusable."""
+    return _page(body, lambda row: _SPLIT(row).record())
 
 
-def decode_dividends(body: bytes) -> EventPage[Dividend]:
-    """A page of dividends; errors as in `decode_splits`. A day beside the ex-date that cannot be read counts as not given."""
-    return _page(body, lambda row: _DIVIDEND(row).event())
+def decode_dividends(body: bytes) -> ActionPage[Dividend]:
+    """Decode a page of dividends; raises as `decode_splits`. Unreadable days other than the ex-date count as missing."""
+    return _page(body, lambda row: _DIVIDEND(row).record())
 
 
-def _page[E: (Split, Dividend)](body: bytes, read: Callable[[msgspec.Raw], E]) -> EventPage[E]:
-    answer = opened(body, _EVENTS)
+def _page[E: (Split, Dividend)](body: bytes, read: Callable[[msgspec.Raw], E]) -> ActionPage[E]:
+    answer = opened(body, _ACTIONS)
     rows, dropped = list[E](), list[str]()
     reason = ""
     for raw in answer.results or []:
@@ -161,13 +161,13 @@ def _page[E: (Split, Dividend)](body: bytes, read: Callable[[msgspec.Raw], E]) -
             rows.append(read(raw))
         except (
             *failures.UNREADABLE,
-            ValueError,
-        ) as error:  # ValueError: the domain's own, of values that none can have
+            ValueError,  # the domain's, for impossible values
+        ) as error:
             dropped.append(_ticker(raw))
             reason = str(error)
     if not rows and len(dropped) >= _ALL_BAD:
-        raise MalformedAnswer(f"none of its {len(dropped)} rows can be used, the last for: {reason}")
-    return EventPage(rows, tuple(dropped), answer.next_url or None)
+        raise MalformedAnswer(f"none of its {len(dropped)} rows can be used; the last one: {reason}")
+    return ActionPage(rows, tuple(dropped), answer.next_url or None)
 
 
 def _ticker(raw: msgspec.Raw) -> str:
@@ -186,9 +186,9 @@ def _day(text: str | None) -> date | None:
 
 
 def _utc_day(text: str | None) -> date | None:
-    """The day that `delisted_utc` names: midnight in UTC, in older records midnight in New York (04:00Z or 05:00Z).
+    """Return the day of `delisted_utc`: midnight in UTC, in older records midnight in New York (04:00Z or 05:00Z).
 
-    The UTC day is that day in both; New York's would be the day before in the first.
+    The UTC day is right for both; New York's would be the day before for the first.
     """
     try:
         moment = datetime.fromisoformat(text or "")

@@ -1,4 +1,4 @@
-"""Alerts: what stands open, and the outbox of messages."""
+"""Alerts: check results, open incidents, and the outbox of messages."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from psycopg.types.json import Jsonb
 from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.base import Store
-from backfill_assets.domain.alert_history import Incident, Told, Turn
+from backfill_assets.domain.alert_history import Change, Incident, Notification
 from backfill_assets.domain.alert_messages import Message
+from backfill_assets.domain.alert_rules import CheckResult
 from backfill_assets.domain.alerts import Finding, Place, Severity
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, Reason
@@ -24,10 +25,10 @@ SQL = statements("backfill_assets.adapters.store", "alerts.sql")
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message that is to reach a channel. Instants are UTC.
+    """A message to be delivered to a channel. Instants are UTC.
 
-    attempts  how often it was sent, or is being sent
-    error     why the last attempt failed; empty where none did
+    attempts  attempts so far, including one in progress
+    error     why the last attempt failed; empty if there was none
     """
 
     id: int
@@ -40,40 +41,69 @@ class Delivery:
 
 
 class AlertStore(Store):
-    """The tables `alerts` and `alert_deliveries`, and the open gaps that alerts are about."""
+    """The tables `check_results`, `alerts` and `alert_deliveries`, and the open gaps."""
+
+    def write_check_results(self, results: Iterable[CheckResult], at: datetime) -> None:
+        """Replace the results of these checks, evaluated at `at` (aware), unless newer ones are stored."""
+        values = [
+            {
+                "asset": result.asset,
+                "check": result.check,
+                "passed": result.passed,
+                "severity": "error" if result.error else "warning",
+                "sentence": result.sentence,
+                "details": Jsonb(result.rows),
+                "cure": result.repair,
+                "at": at,
+            }
+            for result in sorted(results, key=lambda r: (r.asset, r.check))  # one order of locks for all writers
+        ]
+
+        def work(connection: psycopg.Connection[Row]) -> None:
+            connection.cursor().executemany(SQL["write_check_result"], values)
+
+        self._transaction(work)
+
+    def check_results(self) -> list[CheckResult]:
+        """Return the newest result of every check that was ever evaluated, by asset."""
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["check_results"]).fetchall())
+        return [
+            CheckResult(asset, check, passed, severity == "error", sentence, _rows(details), cure)
+            for asset, check, passed, severity, sentence, details, cure in rows
+        ]
 
     def settle(
         self,
-        judge: Callable[[Sequence[Incident]], Sequence[tuple[Turn, Message | None]]],
+        decide: Callable[[Sequence[Incident]], Sequence[tuple[Change, Message | None]]],
         channels: Sequence[str],
         now: datetime,
     ) -> None:
-        """Show `judge` what stands open, and write the turns that it answers with, each with its message to all `channels`.
+        """Pass the open incidents to `decide`, and write the changes that it returns, each with its message to all channels.
 
-        One transaction; whoever else settles waits for its end. A message without channels is not noted as told.
+        One transaction, under a lock that concurrent callers wait for. Without channels no notification is recorded.
         """
 
         def work(connection: psycopg.Connection[Row]) -> None:
             connection.execute(SQL["lock_alerts"])
-            for turn, message in judge(_open(connection)):
-                number = _write(connection, turn, now, told=bool(message and channels))
+            for change, message in decide(_open(connection)):
+                number = _write(connection, change, now, notified=bool(message and channels))
                 if message:
-                    connection.execute(SQL["put_out"], _put_out(number, turn, message, channels, now))
+                    connection.execute(SQL["put_out"], _put_out(number, change, message, channels, now))
 
         self._transaction(work)
 
     def open(self) -> list[Incident]:
-        """The incidents that stand open, the oldest first."""
+        """Return the open incidents, the oldest first."""
         return self._transaction(_open)
 
     def waiting(self) -> list[Delivery]:
-        """The messages that have not reached their channel, by channel, the oldest first."""
+        """Return the undelivered messages, by channel, the oldest first."""
         return self._transaction(lambda c: [_delivery(row) for row in c.execute(SQL["waiting"]).fetchall()])
 
     def claim(self, channel: str, now: datetime, until: datetime) -> Delivery | None:
-        """The next message that is due for a channel, this caller's until `until`; None where there is none.
+        """Claim the next message that is due for a channel, until `until`, after which others may claim it again.
 
-        None also where somebody else is sending to the channel. Whoever ends without a word gives the message back then.
+        None if there is none, or if another caller is sending to the channel.
         """
         values = {"channel": channel, "now": now, "until": until}
 
@@ -85,7 +115,7 @@ class AlertStore(Store):
         return self._transaction(work)
 
     def delivered(self, delivery: Delivery, now: datetime) -> None:
-        """Note that a channel took a message; what else waits for the channel is due at once."""
+        """Record that a message was delivered, and make the other messages of the channel due now."""
         values = {"id": delivery.id, "channel": delivery.channel, "now": now}
 
         def work(connection: psycopg.Connection[Row]) -> None:
@@ -95,12 +125,12 @@ class AlertStore(Store):
         self._transaction(work)
 
     def failed(self, delivery: Delivery, error: str, next_attempt_at: datetime) -> None:
-        """Note that a channel did not take a message, and when to try again."""
+        """Record that a message was not delivered, and when to retry."""
         values = {"id": delivery.id, "error": error, "next": next_attempt_at}
         self._transaction(lambda c: c.execute(SQL["failed"], values))
 
     def hand_over(self, channels: Sequence[str], now: datetime) -> None:
-        """Give the first of the channels what waits for others, unless one of them was given it too."""
+        """Move messages for channels that no longer exist to the first channel, unless a channel has them already."""
         values = {"channels": list(channels), "heir": channels[0], "now": now}
 
         def work(connection: psycopg.Connection[Row]) -> None:
@@ -111,7 +141,7 @@ class AlertStore(Store):
         self._transaction(work)
 
     def open_gaps(self, symbols: Iterable[str]) -> list[Gap]:
-        """The open gaps of symbols, as whoever looked last left them in the table of gaps."""
+        """Return the open gaps of symbols from the table of gaps."""
         values = {"symbols": list(symbols)}
         rows: list[Any] = self._transaction(lambda c: c.execute(SQL["open_gaps"], values).fetchall())
         return [
@@ -127,24 +157,24 @@ def _open(connection: psycopg.Connection[Row]) -> list[Incident]:
             number,
             Finding(incident, _severity(severity), sentence, _rows(details), cure, Place(**place), reminds),
             opened_at,
-            Told(_severity(told), told_at) if told else None,
+            Notification(_severity(told), told_at) if told else None,
         )
         for number, incident, severity, sentence, details, cure, place, reminds, opened_at, told, told_at in rows
     ]
 
 
-def _write(connection: psycopg.Connection[Row], turn: Turn, now: datetime, *, told: bool) -> int:
-    """Write a turn; the number of its alert."""
-    if turn.finding is None:
-        if turn.incident is None:
-            raise ValueError("a turn without an incident opens one")
-        connection.execute(SQL["close_alert"], {"id": turn.incident.id, "now": now})
-        return turn.incident.id
-    values = _columns(turn.finding) | {"now": now, "told": told}
-    if turn.incident:
-        if told or turn.finding != turn.incident.finding:
-            connection.execute(SQL["change_alert"], values | {"id": turn.incident.id})
-        return turn.incident.id
+def _write(connection: psycopg.Connection[Row], change: Change, now: datetime, *, notified: bool) -> int:
+    """Write a change and return the id of its alert."""
+    if change.finding is None:
+        if change.incident is None:
+            raise ValueError("a change needs an incident or a finding")
+        connection.execute(SQL["close_alert"], {"id": change.incident.id, "now": now})
+        return change.incident.id
+    values = _columns(change.finding) | {"now": now, "told": notified}
+    if change.incident:
+        if notified or change.finding != change.incident.finding:
+            connection.execute(SQL["change_alert"], values | {"id": change.incident.id})
+        return change.incident.id
     row: Any = connection.execute(SQL["open_alert"], values).fetchone()
     return int(row[0])
 
@@ -154,17 +184,19 @@ def _columns(finding: Finding) -> dict[str, Any]:
         "incident": finding.incident,
         "severity": finding.severity.word,
         "sentence": finding.sentence,
-        "details": Jsonb([list(row) for row in finding.rows]),
-        "cure": finding.cure,
+        "details": Jsonb(finding.rows),
+        "cure": finding.repair,
         "place": Jsonb({name: value for name, value in asdict(finding.place).items() if value is not None}),
         "reminds": finding.reminds,
     }
 
 
-def _put_out(number: int, turn: Turn, message: Message, channels: Sequence[str], now: datetime) -> Mapping[str, Any]:
+def _put_out(
+    number: int, change: Change, message: Message, channels: Sequence[str], now: datetime
+) -> Mapping[str, Any]:
     return {
         "alert": number,
-        "news": turn.news.value if turn.news else None,
+        "news": change.notice.value if change.notice else None,
         "severity": message.severity.word if message.severity else None,
         "title": message.title,
         "body": message.body,

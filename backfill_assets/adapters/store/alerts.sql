@@ -1,5 +1,15 @@
+-- name: write_check_result
+insert into check_results as c (asset, check_name, passed, severity, sentence, details, cure, checked_at)
+values (%(asset)s, %(check)s, %(passed)s, %(severity)s, %(sentence)s, %(details)s, %(cure)s, %(at)s)
+on conflict (asset, check_name) do update set passed = excluded.passed, severity = excluded.severity,
+  sentence = excluded.sentence, details = excluded.details, cure = excluded.cure, checked_at = excluded.checked_at
+where c.checked_at <= excluded.checked_at
+
+-- name: check_results
+select asset, check_name, passed, severity, sentence, details, cure from check_results order by asset, check_name
+
 -- name: lock_alerts
--- Who compares what stands open with what was found takes turns.
+-- One process at a time compares the open alerts with what was found.
 select pg_advisory_xact_lock(hashtextextended('alerts', 0))
 
 -- name: open_alerts
@@ -41,7 +51,7 @@ from backfill_gaps where not filled and symbol = any(%(symbols)s)
 select pg_advisory_xact_lock(hashtextextended('alert_deliveries ' || %(channel)s, 0))
 
 -- name: claim
--- One message a channel at a time; of one alert the earlier before the later.
+-- One message a channel at a time; the messages of an alert in order.
 update alert_deliveries set sending_until = %(until)s, attempts = attempts + 1, next_attempt_at = %(until)s
 where id = (
   select w.id from alert_deliveries w
@@ -60,7 +70,7 @@ returning id, channel, severity, title, body, created_at, attempts, next_attempt
 update alert_deliveries set delivered_at = %(now)s, sending_until = null, error = null where id = %(id)s
 
 -- name: hurry
--- A channel that answers again is given what waits for it.
+-- The channel works again: its other messages are due now.
 update alert_deliveries set next_attempt_at = %(now)s
 where channel = %(channel)s and delivered_at is null and sending_until is null and next_attempt_at > %(now)s
 
@@ -68,7 +78,7 @@ where channel = %(channel)s and delivered_at is null and sending_until is null a
 update alert_deliveries set sending_until = null, error = %(error)s, next_attempt_at = %(next)s where id = %(id)s
 
 -- name: drop_told_elsewhere
--- Of what waits for channels that are no more: what another one was given, or waits as well.
+-- Messages for removed channels that another channel has received or will receive.
 delete from alert_deliveries d
 where d.delivered_at is null and d.channel <> all(%(channels)s) and exists (
   select from alert_deliveries o

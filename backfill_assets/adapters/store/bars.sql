@@ -4,7 +4,7 @@ select exists (
   where symbol = %(symbol)s and timeframe = %(timeframe)s and "timestamp" between %(first)s and %(last)s)
 
 -- name: copy_bars
--- Straight into the table, for a stretch that holds nothing yet.
+-- Copies directly into the table, for a range that holds no rows yet.
 copy market_data (symbol, timeframe, source, "timestamp", open, high, low, close, volume, vwap, trades)
 from stdin (format binary)
 
@@ -14,15 +14,15 @@ create temp table if not exists stage (
 ) on commit delete rows
 
 -- name: clear_stage
--- A transaction merges several timeframes, one after the other.
+-- One transaction merges several timeframes, one after another.
 truncate stage
 
 -- name: copy_stage
 copy stage from stdin (format binary)
 
 -- name: merge
--- Tells by day (UTC) the first and last row written, how many were added and changed, and the first and last changed.
--- Rows that stand already are neither locked nor written; the order gives concurrent writers one lock order.
+-- Returns by day (UTC) the first and last row written, how many were inserted and changed, and the first and last changed.
+-- Rows that are already stored are neither locked nor written. ORDER BY gives concurrent writers one lock order.
 with written as (
   insert into market_data as m
     (symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source)
@@ -45,11 +45,11 @@ select min(t), max(t), count(*) filter (where is_new), count(*) filter (where no
 from written group by date_trunc('day', t) order by 1
 
 -- name: record_sessions
--- An empty answer never takes back bars that were answered before. One that comes before its pause is over does not count; one
--- that counts ends the failures before it, so that after an outage a session is asked for until an answer is confirmed.
+-- An empty answer never removes bars of an earlier one. An answer that comes before its pause is over does not count; one that
+-- counts resets the failures, so that after an outage a session is requested until an answer is confirmed.
 insert into session_answers as a
   (symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at)
-select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 1, 0, false, false, %(asked_at)s
+select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 1, 0, false, false, %(attempted_at)s
 from unnest(%(sessions)s::date[], %(bars)s::int[], %(first)s::timestamptz[], %(last)s::timestamptz[])
   as s (session, bars, first_bar, last_bar)
 order by s.session
@@ -76,10 +76,10 @@ on conflict (symbol, timeframe, session) do update set
 returning session, (xmax <> 0 and bars > 0) as seen_before
 
 -- name: record_failures
--- Sessions that are whole are left alone. A failure that comes before its pause is over does not count.
+-- Complete sessions are not touched. A failure that comes before its pause is over does not count.
 insert into session_answers as a
   (symbol, timeframe, session, bars, answers, failures, refused, partial, answered_at)
-select %(symbol)s, %(timeframe)s, s.session, 0, 0, 1, %(refused)s, false, %(asked_at)s
+select %(symbol)s, %(timeframe)s, s.session, 0, 0, 1, %(refused)s, false, %(attempted_at)s
 from unnest(%(sessions)s::date[]) as s (session)
 order by s.session
 on conflict (symbol, timeframe, session) do update set
@@ -94,7 +94,7 @@ on conflict (symbol, timeframe, session) do update set
 where a.bars = 0 or a.partial
 
 -- name: recount_sessions
--- A session answered again may have gained bars that only one of its answers held: count what the table holds.
+-- Several answers to a session may each have added bars of their own: count what the table holds.
 update session_answers a
 set bars = c.bars, first_bar = c.first_bar, last_bar = c.last_bar
 from unnest(%(sessions)s::date[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) as w (session, starts, ends)
@@ -118,10 +118,10 @@ select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures,
 from session_answers
 where symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s) and session between %(start)s and %(end)s
 
--- name: unwhole_answers
+-- name: incomplete_answers
 select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at
 from session_answers
-where (bars = 0 or partial) and symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s)
+where (bars = 0 or partial) and symbol = any(%(symbols)s) and timeframe = any(%(sources)s)
 
 -- name: bars_between
 select (extract(epoch from "timestamp") * 1000)::bigint, open, high, low, close, volume, vwap, trades
@@ -130,7 +130,7 @@ where symbol = %(symbol)s and timeframe = %(timeframe)s and "timestamp" >= %(sta
 order by "timestamp"
 
 -- name: lock_source
--- Writers of one source take turns: a week is made from days that different writers may bring.
+-- Only one writer of a source at a time: a week is derived from days that different writers may store.
 select pg_advisory_xact_lock(hashtextextended(%(symbol)s || ' ' || %(timeframe)s, 0))
 
 -- name: answered_sessions

@@ -1,10 +1,12 @@
-"""What every store over the market tables shares: a pool of connections, and transactions that survive a broken one."""
+"""The base of every store over the market tables: a pool of connections, and transactions that survive a lost one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from types import TracebackType
-from typing import Self
+from typing import Concatenate, Self
 
 import psycopg
 
@@ -15,11 +17,11 @@ from backfill_assets.domain.errors import DatabaseUnavailable
 class Store:
     """Tables behind a pool of connections that threads share. Use it as a context manager.
 
-    Methods of its subclasses raise DatabaseUnavailable where the server stays away.
+    Methods of its subclasses raise DatabaseUnavailable if the server stays away.
     """
 
     def __init__(self, url: str, *, connections: int = 4) -> None:
-        self._url = url
+        self.url = url
         self._pool = open_pool(url, connections)
 
     def __enter__(self) -> Self:
@@ -31,29 +33,49 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Give the connections back to the server."""
+        """Close the connections."""
         self._pool.close()
 
-    def is_there(self) -> bool:
-        """Whether the server takes a connection now; it is not waited for."""
+    def is_reachable(self) -> bool:
+        """Whether the server accepts a connection now; does not wait for it."""
         try:
-            connect(self._url).close()
+            connect(self.url).close()
         except DatabaseUnavailable:
             return False
         return True
 
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection[Row]]:
+        """A connection within one transaction, which is not retried: see `reconnecting`."""
+        with self._pool.connection() as connection, connection.transaction():
+            yield connection
+
     def _transaction[T](self, work: Callable[[psycopg.Connection[Row]], T]) -> T:
-        """Do the work in one transaction; again, whole, where the connection broke in it."""
+        """Run the work in one transaction, and again if the connection is lost in it."""
 
         def transaction() -> T:
-            with self._pool.connection() as connection, connection.transaction():
+            with self._connection() as connection:
                 return work(connection)
 
-        return with_reconnection(self._url, transaction)
+        return with_reconnection(self.url, transaction)
 
     @classmethod
     def beside(cls, other: Store) -> Self:
-        """A store over the connections of another one, which stays the one to close."""
+        """Return a store that shares the connections of another one, which remains the one to close."""
         store = cls.__new__(cls)
-        store._url, store._pool = other._url, other._pool  # noqa: SLF001  # of the same class
+        store.url, store._pool = other.url, other._pool  # noqa: SLF001  # of the same class
         return store
+
+
+def reconnecting[S: Store, **P, T](work: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Decorate a function of a store and more: it runs again if the store's connection is lost in it.
+
+    It must be safe to run twice, because a commit may have succeeded without its confirmation. Raises DatabaseUnavailable if
+    the server stays away.
+    """
+
+    @wraps(work)
+    def repeated(store: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return with_reconnection(store.url, lambda: work(store, *args, **kwargs))
+
+    return repeated

@@ -1,4 +1,4 @@
-"""Splits and dividends: compared with what the vendor lists, and read."""
+"""Splits and dividends."""
 
 from __future__ import annotations
 
@@ -14,18 +14,25 @@ from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.feature_marks import mark_after
-from backfill_assets.domain.corporate_action_history import Event, EventChanges, EventKind, KnownEvent, Listed, compare
-from backfill_assets.domain.split_jumps import SplitJump
+from backfill_assets.domain.corporate_actions import (
+    ActionChanges,
+    ActionKind,
+    CorporateAction,
+    KnownAction,
+    ListedActions,
+    SplitJump,
+    compare,
+)
 from backfill_assets.domain.universe import Symbol
 
 SQL = statements("backfill_assets.adapters.store", "corporate_actions.sql")
 
 
 @dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """An event with its history; instants are UTC. One that is withdrawn acts no longer."""
+class StoredAction:
+    """A corporate action with its history; times are UTC. A withdrawn one has no effect."""
 
-    event: Event
+    action: CorporateAction
     first_seen: datetime
     changed_at: datetime
     withdrawn_at: datetime | None
@@ -33,44 +40,44 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """As which ticker a symbol's events were asked for, from which ex-date on, and when (UTC) it was last answered whole."""
+    """The ticker that was requested for a symbol, from which ex-date on, and when (UTC) it was last answered completely."""
 
     ticker: str
     since: date
     checked_at: datetime
 
 
-class EventStore(Store):
+class CorporateActionStore(Store):
     """The tables `corporate_events` and `corporate_event_lookups`."""
 
-    def read(self, symbols: Iterable[str]) -> list[StoredEvent]:
-        """All events of the symbols, withdrawn ones too, ascending by symbol and ex-date."""
-        return self._transaction(lambda connection: _events(connection, symbols))
+    def read(self, symbols: Iterable[str]) -> list[StoredAction]:
+        """Return all actions of the symbols, withdrawn ones too, ascending by symbol and ex-date."""
+        return self._transaction(lambda connection: _actions(connection, symbols))
 
     def lookups(self, symbols: Iterable[str]) -> dict[str, Lookup]:
-        """When the symbols were looked up; those that never were are absent."""
+        """Return the last lookup of each symbol that has one."""
         values = {"symbols": list(symbols)}
         rows: list[Any] = self._transaction(lambda c: c.execute(SQL["lookups"], values).fetchall())
         return {symbol: Lookup(*lookup) for symbol, *lookup in rows}
 
     def record(
-        self, symbols: Iterable[str], listed: Listed, answered: Iterable[Symbol], now: datetime, zone: ZoneInfo
-    ) -> EventChanges:
-        """Write what an answer changes in the events of the symbols, and what was answered whole; returns the changes.
+        self, symbols: Iterable[str], listed: ListedActions, answered: Iterable[Symbol], now: datetime, zone: ZoneInfo
+    ) -> ActionChanges:
+        """Write what an answer changes in the actions of the symbols, and the `answered` lookups; return the changes.
 
-        One transaction, with the marks on what its splits reach: from the beginning of their ex-dates in `zone` on. A split
-        of which only details changed moves no price and marks nothing. Recording the same again changes and marks nothing.
+        The same transaction marks the features that new and withdrawn splits affect, from their ex-dates in `zone` on.
+        Recording the same answer again changes and marks nothing.
         """
         names, lookups = list(symbols), list(answered)
 
-        def work(connection: psycopg.Connection[Row]) -> EventChanges:
+        def work(connection: psycopg.Connection[Row]) -> ActionChanges:
             connection.execute(SQL["lock_events"])
-            known = [KnownEvent(s.event, s.withdrawn_at is not None) for s in _events(connection, names)]
+            known = [KnownAction(s.action, s.withdrawn_at is not None) for s in _actions(connection, names)]
             changes = compare(known, listed)
             written = (*changes.new, *changes.changed, *changes.returned)
             with connection.cursor() as cursor:
-                cursor.executemany(SQL["write_event"], [_row(event, now) for event in written])
-                cursor.executemany(SQL["withdraw_event"], [_row(event, now) for event in changes.withdrawn])
+                cursor.executemany(SQL["write_event"], [_row(action, now) for action in written])
+                cursor.executemany(SQL["withdraw_event"], [_row(action, now) for action in changes.withdrawn])
                 cursor.executemany(
                     SQL["record_lookup"],
                     [{"symbol": s.name, "ticker": s.ticker, "since": listed.since, "checked_at": now} for s in lookups],
@@ -82,22 +89,22 @@ class EventStore(Store):
         return self._transaction(work)
 
     def split_jumps(self, symbols: Iterable[str], until: date, zone: ZoneInfo) -> list[SplitJump]:
-        """For each day with acting splits up to `until`: their ratio, and the raw daily prices within a week on both sides.
+        """Return the ratio of each day with splits up to `until`, and the raw daily prices within a week on both sides.
 
-        `zone` says when a day begins. Ascending by symbol and day.
+        Days start in `zone`. Ascending by symbol and day.
         """
         values = {"symbols": list(symbols), "until": until, "zone": zone.key}
         rows: list[Any] = self._transaction(lambda c: c.execute(SQL["split_jumps"], values).fetchall())
         return [SplitJump(*row) for row in rows]
 
 
-def _events(connection: psycopg.Connection[Row], symbols: Iterable[str]) -> list[StoredEvent]:
+def _actions(connection: psycopg.Connection[Row], symbols: Iterable[str]) -> list[StoredAction]:
     rows: list[Any] = connection.execute(SQL["events"], {"symbols": list(symbols)}).fetchall()
     return [
-        StoredEvent(Event(symbol, EventKind(kind), *facts), first_seen, changed_at, withdrawn_at)
-        for symbol, kind, *facts, first_seen, changed_at, withdrawn_at in rows
+        StoredAction(CorporateAction(symbol, ActionKind(kind), *values), first_seen, changed_at, withdrawn_at)
+        for symbol, kind, *values, first_seen, changed_at, withdrawn_at in rows
     ]
 
 
-def _row(event: Event, now: datetime) -> Mapping[str, object]:
-    return asdict(event) | {"kind": event.kind.value, "size": event.size, "now": now}
+def _row(action: CorporateAction, now: datetime) -> Mapping[str, object]:
+    return asdict(action) | {"kind": action.kind.value, "size": action.size, "now": now}

@@ -1,5 +1,5 @@
 -- name: lock_events
--- Comparing and writing is one step: whoever else does it waits, whoever reads does not.
+-- Makes comparing and writing atomic: other writers wait, readers do not.
 lock table corporate_events in share row exclusive mode
 
 -- name: events
@@ -28,7 +28,7 @@ where symbol = %(symbol)s and kind = %(kind)s and ex_date = %(ex_date)s and size
 select symbol, ticker, since, checked_at from corporate_event_lookups where symbol = any(%(symbols)s)
 
 -- name: record_lookup
--- What was asked for before reaches further back, unless it was asked for as another ticker.
+-- Keeps an earlier `since`, unless the ticker has changed.
 insert into corporate_event_lookups as l (symbol, ticker, since, checked_at)
 values (%(symbol)s, %(ticker)s, %(since)s, %(checked_at)s)
 on conflict (symbol) do update set
@@ -37,7 +37,7 @@ on conflict (symbol) do update set
   checked_at = excluded.checked_at
 
 -- name: split_jumps
--- The last close before each day with splits and the first open from it on, over a weekend and its holidays at the most.
+-- The last close before each day with splits and the first open from it on, at most a week apart.
 select d.symbol, d.ex_date, d.expected, earlier.close, later.open
 from (
   select e.symbol, e.ex_date, split_product(e.ratio_to) / split_product(e.ratio_from) as expected,

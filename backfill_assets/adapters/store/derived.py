@@ -1,4 +1,4 @@
-"""Derived bars, written in the transaction of the bars that they come from."""
+"""Write derived bars in the transaction of the bars that they are derived from."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from backfill_assets.domain.sessions import SessionBars, count_by_session, day_s
 from backfill_assets.domain.timeframes import WEEK_1, Timeframe
 
 SOURCE = "derived"
-"""What the column `source` says of bars that were made from others."""
+"""The value of the column `source` for derived bars."""
 
 
 def write_derived(
     source: Rows, timeframes: Sequence[Timeframe], sessions: Sequence[date], bars: Bars | None, finished: Sequence[date]
 ) -> None:
-    """Make the bars of `timeframes` that touch the sessions, and record the sessions for each.
+    """Derive the bars of `timeframes` that overlap the sessions, and record the sessions for each.
 
-    `bars` are the source's bars of exactly these sessions; None where the table may hold more of them than the caller does.
-    `finished` are the market's finished sessions, at least those of the weeks that are touched: a week is made once all of
-    them were answered, and made again as they change or grow.
+    `bars` are the source's bars of exactly these sessions; None if the table may hold more of them than the caller does.
+    `finished` are the market's finished sessions, at least those of the weeks that are touched: a week is derived once all of
+    its sessions are answered, and derived again when they change.
     """
     if not sessions:
         return
@@ -44,18 +44,18 @@ def _write_weeks(source: Rows, target: Rows, sessions: Sequence[date], finished:
     touched = {week_start(session) for session in sessions}
     due = [session for session in finished if week_start(session) in touched]
     answered = source.answered(due)
-    whole = touched - {week_start(session) for session in due if session not in answered}
-    if not whole:
+    complete = touched - {week_start(session) for session in due if session not in answered}
+    if not complete:
         return
-    made = derive(source.read(min(whole), week_end(max(whole))), WEEK_1, source.zone)
-    stamps = dict(zip(ordered := sorted(whole), day_starts(ordered, source.zone).tolist(), strict=True))
+    made = derive(source.read(min(complete), week_end(max(complete))), WEEK_1, source.zone)
+    stamps = dict(zip(ordered := sorted(complete), day_starts(ordered, source.zone).tolist(), strict=True))
     made = made.take(np.isin(made.timestamp, list(stamps.values())))
     target.merge(made, SOURCE)
-    there = set(made.timestamp.tolist())
+    stored = set(made.timestamp.tolist())
     counts = [
-        # Each of a week's sessions has the week's bar.
+        # Each session of a week is recorded with the week's bar.
         SessionBars(session, 1, instant(stamps[week_start(session)]), instant(stamps[week_start(session)]))
         for session in due
-        if week_start(session) in whole and stamps[week_start(session)] in there
+        if week_start(session) in complete and stamps[week_start(session)] in stored
     ]
-    target.record([s for s in due if week_start(s) in whole], counts)
+    target.record([s for s in due if week_start(s) in complete], counts)

@@ -1,10 +1,10 @@
-"""Marks on the feature rows that a change can reach, made in the transaction of the change.
+"""Mark the feature rows that a change affects as stale, in the transaction of the change.
 
-The value of a feature depends on its bar and on those before it, as far as its window looks back, and back to its session's
-first bar. So a bar that is added or changed reaches itself, so many bars after it, and what is left of its session; a split
-reaches so many from its ex-date on. Of daily and weekly bars all history is looked at: there a change reaches everything
-after it. Weeks are computed from days where there are splits, so a day reaches them too: its price may lie within a range
-that the raw week, of prices before and after a split, has anyhow.
+The value of a feature depends on its bar and on the bars before it: those of its look-back window, and all of its session. So
+an inserted or changed bar affects itself, as many bars after it as the look-back has, and the rest of its session; a split
+affects as many bars from its ex-date on. Features of daily and weekly bars look at the complete history, so there a change
+affects everything after it. Weeks are computed from days if there are splits, so a day affects its week even if the stored
+weekly bar does not change.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def mark_rows(
     last: Sequence[datetime],
     zone: ZoneInfo | None = None,
 ) -> None:
-    """Mark what bars reach that were written between each first and last bar start (UTC, both included).
+    """Mark the rows affected by bars that were written between each first and last bar start (UTC, both included).
 
-    `zone` is the market's, whose days are sessions. Without it a session is taken to go on for 25 hours, as the longest does.
+    `zone` is the market's, whose days are sessions. Without it a session is assumed to last 25 hours, the longest possible.
     """
     values = {
         "symbol": symbol,
@@ -52,6 +52,6 @@ def mark_rows(
 
 
 def mark_after(connection: psycopg.Connection[Row], symbol: str, at: datetime) -> None:
-    """Mark what a split reaches whose ex-date begins at an instant (UTC), in every series of the symbol."""
+    """Mark the rows of every series of the symbol affected by a split whose ex-date begins at an instant (UTC)."""
     values = {"symbol": symbol, "at": at, "look_back": LOOK_BACK, "endless": _ENDLESS, "week": WEEK_1.name}
     connection.execute(SQL["mark_after"], values)

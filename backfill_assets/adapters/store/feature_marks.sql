@@ -1,6 +1,6 @@
 -- name: mark_rows
--- From each first changed bar to the last that a window of %(look_back)s bars before can carry the change to, and through the
--- session of the last changed one. Where so many bars do not follow, there is no end: all that do are reached.
+-- From each first changed bar to the last bar whose window of %(look_back)s bars includes a changed one, and to the end of the
+-- session of the last changed bar. If fewer bars follow, the range has no end.
 insert into feature_marks (symbol, timeframe, stale)
 select %(symbol)s, %(timeframe)s, tstzrange(c.first, case when c.beyond < c.next_session then c.next_session else c.beyond end, '[)')
 from (
@@ -14,14 +14,14 @@ from (
 ) c
 
 -- name: mark_weeks
--- The stored weeks from that on which a day lies in: six days before it and some hours, since clocks may change.
+-- The stored weeks from the one that contains the day: six days before it and some hours, because clocks may change.
 insert into feature_marks (symbol, timeframe, stale)
 select c.symbol, c.timeframe, tstzrange(%(first)s::timestamptz - interval '156 hours', null, '[)')
 from coverage c
 where c.symbol = %(symbol)s and c.timeframe = %(week)s and not isempty(c.filled)
 
 -- name: mark_after
--- What a split reaches in every series of a symbol, from an instant on that separates bars; a week belongs to the days in it.
+-- The rows affected by a split in every series of a symbol, from an instant on; a week is affected if any of its days is.
 insert into feature_marks (symbol, timeframe, stale)
 select c.symbol, c.timeframe, tstzrange(
   case when c.timeframe = %(week)s then %(at)s::timestamptz - interval '156 hours' else %(at)s end, (

@@ -1,4 +1,4 @@
-"""Stored features looked at: which sessions have theirs, and values that cannot be."""
+"""Examine stored features: sessions without them, and values out of range."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from backfill_assets.domain.timeframes import Timeframe
 SQL = statements("backfill_assets.adapters.store", "feature_quality.sql")
 
 ROUNDING = 1e-9
-"""So far a value may lie beyond its bounds: ten thousand times what rounding does to a number up to 100."""
+"""How far a value may exceed its bounds: ten thousand times the rounding error of a number up to 100."""
 
 _BY_NAME = {column.name: column for column in COLUMNS}
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureSession:
-    """A session of a series that has bars: how many, how many of them have a row, the first and the last bar (UTC)."""
+    """A session of a series with bars: their number, how many of them have a feature row, the first and the last (UTC)."""
 
     symbol: str
     timeframe: str
@@ -40,13 +40,13 @@ class FeatureSession:
 
     @property
     def whole(self) -> bool:
-        """Whether every bar has its row."""
+        """Whether every bar has a feature row."""
         return self.rows >= self.bars
 
 
 @dataclass(frozen=True, slots=True)
 class OutOfRange:
-    """Values of one column of one series outside its bounds: how many, the first bar (UTC), and the worst value."""
+    """Values of one column of one series outside its bounds: their number, the first bar (UTC), and the worst value."""
 
     symbol: str
     timeframe: str
@@ -56,12 +56,12 @@ class OutOfRange:
     worst: float
 
     def with_(self, later: OutOfRange) -> OutOfRange:
-        """Both together: the same column of the same series, where `later` looked at later bars."""
+        """Combine with a later range of the same column of the same series."""
         worst = max(self, later, key=OutOfRange._distance).worst
         return replace(self, rows=self.rows + later.rows, worst=worst)
 
     def _distance(self) -> float:
-        """How far the worst value lies outside; what is no finite number, farther than all others."""
+        """Return how far the worst value is outside; infinity if it is not a finite number."""
         if not math.isfinite(self.worst):
             return math.inf
         least, greatest = limits(_BY_NAME[self.column])
@@ -69,10 +69,10 @@ class OutOfRange:
 
 
 class FeatureQuality(Store):
-    """Looks at market_features."""
+    """Examines market_features."""
 
     def sessions(self, symbols: Iterable[str], timeframes: Iterable[Timeframe], days: DayRange) -> list[FeatureSession]:
-        """Every session among the days that has bars, ascending by symbol, timeframe and day."""
+        """Return all sessions within the days that have bars, ascending by symbol, timeframe and day."""
         values = {
             "symbols": list(symbols),
             "timeframes": [t.name for t in timeframes],
@@ -85,7 +85,7 @@ class FeatureQuality(Store):
     def out_of_range(
         self, symbols: Iterable[str], timeframe: Timeframe, start: datetime, end: datetime
     ) -> list[OutOfRange]:
-        """What lies outside its column's bounds, or is no finite number, of bars between two instants (end excluded)."""
+        """Return values outside their column's bounds, or not finite, of bars between two instants (end excluded)."""
         values = {"symbols": list(symbols), "timeframe": timeframe.name, "start": start, "end": end}
         query = _out_of_range()
         rows: list[Any] = self._transaction(lambda c: c.execute(query, values).fetchall())
@@ -97,7 +97,7 @@ class FeatureQuality(Store):
 
 @cache
 def _out_of_range() -> sql.Composed:
-    """The query over the catalog's columns. Their names are quoted as identifiers; what is asked for is bound later."""
+    """Return the query over the catalog's columns. Their names are quoted as identifiers; its parameters are bound later."""
     template = sql.SQL(SQL["out_of_range"])
     return template.format(values=_listed(COLUMNS), broken=_broken(COLUMNS))
 
@@ -110,13 +110,13 @@ def _listed(columns: Sequence[Column]) -> sql.Composed:
 
 
 def _broken(columns: Sequence[Column]) -> sql.Composed:
-    """Null where a value is null: that breaks nothing. NaN is greater than everything in PostgreSQL."""
+    """Return the condition that any value is out of range. NULL is allowed; NaN is greater than everything in PostgreSQL."""
     test = sql.SQL("not {} between {}::float8 and {}::float8")
     return sql.SQL(" or ").join(test.format(sql.Identifier("f", c.name), *map(sql.Literal, limits(c))) for c in columns)
 
 
 def limits(column: Column) -> tuple[float, float]:
-    """The least and the greatest number that the table may hold of a column: any finite one where it has no bound."""
+    """Return the least and the greatest allowed value of a column: any finite number if it has no bound."""
     least, greatest = column.bounds
     return (
         -sys.float_info.max if least is None else least - ROUNDING,

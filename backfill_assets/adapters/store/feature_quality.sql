@@ -1,5 +1,5 @@
 -- name: sessions
--- Of each session that has bars: how many, and how many of them have their row of features.
+-- The numbers of bars and of feature rows of each session with bars.
 select a.symbol, a.timeframe, a.session, a.bars, f.rows, a.first_bar, a.last_bar
 from session_answers a
 cross join lateral (
@@ -11,7 +11,7 @@ where a.bars > 0 and a.symbol = any(%(symbols)s) and a.timeframe = any(%(timefra
 order by 1, 2, 3
 
 -- name: out_of_range
--- `broken` is whether any value of a row lies outside, `values` each column as (name, value, least, greatest).
+-- `broken`: whether any value of a row is outside its bounds; `values`: each column as (name, value, least, greatest).
 select f.symbol, f.timeframe, c.name, count(*), min(f."timestamp"),
   (array_agg(c.value order by greatest(c.least - c.value, c.value - c.greatest) desc))[1]
 from market_features f

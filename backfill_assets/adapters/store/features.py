@@ -1,8 +1,9 @@
-"""Features: what is to be computed, the bars for it, and the rows that come of it."""
+"""Feature rows: what of them is stale, the bars that it is computed from, and the rows themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from psycopg.types.range import Range
 from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.base import Store
-from backfill_assets.adapters.store.feature_copy import bars_of_block, feature_blocks
+from backfill_assets.adapters.store.copy_format import bars_of_block, feature_blocks
 from backfill_assets.adapters.store.rows import instant
 from backfill_assets.domain.adjustments import SplitRatio
 from backfill_assets.domain.bars import Bars, Float
@@ -26,8 +27,8 @@ from backfill_assets.domain.timeframes import DAY_1, WEEK_1, Timeframe
 SQL = statements("backfill_assets.adapters.store", "features.sql")
 
 MOST_ROWS = 20_000
-"""Rows that one transaction computes: with their window and their features it holds 11 MB, however much is to be done.
-Half as many are slower, twice as many not faster."""
+"""Rows that one transaction computes: with their window and their features they take 11 MB, however much is stale. Half as
+many are slower, twice as many are not faster."""
 
 _COPY_ROWS = (
     'copy market_features (symbol, timeframe, "timestamp", '
@@ -39,27 +40,11 @@ _TICK = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class FeatureSeries:
-    """One symbol's one timeframe, with the zone of its market."""
+    """One timeframe of one symbol, with the zone of its market."""
 
     symbol: str
     timeframe: Timeframe
     zone: ZoneInfo
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The bars that one piece of work needs.
-
-    bars    of the series, those before the first row included, oldest first
-    first   the row from which on features are wanted
-    daily   all daily bars of the symbol up to the end of the last row, read only where weeks need them
-    splits  those of the symbol that act, ascending; as of the instant of the marks: a split that made one is among them
-    """
-
-    bars: Bars
-    first: int
-    daily: Callable[[], Bars]
-    splits: Sequence[SplitRatio] = ()
 
 
 class UnusableBars(StoreError):
@@ -68,7 +53,7 @@ class UnusableBars(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class StaleSeries:
-    """A series with stale rows: start of the first and the last such bar, since when that is known, the newest mark."""
+    """A series with stale rows: starts of the first and the last such bar, since when it is stale, and its newest mark."""
 
     symbol: str
     timeframe: str
@@ -80,7 +65,7 @@ class StaleSeries:
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """How many bars of a series were looked at, how many have no row of features, and the first of those (UTC)."""
+    """How many bars of a series were examined, how many of them have no feature row, and the first of those (UTC)."""
 
     symbol: str
     timeframe: str
@@ -89,34 +74,32 @@ class Covered:
     first: datetime | None
 
     def with_(self, later: Covered) -> Covered:
-        """Both together: the same series, where `later` looked at later bars."""
+        """Combine with a later range of the same series."""
         return replace(self, bars=self.bars + later.bars, bare=self.bare + later.bare, first=self.first or later.first)
 
 
 class FeatureStore(Store):
-    """market_features, and the marks that say what of it is stale."""
+    """market_features, and the marks that record what of it is stale."""
 
-    def compute_some(
-        self, series: FeatureSeries, start: datetime, end: datetime, work: Callable[[Window], Float]
-    ) -> int | None:
-        """Compute the first stale rows between two instants (end excluded), MOST_ROWS at the most, in one transaction.
+    @contextmanager
+    def locked(self, series: FeatureSeries, start: datetime, end: datetime) -> Iterator[Window | None]:
+        """Lock a series and read the window of its first stale rows, at most MOST_ROWS, in one transaction.
 
-        `work` gives float64 (rows, len(COLUMNS)) for the rows from `first` on. How many rows were written; None where
-        nothing is stale there. Whoever else computes the series waits for the end. Raises UnusableBars.
+        None if nothing is stale between the two instants (end excluded). The transaction ends with the context; a second
+        caller waits for it. Use it in a function decorated with `reconnecting`. Raises UnusableBars.
         """
-
-        def transaction(connection: psycopg.Connection[Row]) -> int | None:
-            return _Piece(connection, series).computed(start, end, work)
-
-        return self._transaction(transaction)
+        with self._connection() as connection:
+            rows = _Rows(connection, series)
+            connection.execute(SQL["lock_features"], rows.values())
+            yield rows.window(start, end)
 
     def mark(self, series: FeatureSeries, start: datetime, end: datetime) -> None:
-        """Have all rows between two instants computed again."""
+        """Mark all rows between two instants (end excluded) as stale."""
         values = {"symbol": series.symbol, "timeframe": series.timeframe.name, "start": start, "end": end}
         self._transaction(lambda c: c.execute(SQL["mark_all"], values))
 
     def stale(self, symbols: Iterable[str], timeframes: Iterable[Timeframe]) -> list[StaleSeries]:
-        """The series that have bars whose features are stale or were never computed."""
+        """Return the series that have bars whose features are stale or were never computed."""
         values = {"symbols": list(symbols), "timeframes": [t.name for t in timeframes]}
         rows: list[Any] = self._transaction(lambda c: c.execute(SQL["stale_series"], values).fetchall())
         return [StaleSeries(*row) for row in rows]
@@ -124,34 +107,26 @@ class FeatureStore(Store):
     def covered(
         self, symbols: Iterable[str], timeframes: Iterable[Timeframe], start: datetime, end: datetime
     ) -> list[Covered]:
-        """Whether every bar between two instants (end excluded) has its row, by series that have bars there."""
+        """Count the bars between two instants (end excluded) and those without a feature row, by series that has bars."""
         values = {"symbols": list(symbols), "timeframes": [t.name for t in timeframes], "start": start, "end": end}
         rows: list[Any] = self._transaction(lambda c: c.execute(SQL["uncovered"], values).fetchall())
         return [Covered(*row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
-class _Marks:
-    """What is stale of a series within bounds, what says so, and the splits that act."""
+class _Rows:
+    """One series on one connection."""
 
-    ids: Sequence[int]
-    stale: Sequence[Range[datetime]]
-    splits: Sequence[SplitRatio]
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
     connection: psycopg.Connection[Row]
     series: FeatureSeries
 
-    def computed(self, start: datetime, end: datetime, work: Callable[[Window], Float]) -> int | None:
-        self.connection.execute(SQL["lock_features"], self._named())
-        marks = self._marks(start, end)
-        if not marks.stale:
+    def window(self, start: datetime, end: datetime) -> Window | None:
+        ids, stale, *columns = self.one("marks", start=start, end=end)
+        if not stale:
             return None
-        # Of the first stretch alone: between two there may be years of rows that are as they should be.
-        begin, until = marks.stale[0].lower or start, marks.stale[0].upper or end
-        last, rows, block = self._one(
+        # Only the first range: between two of them there may be years of rows that are up to date.
+        begin, until = stale[0].lower or start, stale[0].upper or end
+        last, count, block = self.one(
             "window",
             start=begin,
             end=until,
@@ -159,52 +134,67 @@ class _Piece:
             look_back=look_back(self.series.timeframe),
             zone=self.series.zone.key,
         )
-        # A stretch that was not exhausted goes on right after its last row.
-        done = last + _TICK if rows == MOST_ROWS else until
-        if not rows:
-            self._clear(marks.ids, begin, done)
-            return 0
-        bars = self._usable(self.series.timeframe, block)
-        window = Window(bars, len(bars) - rows, lambda: self._daily(last), marks.splits)
-        values = work(window)
-        self._clear(marks.ids, begin, done)
-        self._write(bars.take(slice(window.first, None)), values)
-        return int(rows)
+        bars = self.usable(self.series.timeframe, block or b"")
+        splits = [SplitRatio(*row) for row in zip(*(column or () for column in columns), strict=True)]
+        # A range with more rows continues right after the last one.
+        written = Range(begin, last + _TICK if count == MOST_ROWS else until)
+        return Window(bars, len(bars) - count, splits, _rows=self, _marks=ids, _range=written, _last=last)
 
-    def _marks(self, start: datetime, end: datetime) -> _Marks:
-        ids, stale, *splits = self._one("marks", start=start, end=end)
-        rows = zip(*(column or () for column in splits), strict=True)
-        return _Marks(ids or (), stale or (), [SplitRatio(*row) for row in rows])
-
-    def _daily(self, last: datetime) -> Bars:
-        # An hour more or less where clocks change: what of the next week may come with it, makes a week that is not stored.
-        end = last + timedelta(seconds=WEEK_1.seconds)
-        (block,) = self._one("bars_until", timeframe=DAY_1.name, end=end)
-        return self._usable(DAY_1, block or b"")
-
-    def _usable(self, timeframe: Timeframe, block: bytes) -> Bars:
+    def usable(self, timeframe: Timeframe, block: bytes) -> Bars:
         bars = bars_of_block(block)
         usable = np.isfinite([bars.open, bars.high, bars.low, bars.close, bars.volume]).all(axis=0)
         if not usable.all():
             stamp = instant(bars.timestamp[int(np.argmin(usable))])
             raise UnusableBars(
-                f"{self.series.symbol} {timeframe}: the bar of {stamp:%Y-%m-%d %H:%M} UTC has a price or a volume that is no "
-                f"finite number; correct it in market_data"
+                f"{self.series.symbol} {timeframe}: the bar of {stamp:%Y-%m-%d %H:%M} UTC has a price or a volume that is "
+                f"not a finite number; correct it in market_data"
             )
         return bars
 
-    def _clear(self, ids: Sequence[int], begin: datetime, end: datetime) -> None:
-        self.connection.execute(SQL["clear"], self._named(ids=ids, **{"from": begin, "to": end}))
-
-    def _write(self, bars: Bars, values: Float) -> None:
-        texts = (self.series.symbol, self.series.timeframe.name)
-        with self.connection.cursor() as cursor, cursor.copy(_COPY_ROWS) as copy:
-            for block in feature_blocks(texts, bars.timestamp, values):
-                copy.write(block)
-
-    def _one(self, statement: str, **values: object) -> Any:
+    def one(self, statement: str, **values: object) -> Any:
         with self.connection.cursor(binary=True) as cursor:
-            return cursor.execute(SQL[statement], self._named(**values)).fetchone()
+            return cursor.execute(SQL[statement], self.values(**values)).fetchone()
 
-    def _named(self, **values: object) -> dict[str, Any]:
+    def values(self, **values: object) -> dict[str, Any]:
         return {"symbol": self.series.symbol, "timeframe": self.series.timeframe.name, **values}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The bars that the first stale rows of a series are computed from, within an open transaction.
+
+    bars    of the series, including those before the first row, oldest first
+    first   the row from which on features are to be computed
+    splits  of the symbol, without withdrawn ones, ascending; read with the marks, so they include a split that made one
+    """
+
+    bars: Bars
+    first: int
+    splits: Sequence[SplitRatio]
+    _rows: _Rows
+    _marks: Sequence[int]
+    _range: Range[datetime]
+    _last: datetime | None
+
+    @property
+    def rows(self) -> int:
+        """How many rows are to be computed; 0 if the marked bars do not exist."""
+        return len(self.bars) - self.first
+
+    def daily(self) -> Bars:
+        """Read all daily bars of the symbol up to the end of the last row, which weeks with splits are computed from."""
+        # An hour more or less where clocks change: bars of the next week, if any, make a week that is not stored.
+        end = self._last + timedelta(seconds=WEEK_1.seconds) if self._last else None
+        (block,) = self._rows.one("bars_until", timeframe=DAY_1.name, end=end)
+        return self._rows.usable(DAY_1, block or b"")
+
+    def write(self, values: Float) -> None:
+        """Replace the rows and clear their marks; `values` is float64 (rows, len(COLUMNS))."""
+        series, connection = self._rows.series, self._rows.connection
+        bounds = {"ids": self._marks, "from": self._range.lower, "to": self._range.upper}
+        connection.execute(SQL["clear"], self._rows.values(**bounds))
+        if self.rows:
+            texts, stamps = (series.symbol, series.timeframe.name), self.bars.timestamp[self.first :]
+            with connection.cursor() as cursor, cursor.copy(_COPY_ROWS) as copy:
+                for block in feature_blocks(texts, stamps, values):
+                    copy.write(block)

@@ -1,5 +1,5 @@
 -- name: lock_features
--- Who computes the features of a series takes turns.
+-- Only one process at a time computes the features of a series.
 select pg_advisory_xact_lock(hashtextextended('features ' || %(symbol)s || ' ' || %(timeframe)s, 0))
 
 -- name: mark_all
@@ -7,8 +7,8 @@ insert into feature_marks (symbol, timeframe, stale)
 values (%(symbol)s, %(timeframe)s, tstzrange(%(start)s, %(end)s, '[)'))
 
 -- name: marks
--- What is stale, as ranges, with the marks that say so and the splits that act: all as of one instant, because a split comes
--- with its marks.
+-- The stale ranges, their marks, and the splits that were not withdrawn: in one statement, because a split is written with its
+-- marks.
 select m.ids, m.stale, e.days, e.befores, e.afters
 from (
   select array_agg(id) as ids, range_agg(stale) * tstzmultirange(tstzrange(%(start)s, %(end)s, '[)')) as stale
@@ -20,8 +20,8 @@ from (
 ) e
 
 -- name: window
--- Of the first bars of a stale stretch the last, and how many. With them, as bytes, those that they are computed from: so many
--- before them (NULL: all), and their first session from its beginning. All as of one instant.
+-- The last of the first bars of a stale range, and their number. With them, as bytes, the bars that they are computed from:
+-- so many before them (NULL: all), and all of their first session. In one statement, as of one instant.
 with rows as (
   select min(r.t) as first, max(r.t) as last, count(*) as rows from (
     select "timestamp" as t from market_data
@@ -47,7 +47,7 @@ from market_data
 where symbol = %(symbol)s and timeframe = %(timeframe)s and "timestamp" < %(end)s
 
 -- name: clear
--- Makes room for rows, and takes the marks that were read away, but for what of them is still to be computed.
+-- Deletes the rows to be replaced and the marks that were read, and inserts marks for what is still to be computed.
 with cleared as (
   delete from market_features
   where symbol = %(symbol)s and timeframe = %(timeframe)s and "timestamp" >= %(from)s and "timestamp" < %(to)s
@@ -59,7 +59,7 @@ select %(symbol)s, %(timeframe)s, rest, (select min(marked_at) from gone)
 from unnest((select range_agg(stale) from gone) - tstzmultirange(tstzrange(%(from)s, %(to)s, '[)'))) as rest
 
 -- name: stale_series
--- What is stale and has bars: by series the first and the last such bar, and since when it is known.
+-- The stale ranges that have bars: by series the first and the last such bar, and since when they are stale.
 select f.symbol, f.timeframe, min(b.first), max(b.last), min(f.marked_at), max(f.id)
 from feature_marks f
 cross join lateral (
@@ -72,7 +72,7 @@ group by 1, 2
 order by 1, 2
 
 -- name: uncovered
--- Bars without a row of features, by series.
+-- Bars without a feature row, by series.
 select m.symbol, m.timeframe, count(*), count(*) filter (where f.symbol is null), min(m."timestamp") filter (where f.symbol is null)
 from market_data m
 left join market_features f

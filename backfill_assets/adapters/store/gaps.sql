@@ -1,11 +1,12 @@
 -- name: lock_gaps
--- Who compares the table with what is missing takes turns.
+-- Only one process at a time compares the table with what is missing.
 select pg_advisory_xact_lock(hashtextextended('backfill_gaps', 0))
 
--- name: lacking
--- The days among whose sessions a series has no bars. A series of which nothing is known is one range.
--- A listing that ends before it begins expects nothing, and is no range. Materialized: else the planner computes the expected
--- days anew wherever they are named, five times as long. Equality is found three times as fast as an empty difference.
+-- name: missing_days
+-- The ranges of days whose expected sessions have no bars. A series of which nothing is known is one range.
+-- A listing that ends before it begins is not a valid range: no session is expected. MATERIALIZED, because the planner would
+-- otherwise compute the expected days at each reference, five times as slow. Testing for equality is three times as fast as
+-- computing an empty difference.
 with expected as materialized (
   select s.symbol, %(sessions)s::datemultirange * datemultirange(daterange(s.listed, s.delisted, '[]')) as days
   from unnest(%(symbols)s::text[], %(listed)s::date[], %(delisted)s::date[]) as s (symbol, listed, delisted)
@@ -26,10 +27,10 @@ select id, symbol, timeframe, gap_start, gap_end, sessions, reason, explained, a
 from backfill_gaps
 where not filled and symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s)
 
--- name: take_away
+-- name: delete_gaps
 delete from backfill_gaps where id = any(%(ids)s)
 
--- name: note_gaps
+-- name: insert_gaps
 insert into backfill_gaps (symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at,
   first_seen, filled, filled_at)
 select symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at, first_seen,
@@ -39,18 +40,8 @@ from unnest(%(symbol)s::text[], %(timeframe)s::text[], %(start)s::date[], %(end)
   as g (symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at, first_seen)
 
 -- name: forget_others
--- Open gaps of series that nobody keeps any more.
+-- Delete the open gaps of series that are no longer in the universe.
 delete from backfill_gaps g
 where not filled and not exists (
   select from unnest(%(symbols)s::text[], %(timeframes)s::text[]) as k (symbol, timeframe)
   where k.symbol = g.symbol and k.timeframe = g.timeframe)
-
--- name: minute_counts
-select symbol, session, bars, partial from session_answers
-where timeframe = %(timeframe)s and bars > 0 and symbol = any(%(symbols)s) and session between %(start)s and %(end)s
-order by symbol, session
-
--- name: mark_partial
-update session_answers a set partial = m.partial
-from unnest(%(symbol)s::text[], %(session)s::date[], %(partial)s::bool[]) as m (symbol, session, partial)
-where a.symbol = m.symbol and a.timeframe = %(timeframe)s and a.session = m.session and a.partial <> m.partial

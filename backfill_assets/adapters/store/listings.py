@@ -1,4 +1,4 @@
-"""Listing dates, as the vendor's reference data gave them."""
+"""The listing dates of symbols."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SQL = statements("backfill_assets.adapters.store", "listings.sql")
 
 @dataclass(frozen=True, slots=True)
 class KnownListing:
-    """A symbol's listing, and when the vendor was asked for it (UTC)."""
+    """A symbol's listing, and when it was requested from the vendor (UTC)."""
 
     listing: Listing
     checked_at: datetime
@@ -26,12 +26,12 @@ class ListingStore(Store):
     """The table `listings`."""
 
     def read(self, symbols: Iterable[str]) -> dict[str, KnownListing]:
-        """What is known of the symbols; those that were never looked up are absent."""
+        """Return the stored listings of the symbols."""
         values = {"symbols": list(symbols)}
         rows: list[Any] = self._transaction(lambda c: c.execute(SQL["listings"], values).fetchall())
         return {symbol: KnownListing(Listing(first, last), checked) for symbol, first, last, checked in rows}
 
     def record(self, symbol: str, listing: Listing, checked_at: datetime) -> None:
-        """Keep what the vendor said of a symbol."""
+        """Store the listing of a symbol."""
         values = {"symbol": symbol, "listed": listing.listed, "delisted": listing.delisted, "checked_at": checked_at}
         self._transaction(lambda c: c.execute(SQL["record_listing"], values))

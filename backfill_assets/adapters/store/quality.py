@@ -1,4 +1,4 @@
-"""Bars that cannot be right, looked for where they are stored."""
+"""Find invalid bars in the database."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from backfill_assets.domain.timeframes import DAY_1, WEEK_1, Timeframe
 SQL = statements("backfill_assets.adapters.store", "quality.sql")
 
 RULES = {
-    1: "high lies below open, close or low",
-    2: "low lies above open or close",
+    1: "high is below open, close or low",
+    2: "low is above open or close",
     4: "a price is not positive and finite",
     8: "volume is negative or not finite",
     16: "the timestamp is not on the timeframe's grid",
-    32: "the bar lies outside its session's hours",
+    32: "the bar is outside its session's hours",
 }
-"""By the bits that the statement gives them."""
+"""By the bits of the statement."""
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidBars:
-    """Bars of one series that break one rule: how many, and the start of the first (UTC)."""
+    """Bars of one series that break one rule: their number, and the start of the first (UTC)."""
 
     symbol: str
     timeframe: str
@@ -40,17 +40,17 @@ class InvalidBars:
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
-    """What was looked at, on which days (disjoint, ascending): bars by timeframe name, and those that are invalid."""
+class Examination:
+    """Examination days (disjoint, ascending), number of bars by timeframe name, and invalid bars."""
 
     days: tuple[DayRange, ...]
     bars: dict[str, int]
     invalid: tuple[InvalidBars, ...]
 
-    def with_(self, later: Examined) -> Examined:
-        """Both together, where no bar is in both and `later` looked at later days."""
+    def merged(self, later: Examination) -> Examination:
+        """Merge with an examination of later days that has no bar in common."""
         bars = {t: self.bars.get(t, 0) + later.bars.get(t, 0) for t in {**self.bars, **later.bars}}
-        return Examined((*self.days, *later.days), bars, _together((*self.invalid, *later.invalid)))
+        return Examination((*self.days, *later.days), bars, _merged((*self.invalid, *later.invalid)))
 
 
 class QualityStore(Store):
@@ -58,8 +58,8 @@ class QualityStore(Store):
 
     def examine(
         self, symbols: Sequence[str], timeframes: Sequence[Timeframe], calendar: Calendar, days: DayRange
-    ) -> Examined:
-        """The bars of the days (of the market's zone) that break a rule; of weeks, those that the days lie in."""
+    ) -> Examination:
+        """Examine the bars of the days (in the market's zone), and the weekly bars that contain them."""
         zone = calendar.hours.zone
         bars: dict[str, int] = {}
         invalid: list[InvalidBars] = []
@@ -73,23 +73,23 @@ class QualityStore(Store):
                 "zone": zone.key,
                 "start": span[0],
                 "end": span[1],
-                "within": span if timeframe == WEEK_1 else _beginnings(timeframe, calendar, days),
+                "within": span if timeframe == WEEK_1 else _start_ranges(timeframe, calendar, days),
             }
-            for symbol, broken, count, at in self._all("examined_bars", values):
+            for symbol, broken, count, at in self._rows(values):
                 bars[timeframe.name] = bars.get(timeframe.name, 0) + count
                 invalid += (
                     InvalidBars(symbol, timeframe.name, rule, count, at.astimezone(UTC))
                     for bit, rule in RULES.items()
                     if broken & bit
                 )
-        return Examined((days,), bars, _together(invalid))
+        return Examination((days,), bars, _merged(invalid))
 
-    def _all(self, statement: str, values: Mapping[str, Any]) -> list[Any]:
-        return self._transaction(lambda c: c.execute(SQL[statement], values).fetchall())
+    def _rows(self, values: Mapping[str, Any]) -> list[Any]:
+        return self._transaction(lambda c: c.execute(SQL["examined_bars"], values).fetchall())
 
 
-def _together(invalid: Iterable[InvalidBars]) -> tuple[InvalidBars, ...]:
-    """One a series and rule, in the order of these; no bar is in two of them."""
+def _merged(invalid: Iterable[InvalidBars]) -> tuple[InvalidBars, ...]:
+    """Merge entries of the same series and rule, sorted by these."""
     known: dict[tuple[str, str, str], InvalidBars] = {}
     for one in invalid:
         key = (one.symbol, one.timeframe, one.rule)
@@ -99,10 +99,10 @@ def _together(invalid: Iterable[InvalidBars]) -> tuple[InvalidBars, ...]:
     return tuple(sorted(known.values(), key=lambda i: (i.symbol, i.timeframe, rules.index(i.rule))))
 
 
-def _beginnings(timeframe: Timeframe, calendar: Calendar, days: DayRange) -> list[datetime]:
-    """Where a bar of the sessions may begin, ascending: from each instant (UTC) of even index up to the next.
+def _start_ranges(timeframe: Timeframe, calendar: Calendar, days: DayRange) -> list[datetime]:
+    """Return where bars of the sessions may start, ascending: from each time (UTC) of even index up to the next.
 
-    A day's bar begins within the day. An intraday bar begins within the day too, and overlaps the session's hours.
+    Bars start within the day, and intraday bars overlap the session's hours.
     """
     hours = calendar.hours
     found: list[datetime] = []

@@ -1,7 +1,7 @@
 -- name: examined_bars
--- The bars of one timeframe by symbol and by the rules that they break, a bit each: 0 where they break none. NaN is greater
--- than everything in PostgreSQL, infinity included. `within` holds the instants, ascending, between which a bar may begin: from
--- an odd one up to the next. A search in an array costs a tenth of one in a multirange, which is unpacked for each row.
+-- The bars of one timeframe by symbol and by the rules that they break, one bit each; 0 if they break none. NaN is greater than
+-- everything in PostgreSQL, even infinity. `within` holds the times, ascending, between which a bar may start: from an odd one
+-- up to the next. Searching an array takes a tenth of the time of a multirange, which is unpacked for each row.
 with examined as (
   select symbol, "timestamp",
     (high < greatest(open, close, low))::int

@@ -1,8 +1,9 @@
-"""Rows of one series in, or for, a transaction that is open already."""
+"""Read and write the rows of one series within an open transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.copy_format import copy_block
 from backfill_assets.adapters.store.feature_marks import mark_rows
+from backfill_assets.domain.answers import Answers, SessionAnswer
 from backfill_assets.domain.bars import NO_TRADES, Bars
 from backfill_assets.domain.days import ONE_DAY, ranges_of
 from backfill_assets.domain.sessions import SessionBars, day_starts
@@ -24,7 +26,7 @@ SQL = statements("backfill_assets.adapters.store", "bars.sql")
 
 @dataclass(frozen=True, slots=True)
 class Restated:
-    """Bars of one day (UTC) whose values a later answer changed: start of the first and of the last of them, and how many."""
+    """Bars of one day (UTC) that a later answer changed: starts of the first and the last of them, and their number."""
 
     first: datetime
     last: datetime
@@ -33,13 +35,13 @@ class Restated:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write did to market_data: rows added, rows whose values changed, rows that stood already."""
+    """What a write did to market_data: rows inserted, rows whose values changed, rows left unchanged."""
 
     inserted: int = 0
     changed: int = 0
     unchanged: int = 0
     restated: tuple[Restated, ...] = field(default=(), compare=False)
-    """The changed ones, by day."""
+    """The changed rows, by day."""
 
     def __add__(self, other: Written) -> Written:
         return Written(
@@ -52,19 +54,22 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """One series on one connection, with the zone that bounds its sessions, and the attempt that brought the rows: its
-    instant, and the pause after which a second attempt counts (see `domain.retries`).
+    """One series on one connection.
+
+    zone         the market's, which bounds a session
+    attempted_at     the instant of the attempt that fetched the rows, UTC
+    first_pause  the pause after which a second attempt counts, see `domain.retries`
     """
 
     connection: psycopg.Connection[Row]
     symbol: str
     timeframe: str
     zone: ZoneInfo
-    asked_at: datetime
+    attempted_at: datetime
     first_pause: timedelta
 
     def merge(self, bars: Bars, source: str) -> Written:
-        """Add ordered bars, change those whose values differ, leave the others untouched."""
+        """Insert ordered bars and update those whose values differ; the others are not touched."""
         if not len(bars):
             return Written()
         if not self._any_between(bars):
@@ -84,12 +89,12 @@ class Rows:
         return Written(inserted, changed, len(bars) - inserted - changed, restated)
 
     def record(self, sessions: Sequence[date], counts: Sequence[SessionBars]) -> bool:
-        """Note that finished sessions were answered, those of `counts` with bars; whether some had been with bars before."""
+        """Record answered sessions, those in `counts` with bars; return whether any of them had bars before."""
         by_day = {c.session: c for c in counts}
         rows = [by_day.get(s) for s in sessions]
         recorded: list[Any] = self._all(
             "record_sessions",
-            asked_at=self.asked_at,
+            attempted_at=self.attempted_at,
             first_pause=self.first_pause,
             sessions=list(sessions),
             bars=[r.bars if r else 0 for r in rows],
@@ -103,27 +108,27 @@ class Rows:
         return any(seen_before for _, seen_before in recorded)
 
     def record_failures(self, sessions: Sequence[date], *, refused: bool) -> None:
-        """Note that finished sessions could not be asked for, or are not in the vendor's plan."""
+        """Record that finished sessions could not be fetched, or are not in the vendor's plan."""
         self._all(
             "record_failures",
             sessions=list(sessions),
             refused=refused,
-            asked_at=self.asked_at,
+            attempted_at=self.attempted_at,
             first_pause=self.first_pause,
         )
 
     def recount(self, sessions: Sequence[date]) -> None:
-        """Set the counts of sessions to what the table holds: several answers may each have held bars of its own."""
+        """Set the counts of sessions to what the table holds: several answers may each have added bars of their own."""
         starts, ends = day_starts(sessions, self.zone), day_starts([s + ONE_DAY for s in sessions], self.zone)
         bounds = {"starts": [instant(ms) for ms in starts], "ends": [instant(ms) for ms in ends]}
         self.connection.execute(SQL["recount_sessions"], self._series | {"sessions": list(sessions)} | bounds)
 
     def answered(self, sessions: Sequence[date]) -> set[date]:
-        """Those of the sessions that were answered, with bars or without, or refused."""
+        """Return those of the sessions that were answered, with or without bars, or refused."""
         return {row[0] for row in self._all("answered_sessions", sessions=list(sessions))}  # type: ignore[misc]  # a date
 
     def read(self, first: date, last: date) -> Bars:
-        """The stored bars of the days from `first` to `last`, ascending."""
+        """Return the stored bars of the days from `first` to `last`, ascending."""
         start, end = day_starts([first, last + ONE_DAY], self.zone)
         rows: list[Any] = self._all("bars_between", starts=instant(start), ends=instant(end))
         if not rows:
@@ -135,7 +140,7 @@ class Rows:
         return Bars(*columns)
 
     def _mark(self, first: Sequence[datetime], last: Sequence[datetime]) -> None:
-        """What depends on bars written between each first and last is to be computed again."""
+        """Mark as stale the features that depend on bars between each first and last."""
         mark_rows(self.connection, self.symbol, self.timeframe, first, last, self.zone)
 
     @property
@@ -155,5 +160,17 @@ class Rows:
 
 
 def instant(ms: int | np.int64) -> datetime:
-    """Milliseconds since the epoch as an aware datetime."""
+    """Convert milliseconds since the epoch to an aware datetime."""
     return datetime.fromtimestamp(int(ms) / 1000, UTC)
+
+
+type SeriesAnswers = Mapping[tuple[str, str], Answers]
+"""By symbol and timeframe name, then by session."""
+
+
+def answers_by_series(rows: Iterable[Any]) -> SeriesAnswers:
+    """Group rows of session_answers: symbol, timeframe, and the columns of SessionAnswer."""
+    found: dict[tuple[str, str], dict[date, SessionAnswer]] = defaultdict(dict)
+    for symbol, timeframe, *answer in rows:
+        found[symbol, timeframe][answer[0]] = SessionAnswer(*answer)
+    return dict(found)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import psycopg
@@ -13,17 +14,17 @@ from psycopg.rows import dict_row
 from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.base import Store
-from backfill_assets.domain.run_record import RunEnd, RunStart, Status
+from backfill_assets.domain.runs import RunEnd, RunStart, RunStatus
 
 SQL = statements("backfill_assets.adapters.store", "runs.sql")
 
 type Record = dict[str, Any]
-"""A row, by the names of its columns."""
+"""A row by column names."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedRun:
-    """A run with what is told of it, as rows by column names."""
+    """A run with its details, as rows by column names."""
 
     run: Record
     series: tuple[Record, ...]
@@ -32,10 +33,10 @@ class RecordedRun:
 
 
 class RunStore(Store):
-    """backfill_runs and what belongs to it."""
+    """The tables `backfill_run…`."""
 
     def start(self, start: RunStart) -> None:
-        """Note that a run begins; what an earlier attempt of the same run left is forgotten."""
+        """Record the start of a run, and delete the details of an earlier attempt."""
 
         def work(connection: psycopg.Connection[Row]) -> None:
             connection.execute(SQL["start_run"], asdict(start))
@@ -44,9 +45,9 @@ class RunStore(Store):
         self._transaction(work)
 
     def finish(self, end: RunEnd) -> None:
-        """Note how a run ended, and everything about it."""
+        """Record the end of a run with its details."""
         values = {
-            **{name: getattr(end, name) for name in _OF_THE_RUN},
+            **{name: getattr(end, name) for name in _COLUMNS},
             **_key(end.run),
             "status": end.status.value,
             "written": sum(s.bars_written for s in end.series),
@@ -56,53 +57,63 @@ class RunStore(Store):
         }
 
         def work(connection: psycopg.Connection[Row]) -> None:
-            connection.execute(SQL["forget_details"], _key(end.run))
+            key = _key(end.run).values()
+            connection.execute(SQL["forget_details"], values)
             connection.execute(SQL["finish_run"], values)
             with connection.cursor() as cursor:
-                cursor.executemany(SQL["add_series"], _series(end))
-                cursor.executemany(SQL["add_gap"], _gaps(end))
-                cursor.executemany(SQL["add_restatement"], _restatements(end))
+                cursor.executemany(SQL["add_series"], [(*key, *_SERIES(s)) for s in end.series])
+                cursor.executemany(SQL["add_gap"], [(*key, *_GAP(g)) for g in end.gaps])
+                cursor.executemany(SQL["add_restatement"], [(*key, *_RESTATEMENT(r)) for r in end.restatements])
 
         self._transaction(work)
 
     def unfinished(self) -> list[str]:
-        """The ids of the runs that stand as going on."""
+        """Return the ids of runs without a recorded end."""
         rows: list[Any] = self._transaction(lambda c: c.execute(SQL["unfinished_runs"]).fetchall())
         return [run_id for (run_id,) in rows]
 
-    def abandon(self, run_id: str, at: datetime, status: Status, error: str | None) -> int:
-        """Note of a run that stands as going on how it ended, all else of it being unknown; how many rows that were."""
+    def abandon(self, run_id: str, at: datetime, status: RunStatus, error: str | None) -> int:
+        """Record the end of a run without details, if it has no recorded end; return the number of rows."""
         values = {"run_id": run_id, "finished_at": at, "status": status.value, "error": error}
         return self._transaction(lambda c: c.execute(SQL["abandon_run"], values).rowcount)
 
     def read(self, *, run_id: str | None = None, since: datetime | None = None) -> list[RecordedRun]:
-        """Runs, the newest first: those of that id, or those that started at `since` or later."""
-        return self._told("runs", {"run_id": run_id, "since": since})
+        """Return the runs of an id, or since a time, newest first."""
+        return self._read("runs", {"run_id": run_id, "since": since})
 
     def last(self) -> list[RecordedRun]:
-        """The last run of each market and kind of work, the newest first."""
-        return self._told("last_runs", {})
+        """Return the last run of each market and kind, newest first."""
+        return self._read("last_runs", {})
 
-    def _told(self, statement: str, asked: Mapping[str, object]) -> list[RecordedRun]:
+    def _read(self, statement: str, values: Mapping[str, object]) -> list[RecordedRun]:
         def work(connection: psycopg.Connection[Row]) -> list[RecordedRun]:
             with connection.cursor(row_factory=dict_row) as cursor:
-                runs = cursor.execute(SQL[statement], asked).fetchall()
+                runs = cursor.execute(SQL[statement], values).fetchall()
                 ids = {"run_ids": [run["run_id"] for run in runs]}
                 details = [_by_run(cursor.execute(SQL[name], ids).fetchall()) for name in _DETAILS]
-            return [RecordedRun(run, *(tuple(rows.get(_of(run), ())) for rows in details)) for run in runs]
+            return [RecordedRun(run, *(tuple(rows.get(_run_key(run), ())) for rows in details)) for run in runs]
 
         return self._transaction(work)
 
 
-_OF_THE_RUN = (
-    "finished_at",
-    "error",
-    "requests",
-    "retried",
-    "rate_limited",
-    "gaps_before",
-    "gaps_after",
-)  # fmt: skip - one list of column names
+_COLUMNS = ("finished_at", "error", "requests", "retried", "rate_limited", "gaps_before", "gaps_after")
+_SERIES = attrgetter(
+    *("symbol", "timeframe", "sessions", "missing_before", "missing_after"),
+    *("bars_written", "bars_changed", "bars_unchanged", "features_written", "error"),
+)
+_GAP = attrgetter(
+    *(
+        "gap.symbol",
+        "gap.timeframe",
+        "gap.days.start",
+        "gap.days.end",
+        "gap.sessions",
+        "gap.reason.value",
+        "gap.attempts",
+    ),
+    *("outcome.value", "sessions_left"),
+)
+_RESTATEMENT = attrgetter("symbol", "timeframe", "first_bar", "last_bar", "bars")
 _DETAILS = ("series_of", "gaps_of", "restatements_of")
 
 
@@ -110,53 +121,12 @@ def _key(run: RunStart) -> dict[str, str]:
     return {"run_id": run.run_id, "kind": run.kind.value, "market": run.market}
 
 
-def _of(row: Record) -> tuple[str, str, str]:
+def _run_key(row: Record) -> tuple[str, str, str]:
     return row["run_id"], row["kind"], row["market"]
 
 
 def _by_run(rows: Iterable[Record]) -> dict[tuple[str, str, str], list[Record]]:
     found: dict[tuple[str, str, str], list[Record]] = {}
     for row in rows:
-        found.setdefault(_of(row), []).append(row)
+        found.setdefault(_run_key(row), []).append(row)
     return found
-
-
-def _series(end: RunEnd) -> Sequence[tuple[object, ...]]:
-    return [
-        (
-            *_key(end.run).values(),
-            s.symbol,
-            s.timeframe,
-            s.sessions,
-            s.missing_before,
-            s.missing_after,
-            s.bars_written,
-            s.bars_changed,
-            s.bars_unchanged,
-            s.features_written,
-            s.error,
-        )
-        for s in end.series
-    ]  # fmt: skip - one row
-
-
-def _gaps(end: RunEnd) -> Sequence[tuple[object, ...]]:
-    return [
-        (
-            *_key(end.run).values(),
-            g.gap.symbol,
-            g.gap.timeframe,
-            g.gap.days.start,
-            g.gap.days.end,
-            g.gap.sessions,
-            g.gap.reason.value,
-            g.gap.attempts,
-            g.fate.value,
-            g.sessions_left,
-        )
-        for g in end.gaps
-    ]  # fmt: skip - one row
-
-
-def _restatements(end: RunEnd) -> Sequence[tuple[object, ...]]:
-    return [(*_key(end.run).values(), r.symbol, r.timeframe, r.first_bar, r.last_bar, r.bars) for r in end.restatements]

@@ -1,5 +1,5 @@
 -- name: start_run
--- A run that Dagster carries out a second time, after its process died, begins anew.
+-- A run that Dagster executes again, after its process died, starts again.
 insert into backfill_runs (run_id, kind, market, trigger, started_at, status)
 values (%(run_id)s, %(kind)s, %(market)s, %(trigger)s, %(started_at)s, 'started')
 on conflict (run_id, kind, market) do update set
@@ -50,7 +50,7 @@ where (%(run_id)s::text is null or run_id = %(run_id)s) and (%(since)s::timestam
 order by started_at desc, run_id, kind, market
 
 -- name: last_runs
--- Of each market and kind of work the last one, the newest first.
+-- The last run of each market and kind, newest first.
 select * from (
   select distinct on (market, kind) run_id, kind, market, trigger, started_at, finished_at, status, error, requests, retried,
     rate_limited, bars_written, bars_changed, bars_unchanged, features_written, gaps_before, gaps_after

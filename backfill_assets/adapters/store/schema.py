@@ -1,30 +1,60 @@
-"""The market tables, brought up to date."""
+"""The revision of the market tables, and the migrations that update it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import sqlalchemy
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy.exc import DBAPIError, OperationalError
+import psycopg
 
-from backfill_assets.adapters.alchemy import sqlalchemy_url
-from backfill_assets.adapters.postgres import connect, unavailable
+from backfill_assets.adapters.postgres import connect, connected, sqlalchemy_url, unavailable
 from backfill_assets.domain.errors import SchemaBehind, StoreError
 
-# Any constant serves, as long as no other program takes it: the bytes of "bkfl".
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+NEEDED = "0011"
+"""The newest migration."""
+
+VERSION_TABLE = "backfill_schema_version"
+"""Alembic's table, under a name that no other user of Alembic in the same database has."""
+
+# Any constant that no other program uses: the bytes of "bkfl".
 _UPGRADE_LOCK = 0x626B666C
 
 
-def upgrade(url: str) -> str:
-    """Bring the tables to the newest revision, once, however many processes ask at a time; returns that revision.
+def found(url: str) -> str | None:
+    """Return the revision of the tables, None if there are none. Raises DatabaseUnavailable."""
+    with connected(url) as connection:
+        try:
+            exists = connection.execute("select to_regclass(%s) is not null", [VERSION_TABLE]).fetchone()
+            row = None
+            if exists and exists[0]:
+                row = connection.execute("select version_num from backfill_schema_version").fetchone()
+        except psycopg.ProgrammingError as error:
+            raise StoreError(f"The market tables cannot be read ({' '.join(str(error).split())}).") from None
+    return str(row[0]) if row else None
 
-    Raises DatabaseUnavailable.
+
+def require_current(url: str) -> None:
+    """Raise SchemaBehind unless the tables are at the revision NEEDED. Raises DatabaseUnavailable."""
+    revision = found(url)
+    if revision != NEEDED:
+        state = "are not there yet" if revision is None else f"are at revision {revision}, the code needs {NEEDED}"
+        raise SchemaBehind(f"The market tables {state}: run `backfill db upgrade`.")
+
+
+def upgrade(url: str) -> str:
+    """Update the tables to the newest revision and return it. Concurrent calls wait for each other.
+
+    Raises DatabaseUnavailable; StoreError if a migration fails; SchemaBehind if the tables are newer than this code.
     """
-    connect(url).close()  # what is wrong with the URL is told by what reads it
+    import sqlalchemy  # noqa: PLC0415  # slow to import, like Alembic, and rarely needed
+    from alembic import command  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError, OperationalError  # noqa: PLC0415
+
+    connect(url).close()  # reports errors in the URL
     engine = sqlalchemy.create_engine(sqlalchemy_url(url), poolclass=sqlalchemy.NullPool)
     config = _config()
     try:
@@ -42,17 +72,12 @@ def upgrade(url: str) -> str:
         raise SchemaBehind(
             f"The market tables are at a revision that this code does not know ({error}): use the newer program."
         ) from None
-    return _head(config)
+    return str(found(url))
 
 
 def _config() -> Config:
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     return config
-
-
-def _head(config: Config) -> str:
-    head = ScriptDirectory.from_config(config).get_current_head()
-    if head is None:
-        raise SchemaBehind("The package holds no migrations: install it again.")
-    return head

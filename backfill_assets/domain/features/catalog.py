@@ -1,17 +1,72 @@
-"""The feature set as data: one entry an indicator, one column a number that is kept of every bar.
+"""The catalog of features: one entry per indicator, one column per stored number.
 
-One more feature is one more entry, a migration that adds its columns, a test of its answers, its line in docs/FEATURES.md.
+To add a feature, add an entry, a migration with its columns, a test of its values, and a line in docs/FEATURES.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
 
 from backfill_assets.domain import indicators as ta
-from backfill_assets.domain import volume_indicators as volume
 from backfill_assets.domain.bars import Float
-from backfill_assets.domain.features.feature import Bounds, Column, Feature, Scaling
 from backfill_assets.domain.features.window import Window
+
+type Bounds = tuple[float | None, float | None]
+
+
+class Scaling(StrEnum):
+    """How a value is converted to the units of another day: as a price (x f), as a volume (/ f), or not at all."""
+
+    PRICE = "price"
+    VOLUME = "volume"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the feature table.
+
+    unit     unit of the values
+    warm_up  number of bars of a series before the first value
+    scaling  how a split changes it
+    bounds   minimum and maximum, apart from rounding; None if unbounded
+    """
+
+    name: str
+    unit: str
+    description: str
+    warm_up: int
+    scaling: Scaling = Scaling.NONE
+    bounds: Bounds = (None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """An indicator with its columns.
+
+    name      the indicator; the column's name if it has one column
+    source    implementation and definition
+    columns   in the order of the results of `compute`
+    compute   computes one float64 (n,) per column from a window of n bars
+    settles   for recursions: bars after which the start no longer matters, to 1e-9 of the column's scale.
+              None if each value depends on a fixed number of bars
+    """
+
+    name: str
+    source: str
+    columns: tuple[Column, ...]
+    compute: Callable[[Window], tuple[Float, ...]]
+    settles: int | None = None
+
+    @property
+    def look_back(self) -> int:
+        """The number of bars before a row that give the same values as the full history, to 1e-9 of the scale for
+        recursions.
+        """
+        return self.settles or max(column.warm_up for column in self.columns)
+
 
 PRICE, VOLUME, NONE = Scaling.PRICE, Scaling.VOLUME, Scaling.NONE
 
@@ -35,14 +90,12 @@ def _realised_volatility(n: int) -> Feature:
 
 
 def _sma(n: int) -> Feature:
-    column = Column(f"sma_{n}", "price", f"mean of {n} closes", n - 1, PRICE, bounds=NOT_NEGATIVE)
+    column = Column(f"sma_{n}", "price", f"mean of {n} closes", n - 1, PRICE, NOT_NEGATIVE)
     return _one(column, "pandas-ta `sma`", lambda w: w.sma(n))
 
 
 def _ema(n: int, settles: int) -> Feature:
-    column = Column(
-        f"ema_{n}", "price", f"exponential average of closes, weight 2/{n + 1}", n - 1, PRICE, bounds=NOT_NEGATIVE
-    )
+    column = Column(f"ema_{n}", "price", f"exponential average of closes, weight 2/{n + 1}", n - 1, PRICE, NOT_NEGATIVE)
     return _one(column, "pandas-ta `ema`", lambda w: w.ema(n), settles)
 
 
@@ -56,7 +109,7 @@ def _bollinger(window: Window) -> tuple[Float, ...]:
     return upper, middle, lower, width, percent_b
 
 
-# After how many bars a recursion has settled was measured on random walks of 0.01 % to 10 % a bar, and rounded up.
+# `settles` was measured on random walks of 0.01 % to 10 % per bar, and rounded up.
 FEATURES: tuple[Feature, ...] = (
     _one(
         Column("log_return", "fraction", "ln(close / close before)", 1),
@@ -71,12 +124,12 @@ FEATURES: tuple[Feature, ...] = (
     _realised_volatility(20),
     _realised_volatility(60),
     _one(
-        Column("true_range", "price", "high or close before, less low or close before", 1, PRICE, bounds=NOT_NEGATIVE),
+        Column("true_range", "price", "high or close before, less low or close before", 1, PRICE, NOT_NEGATIVE),
         "Wilder 1978",
         lambda w: w.true_range,
     ),
     _one(
-        Column("atr_14", "price", "Wilder's average of 14 true ranges", 14, PRICE, bounds=NOT_NEGATIVE),
+        Column("atr_14", "price", "Wilder's average of 14 true ranges", 14, PRICE, NOT_NEGATIVE),
         "pandas-ta `rma`, begun as in Wilder 1978",
         lambda w: w.atr_14,
         settles=300,
@@ -109,14 +162,9 @@ FEATURES: tuple[Feature, ...] = (
         "Bollinger 2001, population deviation in two passes",
         (
             Column(
-                "bb_upper_20",
-                "price",
-                "bb_middle_20 + 2 deviations of 20 closes, divisor 20",
-                19,
-                PRICE,
-                bounds=NOT_NEGATIVE,
+                "bb_upper_20", "price", "bb_middle_20 + 2 deviations of 20 closes, divisor 20", 19, PRICE, NOT_NEGATIVE
             ),
-            Column("bb_middle_20", "price", "mean of 20 closes", 19, PRICE, bounds=NOT_NEGATIVE),
+            Column("bb_middle_20", "price", "mean of 20 closes", 19, PRICE, NOT_NEGATIVE),
             Column("bb_lower_20", "price", "bb_middle_20 - 2 deviations", 19, PRICE),
             Column("bb_width_20", "fraction", "(upper - lower) / middle", 19, bounds=NOT_NEGATIVE),
             Column("bb_percent_b_20", "fraction", "(close - lower) / (upper - lower)", 19),
@@ -172,7 +220,7 @@ FEATURES: tuple[Feature, ...] = (
             bounds=STRENGTH,
         ),
         "Quong and Soudack 1989",
-        lambda w: volume.mfi(w.high, w.low, w.close, w.volume, 14),
+        lambda w: ta.mfi(w.high, w.low, w.close, w.volume, 14),
     ),
     _one(
         Column("cci_20", "index", "(typical - its mean) / (0.015 its mean deviation) of 20", 19),
@@ -184,7 +232,7 @@ FEATURES: tuple[Feature, ...] = (
             "cmf_20", "-1 to 1", "where closes lie in their ranges, weighted by volume, over 20", 19, bounds=(-1.0, 1.0)
         ),
         "Chaikin",
-        lambda w: volume.cmf(w.high, w.low, w.close, w.volume, 20),
+        lambda w: ta.cmf(w.high, w.low, w.close, w.volume, 20),
     ),
     _one(
         Column("roc_10", "percent", "100 (close / close of 10 bars before - 1)", 10, bounds=(-100.0, None)),
@@ -198,23 +246,23 @@ FEATURES: tuple[Feature, ...] = (
             "typical price weighted by volume, since the session's first bar",
             0,
             PRICE,
-            bounds=NOT_NEGATIVE,
+            NOT_NEGATIVE,
         ),
         "sums by session",
-        lambda w: volume.anchored_vwap(volume.typical(w.high, w.low, w.close), w.volume, w.session_rows),
+        lambda w: ta.anchored_vwap(ta.typical(w.high, w.low, w.close), w.volume, w.session_starts),
     ),
     _one(
         Column("obv_change_20", "volume", "volume of 20 bars, that of falling closes taken off", 20, VOLUME),
         "Granville 1963, windowed",
-        lambda w: volume.obv_change(w.close, w.volume, 20),
+        lambda w: ta.obv_change(w.close, w.volume, 20),
     ),
     _one(
         Column("volume_zscore_20", "deviations", "(volume - its mean) / its deviation of 20, divisor 20", 19),
         "population deviation in two passes",
-        lambda w: volume.zscore(w.volume, 20),
+        lambda w: ta.zscore(w.volume, 20),
     ),
 )
-"""The feature set, in the order of the table's columns."""
+"""Every feature, in the order of the table's columns."""
 
 COLUMNS: tuple[Column, ...] = tuple(column for feature in FEATURES for column in feature.columns)
-"""Every column, in the order of FEATURES: the columns of the matrices that `compute` gives."""
+"""Every column, in the order of FEATURES: the columns of the results of `compute`."""

@@ -1,4 +1,4 @@
-"""The bars that features are computed from, with what several features need."""
+"""A window of bars with values that several features share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backfill_assets.domain.sessions import day_starts
 
 
 class Window:
-    """Consecutive bars of one series, in one day's units, oldest first; `zone` is the market's."""
+    """Consecutive bars of one series in the same units, oldest first. `zone` is the market's."""
 
     def __init__(self, bars: Bars, zone: ZoneInfo) -> None:
         self.high, self.low, self.close, self.volume = bars.high, bars.low, bars.close, bars.volume
@@ -24,13 +24,13 @@ class Window:
         self._emas: dict[int, Float] = {}
 
     @cached_property
-    def session_rows(self) -> Int:
-        """The rows that are the first of their session, a day in the market's zone: int64 (sessions,)."""
-        return session_rows(self._timestamps, self._zone)
+    def session_starts(self) -> Int:
+        """The first row of each session, a day in the market's zone: int64 (sessions,)."""
+        return session_starts(self._timestamps, self._zone)
 
     @cached_property
     def log_return(self) -> Float:
-        """ln(close / the close before): (n,)."""
+        """ln(close / previous close): (n,)."""
         return indicators.log_return(self.close)
 
     @cached_property
@@ -61,11 +61,8 @@ class Window:
         return self._emas[n]
 
 
-def session_rows(timestamps: Int, zone: ZoneInfo) -> Int:
-    """The rows whose day in the zone is another one than that of the row before, row 0 first.
-
-    timestamps: milliseconds since the epoch UTC, ascending.
-    """
+def session_starts(timestamps: Int, zone: ZoneInfo) -> Int:
+    """Return the first row of each day in the zone. Timestamps are milliseconds since the epoch UTC, ascending."""
     if not len(timestamps):
         return np.empty(0, np.int64)
     first, last = (datetime.fromtimestamp(int(ms) / 1000, UTC).astimezone(zone).year for ms in timestamps[[0, -1]])

@@ -1,1 +1,1 @@
-"""How complete a market is: the asset and the sensor that refreshes it."""
+"""How complete a market is: the asset, and the sensor that refreshes it after runs."""

@@ -1,10 +1,10 @@
-"""How complete a market's bars are, as an asset: a table, a picture, and numbers that Dagit plots.
+"""How complete the bars of a market are: a picture, a table, and numbers that are plotted over time.
 
 Dagster reads the annotations of the bodies as objects: no `from __future__ import annotations` here.
 """
 
 import math
-import os
+from datetime import timedelta
 
 import dagster as dg
 
@@ -14,33 +14,33 @@ from backfill_assets.domain.completeness import Completeness
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.timeframes import sources
 from backfill_assets.domain.universe import Market
-from backfill_assets.orchestration.keys import OWNERS, completeness_key, ohlcv_key
+from backfill_assets.orchestration.keys import OHLCV, OWNERS, completeness_key, ohlcv_key
 from backfill_assets.orchestration.resources import Clock, MarketStore
 from backfill_assets.pipelines.completeness import measure
 from backfill_assets.pipelines.gaps import Watched
 from backfill_assets.pipelines.listings import known_listings
-from backfill_assets.presentation.markdown import matrix
-from backfill_assets.presentation.words import repair_command
+from backfill_assets.presentation.text import markdown, repair_command
 
 
 def completeness_asset(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
-    """How complete a market's bars are: asset `[market, "completeness"]`, without partitions."""
+    """Define the completeness of a market's bars: asset `stocks/completeness` and the like, without partitions."""
 
     @dg.asset(
         key=completeness_key(market),
-        group_name=market.name,
+        group_name=f"{market.name}_{OHLCV}",
         owners=OWNERS,
         tags={"domain": "completeness", "market": market.name},
-        # The others are made in the transactions of these. For each of them Dagster lists all partitions in every run.
+        # The derived timeframes are written with these; Dagster lists all partitions of each dependency in every run.
         deps=[ohlcv_key(market, timeframe) for timeframe in sources(market.timeframes)],
-        description=f"{market.name.capitalize()}: which expected sessions of which symbols are there. Its newest "
-        "materialization holds the calendar as a picture, with shares, gaps and last bars by symbol and timeframe "
-        "(`matrix`); its numbers are plotted over time.\n\nMeasured hourly, and when runs of the bars have ended. "
-        "Nothing is fetched. The same in a terminal: `backfill status`.",
+        freshness_policy=dg.FreshnessPolicy.time_window(warn_window=timedelta(hours=3), fail_window=timedelta(hours=6)),
+        description=f"Completeness of the bars of {market.name}: which expected sessions of which symbols are stored. The "
+        "newest materialization shows a calendar, with shares, gaps and last bars by symbol and timeframe (`matrix`); its "
+        "numbers are plotted over time.\n\nMeasured hourly and after runs of the bars, from the stored bars. The same in a "
+        "terminal: `backfill status`.",
     )
     def completeness(context: dg.AssetExecutionContext, clock: Clock, store: MarketStore) -> dg.MaterializeResult[None]:
         with Store(store.url(), connections=1) as tables:
-            watched = Watched(market, calendar, known_listings(tables, market), Settings.read(os.environ).retries)
+            watched = Watched(market, calendar, known_listings(tables, market), Settings.read().retries)
             found = measure(tables, watched, clock.now())
         context.log.info("%d gaps, %d sessions.", len(found.gaps), found.counts.expected)
         return dg.MaterializeResult(metadata=_metadata(found))
@@ -49,11 +49,11 @@ def completeness_asset(market: Market, calendar: Calendar) -> dg.AssetsDefinitio
 
 
 def _metadata(found: Completeness) -> dict[str, "dg.RawMetadataValue"]:
-    """Sessions are those of all symbols; one counts as its worst timeframe."""
+    """Count sessions of all symbols, each by its worst timeframe."""
     counts = found.counts
     metadata: dict[str, dg.RawMetadataValue] = {
-        "matrix": dg.MetadataValue.md(matrix(found)),
-        "complete_percent": math.floor(100_000 * counts.share) / 1000,  # 100 is said of nothing that lacks a session
+        "matrix": dg.MetadataValue.md(markdown(found)),
+        "complete_percent": math.floor(100_000 * counts.share) / 1000,  # rounded down: 100 only if nothing is missing
         "missing_sessions": counts.missing,
         "partial_sessions": counts.partial,
         "explained_sessions": counts.explained,

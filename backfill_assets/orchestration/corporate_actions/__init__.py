@@ -1,1 +1,1 @@
-"""Splits and dividends: assets and checks."""
+"""Splits and dividends: the asset and its check."""

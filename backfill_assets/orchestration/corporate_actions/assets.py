@@ -9,17 +9,18 @@ from datetime import timedelta
 import dagster as dg
 from pydantic import Field
 
-from backfill_assets.adapters.store.corporate_actions import EventStore, StoredEvent
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, StoredAction
 from backfill_assets.deployment.runs import interruptible, run_start
-from backfill_assets.domain.corporate_action_history import EventKind
-from backfill_assets.domain.run_record import RunKind
+from backfill_assets.domain.corporate_actions import ActionKind
+from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import HOURS
 from backfill_assets.domain.universe import Market
-from backfill_assets.orchestration.corporate_actions.checks import split_check_result, split_check_spec
-from backfill_assets.orchestration.keys import OWNERS, events_key
+from backfill_assets.orchestration.check_results import report_checks
+from backfill_assets.orchestration.corporate_actions.checks import split_check_outcome, split_check_spec
+from backfill_assets.orchestration.keys import OWNERS, corporate_events_key
 from backfill_assets.orchestration.resources import Clock, MarketStore, PolygonApi
 from backfill_assets.pipelines.audit import recorded_run
-from backfill_assets.pipelines.corporate_actions import OVERLAP, Update, update_events
+from backfill_assets.pipelines.corporate_actions import OVERLAP, Update, update_corporate_actions
 
 COLUMNS = dg.TableSchema(
     columns=[
@@ -27,19 +28,19 @@ COLUMNS = dg.TableSchema(
         dg.TableColumn("kind", "text", "split or dividend."),
         dg.TableColumn("ex_date", "date", "First day in new shares, or without the dividend; New York."),
         dg.TableColumn("ratio_from", "float8", "Old shares; null for dividends."),
-        dg.TableColumn("ratio_to", "float8", "What they become; null for dividends."),
-        dg.TableColumn("cash_amount", "float8", "Cash a share, in the shares of that day; null for splits."),
-        dg.TableColumn("currency", "text", "Of the cash amount."),
+        dg.TableColumn("ratio_to", "float8", "New shares; null for dividends."),
+        dg.TableColumn("cash_amount", "float8", "Cash a share, in shares of that day; null for splits."),
+        dg.TableColumn("currency", "text", "Currency of the cash amount."),
         dg.TableColumn(
-            "declared", "date", "Day of the announcement; null where the vendor gave none, as the next four."
+            "declared", "date", "Day of the announcement; null if the vendor has none, as in the next four columns."
         ),
-        dg.TableColumn("record_date", "date", "Day of the register."),
-        dg.TableColumn("pay_date", "date", "Day of payment."),
-        dg.TableColumn("frequency", "integer", "Payments a year; 0 for one that is not regular."),
-        dg.TableColumn("vendor_id", "text", "The vendor's own name of the event."),
-        dg.TableColumn("first_seen", "timestamptz", "When the vendor was first seen to list it."),
+        dg.TableColumn("record_date", "date", "Record date."),
+        dg.TableColumn("pay_date", "date", "Payment date."),
+        dg.TableColumn("frequency", "integer", "Payments a year; 0 if irregular."),
+        dg.TableColumn("vendor_id", "text", "The vendor's identifier."),
+        dg.TableColumn("first_seen", "timestamptz", "When the vendor first listed it."),
         dg.TableColumn("changed_at", "timestamptz", "When the row was last written."),
-        dg.TableColumn("withdrawn_at", "timestamptz", "Since when the vendor lists it no longer; null while it acts."),
+        dg.TableColumn("withdrawn_at", "timestamptz", "When the vendor no longer listed it; null while it is applied."),
         dg.TableColumn("size", "float8", "New shares for an old one, or cash a share."),
     ],
     constraints=dg.TableConstraints(other=["primary key (symbol, kind, ex_date, size)"]),
@@ -47,28 +48,32 @@ COLUMNS = dg.TableSchema(
 
 
 class EventsConfig(dg.Config):
-    """How far back a run asks."""
+    """What a run requests."""
 
     overlap_days: int = Field(
-        default=OVERLAP.days, ge=1, le=36_525, description="So many days before the last success are asked for again."
+        default=OVERLAP.days, ge=1, le=36_525, description="Days before the last success that are requested again."
     )
-    everything: bool = Field(default=False, description="Ask for everything again, since the market's first day.")
+    everything: bool = Field(default=False, description="Request everything since the market's first day.")
 
 
-def events_asset(market: Market) -> dg.AssetsDefinition:
-    """The splits and dividends of a market's symbols: asset `[market, "corporate_events"]`."""
+def corporate_events_asset(market: Market) -> dg.AssetsDefinition:
+    """Define the splits and dividends of a market's symbols: asset `stocks/corporate_events` and the like."""
+    check = split_check_spec(market)
 
     @dg.asset(
-        key=events_key(market),
-        group_name=market.name,
+        key=corporate_events_key(market),
+        group_name=f"{market.name}_reference",
         owners=OWNERS,
         kinds={"polygon", "postgres"},
         tags={"domain": "reference", "market": market.name},
-        check_specs=[split_check_spec(market)],
-        description=f"{market.name.capitalize()}: splits and cash dividends since {market.start}, from Polygon. "
-        "Bars stay raw; the view `market_data_adjusted` applies the splits.\n\n"
-        "Rows of table `corporate_events`. A record that the vendor lists twice is one row; one that it lists no longer is "
-        "marked withdrawn, and acts no longer.",
+        check_specs=[check],
+        freshness_policy=dg.FreshnessPolicy.time_window(
+            warn_window=timedelta(hours=26), fail_window=timedelta(hours=50)
+        ),
+        description=f"Splits and cash dividends of {market.name} since {market.start}, from Polygon. Bars stay raw; the view "
+        "`market_data_adjusted` applies the splits.\n\n"
+        "Rows of table `corporate_events`. A record that the vendor lists twice is one row; one that it no longer lists is "
+        "marked withdrawn and not applied.",
         metadata={
             "dagster/table_name": "corporate_events",
             "dagster/column_schema": COLUMNS,
@@ -80,12 +85,12 @@ def events_asset(market: Market) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: EventsConfig, clock: Clock, store: MarketStore, polygon: PolygonApi
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with a check, Dagster knows the plain class only
         names, zone = [symbol.name for symbol in market.symbols], HOURS[market.kind].zone
-        with interruptible(context), EventStore(store.url(), connections=1) as table:
+        with interruptible(context), CorporateActionStore(store.url(), connections=1) as table:
             overlap = timedelta(days=config.overlap_days)
             async with polygon.client(store.url()) as vendor:
-                with recorded_run(table, run_start(context, RunKind.EVENTS, market, clock.now()), clock.now) as notes:
-                    notes.traffic = vendor.traffic
-                    update = await update_events(
+                with recorded_run(table, run_start(context, RunKind.EVENTS, market, clock.now()), clock.now) as record:
+                    record.traffic = vendor.traffic
+                    update = await update_corporate_actions(
                         table, vendor, market, clock.now, overlap=overlap, everything=config.everything
                     )
             today = clock.now().astimezone(zone).date()
@@ -93,24 +98,25 @@ def events_asset(market: Market) -> dg.AssetsDefinition:
             jumps = await asyncio.to_thread(table.split_jumps, names, today, zone)
         for warning in update.warnings:
             context.log.warning(warning)
-        return dg.MaterializeResult(metadata=_told(update, stored), check_results=[split_check_result(market, jumps)])
+        return dg.MaterializeResult(
+            metadata=_metadata(update, stored),
+            check_results=report_checks(store, clock, {check.key: split_check_outcome(jumps)}),
+        )
 
     return corporate_events
 
 
-def _told(update: Update, stored: list[StoredEvent]) -> dict[str, int | str]:
-    acting = [s.event.kind for s in stored if s.withdrawn_at is None]
+def _metadata(update: Update, stored: list[StoredAction]) -> dict[str, int | str]:
+    active = [s.action.kind for s in stored if s.withdrawn_at is None]
     changes = update.changes
-    told: dict[str, int | str] = {
-        "asked_since": update.since.isoformat(),
-        "splits": acting.count(EventKind.SPLIT),
-        "dividends": acting.count(EventKind.DIVIDEND),
+    return {
+        "requested_since": update.since.isoformat(),
+        "splits": active.count(ActionKind.SPLIT),
+        "dividends": active.count(ActionKind.DIVIDEND),
         "new": len(changes.new),
         "changed": len(changes.changed),
         "withdrawn": len(changes.withdrawn),
         "returned": len(changes.returned),
         "dropped_rows": update.dropped,
+        **({"warnings": " ".join(update.warnings)} if update.warnings else {}),
     }
-    if update.warnings:
-        told["warnings"] = " ".join(update.warnings)
-    return told

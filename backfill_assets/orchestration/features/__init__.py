@@ -1,1 +1,1 @@
-"""Features of bars: assets, checks, and the sensor that keeps them up to date."""
+"""Features of bars: assets, checks, and the sensor that recomputes what is out of date."""

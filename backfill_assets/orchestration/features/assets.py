@@ -4,35 +4,38 @@ Dagster reads the annotations of the bodies as objects: no `from __future__ impo
 """
 
 import asyncio
+from collections.abc import Sequence
 
 import dagster as dg
 from pydantic import Field
 
+from backfill_assets.adapters.store.feature_quality import FeatureSession
 from backfill_assets.adapters.store.features import FeatureStore
 from backfill_assets.deployment.runs import interruptible, run_start
-from backfill_assets.domain.run_record import RunKind
+from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market
-from backfill_assets.orchestration.features.checks import feature_check_results, feature_check_specs
+from backfill_assets.orchestration.check_results import report_checks
+from backfill_assets.orchestration.features.checks import feature_check_outcomes, feature_check_specs
 from backfill_assets.orchestration.features.specs import features_spec
 from backfill_assets.orchestration.keys import features_key
-from backfill_assets.orchestration.materializations import bars_cell, mark_materialized
-from backfill_assets.orchestration.partitions import cells, market_partitions, partition_key
+from backfill_assets.orchestration.materializations import mark_materialized
+from backfill_assets.orchestration.partitions import cells, market_partitions
 from backfill_assets.orchestration.resources import Clock, MarketStore, Watcher
 from backfill_assets.pipelines.feature_health import examine_features
-from backfill_assets.pipelines.feature_runs import FeatureRun, FilledFeatures, recorded_features
+from backfill_assets.pipelines.features import Computation, FeatureRequest, compute_recorded
 
 
 class FeaturesConfig(dg.Config):
     """How a run computes."""
 
-    max_concurrent: int = Field(default=5, ge=1, le=50, description="Symbols that are worked on at a time.")
-    symbols: list[str] = Field(default=[], description="Only these of the run's symbols; all where it is empty.")
-    full: bool = Field(default=False, description="Compute again what is up to date too.")
+    max_concurrent: int = Field(default=5, ge=1, le=50, description="Symbols computed at a time.")
+    symbols: list[str] = Field(default=[], description="Only these of the run's symbols; all if empty.")
+    full: bool = Field(default=False, description="Compute also what is up to date.")
 
 
 def feature_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
-    """The features of a market: assets `[market, "features", timeframe]`, partitioned by session day and symbol."""
+    """The features of a market: assets such as `stocks/features_1m`, partitioned by session day and symbol."""
 
     @dg.multi_asset(
         name=f"{market.name}_features",
@@ -46,54 +49,63 @@ def feature_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: FeaturesConfig, clock: Clock, watcher: Watcher, store: MarketStore
     ):
         checked = context.selected_asset_check_keys
-        run, filled, health = None, None, None
+        request, failure, health = None, None, None
         with interruptible(context), FeatureStore(store.url(), connections=config.max_concurrent) as table:
-            if context.selected_asset_keys:  # none where the checks run alone
-                run = _run(context, config, market)
-            if run:
+            if context.selected_asset_keys:  # empty if the checks run alone
+                request = _request(context, config, market)
+            if request:
                 start = run_start(context, RunKind.FEATURES, market, clock.now())
-                filled = await recorded_features(start, run, table, clock.now, watcher.feature_progress())
+                computation, sessions = await compute_recorded(
+                    start,
+                    request,
+                    table,
+                    clock.now,
+                    at_once=config.max_concurrent,
+                    progress=watcher.feature_progress(),
+                )
+                failure = computation.failure
             if checked:
-                days = run.order.days if run else None
+                days = request.days if request else None
                 health = await asyncio.to_thread(examine_features, table, market, calendar, clock.now(), days)
-        if run and filled:
-            _report(context, run, filled)
+        if request:
+            _mark(context, request, computation, sessions)
         if health:
-            for result in feature_check_results(market, checked, health):
+            for result in report_checks(store, clock, feature_check_outcomes(market, checked, health)):
                 yield result
-        if filled and filled.computation.failure:
-            raise filled.computation.failure
+        if failure:
+            raise failure
 
     return features
 
 
-def _run(context: dg.AssetExecutionContext, config: FeaturesConfig, market: Market) -> FeatureRun | None:
-    """What the run's partitions and config name; None where they name no symbol."""
+def _request(context: dg.AssetExecutionContext, config: FeaturesConfig, market: Market) -> FeatureRequest | None:
+    """Return what the run's partitions and config select, or None if they select no symbol."""
     wanted = {
-        symbol: tuple(days)
+        symbol: days
         for symbol, days in cells(context.partition_keys, market).items()
         if not config.symbols or symbol.name in config.symbols
     }
-    if not wanted:
-        return None
     timeframes = tuple(t for t in market.timeframes if features_key(market, t) in context.selected_asset_keys)
-    return FeatureRun(market, wanted, timeframes, full=config.full, at_once=config.max_concurrent)
+    return FeatureRequest(market, wanted, timeframes, full=config.full) if wanted else None
 
 
-def _report(context: dg.AssetExecutionContext, run: FeatureRun, filled: FilledFeatures) -> None:
-    """Mark materialized exactly the partitions whose session has bars, each with its row."""
-    symbols = {symbol.name: symbol for symbol in run.wanted}
-    for timeframe in run.timeframes:
-        found = [s for s in filled.sessions if s.timeframe == timeframe.name]
-        whole = {
-            partition_key(s.session, symbols[s.symbol]): bars_cell(s.bars, s.first, s.last) for s in found if s.whole
-        }
-        mark_materialized(context, features_key(run.market, timeframe), whole)
+def _mark(
+    context: dg.AssetExecutionContext,
+    request: FeatureRequest,
+    computation: Computation,
+    sessions: Sequence[FeatureSession],
+) -> None:
+    """Mark the sessions as materialized whose bars all have a feature row."""
+    symbols = {symbol.name: symbol for symbol in request.wanted}
+    for timeframe in request.timeframes:
+        found = [s for s in sessions if s.timeframe == timeframe.name]
+        complete = [s for s in found if s.whole]
+        mark_materialized(context, features_key(request.market, timeframe), ((symbols[s.symbol], s) for s in complete))
         context.log.info(
-            "%s: %d rows written; %d partitions have their features, %d lack some, %d have no bars.",
+            "%s: %d rows written; %d partitions have all features, %d miss some, %d have no bars.",
             timeframe,
-            sum(c.rows for c in filled.computation.done if c.timeframe == timeframe),
-            len(whole),
-            len(found) - len(whole),
-            sum(map(len, run.wanted.values())) - len(found),
+            sum(c.rows for c in computation.done if c.timeframe == timeframe),
+            len(complete),
+            len(found) - len(complete),
+            sum(map(len, request.wanted.values())) - len(found),
         )

@@ -1,7 +1,9 @@
-"""Listing dates of a market of stocks, kept so that nothing is missed before a symbol traded or after.
+"""Listing dates of stocks: sessions outside them are not expected, and so no gaps.
 
 Dagster reads the annotations of the bodies as objects: no `from __future__ import annotations` here.
 """
+
+from datetime import timedelta
 
 import dagster as dg
 
@@ -15,25 +17,26 @@ from backfill_assets.pipelines.listings import look_up, stale
 COLUMNS = dg.TableSchema(
     columns=[
         dg.TableColumn("symbol", "text", "The symbol as in the universe."),
-        dg.TableColumn("listed", "date", "First day of trading; null where the vendor tells none."),
-        dg.TableColumn("delisted", "date", "Last day of trading; null while it trades."),
-        dg.TableColumn("checked_at", "timestamptz", "When the vendor was last asked."),
+        dg.TableColumn("listed", "date", "First day of trading; null if the vendor has none."),
+        dg.TableColumn("delisted", "date", "Last day of trading; null if it still trades."),
+        dg.TableColumn("checked_at", "timestamptz", "When the vendor was last queried."),
     ],
     constraints=dg.TableConstraints(other=["primary key (symbol)"]),
 )
 
 
 def listings_asset(market: Market) -> dg.AssetsDefinition:
-    """The listing dates of a market's symbols: asset `[market, "listings"]`."""
+    """Define the listing dates of a market's symbols: asset `stocks/listings` and the like."""
 
     @dg.asset(
         key=listings_key(market),
-        group_name=market.name,
+        group_name=f"{market.name}_reference",
         owners=OWNERS,
         kinds={"polygon", "postgres"},
         tags={"domain": "reference", "market": market.name},
-        description=f"{market.name.capitalize()}: first and last day of trading of each symbol, by Polygon's reference data. "
-        "Sessions outside are not expected: they are no gaps.\n\nRows of table `listings`, asked for again after six days.",
+        freshness_policy=dg.FreshnessPolicy.time_window(warn_window=timedelta(days=8), fail_window=timedelta(days=15)),
+        description=f"First and last trading day of the symbols of {market.name}, from Polygon's reference data. Sessions "
+        "outside them are not expected.\n\nRows of table `listings`, refreshed after six days.",
         metadata={"dagster/table_name": "listings", "dagster/column_schema": COLUMNS},
     )
     async def listings(

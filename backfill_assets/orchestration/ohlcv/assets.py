@@ -4,51 +4,59 @@ Dagster reads the annotations of the bodies as objects: no `from __future__ impo
 """
 
 import asyncio
-import os
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import datetime
 
 import dagster as dg
 from pydantic import Field
 
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.adapters.store.bars import Written
+from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.deployment.runs import interruptible, run_start
-from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.retries import Retries, Retry
-from backfill_assets.domain.run_record import RunKind
+from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
+from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market
+from backfill_assets.orchestration.check_results import report_checks
 from backfill_assets.orchestration.keys import ohlcv_key
-from backfill_assets.orchestration.ohlcv.checks import ohlcv_check_results, ohlcv_check_specs
-from backfill_assets.orchestration.ohlcv.materializations import Materializations
+from backfill_assets.orchestration.materializations import mark_materialized
+from backfill_assets.orchestration.ohlcv.checks import ohlcv_check_outcomes, ohlcv_check_specs
 from backfill_assets.orchestration.ohlcv.specs import ohlcv_spec
 from backfill_assets.orchestration.partitions import cells, market_partitions
 from backfill_assets.orchestration.resources import Clock, MarketStore, PolygonApi, Watcher
+from backfill_assets.pipelines.audit import recorded_run
 from backfill_assets.pipelines.backfill_request import BackfillRequest, Refresh
 from backfill_assets.pipelines.gaps import Watched
-from backfill_assets.pipelines.health import Health, examine
-from backfill_assets.pipelines.listings import known_listings
-from backfill_assets.pipelines.runs import fetch_recorded
+from backfill_assets.pipelines.health import examine
+from backfill_assets.pipelines.listings import expected, in_question, known_listings, look_up_stale
+from backfill_assets.pipelines.ohlcv import SettledSeries, fetch_missing, series_failure
+
+BATCH = 500
+"""Partitions that are marked together: a batch costs a few statements, as much as a dozen partitions."""
 
 
 class OhlcvConfig(dg.Config):
     """How a run fetches."""
 
-    max_concurrent: int = Field(default=3, ge=1, le=50, description="Symbols that are fetched at a time.")
-    symbols: list[str] = Field(default=[], description="Only these of the run's symbols; all where it is empty.")
+    max_concurrent: int = Field(default=3, ge=1, le=50, description="Symbols fetched at a time.")
+    symbols: list[str] = Field(default=[], description="Only these of the run's symbols; all if empty.")
     refresh: Refresh = Field(
         default=Refresh.NOTHING,
-        description="What is asked for again although it is stored: nothing, restatements (minutes, and the oldest day), "
-        "or everything. Only changed rows are written.",
+        description="Which stored sessions are fetched again: nothing, restatements (all minutes, and the oldest day), or "
+        "everything. Only changed rows are written.",
     )
     retry: Retry = Field(
         default=Retry.DUE,
-        description="What is asked for again of the sessions that came back empty or with too little: what is due, "
-        "all of them now, or also those that are explained.",
+        description="Which incomplete sessions are fetched again: those that are due, all of them now, or also those "
+        "that are explained.",
     )
 
 
 def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
-    """The bars of a market: assets `[market, "ohlcv", timeframe]`, partitioned by session day and symbol."""
+    """The bars of a market: assets such as `stocks/ohlcv_1m`, partitioned by session day and symbol."""
 
     @dg.multi_asset(
         name=f"{market.name}_ohlcv",
@@ -67,47 +75,94 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         polygon: PolygonApi,
     ):
         checked = context.selected_asset_check_keys
-        filled, health = None, None
+        days, failure, health = None, None, None
         with interruptible(context), store.bars(config.max_concurrent + 1) as bars:
-
-            async def examined(days: DayRange | None) -> Health | None:
-                if not checked:
-                    return None
-                watched = Watched(market, calendar, known_listings(bars, market), retries())
-                return await asyncio.to_thread(examine, bars, watched, clock.now(), days)
-
-            if context.selected_asset_keys:
-                order = _order(context, config, market, calendar, clock.now()).within(known_listings(bars, market))
+            if context.selected_asset_keys:  # empty if the checks run alone
+                request = _request(context, config, market, calendar, clock.now()).within(known_listings(bars, market))
+                days = request.days
                 run = run_start(context, RunKind.OHLCV, market, clock.now())
-                async with (
-                    polygon.client(store.url()) as vendor,
-                    Materializations(context, bars, order, watcher.progress()) as materializations,
-                ):
-                    filled = await fetch_recorded(
-                        run, order, bars, vendor, clock.now, config.max_concurrent, materializations
+                async with polygon.client(store.url()) as vendor:
+                    with recorded_run(bars, run, clock.now) as record:
+                        record.traffic = vendor.traffic
+                        fetch = fetch_missing(
+                            request,
+                            bars,
+                            vendor,
+                            clock=clock.now,
+                            at_once=config.max_concurrent,
+                            progress=watcher.progress(),
+                        )
+                        series = await _mark_settled(context, request, fetch)
+                        looked_up = in_question(request, series)
+                        warning = await look_up_stale(ListingStore.beside(bars), vendor, looked_up, clock.now)
+                        record.fetched(expected(bars, request), series)
+                        failure = series_failure(request, series)
+                        record.error = str(failure) if failure else None
+                    if warning:
+                        context.log.info(warning)
+                    context.log.info(
+                        "%d requests, %d of them retries.", vendor.traffic.requests, vendor.traffic.retries
                     )
-                    for sentence in filled.said:
-                        context.log.info(sentence)
-                    examining = asyncio.create_task(examined(filled.order.days))  # the database's work, beside ours
-                    try:
-                        await materializations.rest(filled.series)
-                    finally:
-                        health = await examining
-            else:  # the checks run alone
-                health = await examined(None)
+                for timeframe in request.timeframes:
+                    context.log.info(_summary(timeframe, [s for s in series if s.timeframe == timeframe]))
+            if checked:
+                watched = Watched(market, calendar, known_listings(bars, market), retries())
+                health = await asyncio.to_thread(examine, bars, watched, clock.now(), days)
         if health:
-            for result in ohlcv_check_results(market, checked, health):
+            for result in report_checks(store, clock, ohlcv_check_outcomes(market, checked, health)):
                 yield result
-        if filled and filled.failure:
-            raise filled.failure
+        if failure:
+            raise failure
 
     return ohlcv
 
 
-def _order(
+async def _mark_settled(
+    context: dg.AssetExecutionContext, request: BackfillRequest, fetch: AsyncGenerator[SettledSeries, None]
+) -> list[SettledSeries]:
+    """Mark the sessions of each settled series that have bars as materialized, while the fetch goes on; return the series.
+
+    A session without bars stays missing.
+    """
+    series: list[SettledSeries] = []
+    unmarked: list[SettledSeries] = []
+    async with aclosing(fetch) as settled:
+        async for one in settled:
+            series.append(one)
+            unmarked.append(one)
+            if sum(len(s.wanted) for s in unmarked) >= BATCH:
+                await asyncio.to_thread(_mark, context, request, unmarked)
+                unmarked = []
+    await asyncio.to_thread(_mark, context, request, unmarked)
+    return series
+
+
+def _mark(context: dg.AssetExecutionContext, request: BackfillRequest, series: Sequence[SettledSeries]) -> None:
+    for timeframe in request.timeframes:
+        found = (
+            (one.symbol, one.answers[session])
+            for one in series
+            if one.timeframe == timeframe
+            for session in one.wanted
+            if session in one.answers and one.answers[session].bars
+        )
+        mark_materialized(context, ohlcv_key(request.market, timeframe), found)
+
+
+def _summary(timeframe: Timeframe, series: Sequence[SettledSeries]) -> str:
+    written = sum((s.written for s in series), Written())
+    missing = sum(len(s.missing) for s in series)
+    filled = sum(len(s.wanted) for s in series) - missing
+    return (
+        f"{timeframe}: {filled} partitions have bars, {missing} have none; "
+        f"{written.inserted} bars inserted, {written.changed} changed, {written.unchanged} unchanged."
+    )
+
+
+def _request(
     context: dg.AssetExecutionContext, config: OhlcvConfig, market: Market, calendar: Calendar, now: datetime
 ) -> BackfillRequest:
-    """What the run's partitions and config ask for, as of `now`."""
+    """Return what the run's partitions and config select, as of `now`."""
     newest = calendar.last_finished(now)
     wanted = {
         symbol: tuple(d for d in days if newest and d <= newest and d in calendar)
@@ -122,5 +177,5 @@ def _order(
 
 
 def retries() -> Retries:
-    """The pauses between attempts, as the environment says."""
-    return Settings.read(os.environ).retries
+    """Return the pauses between attempts that the environment sets."""
+    return Settings.read().retries

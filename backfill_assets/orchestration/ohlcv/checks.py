@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import dagster as dg
 
-from backfill_assets.domain.gaps import ERROR_ABOVE, WARN_ABOVE, Reason, lacking_most, unexplained, without_bars
+from backfill_assets.domain.gaps import (
+    ERROR_ABOVE,
+    WARN_ABOVE,
+    Gap,
+    Reason,
+    missing_gaps,
+    most_missing_sessions,
+    unexplained,
+)
 from backfill_assets.domain.timeframes import MINUTE_1, Timeframe
 from backfill_assets.domain.universe import Market
-from backfill_assets.orchestration.check_results import gap_table, invalid_table, results_of, thin_table
+from backfill_assets.orchestration.check_results import ERROR, WARN, CheckOutcome, Table, format_utc, outcomes_of
 from backfill_assets.orchestration.keys import ohlcv_key
 from backfill_assets.pipelines.health import Health
 
-ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
-
 _DESCRIPTIONS = {
-    "no_missing_sessions": "No symbol lacks a session without an explanation: more than "
-    f"{WARN_ABOVE} session is a warning, more than {ERROR_ABOVE} an error. "
-    "A partial session has bars: it is listed here, and judged by minutes_are_complete.",
-    "bars_are_valid": "Prices are positive and within high and low, volume is not negative, timestamps are on the grid and "
-    "inside the session's hours. Examined are the last 35 days, and the days of the run where a run is checked.",
-    "minutes_are_complete": "No session has far fewer minutes than its symbol's other sessions let expect.",
-    "latest_session_is_here": "Every symbol has the last session that finished six hours ago or more.",
+    "no_missing_sessions": f"Unexplained missing sessions of a symbol: more than {WARN_ABOVE} is a warning, more than "
+    f"{ERROR_ABOVE} an error. Partial sessions are listed here and judged by minutes_are_complete.",
+    "bars_are_valid": "Prices are positive and between low and high, volume is not negative, timestamps are on the grid and "
+    "within the session's hours. Examines the last 35 days, and the days of the run.",
+    "minutes_are_complete": "No session has far fewer minutes than the symbol's other sessions.",
+    "latest_session_is_here": "Every symbol has the last session that finished at least six hours ago.",
 }
 
 
 def ohlcv_check_specs(market: Market) -> list[dg.AssetCheckSpec]:
-    """The checks of all timeframes of a market."""
+    """Return the checks of all timeframes of a market."""
     return [
         dg.AssetCheckSpec(name, asset=ohlcv_key(market, timeframe), description=_DESCRIPTIONS[name])
         for timeframe in market.timeframes
@@ -36,108 +41,144 @@ def ohlcv_check_specs(market: Market) -> list[dg.AssetCheckSpec]:
     ]
 
 
-def ohlcv_check_results(
+def ohlcv_check_outcomes(
     market: Market, selected: Iterable[dg.AssetCheckKey], health: Health
-) -> Iterator[dg.AssetCheckResult]:
-    """A result for each selected check, from one look at the market."""
-    return results_of({ohlcv_key(market, t): t for t in market.timeframes}, selected, _RESULTS, health)
+) -> Mapping[dg.AssetCheckKey, CheckOutcome]:
+    """Evaluate the selected checks."""
+    return outcomes_of({ohlcv_key(market, t): t for t in market.timeframes}, selected, _CHECKS, health)
 
 
-def _no_missing_sessions(health: Health, timeframe: Timeframe) -> dg.AssetCheckResult:
+def _no_missing_sessions(health: Health, timeframe: Timeframe) -> CheckOutcome:
     gaps = [g for g in health.gaps if g.timeframe == timeframe.name]
-    open_gaps = unexplained(gaps)
-    missing = without_bars(gaps)
-    worst = lacking_most(missing)
-    metadata: dict[str, dg.RawMetadataValue] = {
-        "missing_sessions": sum(g.sessions for g in missing),
-        "explained_sessions": sum(g.sessions for g in gaps if g.explained),
-        "symbols_lacking": len({g.symbol for g in missing}),
-    }
-    if gaps:
-        metadata["gaps"] = gap_table(gaps)
-    if open_gaps:
-        metadata["repair"] = f"backfill repair --symbols {','.join(dict.fromkeys(g.symbol for g in open_gaps))}"
-    return dg.AssetCheckResult(
-        passed=worst <= WARN_ABOVE,
-        severity=ERROR if worst > ERROR_ABOVE else WARN,
-        description=_gap_sentence(len(missing), worst),
-        metadata=metadata,
+    open_symbols = list(dict.fromkeys(g.symbol for g in unexplained(gaps)))
+    missing = missing_gaps(gaps)
+    most = most_missing_sessions(missing)
+    return CheckOutcome(
+        most <= WARN_ABOVE,
+        f"{_counted(len(missing), 'open gap')}; at most {_counted(most, 'session')} of a symbol missing."
+        if missing
+        else "No session is missing without explanation.",
+        ERROR if most > ERROR_ABOVE else WARN,
+        {
+            "missing_sessions": sum(g.sessions for g in missing),
+            "explained_sessions": sum(g.sessions for g in gaps if g.explained),
+            "symbols_affected": len({g.symbol for g in missing}),
+        },
+        gap_table(gaps) if gaps else None,
+        f"backfill repair --symbols {','.join(open_symbols)}" if open_symbols else None,
     )
 
 
-def _gap_sentence(gaps: int, worst: int) -> str:
-    if not gaps:
-        return "Nothing is missing without an explanation."
-    return f"{_counted(gaps, 'open gap')}; the symbol that lacks most lacks {_counted(worst, 'session')}."
+def gap_table(gaps: Sequence[Gap]) -> Table:
+    """Return one row a gap, unexplained gaps first."""
+    return Table(
+        "gaps",
+        (
+            dg.TableColumn("symbol", "string"),
+            dg.TableColumn("from", "string", "First session of the gap."),
+            dg.TableColumn("to", "string", "Last session of the gap."),
+            dg.TableColumn("sessions", "int"),
+            dg.TableColumn("reason", "string"),
+            dg.TableColumn("attempts", "int"),
+            dg.TableColumn("next attempt", "string", "UTC; none if it is not retried."),
+            dg.TableColumn("repair", "string", "Fetches it now."),
+        ),
+        [
+            (
+                g.symbol,
+                g.days.start.isoformat(),
+                g.days.end.isoformat(),
+                g.sessions,
+                g.reason.value,
+                g.attempts,
+                "none" if g.next_attempt_at is None or g.explained else format_utc(g.next_attempt_at),
+                "" if g.explained else f"backfill repair --symbols {g.symbol}",
+            )
+            for g in sorted(gaps, key=lambda g: (g.explained, g.symbol, g.days))
+        ],
+    )
+
+
+def _bars_are_valid(health: Health, timeframe: Timeframe) -> CheckOutcome:
+    examined = health.examined
+    invalid = [i for i in examined.invalid if i.timeframe == timeframe.name]
+    bars, broken = examined.bars.get(timeframe.name, 0), sum(i.bars for i in invalid)
+    if broken:
+        sentence = f"{_counted(broken, 'broken rule')} in {_counted(bars, 'bar')}."
+    else:
+        sentence = f"{bars:,} bars are valid." if bars else "There are no bars to examine."
+    columns = (
+        dg.TableColumn("symbol", "string"),
+        dg.TableColumn("rule", "string", "What is wrong."),
+        dg.TableColumn("bars", "int"),
+        dg.TableColumn("first", "string", "Start of the first of them."),
+    )
+    rows = [(i.symbol, i.rule, i.bars, f"{i.first:%Y-%m-%d %H:%M:%S} UTC") for i in invalid]
+    return CheckOutcome(
+        not invalid,
+        sentence,
+        ERROR,
+        {
+            "examined_bars": f"{bars:,}",  # text, so that it is not plotted: the number depends on the run's length
+            "examined_days": ", ".join(map(str, examined.days)),
+            "broken_rules": broken,
+        },
+        Table("invalid", columns, rows) if invalid else None,
+    )
+
+
+def _minutes_are_complete(health: Health, timeframe: Timeframe) -> CheckOutcome:
+    unconfirmed = {
+        (gap.symbol, day)
+        for gap in health.gaps
+        if gap.timeframe == timeframe.name and gap.reason is Reason.PARTIAL and not gap.explained
+        for day in gap.days
+    }
+    partial = sum((t.symbol, t.session) in unconfirmed for t in health.thin)
+    columns = (
+        dg.TableColumn("symbol", "string"),
+        dg.TableColumn("session", "string"),
+        dg.TableColumn("minutes", "int", "Stored minute bars."),
+        dg.TableColumn("likely", "int", "Expected from the sessions around it."),
+    )
+    newest_first = sorted(health.thin, key=lambda t: (t.session, t.symbol), reverse=True)
+    rows = [(t.symbol, t.session.isoformat(), t.bars, t.likely) for t in newest_first]
+    return CheckOutcome(
+        not partial,
+        f"Far fewer minutes than expected in {_counted(partial, 'session')}."
+        if partial
+        else "All sessions have about the expected number of minutes, or the vendor has confirmed that there are no more.",
+        WARN,
+        {"partial_sessions": partial, "confirmed_partial_sessions": len(health.thin) - partial},
+        Table("sessions", columns, rows) if rows else None,
+    )
+
+
+def _latest_session_is_here(health: Health, timeframe: Timeframe) -> CheckOutcome:
+    if health.newest is None:
+        return CheckOutcome(passed=True, sentence="No session has finished yet.")
+    missing = health.without_newest(timeframe.name)
+    numbers: dict[str, dg.RawMetadataValue] = {
+        "session": health.newest.isoformat(),
+        "symbols_expected": len(health.awaited),
+        "symbols_missing": len(missing),
+    }
+    if not missing:
+        return CheckOutcome(passed=True, sentence=f"All symbols have {health.newest}.", severity=WARN, numbers=numbers)
+    return CheckOutcome(
+        passed=False,
+        sentence=f"{health.newest} is missing for {len(missing)} of {len(health.awaited)} symbols.",
+        severity=ERROR if len(missing) == len(health.awaited) else WARN,
+        numbers={**numbers, "missing": ", ".join(missing)},
+        repair=f"backfill repair --symbols {','.join(missing)}",
+    )
 
 
 def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _bars_are_valid(health: Health, timeframe: Timeframe) -> dg.AssetCheckResult:
-    examined = health.examined
-    invalid = [i for i in examined.invalid if i.timeframe == timeframe.name]
-    bars = examined.bars.get(timeframe.name, 0)
-    metadata: dict[str, dg.RawMetadataValue] = {
-        "examined_bars": f"{bars:,}",  # as text: over runs of all lengths a plot of it says nothing
-        "examined_days": ", ".join(map(str, examined.days)),
-        "broken_rules": sum(i.bars for i in invalid),
-    }
-    if invalid:
-        metadata["invalid"] = invalid_table(invalid)
-    broken = sum(i.bars for i in invalid)
-    if broken:
-        sentence = f"{_counted(broken, 'broken rule')} in {_counted(bars, 'bar')}."
-    else:
-        sentence = f"{bars:,} bars are valid." if bars else "There are no bars to examine."
-    return dg.AssetCheckResult(passed=not invalid, severity=ERROR, description=sentence, metadata=metadata)
-
-
-def _minutes_are_complete(health: Health, timeframe: Timeframe) -> dg.AssetCheckResult:
-    waiting = {
-        (gap.symbol, day)
-        for gap in health.gaps
-        if gap.timeframe == timeframe.name and gap.reason is Reason.PARTIAL and not gap.explained
-        for day in gap.days
-    }
-    open_ones = [t for t in health.thin if (t.symbol, t.session) in waiting]
-    metadata: dict[str, dg.RawMetadataValue] = {
-        "partial_sessions": len(open_ones),
-        "confirmed_partial_sessions": len(health.thin) - len(open_ones),
-    }
-    if health.thin:
-        metadata["sessions"] = thin_table(health.thin)
-    sentence = (
-        f"Far fewer minutes than is likely in {_counted(len(open_ones), 'session')}."
-        if open_ones
-        else "All sessions have about as many minutes as is likely, or the vendor has confirmed that there are no more."
-    )
-    return dg.AssetCheckResult(passed=not open_ones, severity=WARN, description=sentence, metadata=metadata)
-
-
-def _latest_session_is_here(health: Health, timeframe: Timeframe) -> dg.AssetCheckResult:
-    lacking = health.lacking_newest(timeframe.name)
-    if health.newest is None:
-        return dg.AssetCheckResult(passed=True, description="No session has finished yet.")
-    metadata: dict[str, dg.RawMetadataValue] = {
-        "session": health.newest.isoformat(),
-        "symbols_awaited": len(health.awaited),
-        "symbols_lacking": len(lacking),
-    }
-    if lacking:
-        metadata["lacking"] = ", ".join(lacking)
-        metadata["repair"] = f"backfill repair --symbols {','.join(lacking)}"
-    sentence = f"{health.newest} is missing for {len(lacking)} of {len(health.awaited)} symbols."
-    return dg.AssetCheckResult(
-        passed=not lacking,
-        severity=ERROR if len(lacking) == len(health.awaited) else WARN,
-        description=sentence if lacking else f"{health.newest} is here.",
-        metadata=metadata,
-    )
-
-
-_RESULTS: dict[str, Callable[[Health, Timeframe], dg.AssetCheckResult]] = {
+_CHECKS: dict[str, Callable[[Health, Timeframe], CheckOutcome]] = {
     "no_missing_sessions": _no_missing_sessions,
     "bars_are_valid": _bars_are_valid,
     "minutes_are_complete": _minutes_are_complete,

@@ -1,10 +1,9 @@
-"""The sensor that repairs gaps: it launches backfills of the partitions that are missing.
+"""The sensor that repairs gaps by launching backfills of missing partitions.
 
 Dagster reads the annotations of the body as objects: no `from __future__ import annotations` here.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -23,7 +22,7 @@ from backfill_assets.deployment.tags import REPAIR_TAG, TRIGGER_TAG
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market, Universe
-from backfill_assets.orchestration.in_flight import busy_days, repair_of
+from backfill_assets.orchestration.in_flight import busy_days, repair_in_progress
 from backfill_assets.orchestration.keys import ohlcv_key
 from backfill_assets.orchestration.partitions import partition_key
 from backfill_assets.orchestration.resources import Clock, MarketStore
@@ -35,53 +34,51 @@ NAME = "gap_repair"
 EVERY_SECONDS = 30
 
 SENSOR_TAG = "dagster/sensor_name"
-"""Dagster's own: Dagit tells by it who launched something; without it, a person did."""
+"""Dagster's own: the UI shows what launched a backfill by this tag; without it, it names a user."""
 
 type Memory = dict[str, dict[str, Tried]]
 """By market and symbol."""
 
 
 def gap_repair_sensor(universe: Universe, calendars: Mapping[str, Calendar]) -> dg.SensorDefinition:
-    """One sensor for all markets; `calendars` by market name. On by default."""
+    """Define one sensor for all markets, on by default. `calendars` by market name."""
 
     @dg.sensor(
         name=NAME,
         minimum_interval_seconds=EVERY_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Launches backfills of missing sessions that are due: each symbol from its first due session to its "
-        "last. Waits while runs cover them and between attempts, and leaves to the checks what stays missing. A backfill "
-        "whose run succeeded is shown as failed where the vendor had nothing for a session: its partition stays empty.",
+        "last. Waits while runs cover them and between attempts. A backfill whose run succeeded is shown as failed if the "
+        "vendor has nothing for a session: its partition stays missing.",
     )
     @records_needed()
     def gap_repair(context: dg.SensorEvaluationContext, clock: Clock, store: MarketStore) -> dg.SensorResult:
-        settings = Settings.read(os.environ)
+        settings = Settings.read()
         if settings.api_key is None:
-            return _said("POLYGON_API_KEY is not set: nothing can be repaired.", context.cursor)
+            return dg.SensorResult(
+                skip_reason="POLYGON_API_KEY is not set: gaps are not repaired.", cursor=context.cursor
+            )
         repository = context.repository_def
         if repository is None:
-            raise ValueError("the sensor was evaluated without its repository")
+            raise ValueError("the sensor needs its repository")
         end_dead_runs(context.instance)
         backfills = unfinished_backfills(context.instance, repository)
-        memory, said = _read(context.cursor), []
+        memory, sentences = _read(context.cursor), []
         with GapStore(store.url(), connections=1) as gaps:
             gaps.forget_others(series_of(universe))
             for market in universe.markets:
-                watched = Watched(
-                    market,
-                    calendars[market.name],
-                    known_listings(gaps, market),
-                    settings.retries,
+                watched = Watched(market, calendars[market.name], known_listings(gaps, market), settings.retries)
+                tried = memory.get(market.name, {})
+                sentence, memory[market.name] = _repair(
+                    context.instance, repository, gaps, watched, backfills, tried, clock.now()
                 )
-                sentence, memory[market.name] = _tend(
-                    context.instance, repository, gaps, watched, backfills, memory.get(market.name, {}), clock.now()
-                )
-                said.append(sentence)
-        return _said(" ".join(said), _written(memory))
+                sentences.append(f"{market.name}: {sentence}.")
+        return dg.SensorResult(skip_reason=" ".join(sentences), cursor=_written(memory))
 
     return gap_repair
 
 
-def _tend(
+def _repair(
     instance: dg.DagsterInstance,
     repository: dg.RepositoryDefinition,
     store: GapStore,
@@ -90,17 +87,17 @@ def _tend(
     tried: dict[str, Tried],
     now: datetime,
 ) -> tuple[str, dict[str, Tried]]:
-    """Look after one market: what was done or is waited for, and what to remember."""
+    """Launch what a market needs; return what was done or is waited for, and what to remember."""
     market = watched.market
     gaps = find_gaps(store, watched, now)
-    if under_way := repair_of(backfills, market):
-        return f"{market.name}: repair {under_way} is under way.", tried
+    if repair := repair_in_progress(backfills, market):
+        return f"repair {repair} is in progress", tried
     choice = choose(gaps, now, busy_days(instance, backfills, market), tried, watched.retries)
-    told = list(choice.waiting)
+    done = list(choice.waiting)
     if choice.repairs:
         launched = _launch(instance, repository, market, choice.repairs, now)
-        told.insert(0, f"backfill {launched} repairs {', '.join(f'{s} {d}' for s, d in choice.repairs.items())}")
-    return f"{market.name}: {'; '.join(told) or 'nothing is missing'}.", dict(choice.tried)
+        done.insert(0, f"backfill {launched} repairs {', '.join(f'{s} {d}' for s, d in choice.repairs.items())}")
+    return "; ".join(done) or "nothing is missing", dict(choice.tried)
 
 
 def _launch(
@@ -123,12 +120,8 @@ def _launch(
     )
 
 
-def _said(sentence: str, cursor: str | None) -> dg.SensorResult:
-    return dg.SensorResult(skip_reason=sentence, cursor=cursor)
-
-
 def _read(cursor: str | None) -> Memory:
-    """What the sensor remembers; an unreadable cursor is none."""
+    """Return the attempts that the cursor records; an unreadable cursor is ignored."""
     try:
         stored = json.loads(cursor or "{}")
         return {

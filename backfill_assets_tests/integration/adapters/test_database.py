@@ -1,4 +1,4 @@
-"""The embedded server beside PG… variables that are meant for another one; every driver that the platform uses reads them."""
+"""PG… variables meant for another server do not affect the embedded one; every driver reads them."""
 
 import os
 
@@ -8,8 +8,9 @@ import pytest
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.adapters.store.revision import require_current
+from backfill_assets.adapters.store.schema import require_current
 from backfill_assets_tests.postgres import public_folder
+from backfill_assets_tests.support import read_settings
 
 OPTIONS = "-c default_transaction_read_only=on -c search_path=nowhere"
 HARMFUL = {
@@ -30,19 +31,19 @@ SHOWN = ("client_encoding", "DateStyle", "TimeZone", "application_name", "defaul
 def folder():
     with public_folder() as made:
         yield made
-        database.embedded(Settings.read({"BACKFILL_DATA_DIR": str(made)})).stop()
+        database.embedded(read_settings({"BACKFILL_DATA_DIR": str(made)})).stop()
 
 
 @pytest.fixture
 def settings(folder, monkeypatch):
-    """The environment names no database and holds none of PostgreSQL's variables; as it was, afterwards."""
+    """Settings in an environment without DATABASE_URL and PG… variables."""
     for name in [name for name in os.environ if name.startswith("PG") or name == "DATABASE_URL"]:
         monkeypatch.delenv(name)
-    for name in HARMFUL | CHANGING:  # noted by monkeypatch, which puts back what the platform has taken out
+    for name in HARMFUL | CHANGING:  # so that monkeypatch restores what is removed
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("BACKFILL_DATA_DIR", str(folder))
-    return Settings.read(os.environ)
+    return Settings.read()
 
 
 def shown(url, driver):
@@ -55,27 +56,27 @@ def shown(url, driver):
         connection.close()
 
 
-def by_both(url):
+def with_both_drivers(url):
     return [shown(url, driver) for driver in (psycopg, psycopg2)]
 
 
 @pytest.mark.parametrize("name", HARMFUL | CHANGING)
-def test_a_variable_for_another_server_does_no_harm(name, settings, monkeypatch):
+def test_a_variable_for_another_server_has_no_effect(name, settings, monkeypatch):
     url = database.ready(settings)
-    usual = by_both(url)
+    usual = with_both_drivers(url)
     monkeypatch.setenv(name, (HARMFUL | CHANGING)[name])
     try:
-        assert by_both(url) != usual, "else there is nothing to be shown"
+        assert with_both_drivers(url) != usual, "the variable has no effect, so the test shows nothing"
     except (psycopg.OperationalError, psycopg2.OperationalError):
         assert name in HARMFUL
 
     assert database.ready(settings) == url
     assert name not in os.environ
-    assert by_both(url) == usual
+    assert with_both_drivers(url) == usual
     require_current(url)
 
 
-def test_all_at_once_and_what_is_not_libpqs_stays(settings):
+def test_all_libpq_variables_are_removed_and_others_stay(settings):
     kept = {"PG_BINDIR": "", "PGBOUNCER_URL": "x", "PATH": os.environ["PATH"]}
     environ = HARMFUL | CHANGING | kept
     url = database.locate(settings, environ)
@@ -83,8 +84,8 @@ def test_all_at_once_and_what_is_not_libpqs_stays(settings):
     assert url.endswith("/market")
 
 
-def test_with_a_server_of_the_users_own_they_are_the_users_business(tmp_path):
-    theirs = {"DATABASE_URL": "postgresql://me@127.0.0.1:1/market", "BACKFILL_DATA_DIR": str(tmp_path)}
+def test_variables_stay_with_database_url(tmp_path):
+    own = {"DATABASE_URL": "postgresql://me@127.0.0.1:1/market", "BACKFILL_DATA_DIR": str(tmp_path)}
     environ = dict(HARMFUL)
-    assert database.locate(Settings.read(theirs), environ) == theirs["DATABASE_URL"]
+    assert database.locate(read_settings(own), environ) == own["DATABASE_URL"]
     assert environ == HARMFUL

@@ -1,4 +1,4 @@
-"""The embedded server, for real: every test starts processes, and ends those it started."""
+"""The embedded server: tests start real servers, and stop those they started."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from backfill_assets.domain.errors import DatabaseUnavailable, EmbeddedServerErr
 from backfill_assets_tests.postgres import FAST, public_folder
 
 NOBODY = 65534
-WHILE_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="shows what root meets")
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="requires root")
 DEADLINE = 20.0
 KEEP = ("drop table if exists kept", "create table kept (n int)", "insert into kept values (7)")
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A data folder that does not exist yet; whatever serves it afterwards is ended."""
+    """A data folder that does not exist yet; its server is stopped afterwards."""
     with public_folder() as parent:
         yield parent / ".backfill"
         for home in parent.rglob("postgres"):
@@ -44,12 +44,12 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def pristine() -> Iterator[Path]:
-    """A cluster that was made once and lies still: tests that need no fresh one copy it."""
+    """A stopped cluster to copy, for tests that do not need a new one."""
     with public_folder() as parent:
-        made = EmbeddedPostgres(parent / ".backfill", extra_configuration=FAST)
-        made.url()
-        made.stop()
-        yield made.folder
+        created = EmbeddedPostgres(parent / ".backfill", extra_configuration=FAST)
+        created.url()
+        created.stop()
+        yield created.folder
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +62,13 @@ def shared_folder(pristine: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def embedded(shared_folder: Path) -> EmbeddedPostgres:
-    """A server that tests share, running or not. They may kill it, not spoil it: the next one starts it again."""
+    """A server that tests share, running or not. They may kill it but not damage it: the next test starts it again."""
     return EmbeddedPostgres(shared_folder, extra_configuration=FAST)
 
 
 @pytest.fixture
 def own(folder: Path, pristine: Path) -> EmbeddedPostgres:
-    """A stopped server of the test's own, to be spoiled."""
+    """A stopped server that the test may damage."""
     shutil.copytree(pristine, folder)
     return EmbeddedPostgres(folder, extra_configuration=FAST)
 
@@ -95,7 +95,7 @@ def port_of(url: str) -> int:
 
 
 def kill_postmaster(folder: Path) -> int:
-    """SIGKILL, as the kernel does when memory runs out; returns the number it had."""
+    """Send SIGKILL, as the kernel does without memory; return the pid."""
     process = postmaster(folder)
     process.send_signal(signal.SIGKILL)
     wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
@@ -105,7 +105,7 @@ def kill_postmaster(folder: Path) -> int:
 def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + DEADLINE
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.005)
 
 
@@ -119,7 +119,7 @@ def url_in_another_process(folder: Path) -> str:
 
 @contextmanager
 def listener(port: int) -> Iterator[None]:
-    """Another program on the port."""
+    """Listen on the port."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", port))
@@ -129,7 +129,7 @@ def listener(port: int) -> Iterator[None]:
 
 @contextmanager
 def changed(file: Path, text: str | None) -> Iterator[None]:
-    """The file with another text, or without the file; put back afterwards."""
+    """Replace the text of the file, or remove the file; restore it afterwards."""
     kept = file.rename(file.with_name("kept"))
     try:
         if text is not None:
@@ -144,14 +144,14 @@ def environment(**changes: str) -> Mapping[str, str]:
     return {**os.environ, **changes}
 
 
-# --- the ordinary life
+# --- Start and stop
 
 
-def test_a_fresh_folder_with_spaces_and_accents_becomes_a_database(folder):
+def test_a_new_folder_with_spaces_and_accents(folder):
     server = EmbeddedPostgres(folder / "été à Paris, 100 $HOME 'x'")
     assert not server.running()
     assert not server.stop()
-    assert not server.folder.exists()  # asking makes nothing
+    assert not server.folder.exists()  # checking creates nothing
 
     url = server.url()
 
@@ -169,7 +169,7 @@ def test_a_fresh_folder_with_spaces_and_accents_becomes_a_database(folder):
     assert not server.stop()
 
 
-def test_its_settings_are_ours(embedded):
+def test_settings(embedded):
     url = embedded.url()
     expected = {
         "listen_addresses": "127.0.0.1",
@@ -188,7 +188,7 @@ def test_its_settings_are_ours(embedded):
     assert ask(url, "select datcollate from pg_database where datname = 'market'") == "C"
 
 
-def test_the_password_is_demanded_and_not_stretched(embedded):
+def test_a_password_is_required_and_not_stretched(embedded):
     url = embedded.url()
     verifier = ask(url, "select rolpassword from pg_authid where rolname = 'postgres'")
     assert str(verifier).startswith("SCRAM-SHA-256$1:")
@@ -202,7 +202,7 @@ def test_it_listens_on_the_loopback_only(embedded):
     assert listening == ["127.0.0.1"]
 
 
-def test_the_users_own_settings_outlive_a_start(embedded):
+def test_settings_of_the_user_survive_a_start(embedded):
     embedded.stop()
     file = embedded.folder / "postgres/data/postgresql.conf"
     with changed(file, file.read_text() + "max_connections = 50\n"):
@@ -210,14 +210,14 @@ def test_the_users_own_settings_outlive_a_start(embedded):
         embedded.stop()
 
 
-def test_values_are_quoted(embedded):
+def test_setting_values_are_quoted(embedded):
     embedded.stop()
     server = EmbeddedPostgres(embedded.folder, extra_configuration={**FAST, "cluster_name": "it's a \\ test"})
     assert ask(server.url(), "show cluster_name") == "it's a \\ test"
     server.stop()
 
 
-def test_what_is_stored_outlives_a_stop_and_the_port_stays(embedded):
+def test_data_and_port_survive_a_restart(embedded):
     url = embedded.url()
     run(url, *KEEP)
     embedded.stop()
@@ -229,14 +229,14 @@ def test_reuse_is_cheap(embedded):
     embedded.url()
 
     def seconds() -> float:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         embedded.url()
-        return time.perf_counter() - begun
+        return time.perf_counter() - started
 
     assert min(seconds() for _ in range(10)) < 0.05  # measured: 3 ms; the bound is for a busy machine
 
 
-def test_without_start_a_server_that_is_down_stays_down(embedded):
+def test_url_without_start_starts_nothing(embedded):
     embedded.stop()
     with pytest.raises(DatabaseUnavailable, match="is not running: start it, or set DATABASE_URL"):
         embedded.url(start=False)
@@ -245,7 +245,7 @@ def test_without_start_a_server_that_is_down_stays_down(embedded):
     assert embedded.url(start=False) == url
 
 
-def test_a_busy_server_is_in_place(embedded):
+def test_a_busy_server_is_usable(embedded):
     embedded.stop()
     few = {**FAST, "max_connections": "4", "superuser_reserved_connections": "0", "max_wal_senders": "0"}
     server = EmbeddedPostgres(embedded.folder, extra_configuration=few)
@@ -262,10 +262,10 @@ def test_a_busy_server_is_in_place(embedded):
     server.stop()
 
 
-# --- processes
+# --- Processes
 
 
-def test_it_outlives_the_process_that_started_it_and_ctrl_c_there(embedded):
+def test_the_server_survives_ctrl_c_in_the_process_that_started_it(embedded):
     embedded.stop()
     script = (
         "import sys, time; from pathlib import Path; from backfill_assets.adapters.embedded_postgres import *\n"
@@ -281,15 +281,15 @@ def test_it_outlives_the_process_that_started_it_and_ctrl_c_there(embedded):
     with starter:
         assert starter.stdout is not None
         url = starter.stdout.readline().strip()
-        os.killpg(starter.pid, signal.SIGINT)  # what a terminal does
-        # the pipe's end: no heir of the starter keeps its output open
+        os.killpg(starter.pid, signal.SIGINT)  # as a terminal does
+        # end of file: no child of the starter keeps its output open
         assert starter.stdout.read() == ""
     assert starter.returncode == -signal.SIGINT
     assert os.getsid(postmaster(embedded.folder).pid) != starter.pid
     assert ask(url, "select 1") == 1
 
 
-def test_the_server_inherits_nothing_but_its_own_lock(embedded):
+def test_the_server_inherits_only_its_lock(embedded):
     embedded.stop()
     with (embedded.folder / "of the caller").open("w") as mine:
         os.set_inheritable(mine.fileno(), True)  # noqa: FBT003 # takes no keyword
@@ -298,20 +298,20 @@ def test_the_server_inherits_nothing_but_its_own_lock(embedded):
     assert held <= {"server.log", "alive"}
 
 
-def test_six_processes_on_a_fresh_folder_share_one_server(folder):
+def test_six_processes_on_a_new_folder_share_one_server(folder):
     with ProcessPoolExecutor(6, mp_context=multiprocessing.get_context("spawn")) as pool:
         urls = set(pool.map(url_in_another_process, [folder] * 6))
     assert len(urls) == 1
     assert ask(urls.pop(), "select count(*) from pg_database where datname = 'market'") == 1
 
 
-@pytest.mark.parametrize("at_work", [False, True], ids=["idle", "with a query at work"])
-def test_a_killed_postmaster_is_replaced(embedded, at_work):
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "with a running query"])
+def test_a_killed_postmaster_is_replaced(embedded, busy):
     url = embedded.url()
     run(url, *KEEP, "checkpoint")
     with closing(psycopg.connect(url, autocommit=True)) as connection:
-        if at_work:
-            # a child that outlives its parent for a while: it looks up from its work only when it is done
+        if busy:
+            # a child that survives its parent until its query is done
             connection.pgconn.send_query(
                 b"do $$ declare t timestamptz := clock_timestamp(); begin "
                 b"while clock_timestamp() < t + interval '1 second' loop end loop; end $$"
@@ -322,7 +322,7 @@ def test_a_killed_postmaster_is_replaced(embedded, at_work):
     assert ask(url, "select n from kept") == 7
 
 
-def test_a_pid_file_that_names_another_program_is_not_believed(embedded):
+def test_a_pid_file_of_another_program_is_ignored(embedded):
     embedded.url()
     killed = kill_postmaster(embedded.folder)
     pid_file = embedded.folder / "postgres/data/postmaster.pid"
@@ -336,21 +336,21 @@ def test_a_pid_file_that_names_another_program_is_not_believed(embedded):
         other.kill()
 
 
-def test_a_pid_file_that_names_another_postgres_is_not_believed(own, pristine, folder):
+def test_a_pid_file_of_another_server_is_ignored(own, pristine, folder):
     neighbour = EmbeddedPostgres(folder.parent / "neighbour", extra_configuration=FAST)
     shutil.copytree(pristine, neighbour.folder)
-    theirs = neighbour.url()
+    neighbour_url = neighbour.url()
     (own.folder / "postgres/data/postmaster.pid").write_bytes(
         (neighbour.folder / "postgres/data/postmaster.pid").read_bytes()
     )
     assert not own.running()
     assert not own.stop()
-    ours = own.url()
-    assert port_of(ours) != port_of(theirs)
-    assert str(ask(ours, "show data_directory")).startswith(str(own.folder))
+    own_url = own.url()
+    assert port_of(own_url) != port_of(neighbour_url)
+    assert str(ask(own_url, "show data_directory")).startswith(str(own.folder))
 
 
-@pytest.mark.parametrize("text", ["", "x\n", "1\n/elsewhere\n"], ids=["empty", "not a number", "cut"])
+@pytest.mark.parametrize("text", ["", "x\n", "1\n/elsewhere\n"], ids=["empty", "not a number", "truncated"])
 def test_a_damaged_pid_file_is_replaced(embedded, text):
     embedded.url()
     kill_postmaster(embedded.folder)
@@ -358,7 +358,7 @@ def test_a_damaged_pid_file_is_replaced(embedded, text):
     assert ask(embedded.url(), "select 1") == 1
 
 
-def test_a_server_that_somebody_started_by_hand_is_used(embedded):
+def test_a_server_started_manually_is_used(embedded):
     url = embedded.url()
     program = postmaster(embedded.folder).exe()
     embedded.stop()
@@ -375,8 +375,8 @@ def test_a_server_that_somebody_started_by_hand_is_used(embedded):
         assert embedded.stop()
 
 
-def test_a_server_that_only_another_container_sees_is_left_alone(embedded, monkeypatch):
-    """Its processes cannot be seen from here, but its lock can."""
+def test_a_server_in_another_container_is_left_alone(embedded, monkeypatch):
+    """Its processes are invisible, but its lock is not."""
     embedded.url()
     monkeypatch.setattr(server, "SETTLE_SECONDS", 0.1)
     pid_file = embedded.folder / "postgres/data/postmaster.pid"
@@ -388,7 +388,7 @@ def test_a_server_that_only_another_container_sees_is_left_alone(embedded, monke
         embedded.url()
 
 
-def test_where_the_working_folder_is_hidden_the_lock_decides(embedded, monkeypatch):
+def test_the_lock_decides_if_the_working_directory_is_hidden(embedded, monkeypatch):
     """As for root in a container without CAP_SYS_PTRACE."""
     url = embedded.url()
 
@@ -399,21 +399,21 @@ def test_where_the_working_folder_is_hidden_the_lock_decides(embedded, monkeypat
     assert embedded.running()
     assert embedded.url() == url
     assert embedded.stop()
-    assert not processes.is_held(embedded.folder / "postgres/alive")
+    assert not processes.is_locked(embedded.folder / "postgres/alive")
 
 
-def test_a_start_that_never_ends_elsewhere_is_one_sentence(embedded, monkeypatch):
+def test_a_start_that_hangs_in_another_process(embedded, monkeypatch):
     embedded.stop()
     monkeypatch.setattr(server, "LOCK_SECONDS", 0.05)
     lock = embedded.folder / "postgres/lock"
-    with FileLock(lock), pytest.raises(EmbeddedServerError, match=f"end the one that holds {lock}, then try again"):
+    with FileLock(lock), pytest.raises(EmbeddedServerError, match=f"end the process that holds {lock}, then try again"):
         embedded.url()
 
 
-# --- files
+# --- Files
 
 
-def test_an_initdb_that_is_killed_half_way_leaves_nothing_in_the_way(folder):
+def test_a_killed_initdb_does_not_block_the_next_start(folder):
     script = (
         "import sys; from pathlib import Path; from backfill_assets.adapters.embedded_postgres import *\n"
         "EmbeddedPostgres(Path(sys.argv[1])).url()"
@@ -433,8 +433,8 @@ def test_an_initdb_that_is_killed_half_way_leaves_nothing_in_the_way(folder):
     assert not list(home.glob("unfinished-*"))
 
 
-def test_a_start_that_is_cut_short_is_finished_by_the_next(embedded):
-    """Its starter was killed after the server was up, before the database and the URL's file were there."""
+def test_an_interrupted_start_is_completed_by_the_next(embedded):
+    """The process was killed after the server started, before it created database and URL file."""
     url = embedded.url()
     run(url.replace("/market", "/postgres"), "drop database market with (force)")
     (embedded.folder / "postgres/url").unlink()
@@ -454,21 +454,21 @@ def test_a_missing_or_stale_url_file_is_written_again(embedded):
     assert file.read_text() == url
 
 
-def test_a_folder_moves_stopped_or_running(own):
-    url = EmbeddedPostgres(own.folder).url()  # commits that are flushed, as users have them
+def test_a_folder_is_moved_while_stopped_or_running(own):
+    url = EmbeddedPostgres(own.folder).url()  # with fsync, as users have it
     run(url, *KEEP)
     old = postmaster(own.folder)
     moved = EmbeddedPostgres(own.folder.rename(own.folder.parent / "moved once"))
     assert moved.running()
     assert moved.url() == url
-    assert postmaster(moved.folder).pid != old.pid  # restarted: the old one could not write a checkpoint any more
+    assert postmaster(moved.folder).pid != old.pid  # restarted: the old process could not write checkpoints
     run(url, "insert into kept values (8)", "checkpoint")
     assert moved.stop()
     again = EmbeddedPostgres(moved.folder.rename(moved.folder.parent / "moved twice"))
     assert ask(again.url(), "select sum(n) from kept") == 15
 
 
-def test_a_copy_of_a_running_folder_is_a_database_of_its_own(own):
+def test_a_copy_of_a_running_folder_is_a_separate_database(own):
     url = own.url()
     run(url, "checkpoint")
     copied = EmbeddedPostgres(own.folder.parent / "copy")
@@ -490,7 +490,7 @@ def test_a_taken_port_is_left_to_its_owner(embedded):
     assert ask(other, "select 1") == 1
 
 
-def test_a_port_that_is_taken_in_the_last_moment_costs_another_try(embedded, monkeypatch):
+def test_another_port_is_tried_if_one_is_taken_meanwhile(embedded, monkeypatch):
     embedded.stop()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -501,10 +501,10 @@ def test_a_port_that_is_taken_in_the_last_moment_costs_another_try(embedded, mon
         assert port_of(embedded.url()) != port
 
 
-# --- surroundings
+# --- Environment
 
 
-def test_the_callers_language_time_zone_and_pg_variables_do_not_matter(folder, monkeypatch):
+def test_locale_time_zone_and_pg_variables_have_no_effect(folder, monkeypatch):
     surroundings = {"LC_ALL": "xx_YY.none", "LANG": "de_DE", "TZ": "Asia/Tokyo", "PGDATA": "/nowhere", "PGPORT": "1"}
     for name, value in surroundings.items():
         monkeypatch.setenv(name, value)
@@ -514,35 +514,35 @@ def test_the_callers_language_time_zone_and_pg_variables_do_not_matter(folder, m
         ask(url, "select 1/0")
 
 
-def test_pg_variables_that_redirect_the_drivers_are_named(embedded, monkeypatch):
+def test_pg_variables_that_break_the_drivers_are_reported(embedded, monkeypatch):
     embedded.url()
     monkeypatch.setenv("PGSSLMODE", "require")
     with pytest.raises(DatabaseUnavailable, match=r"does not support SSL.*unset PG… variables"):
         embedded.url()
 
 
-def test_without_programs_the_sentence_says_what_to_install(folder, monkeypatch, tmp_path):
+def test_without_programs_the_message_says_what_to_install(folder, monkeypatch, tmp_path):
     monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
     monkeypatch.setattr(binaries, "DISTRIBUTION_FOLDER", tmp_path)
     with pytest.raises(EmbeddedServerError, match=r"pip install 'backfill-assets\[embedded\]', or set DATABASE_URL"):
         EmbeddedPostgres(folder, environ={"PATH": ""}).url()
 
 
-def test_a_wrong_pg_bindir_is_named(folder, tmp_path):
-    with pytest.raises(EmbeddedServerError, match=f"PG_BINDIR is {tmp_path}, which lacks initdb"):
+def test_a_wrong_pg_bindir_is_reported(folder, tmp_path):
+    with pytest.raises(EmbeddedServerError, match=f"PG_BINDIR is {tmp_path}, where initdb"):
         EmbeddedPostgres(folder, environ=environment(PG_BINDIR=str(tmp_path))).url()
 
 
-def test_a_cluster_of_another_version_asks_for_that_version(embedded):
+def test_a_cluster_of_another_version_needs_that_version(embedded):
     embedded.stop()
     with (
         changed(embedded.folder / "postgres/data/PG_VERSION", "9999\n"),
-        pytest.raises(EmbeddedServerError, match="made by PostgreSQL 9999, which is not installed"),
+        pytest.raises(EmbeddedServerError, match="created by PostgreSQL 9999, which is not installed"),
     ):
         embedded.url()
 
 
-def test_programs_are_looked_for_in_order(tmp_path, monkeypatch):
+def test_order_of_installations(tmp_path, monkeypatch):
     def installation(name: str, version: str) -> Path:
         programs = tmp_path / name
         programs.mkdir(parents=True)
@@ -563,15 +563,15 @@ def test_programs_are_looked_for_in_order(tmp_path, monkeypatch):
     assert binaries.find_binaries(everything, major=15).folder == on_path
     assert binaries.find_binaries({"PATH": str(on_path)}).folder == on_path
     assert binaries.find_binaries({"PATH": ""}, major=9).folder == older
-    with pytest.raises(EmbeddedServerError, match="made by PostgreSQL 16"):
-        binaries.find_binaries({"PATH": ""}, major=16)  # a beta's files are no release's
+    with pytest.raises(EmbeddedServerError, match="created by PostgreSQL 16"):
+        binaries.find_binaries({"PATH": ""}, major=16)  # the cluster of a release does not work with a beta
     (newer / "postgres").write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 16.0'\n")
     assert binaries.find_binaries({"PATH": ""}).folder == newer  # past the broken 20
     assert broken.is_dir()
 
 
 @pytest.mark.parametrize("major", ["pginstall", "debian"])
-def test_older_servers_serve(folder, major):
+def test_older_versions(folder, major):
     from_wheel = binaries.find_binaries(os.environ).folder.parents[1] / "pginstall/bin"
     debian = max(Path("/usr/lib/postgresql").glob("*/bin"), default=from_wheel / "none")
     programs = from_wheel if major == "pginstall" else debian
@@ -580,17 +580,17 @@ def test_older_servers_serve(folder, major):
     old = EmbeddedPostgres(folder, environ=environment(PG_BINDIR=str(programs)), extra_configuration=FAST)
     assert ask(old.url(), "show timezone") == "UTC"
     old.stop()
-    # the next start finds the same version by itself
+    # the next start selects the same version
     assert ask(EmbeddedPostgres(folder).url(), "select 1") == 1
 
 
 def test_psql_command_opens_the_database(embedded, tmp_path):
     url = embedded.url()
-    with_own = psql_command(url.replace("postgresql:", "postgresql+psycopg:"), {"PATH": str(tmp_path)})
-    answer = subprocess.run(
-        [*shlex.split(with_own), "-Atc", "select 6 * 7"], capture_output=True, text=True, check=True, env={}
+    command = psql_command(url.replace("postgresql:", "postgresql+psycopg:"), {"PATH": str(tmp_path)})
+    result = subprocess.run(
+        [*shlex.split(command), "-Atc", "select 6 * 7"], capture_output=True, text=True, check=True, env={}
     )
-    assert answer.stdout == "42\n"
+    assert result.stdout == "42\n"
 
 
 def test_psql_command_is_quoted(tmp_path):
@@ -602,49 +602,49 @@ def test_psql_command_is_quoted(tmp_path):
     assert psql_command(url, {"PATH": "", "PG_BINDIR": str(programs)}) == f"'{programs}/psql' '{url}'"
 
 
-def test_psql_command_without_any_psql_names_it_plainly(tmp_path, monkeypatch):
+def test_psql_command_without_any_psql(tmp_path, monkeypatch):
     monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
     monkeypatch.setattr(binaries, "DISTRIBUTION_FOLDER", tmp_path)
     assert psql_command("postgresql://h/d", {"PATH": ""}) == "psql postgresql://h/d"
 
 
-# --- folders that cannot serve
+# --- Errors
 
 
-def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+def test_a_folder_that_cannot_be_created(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(EmbeddedServerError, match=r"Not a directory.*choose a data folder that you can write to"):
         EmbeddedPostgres(tmp_path / "file" / ".backfill").url()
 
 
-def test_a_lost_password_is_one_sentence(embedded):
+def test_a_lost_password(embedded):
     with (
         changed(embedded.folder / "postgres/password", None),
-        pytest.raises(EmbeddedServerError, match="password is missing: put it back"),
+        pytest.raises(EmbeddedServerError, match="password is missing: restore it"),
     ):
         embedded.url()
 
 
-def test_a_setting_that_postgresql_refuses_leads_to_the_log(embedded):
+def test_an_invalid_setting_refers_to_the_log(embedded):
     embedded.stop()
     with pytest.raises(EmbeddedServerError, match=r"did not start .*FATAL.*server.log"):
         EmbeddedPostgres(embedded.folder, extra_configuration={"max_connections": "lots"}).url()
 
 
-def test_an_initdb_that_fails_leads_to_the_log(folder, tmp_path):
+def test_a_failed_initdb_refers_to_the_log(folder, tmp_path):
     programs = binaries.find_binaries(os.environ).folder
     for program in ("pg_ctl", "postgres"):
         (tmp_path / program).symlink_to(programs / program)
     (tmp_path / "initdb").write_text("#!/bin/sh\necho 'initdb: error: no space left' >&2; exit 1\n")
     (tmp_path / "initdb").chmod(0o755)
     with pytest.raises(
-        EmbeddedServerError, match=r"could not be made \(initdb: error: no space left\): see .*control.log"
+        EmbeddedServerError, match=r"could not be created \(initdb: error: no space left\): see .*control.log"
     ):
         EmbeddedPostgres(folder, environ=environment(PG_BINDIR=str(tmp_path))).url()
 
 
-@WHILE_ROOT
-def test_a_folder_of_another_user_is_one_sentence(folder):
+@AS_ROOT
+def test_a_folder_of_another_user(folder):
     (folder / "postgres").mkdir(parents=True)
     os.chown(folder / "postgres", 12345, 12345)
     server = EmbeddedPostgres(folder)
@@ -653,7 +653,7 @@ def test_a_folder_of_another_user_is_one_sentence(folder):
             method()
 
 
-# --- users
+# --- Users
 
 AS_ORDINARY_USER = """
 import os, sys
@@ -662,7 +662,7 @@ import psycopg
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres, binaries
 binaries.find_binaries(os.environ)
 try:
-    psycopg.connect("postgresql://127.0.0.1:1/x")  # loads what is loaded late, while the files can be read
+    psycopg.connect("postgresql://127.0.0.1:1/x")  # import everything while the files can be read
 except psycopg.OperationalError:
     pass
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
@@ -678,23 +678,17 @@ except BackfillError as error:
 
 
 def as_ordinary_user(folder: Path) -> str:
-    """What the script prints. It takes off root's rights after its imports, as the interpreter may be root's alone."""
+    """Run the script and return its output. It drops root's privileges after importing, since Python may be private."""
     # That user cannot write coverage data into the project's folder.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    answer = subprocess.run(
-        [sys.executable, "-c", AS_ORDINARY_USER, folder],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-        env=environ,
-    )
-    assert answer.stderr == ""
-    return answer.stdout
+    command = [sys.executable, "-c", AS_ORDINARY_USER, folder]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env=environ)
+    assert result.stderr == ""
+    return result.stdout
 
 
-@WHILE_ROOT
-def test_an_ordinary_user_is_served(folder):
+@AS_ROOT
+def test_an_ordinary_user(folder):
     if not _nobody_can_reach_the_programs():
         pytest.skip("an ordinary user cannot read the virtual environment's PostgreSQL")
     folder.mkdir()
@@ -703,8 +697,8 @@ def test_an_ordinary_user_is_served(folder):
     assert (folder / "postgres").stat().st_uid == NOBODY
 
 
-@WHILE_ROOT
-def test_an_ordinary_user_is_told_what_is_wrong_with_the_folder(folder):
+@AS_ROOT
+def test_folder_errors_of_an_ordinary_user(folder):
     folder.mkdir(mode=0o755)
     assert "Cannot keep a database in" in as_ordinary_user(folder)
     assert "Permission denied" in as_ordinary_user(folder)
@@ -712,8 +706,8 @@ def test_an_ordinary_user_is_told_what_is_wrong_with_the_folder(folder):
     assert "belongs to the user root: run as that user" in as_ordinary_user(folder)
 
 
-@WHILE_ROOT
-def test_without_namespaces_root_hands_its_folder_and_nothing_else_to_nobody(folder, pristine):
+@AS_ROOT
+def test_without_namespaces_root_gives_only_its_folder_to_nobody(folder, pristine):
     if not _nobody_can_reach_the_programs():
         pytest.skip("the user nobody cannot read the virtual environment's PostgreSQL")
     shutil.copytree(pristine, folder)
@@ -727,13 +721,13 @@ def test_without_namespaces_root_hands_its_folder_and_nothing_else_to_nobody(fol
     assert postmaster(folder).uids().real == (folder / "postgres").stat().st_uid != 0
     assert outside.stat().st_uid == folder.stat().st_uid == 0
     assert no_unshare.stop()
-    # and stays with nobody, though a namespace is to be had now
+    # it still belongs to nobody when a namespace is available
     assert EmbeddedPostgres(folder, extra_configuration=FAST).url() == url
 
 
-@WHILE_ROOT
-def test_root_in_a_folder_that_nobody_may_enter_is_told_so(tmp_path):
-    """Where there are no namespaces: the folder of a test is root's alone."""
+@AS_ROOT
+def test_root_in_a_folder_that_nobody_cannot_enter(tmp_path):
+    """Without namespaces, and with a private folder of root."""
     tmp_path.chmod(0o700)
     with pytest.raises(EmbeddedServerError, match="does not run as root, and the user nobody may not use"):
         EmbeddedPostgres(tmp_path, environ={"PATH": ""}).url()

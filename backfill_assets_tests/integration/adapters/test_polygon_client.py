@@ -56,7 +56,7 @@ async def test_an_empty_range_is_one_empty_page():
 @pytest.mark.parametrize("prefix", ["", "/gateway/polygon"])
 @pytest.mark.parametrize("host", ["https://api.polygon.io", "https://api.massive.com", "http://evil.invalid:1", ""])
 @pytest.mark.parametrize("prefixed", [False, True])
-async def test_every_page_is_asked_of_our_host_unadjusted_and_full(prefix, host, prefixed):
+async def test_every_page_is_requested_from_the_base_url_with_all_parameters(prefix, host, prefixed):
     path = prefix + RANGE if prefixed else RANGE
     script = (
         ok(bar(1), next_url=following("one", host, path) + "&apiKey=leaked&adjusted=true"),
@@ -89,9 +89,9 @@ async def test_every_page_is_asked_of_our_host_unadjusted_and_full(prefix, host,
     ],
     ids=["the first again", "the same", "in a circle", "the same bars", "backwards", "never any bars"],
 )
-async def test_pages_that_lead_nowhere_end_with_an_error(pages):
+async def test_pages_that_do_not_advance_are_an_error(pages):
     async with ScriptedVendor(*pages) as vendor:
-        with pytest.raises(MalformedAnswer, match="do not lead forward"):
+        with pytest.raises(MalformedAnswer, match="do not advance"):
             await collect(polygon(vendor))
     assert len(vendor.requests) <= 11
 
@@ -108,9 +108,9 @@ async def test_pages_that_lead_nowhere_end_with_an_error(pages):
         "javascript:alert(1)",
     ],
 )
-async def test_a_next_page_of_something_else_is_not_asked_for(next_url):
+async def test_a_next_url_of_another_list_is_not_requested(next_url):
     async with ScriptedVendor(ok(bar(1), next_url=next_url)) as vendor:
-        with pytest.raises(MalformedAnswer, match="next page"):
+        with pytest.raises(MalformedAnswer, match="next_url"):
             await collect(polygon(vendor))
     assert len(vendor.requests) == 1
 
@@ -127,7 +127,7 @@ async def test_a_last_page_may_repeat_bars():
         assert len(await collect(polygon(vendor))) == 2
 
 
-async def test_pages_before_a_failure_are_handed_out():
+async def test_pages_before_a_failure_are_yielded():
     script = (ok(bar(1), next_url=following("a")), Response({"status": "NOT_AUTHORIZED", "message": "Your plan"}, 403))
     async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
         pages = client.pages("AAPL", MINUTE_1, JAN_2, JAN_5)
@@ -150,21 +150,21 @@ async def test_a_ticker_is_one_segment_of_the_path(ticker, target):
 
 
 @pytest.mark.parametrize("ticker", ["", ".", ".."])
-async def test_what_is_no_ticker_is_not_sent(ticker):
+async def test_an_invalid_ticker_is_not_sent(ticker):
     async with ScriptedVendor(ok()) as vendor:
         with pytest.raises(BadRequest):
             await collect(polygon(vendor), ticker)
     assert vendor.requests == []
 
 
-async def test_a_range_backwards_is_not_sent():
+async def test_a_reversed_range_is_not_sent():
     async with ScriptedVendor(ok()) as vendor:
-        with pytest.raises(BadRequest, match="must not follow"):
+        with pytest.raises(BadRequest, match="must not be after"):
             await collect(polygon(vendor), start=JAN_5, end=JAN_2)
     assert vendor.requests == []
 
 
-async def test_adjusted_prices_of_a_stock_are_refused():
+async def test_adjusted_prices_of_a_stock_are_rejected():
     async with ScriptedVendor(ok(bar(1), adjusted=True)) as vendor:
         with pytest.raises(MalformedAnswer, match="split-adjusted"):
             await collect(polygon(vendor))

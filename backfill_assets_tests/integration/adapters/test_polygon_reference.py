@@ -105,7 +105,7 @@ async def test_a_delisted_ticker_has_a_last_day(vendor, details, listed, request
     ]
 
 
-async def test_of_an_unknown_ticker_nothing_is_known(vendor):
+async def test_an_unknown_ticker_has_no_dates(vendor):
     async with polygon(vendor) as client:
         assert await client.listing("NOPE") == UNKNOWN
     assert [r.status for r in vendor.requests] == [404, 200]
@@ -119,7 +119,7 @@ async def test_a_reused_ticker_that_is_traded_has_no_last_day(vendor):
 
 
 @pytest.mark.parametrize("details", ["inactive", "missing"])
-async def test_a_reused_ticker_that_is_gone_has_its_latest_last_day(vendor, details):
+async def test_a_delisted_reused_ticker_has_its_latest_last_day(vendor, details):
     vendor.change(
         delisted={"PYPL": date(2024, 5, 3)},
         formerly={"PYPL": (date(2003, 5, 2), date(2009, 1, 5))},
@@ -159,7 +159,7 @@ async def test_delisted_utc_names_a_day(text, day):
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "0001-01-01T00:00:00+14:00", None])
-async def test_a_last_day_that_cannot_be_read_is_looked_for_in_the_list_and_then_unknown(text):
+async def test_an_unreadable_last_day_is_searched_in_the_list_and_then_unknown(text):
     gone = ok({"ticker": "OLD", "active": False, "delisted_utc": text})
     script = (page_of(active=False, delisted_utc=text, list_date="2001-02-03"), gone)
     async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
@@ -168,12 +168,12 @@ async def test_a_last_day_that_cannot_be_read_is_looked_for_in_the_list_and_then
 
 
 @pytest.mark.parametrize("text", ["", "soon", None])
-async def test_a_first_day_that_cannot_be_read_is_unknown(text):
+async def test_an_unreadable_first_day_is_unknown(text):
     async with ScriptedVendor(page_of(active=True, list_date=text)) as vendor, polygon(vendor) as client:
         assert await client.listing("OLD") == UNKNOWN
 
 
-async def test_a_ticker_of_which_is_not_said_whether_it_is_traded_has_the_last_day_that_is_given():
+async def test_a_ticker_without_an_active_flag_has_the_given_last_day():
     script = (page_of(delisted_utc="2020-05-05T00:00:00Z"), page_of())
     async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
         assert await client.listing("OLD") == Listing(None, date(2020, 5, 5))
@@ -181,13 +181,13 @@ async def test_a_ticker_of_which_is_not_said_whether_it_is_traded_has_the_last_d
     assert len(vendor.requests) == 2
 
 
-async def test_a_traded_ticker_has_no_last_day_whatever_else_its_page_says():
+async def test_an_active_ticker_has_no_last_day_even_if_one_is_given():
     page = page_of(active=True, list_date="2015-07-06", delisted_utc="2009-01-05T05:00:00Z")
     async with ScriptedVendor(page) as vendor, polygon(vendor) as client:
         assert await client.listing("OLD") == Listing(date(2015, 7, 6), None)
 
 
-async def test_a_last_day_before_the_first_is_not_believed():
+async def test_a_last_day_before_the_first_is_ignored():
     script = (
         page_of(active=False, list_date="2015-07-06"),
         ok({"ticker": "OLD", "delisted_utc": "2009-01-05T05:00:00Z"}),
@@ -196,19 +196,19 @@ async def test_a_last_day_before_the_first_is_not_believed():
         assert await client.listing("OLD") == UNKNOWN
 
 
-async def test_other_tickers_in_the_list_do_not_count():
+async def test_other_tickers_in_the_list_are_ignored():
     script = (page_of(active=False), ok({"ticker": "OLDER", "delisted_utc": "2009-01-05T05:00:00Z"}))
     async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
         assert await client.listing("OLD") == UNKNOWN
 
 
-async def test_a_page_without_results_is_no_answer():
+async def test_details_without_results_are_malformed():
     async with ScriptedVendor(Response({"status": "OK", "request_id": "r"})) as vendor, polygon(vendor) as client:
         with pytest.raises(MalformedAnswer):
             await client.listing("OLD")
 
 
-async def test_a_vendor_without_a_list_of_tickers_is_an_error_and_not_an_unknown_ticker():
+async def test_a_missing_list_of_tickers_is_an_error():
     async with ScriptedVendor(Response(b"404 page not found", 404)) as vendor, polygon(vendor) as client:
         with pytest.raises(NotFound, match="/v3/reference/tickers"):
             await client.listing("OLD")
@@ -223,7 +223,7 @@ async def test_a_ticker_is_one_segment_of_the_path(ticker, segment):
 
 
 @pytest.mark.parametrize("ticker", ["", ".", ".."])
-async def test_what_is_no_ticker_is_not_sent(ticker):
+async def test_an_invalid_ticker_is_not_sent(ticker):
     async with ScriptedVendor(page_of()) as vendor, polygon(vendor) as client:
         with pytest.raises(BadRequest):
             await client.listing(ticker)
@@ -234,7 +234,7 @@ async def test_what_is_no_ticker_is_not_sent(ticker):
 
 
 @pytest.mark.parametrize("new_paths", [True, False])
-async def test_the_markets_splits_since_a_day_with_those_that_are_announced(vendor, new_paths):
+async def test_splits_since_a_day_include_announced_ones(vendor, new_paths):
     vendor.change(corporate_actions_v1=new_paths)
     async with polygon(vendor) as client:
         splits = await client.splits(JAN_1)
@@ -244,21 +244,21 @@ async def test_the_markets_splits_since_a_day_with_those_that_are_announced(vend
 
 
 @pytest.mark.parametrize("new_paths", [True, False])
-async def test_both_ends_of_the_days_belong_to_them(vendor, new_paths):
+async def test_both_days_are_inclusive(vendor, new_paths):
     vendor.change(corporate_actions_v1=new_paths)
     async with polygon(vendor) as client:
         assert facts(await client.splits(date(2024, 2, 1), date(2024, 6, 10))) == SINCE_2024[:3]
         assert facts(await client.splits(date(2024, 2, 2), date(2024, 6, 9))) == []
 
 
-async def test_days_backwards_are_not_sent(vendor):
+async def test_reversed_days_are_not_sent(vendor):
     async with polygon(vendor) as client:
-        with pytest.raises(BadRequest, match="must not follow"):
+        with pytest.raises(BadRequest, match="must not be after"):
             await client.splits(JAN_1, date(2023, 12, 31))
     assert vendor.requests == []
 
 
-async def test_what_is_asked_for(vendor):
+async def test_the_parameters_of_a_request(vendor):
     async with polygon(vendor) as client:
         await client.splits(JAN_1)
         await client.dividends(JAN_1, date(2024, 2, 1))
@@ -298,7 +298,7 @@ DIVIDEND = ListedDividend(
 
 
 @pytest.mark.parametrize("new_paths", [True, False])
-async def test_the_markets_dividends(vendor, new_paths):
+async def test_dividends_of_all_stocks(vendor, new_paths):
     bare = ListedDividend(ticker="MSFT", ex_dividend_date=date(2024, 2, 14), cash_amount=0.75, frequency=0)
     vendor.change(dividends=(DIVIDEND, bare), corporate_actions_v1=new_paths, reference_page=1)
     async with polygon(vendor) as client:
@@ -310,7 +310,7 @@ async def test_the_markets_dividends(vendor, new_paths):
     assert all(row.vendor_id for row in found.rows)
 
 
-async def test_a_vendor_without_the_new_paths_is_asked_at_the_deprecated_ones_from_then_on(vendor):
+async def test_without_the_new_paths_the_deprecated_ones_are_used_from_then_on(vendor):
     vendor.change(corporate_actions_v1=False)
     async with polygon(vendor) as client:
         for _ in range(3):
@@ -325,14 +325,14 @@ async def test_a_vendor_without_the_new_paths_is_asked_at_the_deprecated_ones_fr
     }
 
 
-async def test_a_vendor_with_neither_path_is_an_error(vendor):
+async def test_a_server_with_neither_path_is_an_error(vendor):
     vendor.change(corporate_actions_v1=False, faults=(Fault(kind="status", status=404, path=OLD),))
     async with polygon(vendor) as client:
         with pytest.raises(NotFound, match=OLD):
             await client.splits(JAN_1)
 
 
-async def test_a_later_page_that_is_gone_is_an_error_and_no_reason_for_the_deprecated_path(vendor):
+async def test_a_missing_later_page_is_an_error_and_does_not_select_the_deprecated_path(vendor):
     vendor.change(reference_page=1, faults=(Fault(kind="status", status=404, path=NEW, nth=2),))
     async with polygon(vendor) as client:
         with pytest.raises(NotFound):
@@ -355,7 +355,7 @@ PASSING = [
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=lambda fault: f"{fault.kind}-{fault.status}")
-async def test_what_passes_is_asked_again_with_a_permit_each(vendor, fault):
+async def test_each_retry_takes_a_permit(vendor, fault):
     vendor.change(faults=(fault,))
     async with polygon(vendor) as client:
         assert facts(await client.splits(JAN_1)) == SINCE_2024
@@ -366,7 +366,7 @@ async def test_what_passes_is_asked_again_with_a_permit_each(vendor, fault):
     assert len(client._transport._limiter.pushed) == (2 if fault.status == 429 else 0)
 
 
-async def test_a_page_in_the_middle_is_asked_again_by_itself(vendor):
+async def test_only_the_failed_page_is_retried(vendor):
     vendor.change(reference_page=2, faults=(Fault(kind="cut_body", nth=2),))
     async with polygon(vendor) as client:
         assert facts(await client.splits(JAN_1)) == SINCE_2024
@@ -384,7 +384,7 @@ async def test_a_page_in_the_middle_is_asked_again_by_itself(vendor):
     ],
     ids=lambda value: getattr(value, "kind", None),
 )
-async def test_what_does_not_pass_is_a_typed_error(vendor, fault, error):
+async def test_a_permanent_failure_is_a_typed_error(vendor, fault, error):
     vendor.change(faults=(fault,))
     async with polygon(vendor) as client:
         for ask in (client.splits(JAN_1), client.dividends(JAN_1), client.listing("AAPL")):
@@ -438,7 +438,7 @@ async def splits_of(*script, since=JAN_1, until=None):
 
 
 @pytest.mark.parametrize("host", ["https://api.polygon.io:443", "https://api.massive.com", "http://evil.invalid:1", ""])
-async def test_every_page_is_asked_of_our_host_with_the_key_in_the_header(host):
+async def test_every_page_is_requested_from_the_base_url_with_the_key_in_the_header(host):
     found, vendor = await splits_of(
         ok(split("A"), next_url=following("AQ8E%3D%3D", host) + "&apiKey=leaked&limit=5"), ok(split("B"))
     )
@@ -461,9 +461,9 @@ async def test_every_page_is_asked_of_our_host_with_the_key_in_the_header(host):
     ],
     ids=["the same", "in a circle", "the same rows", "never any rows", "never a row that can be used"],
 )
-async def test_pages_that_lead_nowhere_end_with_an_error(pages):
+async def test_pages_that_do_not_advance_are_an_error(pages):
     async with ScriptedVendor(*pages) as vendor, polygon(vendor) as client:
-        with pytest.raises(MalformedAnswer, match="do not lead forward"):
+        with pytest.raises(MalformedAnswer, match="do not advance"):
             await client.splits(JAN_1)
     assert len(vendor.requests) <= 11
 
@@ -479,14 +479,14 @@ async def test_pages_that_lead_nowhere_end_with_an_error(pages):
         "https://[bad/v2",
     ],
 )
-async def test_a_next_page_of_something_else_is_not_asked_for(next_url):
+async def test_a_next_url_of_another_list_is_not_requested(next_url):
     async with ScriptedVendor(ok(split(), next_url=next_url)) as vendor, polygon(vendor) as client:
-        with pytest.raises(MalformedAnswer, match="next page"):
+        with pytest.raises(MalformedAnswer, match="next_url"):
             await client.splits(JAN_1)
     assert len(vendor.requests) == 1
 
 
-async def test_a_row_that_comes_twice_is_one_event_and_one_under_another_id_or_day_is_not():
+async def test_identical_rows_are_one_action_and_others_are_not():
     found, _ = await splits_of(
         ok(split(id="E1"), split(id="E2"), next_url=following("a")),
         ok(split(id="E2"), split(day="2024-01-09", id="E3")),
@@ -494,7 +494,7 @@ async def test_a_row_that_comes_twice_is_one_event_and_one_under_another_id_or_d
     assert [(row.ex_date.day, row.vendor_id) for row in found.rows] == [(2, "E1"), (2, "E2"), (9, "E3")]
 
 
-async def test_events_outside_the_days_that_were_asked_for_are_left_out():
+async def test_rows_outside_the_requested_days_are_omitted():
     days = ["2023-12-31", "2024-01-01", "2024-01-31", "2024-02-01"]
     found, _ = await splits_of(ok(*(split(day=day) for day in days)), until=date(2024, 1, 31))
     assert [f"{row.ex_date}" for row in found.rows] == days[1:3]
@@ -517,25 +517,25 @@ async def test_events_outside_the_days_that_were_asked_for_are_left_out():
         ([1, 2], ""),
     ],
 )
-async def test_a_row_that_cannot_be_used_costs_no_other(row, ticker):
+async def test_an_unusable_row_does_not_affect_others(row, ticker):
     found, vendor = await splits_of(ok(split("A"), row, split("B")))
     assert [good_one.ticker for good_one in found.rows] == ["A", "B"]
     assert found.dropped == (ticker,)
     assert len(vendor.requests) == 1
 
 
-def test_a_number_beyond_all_bounds_is_no_ratio():
+def test_an_infinite_ratio_is_unusable():
     body = b'{"status":"OK","results":[{"ticker":"A","execution_date":"2024-01-02","split_from":1,"split_to":1e999}]}'
     assert decode_splits(body).dropped == ("A",)
 
 
 @pytest.mark.parametrize("count", [1, 9])
-async def test_a_few_rows_that_cannot_be_used_are_named(count):
+async def test_a_few_unusable_rows_are_named(count):
     found, _ = await splits_of(ok(*(split(f"BAD{i}", new=0) for i in range(count))))
     assert (found.rows, len(found.dropped)) == ([], count)
 
 
-async def test_a_page_of_rows_of_which_none_can_be_used_is_another_format():
+async def test_a_page_of_unusable_rows_is_malformed():
     rows = [{"ticker": "A", "execution_date": "2024-01-02", "ratio": 2}] * 10
     async with ScriptedVendor(ok(*rows)) as vendor, polygon(vendor) as client:
         with pytest.raises(MalformedAnswer, match=r"none of its 10 rows can be used.*split_from"):
@@ -543,13 +543,13 @@ async def test_a_page_of_rows_of_which_none_can_be_used_is_another_format():
 
 
 @pytest.mark.parametrize("results", [{}, {"results": None}, {"results": []}])
-async def test_days_without_events_are_empty(results):
+async def test_days_without_rows_are_empty(results):
     found, _ = await splits_of(Response({"status": "OK", "request_id": "r"} | results))
     assert (found.rows, found.dropped) == ([], ())
 
 
 @pytest.mark.parametrize("body", [{"results": []}, {"status": "OK", "results": {}}, {"status": "OK", "results": "x"}])
-async def test_what_is_no_list_of_events_is_malformed(body):
+async def test_another_format_is_malformed(body):
     async with ScriptedVendor(Response(body)) as vendor, polygon(vendor) as client:
         with pytest.raises(MalformedAnswer):
             await client.splits(JAN_1)
@@ -576,7 +576,7 @@ async def test_a_dividends_fields(row, expected):
 
 
 @pytest.mark.parametrize("amount", [-0.5, None, "0.5"])
-async def test_a_dividend_without_an_amount_is_named_and_left_out(amount):
+async def test_a_dividend_without_an_amount_is_named_and_omitted(amount):
     async with ScriptedVendor(ok(dividend(cash_amount=amount))) as vendor, polygon(vendor) as client:
         found = await client.dividends(JAN_1)
     assert (found.rows, found.dropped) == ([], ("A",))

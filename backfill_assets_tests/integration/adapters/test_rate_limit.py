@@ -66,7 +66,7 @@ async def test_permits_are_an_interval_apart(url):
     assert all(seconds > 0 for seconds in sleep.slept)
 
 
-async def test_in_no_minute_are_there_more_permits_than_the_rate_allows(url):
+async def test_no_minute_has_more_permits_than_the_rate_allows(url):
     async with RateLimiter(url, per_second=2.5, sleep=NoSleep()) as limiter:
         slots = sorted([await limiter.acquire() for _ in range(400)])
     assert max(sum(start <= slot <= start + 60 for slot in slots) for start in slots) in range(146, 151)
@@ -81,7 +81,7 @@ async def test_a_permit_is_never_early(url):
             assert slot <= (await cursor.fetchone())[0]
 
 
-async def test_a_pause_is_not_saved_up(url):
+async def test_unused_permits_do_not_accumulate(url):
     async with RateLimiter(url, per_second=2.5, sleep=NoSleep()) as limiter:
         await limiter.acquire()
         row(url, "update rate_limit set next_at = next_at - interval '1 hour' returning 1")
@@ -112,7 +112,7 @@ def test_a_killed_holder_wastes_no_more_than_its_permit(url):
     assert asyncio.run(go_on()) - first == pytest.approx(2 * 10.2, abs=1e-3)
 
 
-async def test_a_process_holds_one_permit_ahead_however_many_of_its_tasks_wait(url):
+async def test_a_process_reserves_one_permit_for_all_its_tasks(url):
     asleep, wake = asyncio.Event(), asyncio.Event()
 
     async def sleep(_):
@@ -130,7 +130,7 @@ async def test_a_process_holds_one_permit_ahead_however_many_of_its_tasks_wait(u
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_a_push_back_voids_permits_already_given_out(url):
+async def test_a_push_back_voids_reserved_permits(url):
     others = RateLimiter(url, per_second=2.5)
     slept = []
 
@@ -148,7 +148,7 @@ async def test_a_push_back_voids_permits_already_given_out(url):
     assert row(url)[1] == 1
 
 
-async def test_a_push_back_holds_for_those_who_come_later_and_never_shortens(url):
+async def test_a_push_back_delays_later_permits_and_never_shortens(url):
     async with RateLimiter(url, per_second=2.5, sleep=NoSleep()) as limiter:
         await limiter.push_back(40)
         await limiter.push_back(3)
@@ -159,7 +159,7 @@ async def test_a_push_back_holds_for_those_who_come_later_and_never_shortens(url
     assert row(url)[1] == 3
 
 
-async def test_a_permit_that_was_overslept_is_dropped(url):
+async def test_a_permit_after_a_long_sleep_is_dropped(url):
     now = 0.0
 
     async def oversleep(seconds):
@@ -171,7 +171,7 @@ async def test_a_permit_that_was_overslept_is_dropped(url):
         assert await limiter.acquire() - first == pytest.approx(2 * 0.408, abs=1e-4)
 
 
-async def test_a_permit_that_was_long_in_coming_is_dropped(url):
+async def test_a_permit_that_arrives_late_is_dropped(url):
     ticks = iter([0.0, 5.0, 5.0])  # asked at 0, told at 5
     async with RateLimiter(url, per_second=2.5, sleep=NoSleep(), clock=lambda: next(ticks, 5.0)) as limiter:
         await limiter.acquire()
@@ -201,7 +201,7 @@ def test_limiters_on_several_loops_at_once(url):
     assert min(gaps(slots)) > 0.0051 - 1e-4
 
 
-async def test_rates_of_different_names_do_not_touch(url):
+async def test_rates_with_different_names_are_independent(url):
     async with (
         RateLimiter(url, per_second=0.01, name="a", sleep=NoSleep()) as a,
         RateLimiter(url, per_second=0.01, name="b", sleep=NoSleep()) as b,
@@ -219,7 +219,7 @@ async def test_a_cancelled_wait_leaves_the_limiter_usable(url):
         assert await limiter.acquire()
 
 
-async def test_a_cut_connection_is_made_again(url):
+async def test_a_broken_connection_is_reopened(url):
     async with RateLimiter(url, per_second=100) as limiter:
         first = await limiter.acquire()
         mine = limiter._connection.info.backend_pid
@@ -228,7 +228,7 @@ async def test_a_cut_connection_is_made_again(url):
         assert limiter._connection.info.backend_pid != mine
 
 
-async def test_a_closed_limiter_opens_again(url):
+async def test_a_closed_limiter_reopens(url):
     limiter = RateLimiter(url, per_second=100)
     await limiter.acquire()
     await limiter.close()
@@ -250,7 +250,7 @@ async def test_without_a_database_there_is_no_permit(url):
     assert not parts.password or parts.password not in str(caught.value)
 
 
-async def test_without_the_table_the_sentence_says_what_to_do(url):
+async def test_a_missing_table_is_a_sentence_with_the_command_to_run(url):
     elsewhere = make_conninfo(url, options="-csearch_path=elsewhere")
     with psycopg.connect(elsewhere, autocommit=True) as connection:
         connection.execute("create schema elsewhere")
@@ -272,7 +272,7 @@ async def test_without_the_table_the_sentence_says_what_to_do(url):
 @pytest.mark.parametrize(
     ("rate", "margin"), [(0, 0.02), (-1, 0.02), (float("nan"), 0), (float("inf"), 0), (1, -0.1), (1, 1)]
 )
-def test_what_is_no_rate(rate, margin):
+def test_an_invalid_rate_is_rejected(rate, margin):
     with pytest.raises(ValueError, match="per_second"):
         RateLimiter("postgresql://", per_second=rate, margin=margin)
 

@@ -1,6 +1,5 @@
 """Commands in an environment of the test: a simulated vendor, a database, a data folder, a universe file."""
 
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import pytest
 
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.app import _exit_code
-from backfill_assets.deployment.storage import COMPILED, EVENT_SETTINGS
+from backfill_assets.deployment.environment import BATCH_SIZE, NUMBA_CACHE
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import horizon
 from backfill_assets.orchestration.launch import open_instance
@@ -75,16 +74,16 @@ class CommandRunner:
         return rows(self.database_url, query, *values)
 
     def instance(self):
-        """Open Dagster's instance as commands do."""
-        return open_instance(Settings.read(os.environ))
+        """Dagster's instance as the commands open it; a context manager."""
+        return open_instance(Settings.read())
 
 
 @pytest.fixture
 def environment(monkeypatch, tmp_path, vendor):
-    """Set the environment, with a database URL that nothing listens on; return the data folder."""
-    unset_variables(monkeypatch, *EVENT_SETTINGS)  # set by the instance
-    # Compiled once for all tests and the processes that they start.
-    monkeypatch.setenv(COMPILED, str(PROJECT / ".pytest_cache" / "numba"))
+    """The environment, with a database that nobody serves."""
+    unset_variables(monkeypatch, BATCH_SIZE)  # set by commands
+    # Compiled once for all tests, and for the programs that they start.
+    monkeypatch.setenv(NUMBA_CACHE, str(PROJECT / ".pytest_cache" / "numba"))
     universe = tmp_path / "universe.yaml"
     universe.write_text(UNIVERSE, encoding="utf-8")
     monkeypatch.setenv("DAGSTER_HOME", str(PROJECT))

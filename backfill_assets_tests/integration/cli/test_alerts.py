@@ -8,7 +8,7 @@ from dagster._daemon.types import DaemonHeartbeat
 
 from backfill_assets.adapters.notify import channel_names
 from backfill_assets.adapters.store.alerts import AlertStore
-from backfill_assets.domain.alert_rules import FailedDaysSeen, Failure, GapsSeen, WorkSeen
+from backfill_assets.domain.alert_rules import FailedDaysObservation, Failure, GapObservation, JobObservation
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, Reason
 from backfill_assets.pipelines.alerts import AlertSettings, settle
@@ -28,11 +28,13 @@ def _present(monkeypatch):
 
 
 DAYS = DayRange(datetime(2025, 6, 2, tzinfo=UTC).date(), datetime(2025, 6, 11, tzinfo=UTC).date())
-GAPS = GapsSeen(
-    "stocks", (Gap("AAPL", "1m", DAYS, 8, Reason.MISSING, explained=False, attempts=2, next_attempt_at=None),)
+GAPS = GapObservation(
+    "stocks",
+    (Gap("AAPL", "1m", DAYS, 8, Reason.MISSING, explained=False, attempts=2, next_attempt_at=None),),
+    {"1m": "stocks/ohlcv_1m"},
 )
-CRASH = WorkSeen("crypto_ohlcv_job", Failure("0f1e", "It broke."))
-UNWATCHED = "Dagster's daemon does not run"
+CRASH = JobObservation("crypto_ohlcv_job", Failure("0f1e", "It broke."))
+UNWATCHED = "The Dagster daemon is down"
 
 
 def stand(backfill, *seen, urls=(), error=None):
@@ -80,15 +82,15 @@ def test_an_open_alert_is_listed_with_its_details_and_its_cure(watched, hook):
     assert result.code == 3
     assert result.out.splitlines() == [
         "CRITICAL  gap:stocks",
-        "  stocks: AAPL lacks sessions without an explanation; AAPL lacks most: 8 sessions.",
-        f"  Since {OLD:%Y-%m-%d %H:%M} UTC, 3 hours; told at {OLD:%Y-%m-%d %H:%M} UTC.",
+        "  stocks: AAPL has 8 unexplained missing sessions.",
+        f"  Since {OLD:%Y-%m-%d %H:%M} UTC, 3 hours; notified at {OLD:%Y-%m-%d %H:%M} UTC.",
         "  Repair: backfill repair --symbols AAPL",
         "    symbol  timeframes  missing                   sessions  reason   attempts  next attempt",
         "    AAPL    1m          2025-06-02 to 2025-06-11         8  missing         2  none",
         "",
         "CRITICAL  run:crypto_ohlcv_job",
         "  crypto_ohlcv_job: a run failed. It broke.",
-        f"  Since {OLD:%Y-%m-%d %H:%M} UTC, 3 hours; told at {OLD:%Y-%m-%d %H:%M} UTC.",
+        f"  Since {OLD:%Y-%m-%d %H:%M} UTC, 3 hours; notified at {OLD:%Y-%m-%d %H:%M} UTC.",
         "",
     ]
 
@@ -101,7 +103,7 @@ def test_for_a_program_the_same_as_json(watched, hook):
     (alert,) = answer["alerts"]
     assert (alert["incident"], alert["severity"], alert["opened_at"]) == ("gap:stocks", "critical", OLD.isoformat())
     assert alert["repair"] == "backfill repair --symbols AAPL"
-    assert alert["dagit"].endswith("/assets/stocks/ohlcv/1m?view=checks&checkDetail=no_missing_sessions")
+    assert alert["dagit"].endswith("/assets/stocks/ohlcv_1m?view=checks&checkDetail=no_missing_sessions")
     assert alert["details"][0]["symbol"] == "AAPL"
     assert answer["channels"] == ["json"]
     (waiting,) = answer["waiting"]
@@ -115,10 +117,10 @@ def test_for_a_program_the_same_as_json(watched, hook):
 def test_a_message_that_could_not_be_delivered_is_shown_although_its_alert_is_over(watched, hook):
     stand(watched, GAPS, urls=[hook.url], error="it answered 500.")
     with AlertStore(watched.database_url, connections=1) as store:
-        settle(store, [GapsSeen("stocks", ())], AlertSettings((), timedelta(hours=24), ""), NOW)
+        settle(store, [GapObservation("stocks", ())], AlertSettings((), timedelta(hours=24), ""), NOW)
     result = watched("alerts")
     assert result.code == 3
-    assert result.out.startswith("No alert is open.\n1 message to be delivered:\n")
+    assert result.out.startswith("No alert is open.\n1 message not delivered:\n")
     assert "it answered 500." in result.out
     assert "CRITICAL: gap:stocks" in result.out
 
@@ -127,15 +129,15 @@ def test_a_message_for_a_channel_that_is_gone_says_so(watched, monkeypatch):
     stand(watched, GAPS, urls=["slack://a/b/c"], error="it answered 500.")
     monkeypatch.delenv("ALERT_URLS", raising=False)
     result = watched("alerts")
-    assert "ALERT_URLS is not set: nobody is told." in result.out
-    assert "not in ALERT_URLS any more" in result.out
+    assert "ALERT_URLS is not set: alerts are not sent." in result.out
+    assert "no longer in ALERT_URLS" in result.out
 
 
 def test_a_daemon_that_never_ran_is_told_and_is_no_success(backfill, hook):
     assert hook
     result = backfill("alerts")
     assert result.code == 3
-    assert result.out.splitlines()[1].startswith(f"{UNWATCHED} (it was never seen): nothing is looked at")
+    assert result.out.splitlines()[1].startswith(f"{UNWATCHED} (never seen): nothing is watched")
 
 
 def test_a_daemon_that_does_not_run_any_more_is_told_and_is_no_success(watched, hook):
@@ -186,7 +188,7 @@ def test_without_channels_there_is_nothing_to_test(bare_backfill, monkeypatch):
     result = bare_backfill("alerts", "test")
     assert result.code == 2
     assert result.error == (
-        "ALERT_URLS is not set: nobody is told. Set it to addresses like mailto://user:password@example.org."
+        "ALERT_URLS is not set: alerts are not sent. Set it to addresses like mailto://user:password@example.org."
     )
 
 
@@ -195,11 +197,11 @@ def test_an_unreadable_list_of_addresses_is_one_sentence_without_any_of_it(bare_
     result = bare_backfill("alerts", "test")
     assert (result.code, result.error) == (
         2,
-        "ALERT_URLS: number 1 is no address like mailto://user:password@example.org.",
+        "ALERT_URLS must hold addresses like mailto://user:password@example.org; number 1 is not one.",
     )
 
 
 def test_days_that_failed_are_listed_too(watched, hook):
     days = tuple(DAYS)[:3]
-    stand(watched, FailedDaysSeen("crypto", days, "0f1e"), urls=[hook.url])
+    stand(watched, FailedDaysObservation("crypto", days, "0f1e"), urls=[hook.url])
     assert "Repair: backfill run --markets crypto" in watched("alerts").out

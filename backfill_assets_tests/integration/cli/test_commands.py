@@ -18,6 +18,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from backfill_assets.adapters.processes import identity
 from backfill_assets.deployment.runs import end_dead_runs
+from backfill_assets.deployment.services import started_by_this_process
 from backfill_assets.deployment.storage import _CREATION_LOCK
 from backfill_assets.deployment.tags import HOST_TAG, PROCESS_TAG, TRIGGER_TAG
 from backfill_assets.domain.timeframes import TIMEFRAMES
@@ -38,7 +39,7 @@ def test_a_run_fetches_what_is_missing_and_the_next_one_has_nothing_to_do(backfi
     for symbol in ("AAPL", "MSFT", "BTC"):
         intraday = tuple(f"{counts[symbol, t]:,}" for t in list(TIMEFRAMES)[:6])
         assert (symbol, "5/5", *intraday, "5", "1") in lines
-    assert "6 requests at 500 a second" in first.err
+    assert "6 requests at 500 per second" in first.err
     assert len(backfill.vendor.requests) == 6
     with backfill.instance() as instance:
         runs = {run.job_name: run for run in instance.get_runs()}
@@ -51,15 +52,41 @@ def test_a_run_fetches_what_is_missing_and_the_next_one_has_nothing_to_do(backfi
         assert stocks.tags["dagster/asset_partition_range_start"] == "2024-03-04|AAPL"
         assert stocks.tags["dagster/asset_partition_range_end"] == "2024-03-08|MSFT"
         assert stocks.remote_job_origin.location_name == "backfill_assets"
-        shown = instance.get_materialized_partitions(dg.AssetKey(["stocks", "ohlcv", "1m"]))
+        shown = instance.get_materialized_partitions(dg.AssetKey(["stocks", "ohlcv_1m"]))
         assert shown == {f"{day}|{symbol}" for day in DAYS for symbol in ("AAPL", "MSFT")}
 
     again = backfill("run", *WEEK)
     assert (again.code, again.out) == (0, first.out)
-    assert "No request is needed." in again.err
+    assert "No requests needed." in again.err
     assert len(backfill.vendor.requests) == 6
     with backfill.instance() as instance:
         assert instance.get_runs_count() == 2
+
+
+def requested(backfill):
+    """What was requested, in order: the symbol of a range of minutes with its first day, or the day of a whole market."""
+    paths = [r.path.split("/") for r in backfill.vendor.requests]
+    return [f"{p[4]} {p[8]}" if p[3] == "ticker" else p[8] for p in paths]
+
+
+def test_days_of_the_whole_market_come_before_the_last_three_symbols_and_the_newest_first(
+    backfill, monkeypatch, tmp_path
+):
+    """The first symbols come before them: they show what the vendor's plan gives."""
+    universe = "markets: {stocks: {start: 2024-01-02, symbols: [AAPL, MSFT, NVDA, TSLA, AMZN]}}"
+    (tmp_path / "five.yaml").write_text(universe, encoding="utf-8")
+    monkeypatch.setenv("BACKFILL_UNIVERSE", str(tmp_path / "five.yaml"))
+    backfill("run", "--max-concurrent", "1", "--timeframes", "1m,1d", "--start", "2024-03-04", "--end", "2024-03-06")
+    first, days, last = ["AAPL", "MSFT"], ["2024-03-06", "2024-03-05", "2024-03-04"], ["NVDA", "TSLA", "AMZN"]
+    assert requested(backfill) == [*(f"{s} 2024-03-04" for s in first), *days, *(f"{s} 2024-03-04" for s in last)]
+
+
+def test_of_one_symbol_the_newest_days_come_first(backfill):
+    minutes = ("run", "--symbols", "AAPL", "--timeframes", "1m", "--start")
+    backfill(*minutes, "2024-02-01", "--end", "2024-05-31")
+    before = len(backfill.vendor.requests)
+    backfill(*minutes, "2024-01-31", "--end", "2024-06-03")
+    assert requested(backfill)[before:] == ["AAPL 2024-06-03", "AAPL 2024-01-31"]
 
 
 def test_a_hole_is_told_of_until_it_is_confirmed_empty(backfill, monkeypatch):
@@ -74,7 +101,7 @@ def test_a_hole_is_told_of_until_it_is_confirmed_empty(backfill, monkeypatch):
     series = "2024-03-06 (1 session) of AAPL 1m 5m 15m 30m 1h 4h"
     assert [f"\nmissing: {series}\n" in s.out for s in result] == [True] * 2 + [False] * 2
     assert [f"\nvendor_empty: {series}\n" in s.out for s in result] == [False] * 2 + [True] * 2
-    assert "No request is needed." in result[-1].err
+    assert "No requests needed." in result[-1].err
     assert len(backfill.vendor.requests) == 4 + 2
     found = json.loads(backfill(*STOCKS, "--json").out)
     lacking = [s for s in found["series"] if s["missing"]]
@@ -95,7 +122,7 @@ def test_a_refused_key_costs_one_request_and_gives_one_sentence(backfill):
     assert backfill.rows("select count(*) from session_answers") == [(0,)]
 
 
-def test_a_series_that_fails_is_named_beside_what_was_fetched(backfill):
+def test_a_failed_series_is_named_and_the_others_are_fetched(backfill):
     backfill.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/day/"),))
     result = backfill(*STOCKS)
     assert result.code == 1
@@ -127,7 +154,7 @@ def test_json_is_alone_on_standard_output(backfill):
     assert "POLYGON_API_KEY" in refused.error
 
 
-def test_symbols_and_timeframes_narrow_what_is_asked_for(backfill):
+def test_symbols_and_timeframes_limit_the_requests(backfill):
     assert backfill("run", "--symbols", "MSFT", "--timeframes", "1d", *WEEK).code == 0
     assert [r.path.split("/")[4:8] for r in backfill.vendor.requests] == [["MSFT", "range", "1", "day"]]
     assert backfill.rows("select distinct symbol, timeframe from market_data order by 2") == [
@@ -141,23 +168,29 @@ def test_symbols_and_timeframes_narrow_what_is_asked_for(backfill):
     [
         (["run", "--symbols", "APPL"], "Symbol 'APPL' is not in the universe; did you mean AAPL?"),
         (["run", "--symbols", "aapl"], "did you mean AAPL?"),
-        (["run", "--symbols", "AAPL,,MSFT"], "--symbols 'AAPL,,MSFT' is not a list like A,B."),
-        (["run", "--symbols", "BTC", "--markets", "stocks"], "Symbol 'BTC' is not in the chosen markets"),
+        (
+            ["run", "--symbols", "AAPL,,MSFT"],
+            "'AAPL,,MSFT' is not a list like A,B. See `backfill --help`.",
+        ),
+        (["run", "--symbols", "BTC", "--markets", "stocks"], "Symbol 'BTC' is not in the selected markets"),
         (["run", "--markets", "bonds"], "Market 'bonds' is not in the universe; there are stocks, crypto."),
         (["run", "--timeframes", "7m"], "Timeframe '7m' is "),
-        (["run", "--days", "0"], "--days '0' is not a whole number from 1 to 36525."),
-        (["run", "--days", "ten"], "--days 'ten' is not a whole number"),
-        (["run", "--days", "\uff13"], "is not a whole number"),
+        (["run", "--days", "0"], "Invalid value for '--days': Input should be greater than or equal to 1."),
+        (["run", "--days", "ten"], "Invalid value for '--days': Input should be a valid integer"),
+        (["run", "--days", "\uff13"], "Invalid value for '--days': Input should be a valid integer"),
         (["run", "--days", "5", "--start", "2024-03-04"], "--days and --start exclude each other"),
-        (["run", "--start", "2024-02-30"], "--start '2024-02-30' is not a date like 2025-01-31."),
-        (["run", "--start", "2099-01-01"], "--start 2099-01-01 lies in the future."),
-        (["run", "--start", "2024-03-08", "--end", "2024-03-04"], "--end 2024-03-04 lies before --start 2024-03-08."),
-        (["run", "--max-concurrent", "51"], "--max-concurrent '51' is not a whole number from 1 to 50."),
+        (["run", "--start", "2024-02-30"], "Invalid value for '--start': '2024-02-30' is not a date like 2025-01-31."),
+        (["run", "--start", "2099-01-01"], "--start 2099-01-01 is in the future."),
+        (["run", "--start", "2024-03-08", "--end", "2024-03-04"], "--end 2024-03-04 is before --start 2024-03-08."),
+        (
+            ["run", "--max-concurrent", "51"],
+            "Invalid value for '--max-concurrent': Input should be less than or equal to 50.",
+        ),
         (["run", "--nonsense"], "--nonsense"),
         (["run", "superfluous"], "superfluous"),
         (["fetch"], "fetch"),
         (["db", "drop"], "drop"),
-        (["up", "--port", "70000"], "--port '70000' is not a whole number from 1 to 65535."),
+        (["up", "--port", "70000"], "Invalid value for '--port': Input should be less than or equal to 65535."),
         (["db", "start"], "DATABASE_URL names a server of your own"),
         (["db", "stop"], "DATABASE_URL names a server of your own"),
     ],
@@ -173,10 +206,10 @@ def test_wrong_usage_is_one_line_and_touches_nothing(bare_backfill, arguments, s
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("POLYGON_REQUESTS_PER_SECOND", "many", "POLYGON_REQUESTS_PER_SECOND 'many' is no number above 0"),
+        ("POLYGON_REQUESTS_PER_SECOND", "many", "POLYGON_REQUESTS_PER_SECOND is 'many': input should be"),
         ("POLYGON_BASE_URL", "polygon", "POLYGON_BASE_URL"),
-        ("POLYGON_API_KEY", "two words", "POLYGON_API_KEY holds characters that no key has"),
-        ("DATABASE_URL", "mysql://me:pa55word@h/d", "DATABASE_URL is not of the form postgresql://"),
+        ("POLYGON_API_KEY", "two words", "POLYGON_API_KEY contains characters that no API key has"),
+        ("DATABASE_URL", "mysql://me:pa55word@h/d", "DATABASE_URL must be of the form postgresql://"),
         ("BACKFILL_UNIVERSE", "/nonexistent.yaml", "/nonexistent.yaml does not exist"),
         ("BACKFILL_DATA_DIR", "/dev/null/x", "/dev/null/x"),
     ],
@@ -192,7 +225,7 @@ def test_a_wrong_setting_is_named_in_one_line(bare_backfill, monkeypatch, name, 
     assert "pa55word" not in result.err
 
 
-def test_a_mistake_in_the_universe_is_told_with_its_line(bare_backfill, monkeypatch, tmp_path):
+def test_a_mistake_in_the_universe_is_reported_with_its_line(bare_backfill, monkeypatch, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("markets:\n  stocks:\n    start: 2024-01-02\n    symbols: [AAPL, AAPL]\n", encoding="utf-8")
     monkeypatch.setenv("BACKFILL_UNIVERSE", str(path))
@@ -201,18 +234,18 @@ def test_a_mistake_in_the_universe_is_told_with_its_line(bare_backfill, monkeypa
     assert f"{path}, line 4: " in result.error
 
 
-def test_a_folder_without_the_instance_is_told_of(backfill, monkeypatch, tmp_path):
+def test_a_folder_without_dagster_yaml_is_reported(backfill, monkeypatch, tmp_path):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     result = backfill("run", *WEEK)
     assert result.code == 2
-    assert "holds no dagster.yaml" in result.error
+    assert "has no dagster.yaml" in result.error
 
 
 @pytest.mark.parametrize("command", [("run", *WEEK), ("db", "upgrade")])
-def test_a_database_that_nobody_serves_is_one_line(bare_backfill, command):
+def test_an_unreachable_database_is_one_line(bare_backfill, command):
     result = bare_backfill(*command)
     assert (result.code, result.out) == (1, "")
-    assert "PostgreSQL at 127.0.0.1:1/market cannot be used (nobody answers there)" in result.error
+    assert "PostgreSQL at 127.0.0.1:1/market cannot be used (the server does not answer)" in result.error
     assert "pa55word" not in result.err
     assert bare_backfill.vendor.requests == []
 
@@ -247,7 +280,7 @@ def test_a_database_url_with_an_unknown_parameter_is_one_line(bare_backfill, mon
     assert "pa55word" not in result.error
 
 
-def test_tables_that_are_behind_are_brought_up_to_date_by_the_command_that_is_named(backfill):
+def test_outdated_tables_are_upgraded_by_the_command_in_the_message(backfill):
     with psycopg.connect(backfill.database_url) as connection:
         connection.execute("drop schema public cascade")
         connection.execute("create schema public")
@@ -262,7 +295,7 @@ def test_tables_that_are_behind_are_brought_up_to_date_by_the_command_that_is_na
     assert backfill.rows("select count(*) from market_data") == [(0,)]
 
 
-def test_the_url_is_printed_as_a_driver_needs_it(backfill):
+def test_the_url_is_printed_with_its_password(backfill):
     result = backfill("db", "url")
     assert (result.code, result.out, result.err) == (0, f"{backfill.database_url}\n", "")
 
@@ -304,6 +337,29 @@ def test_runs_whose_process_is_gone_are_ended(backfill):
         assert "process that carried this run out is gone" in event.dagster_event.message
 
 
+def test_a_port_in_use_is_refused_before_anything_is_started(bare_backfill):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = bare_backfill.program("up", "--port", str(port))
+    assert (result.code, result.out) == (2, "")
+    assert result.error.startswith(f"Cannot listen on port {port} of 127.0.0.1: Address already in use.")
+    assert not bare_backfill.data.exists()
+
+
+def test_an_orphan_that_holds_the_port_is_ended_before_the_port_is_checked(bare_backfill):
+    listens = (
+        "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); s.accept()"
+    )
+    killed = {name: value.replace("@", "@0") for name, value in started_by_this_process(bare_backfill.data).items()}
+    with subprocess.Popen(
+        [sys.executable, "-c", listens, "dagster_webserver"], env=os.environ | killed, stdout=subprocess.PIPE, text=True
+    ) as orphan:
+        result = bare_backfill.program("up", "--port", orphan.stdout.readline().strip())
+        assert orphan.wait(20) != 0
+    assert result.out == "Stopped the services that a killed `backfill up` had left running.\n"
+    assert result.error.startswith("PostgreSQL at 127.0.0.1:1/market cannot be used"), "the next step"
+
+
 def every_row(url):
     """All that a database holds, as text, by table."""
     with psycopg.connect(url) as connection:
@@ -333,7 +389,7 @@ def test_the_key_is_nowhere(backfill):
     assert not [s for s in backfill.results if KEY in s.out + s.err]
 
 
-def test_as_a_program_it_says_the_same(backfill):
+def test_a_subprocess_prints_the_same(backfill):
     done = backfill.program("run", "--symbols", "AAPL", "--timeframes", "1d", *WEEK, "--json")
     assert (done.code, done.err) == (0, "")
     assert json.loads(done.out)["series"][0]["bars"] == 5
@@ -358,7 +414,7 @@ def test_a_command_closes_what_it_opened(bare_backfill):
     assert psutil.Process().num_fds() == before
 
 
-def test_a_timeframe_that_joins_the_universe_is_made_without_a_request(backfill, monkeypatch, tmp_path):
+def test_a_new_derived_timeframe_needs_no_request(backfill, monkeypatch, tmp_path):
     def only(timeframes):
         text = f"markets: {{stocks: {{start: 2024-01-02, symbols: [AAPL], timeframes: [{timeframes}]}}}}"
         (tmp_path / "grows.yaml").write_text(text, encoding="utf-8")
@@ -376,7 +432,7 @@ def test_a_timeframe_that_joins_the_universe_is_made_without_a_request(backfill,
 
 
 @pytest.mark.parametrize("lacking", ["dagster.yaml", "workspace.yaml"])
-def test_a_home_that_is_no_project_is_one_line_and_stays_as_it_is(bare_backfill, monkeypatch, tmp_path, lacking):
+def test_a_home_that_is_not_a_project_is_one_line_and_unchanged(bare_backfill, monkeypatch, tmp_path, lacking):
     home = tmp_path / "home"
     home.mkdir()
     other = {"dagster.yaml": "workspace.yaml", "workspace.yaml": "dagster.yaml"}[lacking]
@@ -385,5 +441,5 @@ def test_a_home_that_is_no_project_is_one_line_and_stays_as_it_is(bare_backfill,
     for command in (["run", *WEEK], ["up"]):
         result = bare_backfill(*command)
         assert result.code == 2
-        assert f"{home} holds no {lacking}: run this in the project's folder" in result.error
+        assert f"{home} has no {lacking}: run this in the project's folder" in result.error
     assert [p.name for p in home.iterdir()] == [other]

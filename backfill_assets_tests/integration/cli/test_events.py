@@ -34,7 +34,7 @@ def table(result):
 HEADING = ["symbol", "kind", "ex-date", "ratio", "or", "amount", "withdrawn"]
 
 
-def test_events_are_asked_for_in_a_run_and_listed(kept):
+def test_splits_and_dividends_are_fetched_and_listed(kept):
     result = kept("events")
     assert (result.code, result.err) == (0, "")
     assert table(result) == [
@@ -53,7 +53,7 @@ def test_events_are_asked_for_in_a_run_and_listed(kept):
         assert instance.get_latest_materialization_event(key).run_id == run.run_id
 
 
-def test_what_is_withdrawn_is_listed_as_such(kept):
+def test_withdrawn_ones_are_marked(kept):
     to_come, of_others = (
         Split(ticker=ticker, execution_date=date(2999, 1, 4), split_to=10) for ticker in ("MSFT", "GE")
     )
@@ -92,7 +92,7 @@ def test_json_is_alone_on_standard_output(kept):
     assert event["first_seen"].endswith("+00:00")
 
 
-def test_no_events_are_told_of_as_none(kept):
+def test_none_are_known(kept):
     kept.vendor.change(splits=SPLITS[1:2], dividends=DIVIDENDS[1:])
     assert kept("events").out == "No splits or dividends are known.\n"
 
@@ -130,8 +130,8 @@ def test_without_a_key_nothing_is_started(kept, monkeypatch):
     [
         (["--symbols", "APPL"], "Symbol 'APPL' is not in the universe; did you mean AAPL?"),
         (["--markets", "bonds"], "Market 'bonds' is not in the universe"),
-        (["--symbols", "BTC"], "Only stocks have splits and dividends, and none of them is chosen."),
-        (["--markets", "crypto"], "Only stocks have splits and dividends, and none of them is chosen."),
+        (["--symbols", "BTC"], "Only stocks have splits and dividends: select a market of stocks."),
+        (["--markets", "crypto"], "Only stocks have splits and dividends: select a market of stocks."),
         (["--days", "3"], "--days"),
     ],
 )

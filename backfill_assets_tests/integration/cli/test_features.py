@@ -8,7 +8,6 @@ import dagster as dg
 import psycopg
 import pytest
 
-from backfill_assets.deployment.storage import COMPILED, keep_compiled
 from backfill_assets.deployment.tags import HOST_TAG, TRIGGER_TAG
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Fault, Hole
@@ -58,7 +57,7 @@ def test_features_are_computed_in_a_run_and_the_next_command_has_nothing_to_do(f
     assert run.tags[TRIGGER_TAG] == "command line"
     assert HOST_TAG in run.tags
     with fetched.instance() as instance:
-        shown = instance.get_materialized_partitions(dg.AssetKey(["stocks", "features", "1m"]))
+        shown = instance.get_materialized_partitions(dg.AssetKey(["stocks", "features_1m"]))
     assert shown == {f"{day}|{symbol}" for day in DAYS for symbol in ("AAPL", "MSFT")}
 
     again = fetched("features", *STOCKS)
@@ -163,8 +162,8 @@ def test_bars_that_cannot_be_used_are_named_beside_what_was_computed(fetched):
         (["--symbols", "APPL"], "Symbol 'APPL' is not in the universe; did you mean AAPL?"),
         (["--timeframes", "7m"], "Timeframe '7m' is unknown"),
         (["--days", "5", "--start", "2024-03-04"], "--days and --start exclude each other"),
-        (["--max-concurrent", "51"], "--max-concurrent '51' is not a whole number from 1 to 50."),
-        (["--start", "2099-01-01"], "--start 2099-01-01 lies in the future."),
+        (["--max-concurrent", "51"], "Invalid value for '--max-concurrent': Input should be less than or equal to 50."),
+        (["--start", "2099-01-01"], "--start 2099-01-01 is in the future."),
     ],
 )
 def test_wrong_usage_is_one_line_and_touches_nothing(bare_backfill, arguments, sentence):
@@ -226,27 +225,3 @@ def test_after_a_run_of_which_a_series_failed_the_others_are_computed(backfill):
     assert result.code == 1
     assert backfill.rows("select count(*) from market_features where symbol = 'AAPL' and timeframe = '1d'") == [(5,)]
     assert "no bars, so no features" in result.out
-
-
-# --- What numba compiles
-
-
-def test_compiled_kernels_are_kept_in_the_data_folder(backfill, monkeypatch):
-    monkeypatch.setenv(COMPILED, "")
-    with backfill.instance():
-        assert os.environ[COMPILED] == str(backfill.data / "numba")
-    assert (backfill.data / "numba").is_dir()
-
-
-def test_another_place_for_them_is_left_as_it_is(monkeypatch, tmp_path):
-    monkeypatch.setenv(COMPILED, "/elsewhere")
-    keep_compiled(tmp_path)
-    assert os.environ[COMPILED] == "/elsewhere"
-    assert not (tmp_path / "numba").exists()
-
-
-def test_a_folder_that_cannot_be_written_is_not_named(monkeypatch, tmp_path):
-    monkeypatch.setenv(COMPILED, "")
-    (tmp_path / "numba").write_text("a file stands in its place")
-    keep_compiled(tmp_path)
-    assert os.environ[COMPILED] == ""

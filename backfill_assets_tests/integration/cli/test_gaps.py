@@ -33,22 +33,22 @@ def due(backfill, symbol, timeframe):
     return found[0][0].astimezone(UTC) + timedelta(minutes=2)
 
 
-def test_before_anything_was_asked_for_everything_is_missing_and_due(closed_markets, monkeypatch):
+def test_everything_is_missing_and_due_before_the_first_run(closed_markets, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
     result = closed_markets("gaps")
     frames = " ".join(ALL)
     assert (result.code, result.err) == (3, "")
     assert lines(result) == [
-        ["symbol", "timeframes", "missing", "sessions", "reason", "attempts", "next attempt"],
+        ["symbol", "timeframes", "missing", "sessions", "reason", "attempts", "next retry"],
         ["AAPL", frames, "2024-03-04 to 2024-03-08", "5", "missing", "0", "now"],
         ["BTC", frames, "2024-03-04 to 2024-03-10", "7", "missing", "0", "now"],
         ["MSFT", frames, "2024-03-04 to 2024-03-08", "5", "missing", "0", "now"],
-        ["24 gaps unexplained; `backfill repair` asks for them at once."],
+        ["24 unexplained gaps. To fetch them now: `backfill repair`"],
     ]
     assert closed_markets.vendor.requests == []
 
 
-def test_what_came_back_empty_or_thin_is_listed_until_it_is_explained(closed_markets, monkeypatch):
+def test_empty_and_thin_sessions_are_listed_until_explained(closed_markets, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
     backfill = closed_markets
     backfill.vendor.change(holes=(LOST, THIN))
@@ -59,7 +59,7 @@ def test_what_came_back_empty_or_thin_is_listed_until_it_is_explained(closed_mar
     assert "partial: 2024-03-09 (1 session) of BTC 1m 5m 15m 30m 1h 4h\n" in ran.out
     of_minutes, of_thin = due(backfill, "AAPL", "1m"), due(backfill, "BTC", "1m")
     first = min(of_minutes, due(backfill, "AAPL", "1d"))
-    result = f"The next attempt is due at {first:%Y-%m-%d %H:%M:%S} UTC; `backfill repair` asks at once."
+    result = f"Next retry: {first:%Y-%m-%d %H:%M:%S} UTC. To fetch now: `backfill repair`."
     assert ran.out.splitlines()[-1] == result
 
     listed = backfill("gaps")
@@ -68,7 +68,7 @@ def test_what_came_back_empty_or_thin_is_listed_until_it_is_explained(closed_mar
     assert lines(listed)[1:] == [
         ["AAPL", " ".join([*INTRADAY, "1d"]), "2024-03-06 to 2024-03-07", "2", "missing", "1", when],
         ["BTC", " ".join(INTRADAY), "2024-03-09", "1", "partial", "1", f"{of_thin:%Y-%m-%d %H:%M:%S} UTC"],
-        ["13 gaps unexplained; `backfill repair` asks for them at once."],
+        ["13 unexplained gaps. To fetch them now: `backfill repair`"],
     ]
     told = backfill("gaps", "--json")
     assert (told.code, told.err) == (3, "")
@@ -103,7 +103,7 @@ def test_what_came_back_empty_or_thin_is_listed_until_it_is_explained(closed_mar
     assert "backfill repair" not in calm.out
 
 
-def test_where_nothing_is_missing_it_says_so(closed_markets):
+def test_no_gaps(closed_markets):
     assert closed_markets("run").code == 0
     result = closed_markets("gaps")
     assert (result.code, result.out, result.err) == (0, "Nothing is missing.\n", "")
@@ -119,14 +119,14 @@ def test_where_nothing_is_missing_it_says_so(closed_markets):
         (["--symbols", "AAPL,BTC", "--timeframes", "1d"], {("AAPL", "1d"), ("BTC", "1d")}),
     ],
 )
-def test_options_narrow_what_is_listed_and_not_what_is_kept(closed_markets, options, expected):
+def test_options_limit_what_is_listed_and_not_what_is_stored(closed_markets, options, expected):
     result = closed_markets("gaps", *options, "--json")
     assert {(g["symbol"], g["timeframe"]) for g in json.loads(result.out)} == expected
     markets = {"--symbols": {"MSFT": 16, "AAPL,BTC": 24}, "--markets": {"crypto": 8}, "--timeframes": {"1m,1w": 24}}
     assert closed_markets.rows("select count(*) from backfill_gaps") == [(markets[options[0]][options[1]],)]
 
 
-def test_what_has_left_the_universe_is_no_gap_any_more(closed_markets, monkeypatch, tmp_path):
+def test_symbols_outside_the_universe_have_no_gaps(closed_markets, monkeypatch, tmp_path):
     assert closed_markets("gaps").code == 3
     text = (tmp_path / "closed.yaml").read_text(encoding="utf-8")
     smaller = tmp_path / "smaller.yaml"
@@ -153,7 +153,7 @@ def test_wrong_usage_is_one_line(bare_backfill, arguments, sentence):
     assert sentence in result.error
 
 
-def test_a_database_that_nobody_serves_is_one_line(bare_backfill):
+def test_an_unreachable_database_is_one_line(bare_backfill):
     result = bare_backfill("gaps")
     assert (result.code, result.out) == (1, "")
     assert "PostgreSQL at 127.0.0.1:1/market cannot be used" in result.error

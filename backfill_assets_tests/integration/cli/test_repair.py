@@ -49,15 +49,15 @@ def test_it_asks_at_once_for_what_is_missing_and_for_nothing_else(holed):
     table = {row[0]: row[1] for row in lines(result) if len(row) > 2}
     assert table == {"symbol": "days", "AAPL": "2/2", "BTC": "0/2"}
     assert "missing: 2024-03-08 to 2024-03-09 (2 sessions) of BTC 1d\n" in result.out
-    assert result.out.splitlines()[-1].endswith("; `backfill repair` asks at once.")
+    assert result.out.splitlines()[-1].endswith(" To fetch now: `backfill repair`.")
     with holed.instance() as instance:
-        shown = instance.get_materialized_partitions(dg.AssetKey(["stocks", "ohlcv", "4h"]))
+        shown = instance.get_materialized_partitions(dg.AssetKey(["stocks", "ohlcv_4h"]))
         assert {"2024-03-06|AAPL", "2024-03-07|AAPL"} <= shown
 
     holed.vendor.change(holes=())
     healed = holed("repair")
     assert healed.code == 0
-    assert "stocks: nothing to ask for\n" in healed.err
+    assert "stocks: nothing to fetch\n" in healed.err
     assert holed("gaps").out == "Nothing is missing.\n"
 
 
@@ -76,9 +76,9 @@ def test_a_dry_run_shows_and_sends_nothing(holed, monkeypatch):
     result = holed("repair", "--dry-run")
     assert (result.code, result.err) == (3, "")
     assert lines(result) == [
-        ["market", "of", "asked for", "days", "sessions", "requests"],
+        ["market", "symbols", "timeframe", "days", "sessions", "requests"],
         *PLANNED,
-        ["3 requests at 500 a second: 0 s at the least."],
+        ["3 requests at 500 per second: at least 0 s."],
     ]
     told = json.loads(holed("repair", "--dry-run", "--symbols", "BTC", "--json").out)
     assert told["requests"] == 1
@@ -95,11 +95,11 @@ def test_what_is_explained_is_asked_for_only_when_that_is_said(holed, monkeypatc
     assert holed("run").code == 0
     before = len(holed.vendor.requests)
     result = holed("repair")
-    assert (result.code, result.out) == (0, "Nothing is missing without an explanation.\n")
+    assert (result.code, result.out) == (0, "No unexplained gaps.\n")
     assert result.err.splitlines() == [
-        "stocks: nothing to ask for",
-        "crypto: nothing to ask for",
-        "No request is needed.",
+        "stocks: nothing to fetch",
+        "crypto: nothing to fetch",
+        "No requests needed.",
     ]
     assert len(holed.vendor.requests) == before
     shown = holed("repair", "--explained", "--dry-run")
@@ -119,7 +119,7 @@ def test_without_a_key_it_is_one_sentence_and_nothing_is_sent(holed, monkeypatch
     before = len(holed.vendor.requests)
     result = holed("repair", "--json")
     assert (result.code, result.out) == (1, "")
-    assert result.error == "POLYGON_API_KEY is not set: put the key from the vendor's dashboard into it."
+    assert result.error == "POLYGON_API_KEY is not set: set it to the key from the vendor's dashboard."
     assert len(holed.vendor.requests) == before
     with_words = holed("repair")
     assert with_words.code == 1
@@ -150,9 +150,12 @@ def test_json_is_alone_on_standard_output(holed):
     ("arguments", "sentence"),
     [
         (["--symbols", "APPL"], "Symbol 'APPL' is not in the universe; did you mean AAPL?"),
-        (["--symbols", "BTC", "--markets", "stocks"], "Symbol 'BTC' is not in the chosen markets"),
+        (["--symbols", "BTC", "--markets", "stocks"], "Symbol 'BTC' is not in the selected markets"),
         (["--markets", "bonds"], "Market 'bonds' is not in the universe; there are stocks, crypto."),
-        (["--max-concurrent", "0"], "--max-concurrent '0' is not a whole number from 1 to 50."),
+        (
+            ["--max-concurrent", "0"],
+            "Invalid value for '--max-concurrent': Input should be greater than or equal to 1.",
+        ),
         (["--timeframes", "1m"], "No such option: --timeframes"),
         (["superfluous"], "superfluous"),
     ],
@@ -167,9 +170,9 @@ def test_wrong_usage_is_one_line(bare_backfill, arguments, sentence):
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("BACKFILL_RETRY_ATTEMPTS", "1", "BACKFILL_RETRY_ATTEMPTS '1' is no whole number from 2 to 20."),
-        ("BACKFILL_RETRY_FIRST_PAUSE", "soon", "BACKFILL_RETRY_FIRST_PAUSE 'soon' is no number of seconds"),
-        ("DAGSTER_HOME", "/tmp", "holds no dagster.yaml"),  # noqa: S108  # a folder that is there and is no project
+        ("BACKFILL_RETRY_ATTEMPTS", "1", "BACKFILL_RETRY_ATTEMPTS is '1': input should be greater than or equal to 2."),
+        ("BACKFILL_RETRY_FIRST_PAUSE", "soon", "BACKFILL_RETRY_FIRST_PAUSE is 'soon': input should be a valid number"),
+        ("DAGSTER_HOME", "/tmp", "has no dagster.yaml"),  # noqa: S108  # a folder that exists but is not a project
     ],
 )
 def test_a_wrong_setting_is_one_line(bare_backfill, monkeypatch, name, value, sentence):

@@ -8,7 +8,7 @@ import pytest
 from backfill_assets.simulator import Fault, Hole, Restatement
 from backfill_assets_tests.support import PROJECT
 
-SCHEMA = json.loads((PROJECT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((PROJECT / "docs" / "reference" / "report.schema.json").read_text(encoding="utf-8"))
 WEEK = ("--symbols", "AAPL,MSFT", "--start", "2024-03-04", "--end", "2024-03-08")
 
 
@@ -20,16 +20,16 @@ def reported(backfill, *options):
     return report
 
 
-def test_the_schema_is_a_schema():
+def test_the_schema_is_valid():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_before_any_run_there_is_nothing_to_tell(backfill):
+def test_a_report_without_runs_is_empty(backfill):
     report = reported(backfill)
     assert (report["runs"], report["symbols_processed"], report["summary"]["runs"]) == ([], [], 0)
 
 
-def test_a_run_tells_of_its_gaps_and_what_became_of_them(backfill):
+def test_a_run_reports_its_gaps_and_their_outcomes(backfill):
     backfill.vendor.change(holes=(Hole(ticker="MSFT", first=date(2024, 3, 6), last=date(2024, 3, 6), base="minute"),))
     assert backfill("run", *WEEK).code == 3
     report = reported(backfill, "--last")
@@ -42,16 +42,16 @@ def test_a_run_tells_of_its_gaps_and_what_became_of_them(backfill):
     )
     assert report["symbols_processed"] == ["AAPL", "MSFT"]
     assert run["requests"] == len(backfill.vendor.requests) == 4
-    fates = {(r["symbol"], r["timeframe"]): (r["outcome"], r["sessions_left"]) for r in report["retry_results"]}
-    assert fates["AAPL", "1m"] == fates["MSFT", "1d"] == fates["MSFT", "1w"] == ("filled", 0)
-    assert fates["MSFT", "1m"] == fates["MSFT", "4h"] == ("partly filled", 1)
+    gap_outcomes = {(r["symbol"], r["timeframe"]): (r["outcome"], r["sessions_left"]) for r in report["retry_results"]}
+    assert gap_outcomes["AAPL", "1m"] == gap_outcomes["MSFT", "1d"] == gap_outcomes["MSFT", "1w"] == ("filled", 0)
+    assert gap_outcomes["MSFT", "1m"] == gap_outcomes["MSFT", "4h"] == ("partly filled", 1)
     bars = backfill.rows("select count(*) from market_data where source = 'polygon'")[0][0]
     assert report["summary"]["bars_written"] == bars
     assert report["summary"]["gaps_before"] == 16
     assert report["summary"]["gaps_after"] == report["summary"]["sessions_left"] == 6
 
 
-def test_a_repair_that_fills_a_gap_says_so(backfill):
+def test_a_filled_gap_is_reported(backfill):
     day = date(2024, 3, 6)
     backfill.vendor.change(holes=(Hole(ticker="MSFT", first=day, last=day, heal_after_requests=2),))
     backfill("run", *WEEK)
@@ -89,7 +89,7 @@ def test_restated_bars_are_counted_and_listed(backfill):
     )
 
 
-def test_a_run_that_failed_is_told_with_its_sentence(backfill):
+def test_a_failed_run_is_reported_with_its_error(backfill):
     backfill.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT"),))
     assert backfill("run", *WEEK).code == 1
     (run,) = reported(backfill)["runs"]
@@ -98,7 +98,7 @@ def test_a_run_that_failed_is_told_with_its_sentence(backfill):
     assert run["finished_at"] is not None
 
 
-def test_a_refused_key_is_told_and_never_shown(backfill):
+def test_a_refused_key_is_reported_without_the_key(backfill):
     backfill.vendor.change(api_keys=("another",))
     assert backfill("run", *WEEK).code == 1
     result = backfill("report")
@@ -106,7 +106,7 @@ def test_a_refused_key_is_told_and_never_shown(backfill):
     assert "sekrit" not in result.out
 
 
-def test_features_and_events_leave_their_records_too(backfill):
+def test_runs_of_features_and_corporate_actions_are_reported(backfill):
     assert backfill("run", *WEEK, "--features").code == 0
     assert backfill("events", "--markets", "stocks").code == 0
     report = reported(backfill, "--last")
@@ -125,7 +125,7 @@ def test_features_and_events_leave_their_records_too(backfill):
     }
 
 
-def test_a_series_that_has_no_features_says_why_in_the_record(backfill):
+def test_a_series_without_features_is_reported_with_the_reason(backfill):
     assert backfill("run", *WEEK).code == 0
     with psycopg.connect(backfill.database_url) as connection:
         connection.execute("update market_data set close = 'NaN' where symbol = 'AAPL' and timeframe = '1d'")
@@ -150,7 +150,7 @@ def test_runs_are_found_by_id_and_by_day(backfill):
     assert reported(backfill, "--since", "2999-01-01")["summary"]["runs"] == 0
 
 
-def test_a_report_goes_into_a_file(backfill, tmp_path):
+def test_a_report_is_written_to_a_file(backfill, tmp_path):
     backfill("run", *WEEK)
     file = tmp_path / "report.json"
     assert backfill("report", "--output", str(file)).out == ""
@@ -160,14 +160,14 @@ def test_a_report_goes_into_a_file(backfill, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--run", "no-such"), "No run 'no-such' is on record"),
+        (("--run", "no-such"), "There is no run 'no-such'"),
         (("--run", "a", "--since", "2024-01-01"), "--run and --since exclude each other"),
         (("--last", "--since", "2024-01-01"), "exclude each other"),
-        (("--since", "2024-13-01"), "--since '2024-13-01' is not a date"),
+        (("--since", "2024-13-01"), "'--since': '2024-13-01' is not a date"),
         (("--output", "/no/such/folder/report.json"), "--output '/no/such/folder/report.json' cannot be written"),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence(backfill, options, sentence):
+def test_a_mistake_is_one_sentence(backfill, options, sentence):
     result = backfill("report", *options)
     assert result.code == 2
     assert sentence in result.error

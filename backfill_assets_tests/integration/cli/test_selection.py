@@ -3,7 +3,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from backfill_assets.cli.selection import MOST_AT_ONCE, Options, orders
+from backfill_assets.cli.options import Names, Options, parse_day
+from backfill_assets.cli.selection import backfill_requests
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES
@@ -24,8 +25,12 @@ UNIVERSE = parse_universe(
 )
 
 
+PARSERS = dict.fromkeys(("symbols", "markets", "timeframes"), Names.parse) | dict.fromkeys(("start", "end"), parse_day)
+
+
 def chosen(now=SUNDAY_NOON, universe=UNIVERSE, **options):
-    return orders(Options.parse(**options), universe, now)
+    parsed = {name: PARSERS.get(name, lambda value: value)(value) for name, value in options.items()}
+    return backfill_requests(Options(**parsed), universe, now)
 
 
 def mistake(now=SUNDAY_NOON, **options):
@@ -37,15 +42,15 @@ def mistake(now=SUNDAY_NOON, **options):
     return sentence
 
 
-def sessions(order):
-    (found,) = set(order.wanted.values())
+def sessions(request):
+    (found,) = set(request.wanted.values())
     return found
 
 
-# --- What is chosen
+# --- Markets, symbols, timeframes
 
 
-def test_without_options_everything_finished_since_each_markets_start_is_chosen():
+def test_without_options_everything_finished_is_selected():
     stocks, crypto, daily = chosen()
     assert [s.name for s in stocks.wanted] == ["AAPL", "MSFT", "BRK.B"]
     assert [s.name for s in crypto.wanted] == ["BTC", "ETH"]
@@ -57,28 +62,28 @@ def test_without_options_everything_finished_since_each_markets_start_is_chosen(
     assert {o.refresh for o in (stocks, crypto, daily)} == {Refresh.NOTHING}
 
 
-def test_wanted_are_sessions_of_the_calendar_only():
+def test_only_sessions_of_the_calendar_are_requested():
     stocks, crypto, _ = chosen(start="2025-05-23", end="2025-05-27")
     assert sessions(stocks) == (date(2025, 5, 23), date(2025, 5, 27))  # the weekend and Memorial Day lie between
     assert sessions(crypto) == tuple(DayRange(date(2025, 5, 23), date(2025, 5, 27)))
 
 
-def test_symbols_stand_in_the_universes_order_and_once():
-    (order,) = chosen(symbols="BRK.B,AAPL,BRK.B")
-    assert [s.name for s in order.wanted] == ["AAPL", "BRK.B"]
+def test_symbols_keep_the_order_of_the_universe_and_are_unique():
+    (request,) = chosen(symbols="BRK.B,AAPL,BRK.B")
+    assert [s.name for s in request.wanted] == ["AAPL", "BRK.B"]
 
 
-def test_symbols_of_two_markets_make_two_orders():
+def test_symbols_of_two_markets_make_two_requests():
     stocks, crypto = chosen(symbols=" BTC , AAPL ")
     assert [s.name for s in stocks.wanted] == ["AAPL"]
     assert [s.name for s in crypto.wanted] == ["BTC"]
 
 
-def test_a_market_is_chosen_by_its_name():
+def test_a_market_is_selected_by_its_name():
     assert [o.market.name for o in chosen(markets="daily,crypto")] == ["crypto", "daily"]
 
 
-def test_a_timeframe_is_chosen_where_it_is_built():
+def test_a_timeframe_is_selected_in_the_markets_that_have_it():
     assert [(o.market.name, o.timeframes) for o in chosen(timeframes="1m")] == [
         ("stocks", (MINUTE_1,)),
         ("crypto", (MINUTE_1,)),
@@ -86,37 +91,27 @@ def test_a_timeframe_is_chosen_where_it_is_built():
     assert [o.timeframes for o in chosen(markets="stocks", timeframes="1d,1m")] == [(MINUTE_1, DAY_1)]
 
 
-def test_how_many_at_once_is_three_unless_told():
-    assert Options.parse().max_concurrent == 3
-    assert Options.parse(max_concurrent="1").max_concurrent == 1
-    assert Options.parse(max_concurrent=str(MOST_AT_ONCE)).max_concurrent == MOST_AT_ONCE == 50
-
-
-def test_nothing_typed_means_all():
-    assert Options.parse() == Options((), (), (), None, None, None, 3)
-
-
 # --- Days
 
 
 def test_days_are_calendar_days_back_from_the_newest_finished_session():
-    stocks, crypto, _ = chosen(days="3")
+    stocks, crypto, _ = chosen(days=3)
     assert sessions(stocks) == (date(2025, 6, 4), THURSDAY, FRIDAY)
     assert sessions(crypto) == (date(2025, 6, 5), date(2025, 6, 6), date(2025, 6, 7))
 
 
 def test_one_day_is_the_newest_finished_session():
-    assert [sessions(o) for o in chosen(days="1")] == [(FRIDAY,), (date(2025, 6, 7),), (FRIDAY,)]
+    assert [sessions(o) for o in chosen(days=1)] == [(FRIDAY,), (date(2025, 6, 7),), (FRIDAY,)]
 
 
-def test_days_count_back_from_the_end_that_is_given():
-    stocks, crypto, _ = chosen(days="4", end="2025-03-10")
+def test_days_count_back_from_the_end():
+    stocks, crypto, _ = chosen(days=4, end="2025-03-10")
     assert sessions(stocks) == (date(2025, 3, 7), date(2025, 3, 10))
     assert sessions(crypto) == tuple(DayRange(date(2025, 3, 7), date(2025, 3, 10)))
 
 
 def test_the_most_days_reach_to_each_markets_start():
-    assert [o.days for o in chosen(days="36525")] == [o.days for o in chosen()]
+    assert [o.days for o in chosen(days=36525)] == [o.days for o in chosen()]
 
 
 def test_one_day_may_be_start_and_end():
@@ -130,8 +125,8 @@ def test_a_range_that_begins_before_the_market_is_cut_to_its_start():
     assert daily.days is None
 
 
-@pytest.mark.parametrize("span", [{"start": "2000-01-01", "end": "2001-01-01"}, {"days": "30", "end": "2001-01-01"}])
-def test_a_range_wholly_before_the_markets_has_no_sessions(span):
+@pytest.mark.parametrize("span", [{"start": "2000-01-01", "end": "2001-01-01"}, {"days": 30, "end": "2001-01-01"}])
+def test_a_range_before_the_markets_has_no_sessions(span):
     found = chosen(**span)
     assert [o.market.name for o in found] == ["stocks", "crypto", "daily"]
     assert all(o.days is None and sessions(o) == () for o in found)
@@ -157,36 +152,34 @@ def test_an_end_beyond_today_is_cut_to_what_has_finished():
     ],
 )
 def test_today_counts_once_it_has_finished(now, newest):
-    (order,) = chosen(now, symbols="AAPL", end=now.date().isoformat())
-    assert sessions(order)[-1] == newest
+    (request,) = chosen(now, symbols="AAPL", end=now.date().isoformat())
+    assert sessions(request)[-1] == newest
 
 
-def test_today_as_start_is_no_mistake_though_it_has_not_finished():
-    (order,) = chosen(datetime(2025, 6, 6, 12, tzinfo=NEW_YORK), symbols="AAPL", start="2025-06-06")
-    assert sessions(order) == ()
+def test_today_may_be_the_start_although_it_has_not_finished():
+    (request,) = chosen(datetime(2025, 6, 6, 12, tzinfo=NEW_YORK), symbols="AAPL", start="2025-06-06")
+    assert sessions(request) == ()
 
 
-def test_today_is_the_markets_own():
+def test_today_is_in_the_markets_time_zone():
     late = datetime(2025, 6, 6, 22, tzinfo=NEW_YORK)  # the 7th in UTC
-    (order,) = chosen(late, markets="crypto", start="2025-06-07")
-    assert sessions(order) == ()
-    assert (
-        mistake(late, symbols="AAPL", markets="stocks", start="2025-06-07") == "--start 2025-06-07 lies in the future."
-    )
+    (request,) = chosen(late, markets="crypto", start="2025-06-07")
+    assert sessions(request) == ()
+    assert mistake(late, symbols="AAPL", markets="stocks", start="2025-06-07") == "--start 2025-06-07 is in the future."
 
 
-def test_a_start_is_not_held_against_a_market_without_a_chosen_symbol():
+def test_a_start_is_only_checked_against_markets_with_a_selected_symbol():
     late = datetime(2025, 6, 6, 22, tzinfo=NEW_YORK)  # the 7th in UTC
-    (order,) = chosen(late, symbols="BTC", start="2025-06-07")
-    assert sessions(order) == ()
+    (request,) = chosen(late, symbols="BTC", start="2025-06-07")
+    assert sessions(request) == ()
 
 
 def test_before_a_markets_first_session_has_finished_there_is_nothing():
     now = datetime(2025, 1, 2, 12, tzinfo=NEW_YORK)
-    (order,) = chosen(now, markets="daily")
-    assert sessions(order) == ()
-    (order,) = chosen(now, markets="daily", days="5")
-    assert sessions(order) == ()
+    (request,) = chosen(now, markets="daily")
+    assert sessions(request) == ()
+    (request,) = chosen(now, markets="daily", days=5)
+    assert sessions(request) == ()
 
 
 # --- Mistakes
@@ -207,46 +200,45 @@ def test_before_a_markets_first_session_has_finished_there_is_nothing():
         ({"markets": "zzz"}, "Market 'zzz' is not in the universe; there are stocks, crypto, daily."),
         ({"timeframes": "7m"}, "Timeframe '7m' is unknown: there are 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w."),
         ({"timeframes": "1m,7m"}, "Timeframe '7m' is unknown: there are 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w."),
-        ({"markets": "daily", "timeframes": "1m"}, "Timeframe 1m is left out of daily in the universe."),
-        ({"symbols": ""}, "--symbols '' is not a list like A,B."),
-        ({"symbols": "AAPL,,MSFT"}, "--symbols 'AAPL,,MSFT' is not a list like A,B."),
-        ({"symbols": "AAPL,"}, "--symbols 'AAPL,' is not a list like A,B."),
-        ({"markets": " "}, "--markets ' ' is not a list like A,B."),
-        ({"timeframes": ","}, "--timeframes ',' is not a list like A,B."),
-        ({"start": "2025-13-01"}, "--start '2025-13-01' is not a date like 2025-01-31."),
-        ({"start": "2025-02-30"}, "--start '2025-02-30' is not a date like 2025-01-31."),
-        ({"start": "20250101"}, "--start '20250101' is not a date like 2025-01-31."),
-        ({"start": "2025-W01-1"}, "--start '2025-W01-1' is not a date like 2025-01-31."),
-        ({"start": "2025-01-01T00:00"}, "--start '2025-01-01T00:00' is not a date like 2025-01-31."),
-        ({"start": ""}, "--start '' is not a date like 2025-01-31."),
-        ({"end": "31.01.2025"}, "--end '31.01.2025' is not a date like 2025-01-31."),
-        ({"end": "yesterday"}, "--end 'yesterday' is not a date like 2025-01-31."),
-        ({"start": "2025-02-02", "end": "2025-02-01"}, "--end 2025-02-01 lies before --start 2025-02-02."),
-        ({"start": "2025-06-10"}, "--start 2025-06-10 lies in the future."),
-        ({"start": "2025-06-10", "end": "2025-06-12"}, "--start 2025-06-10 lies in the future."),
-        ({"days": "3", "start": "2025-01-01"}, "--days and --start exclude each other: give one of them."),
-        ({"days": "-3"}, "--days '-3' is not a whole number from 1 to 36525."),
-        ({"days": "0"}, "--days '0' is not a whole number from 1 to 36525."),
-        ({"days": "1.5"}, "--days '1.5' is not a whole number from 1 to 36525."),
-        ({"days": ""}, "--days '' is not a whole number from 1 to 36525."),
-        ({"days": "three"}, "--days 'three' is not a whole number from 1 to 36525."),
-        ({"days": "+3"}, "--days '+3' is not a whole number from 1 to 36525."),
-        ({"days": "1_0"}, "--days '1_0' is not a whole number from 1 to 36525."),
-        ({"days": "²"}, "--days '²' is not a whole number from 1 to 36525."),
-        ({"days": "٣"}, "--days '٣' is not a whole number from 1 to 36525."),
-        ({"days": "36526"}, "--days '36526' is not a whole number from 1 to 36525."),
-        ({"max_concurrent": "0"}, "--max-concurrent '0' is not a whole number from 1 to 50."),
-        ({"max_concurrent": "51"}, "--max-concurrent '51' is not a whole number from 1 to 50."),
-        ({"max_concurrent": "many"}, "--max-concurrent 'many' is not a whole number from 1 to 50."),
+        ({"markets": "daily", "timeframes": "1m"}, "Timeframe 1m is not in the universe for daily."),
+        ({"start": "2025-02-02", "end": "2025-02-01"}, "--end 2025-02-01 is before --start 2025-02-02."),
+        ({"start": "2025-06-10"}, "--start 2025-06-10 is in the future."),
+        ({"start": "2025-06-10", "end": "2025-06-12"}, "--start 2025-06-10 is in the future."),
+        ({"days": 3, "start": "2025-01-01"}, "--days and --start exclude each other: give one of them."),
     ],
-    ids=lambda value: " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "told",
+    ids=lambda value: " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "sentence",
 )
-def test_every_mistake_is_one_sentence(options, sentence):
+def test_a_wrong_selection_is_one_sentence(options, sentence):
     assert mistake(**options) == sentence
 
 
-def test_a_mistake_ends_the_program_as_a_mistake_in_usage():
-    assert UsageMistake.exit_code == 2
+@pytest.mark.parametrize(
+    ("option", "values", "sentence"),
+    [
+        ("--symbols", ["", "AAPL,,MSFT", "AAPL,", " ", ","], "{value!r} is not a list like A,B."),
+        ("--markets", [" "], "{value!r} is not a list like A,B."),
+        ("--timeframes", [","], "{value!r} is not a list like A,B."),
+        (
+            "--start",
+            ["2025-13-01", "2025-02-30", "2025-01-01T00:00", "", "31.01.2025", "1"],
+            "{value!r} is not a date like 2025-01-31.",
+        ),
+        ("--end", ["yesterday", "２０２５-01-01"], "{value!r} is not a date like 2025-01-31."),  # noqa: RUF001  # tried
+        ("--days", ["1.5", "", "three", "²", "٣"], "Input should be a valid integer"),
+        ("--days", ["-3", "0"], "Input should be greater than or equal to 1."),
+        ("--days", ["36526"], "Input should be less than or equal to 36525."),
+        ("--days", ["9" * 5000], "Unable to parse input string as an integer"),
+        ("--max-concurrent", ["0"], "Input should be greater than or equal to 1."),
+        ("--max-concurrent", ["51"], "Input should be less than or equal to 50."),
+        ("--max-concurrent", ["many"], "Input should be a valid integer"),
+    ],
+)
+def test_a_malformed_value_is_one_sentence_that_names_the_option(bare_backfill, option, values, sentence):
+    for value in values:
+        result = bare_backfill("features", f"{option}={value}")
+        assert result.code == 2
+        assert result.error.startswith(f"Invalid value for '{option}': {sentence.format(value=value)}")
+        assert result.error.endswith(". See `backfill --help`.")
 
 
 def test_of_many_symbols_ten_are_named():
@@ -259,17 +251,13 @@ def test_of_many_symbols_ten_are_named():
         chosen(universe=many, symbols="NOPE!")
 
 
-def test_more_digits_than_python_reads_are_no_number_of_days():
-    assert mistake(days="9" * 5000).endswith("is not a whole number from 1 to 36525.")
-
-
 def test_days_back_from_an_end_in_antiquity_have_no_sessions():
-    assert all(sessions(o) == () for o in chosen(days="36525", end="0050-01-01"))
+    assert all(sessions(o) == () for o in chosen(days=36525, end="0050-01-01"))
 
 
-def test_a_timeframe_that_no_chosen_symbol_has_is_told():
-    assert mistake(symbols="SPY", timeframes="1m") == "Timeframe 1m is left out of daily in the universe."
+def test_a_timeframe_that_no_selected_symbol_has_is_a_mistake():
+    assert mistake(symbols="SPY", timeframes="1m") == "Timeframe 1m is not in the universe for daily."
 
 
-def test_a_symbol_of_a_market_that_was_not_chosen_is_not_told_as_missing_from_the_universe():
+def test_a_symbol_of_another_market_is_not_reported_as_missing_from_the_universe():
     assert "is not in the universe" not in mistake(symbols="AAPL", markets="crypto")

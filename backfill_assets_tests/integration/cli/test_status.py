@@ -14,7 +14,7 @@ from backfill_assets.cli.status import show_status
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Hole
 from backfill_assets_tests.support import backdate_answers
-from backfill_assets_tests.unit.presentation.examples import NOW, complete, incomplete
+from backfill_assets_tests.unit.presentation.examples import NOW, complete_market, incomplete_market
 
 ALL = list(TIMEFRAMES)
 LOST = Hole(ticker="AAPL", first=date(2024, 3, 6), last=date(2024, 3, 7))
@@ -34,7 +34,7 @@ def shown(*found, width=80, terminal=False, now=NOW):
     return screen.getvalue()
 
 
-def test_before_anything_was_asked_for_everything_is_missing(closed_markets, monkeypatch):
+def test_everything_is_missing_before_the_first_run(closed_markets, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
     result = closed_markets("status")
     assert (result.code, result.err) == (3, "")
@@ -45,13 +45,13 @@ def test_before_anything_was_asked_for_everything_is_missing(closed_markets, mon
         HEAD,
         *([symbol, *nothing] for symbol in ("AAPL", "MSFT", "BTC")),
         ["✓", "complete,", "~", "explained,", "✗", "open", "gaps"],
-        ["24", "gaps", "unexplained;", "this", "asks", "for", "them", "at", "once:"],
+        ["24", "unexplained", "gaps.", "To", "fetch", "them", "now:"],
         ["backfill", "repair", "--symbols", "AAPL,MSFT,BTC"],
     ]
     assert closed_markets.vendor.requests == []
 
 
-def test_a_complete_store_is_all_ticks_and_exits_with_zero(closed_markets):
+def test_a_complete_store_exits_with_zero(closed_markets):
     assert closed_markets("run").code == 0
     result = closed_markets("status")
     assert (result.code, result.err) == (0, "")
@@ -91,7 +91,7 @@ def filled_with_holes(backfilled_except):
     return backfilled_except(LOST, THIN)
 
 
-def test_json_tells_markets_symbols_series_and_gaps(filled_with_holes):
+def test_json_has_markets_symbols_series_and_gaps(filled_with_holes):
     result = filled_with_holes("status", "--json")
     assert (result.code, result.err) == (3, "")
     found = json.loads(result.out)
@@ -121,7 +121,7 @@ def test_json_tells_markets_symbols_series_and_gaps(filled_with_holes):
     assert found["gaps"] == json.loads(filled_with_holes("gaps", "--json").out)
 
 
-def test_symbols_and_markets_narrow_what_is_shown_and_what_the_exit_code_tells(filled_with_holes):
+def test_symbols_and_markets_limit_the_output_and_the_exit_code(filled_with_holes):
     result = filled_with_holes("status", "--symbols", "MSFT", "--json")
     assert result.code == 0
     assert [s["symbol"] for s in json.loads(result.out)["symbols"]] == ["MSFT"]
@@ -129,7 +129,7 @@ def test_symbols_and_markets_narrow_what_is_shown_and_what_the_exit_code_tells(f
     assert filled_with_holes("status", "--markets", "crypto").code == 3
 
 
-def test_a_page_is_written_beside_what_is_shown(filled_with_holes, tmp_path):
+def test_html_writes_a_page_too(filled_with_holes, tmp_path):
     path = tmp_path / "status page.html"
     result = filled_with_holes("status", "--html", str(path), "--json")
     assert (result.code, result.err) == (3, "")
@@ -168,9 +168,9 @@ def table(text):
 
 def lacking_in_all_timeframes(symbol):
     """The widest row that there can be."""
-    first, *others = incomplete(symbols=(symbol, "MSFT", "NVDA", "SPY")).rows
+    first, *others = incomplete_market(symbols=(symbol, "MSFT", "NVDA", "SPY")).rows
     series = tuple(replace(s, counts=first.series[0].counts, gaps=first.series[0].gaps) for s in first.series)
-    return replace(incomplete(), rows=(replace(first, series=series), *others))
+    return replace(incomplete_market(), rows=(replace(first, series=series), *others))
 
 
 def test_it_fits_eighty_columns_with_symbols_of_eight_letters():
@@ -181,7 +181,7 @@ def test_it_fits_eighty_columns_with_symbols_of_eight_letters():
     assert [line.split()[0] for line in others] == ["MSFT", "NVDA", "SPY"]
 
 
-def test_a_longer_symbol_is_folded_and_the_rest_stays_in_its_place():
+def test_a_longer_symbol_is_folded():
     symbol = "ABCDEFGHIJKLMNOPQRST"
     lines = table(shown(lacking_in_all_timeframes(symbol), now=NOW - timedelta(minutes=55)))
     assert {len(line) for line in lines} == {80}
@@ -189,14 +189,14 @@ def test_a_longer_symbol_is_folded_and_the_rest_stays_in_its_place():
     assert lines[0].endswith(f" {'✗98% ' * 8}  16 2025-06-30 23:59 in 59 min")
 
 
-def test_colours_only_underline_what_glyphs_say():
-    drawn = shown(incomplete(), terminal=True)
+def test_colours_repeat_what_glyphs_show():
+    drawn = shown(incomplete_market(), terminal=True)
     for glyph, colour in {"✓": 32, "~": 33, "✗": 31}.items():
         assert f"\x1b[{colour}m{glyph}\x1b[0m" in drawn
-    assert re.sub(r"\x1b\[[0-9;]*m", "", drawn) == shown(incomplete())
+    assert re.sub(r"\x1b\[[0-9;]*m", "", drawn) == shown(incomplete_market())
 
 
-def test_through_a_pipe_it_is_plain(closed_markets):
+def test_piped_output_has_no_colours(closed_markets):
     done = closed_markets.program("status")
     assert (done.code, done.err) == (3, "")
     assert "\x1b" not in done.out
@@ -214,14 +214,14 @@ def test_through_a_pipe_it_is_plain(closed_markets):
         (timedelta(days=3), "in 3 d"),
     ],
 )
-def test_the_next_attempt_is_told_by_how_long_it_is_until_then(before, told):
+def test_the_time_until_the_next_retry(before, told):
     due = NOW + timedelta(minutes=4)
-    (line,) = [line for line in shown(incomplete(), now=due - before).splitlines() if line.startswith("AAPL")]
+    (line,) = [line for line in shown(incomplete_market(), now=due - before).splitlines() if line.startswith("AAPL")]
     assert line.rstrip().endswith(f" 23:59 {told}")
 
 
 def test_markets_of_other_timeframes_leave_their_columns_empty():
-    lines = shown(incomplete(), complete()).splitlines()
+    lines = shown(incomplete_market(), complete_market()).splitlines()
     head = next(line for line in lines if line.startswith("symbol"))
     *_, aapl = [line for line in lines if line.startswith("AAPL")]
     ticks = [head[i : i + 3].split()[0] for i, sign in enumerate(aapl) if sign == "✓"]

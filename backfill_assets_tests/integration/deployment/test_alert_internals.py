@@ -11,11 +11,8 @@ from dagster._core.scheduler.instigation import TickStatus
 from dagster._daemon.types import DaemonHeartbeat
 
 from backfill_assets.deployment.private_api import (
-    check_evaluations_after,
     daemon_seen,
     last_due,
-    newest_check_evaluations,
-    newest_event,
     ticking,
 )
 from backfill_assets.deployment.runs import run_failure
@@ -27,61 +24,14 @@ __all__ = ["home", "instance"]
 
 NOON = datetime(2025, 7, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-KEYS = [dg.AssetCheckKey(dg.AssetKey(["m", "a"]), name) for name in ("one", "two")]
 
 
-@dg.multi_asset(
-    specs=[dg.AssetSpec(["m", "a"])], check_specs=[dg.AssetCheckSpec(k.name, asset=k.asset_key) for k in KEYS]
-)
-def checked(context: dg.AssetExecutionContext):
-    """Fails the check that the run's tag names, or itself."""
-    if context.run.tags["fails"] == "all":
-        raise RuntimeError("told to") from ValueError("because")
-    yield dg.MaterializeResult(asset_key=["m", "a"])
-    for key in KEYS:
-        yield dg.AssetCheckResult(
-            passed=context.run.tags["fails"] != key.name, asset_key=key.asset_key, check_name=key.name
-        )
+@dg.asset
+def failing():
+    raise RuntimeError("failed") from ValueError("because")
 
 
-JOB = dg.Definitions(assets=[checked], executor=dg.in_process_executor).resolve_implicit_global_asset_job_def()
-
-
-def run(instance, fails):
-    return JOB.execute_in_process(
-        instance=instance, tags={"fails": fails}, run_config={"loggers": QUIET}, raise_on_error=False
-    )
-
-
-def told(evaluations):
-    return [(e.asset_check_key.name, e.passed) for e in evaluations]
-
-
-# --- The results of checks
-
-
-def test_the_results_of_checks_are_followed_from_an_event_on(instance):
-    assert newest_event(instance) == 0
-    assert check_evaluations_after(instance, 0, 100) == []
-    run(instance, "one")
-    first = [("one", False), ("two", True)]
-    assert told(check_evaluations_after(instance, 0, 100)) == first
-    seen = newest_event(instance)
-    assert seen > 0
-    assert check_evaluations_after(instance, seen, 100) == []
-    run(instance, "two")
-    second = [("one", True), ("two", False)]
-    assert told(check_evaluations_after(instance, seen, 100)) == second
-    assert told(check_evaluations_after(instance, 0, 3)) == [*first, second[0]]
-
-
-def test_the_newest_result_of_a_check_stands_until_there_is_another_one(instance):
-    assert newest_check_evaluations(instance, KEYS) == []
-    run(instance, "one")
-    assert not run(instance, "all").success  # planned the checks, and never came to them
-    assert told(newest_check_evaluations(instance, KEYS)) == [("one", False), ("two", True)]
-    assert told(newest_check_evaluations(instance, KEYS[:1])) == [("one", False)]
-    assert newest_check_evaluations(instance, []) == []
+JOB = dg.Definitions(assets=[failing], executor=dg.in_process_executor).resolve_implicit_global_asset_job_def()
 
 
 # --- Ticks
@@ -140,8 +90,9 @@ def test_the_daemon_was_seen_when_the_last_of_its_parts_that_matter_was(instance
 # --- Failures
 
 
-def test_of_a_failure_the_innermost_cause_is_told(instance):
-    failed = run_failure(instance, run(instance, "all").run_id)
+def test_a_failure_is_its_innermost_cause(instance):
+    result = JOB.execute_in_process(instance=instance, run_config={"loggers": QUIET}, raise_on_error=False)
+    failed = run_failure(instance, result.run_id)
     assert (failed.kind, failed.sentence) == ("ValueError", "because")
 
 

@@ -1,11 +1,13 @@
-"""Contracts with Dagster: a workspace's code locations served beforehand, and loaded anew."""
+"""Contracts with Dagster: the code locations of a workspace, the commands that serve them, and reloading them."""
 
+import json
 import sys
+from itertools import pairwise
 
 import pytest
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 
-from backfill_assets.deployment.code_locations import code_locations, reload_code, workspace_of
+from backfill_assets.deployment.code_locations import code_locations, reload_code
 from backfill_assets.domain.errors import SettingMistake
 from backfill_assets_tests.support import PROJECT
 
@@ -16,29 +18,24 @@ load_from:
 """
 
 
-def test_the_projects_own_workspace_is_one_location_that_is_served_from_its_module():
-    (ours,) = code_locations(PROJECT / "workspace.yaml")
-    assert ours.name == "backfill_assets"
-    assert ours.command is not None
-    assert ours.command[:5] == (sys.executable, "-m", "dagster", "code-server", "start")
-    assert ("-m", "backfill_assets.definitions") in zip(ours.command, ours.command[1:], strict=False)
+def test_the_projects_workspace_is_one_location_served_from_its_module(tmp_path):
+    (server,), commands = code_locations(PROJECT / "workspace.yaml", tmp_path)
+    assert (server["location_name"], server["socket"]) == ("backfill_assets", str(tmp_path / "0.sock"))
+    command = commands[tmp_path / "0.sock"]
+    assert command[:5] == (sys.executable, "-m", "dagster", "code-server", "start")
+    assert ("-m", "backfill_assets.definitions") in pairwise(command)
 
 
-def test_what_is_served_already_stays_where_it_is_and_another_python_is_used_where_one_is_named(tmp_path):
+def test_running_servers_are_kept_and_others_are_started_with_the_python_that_is_named(tmp_path):
     (tmp_path / "workspace.yaml").write_text(OTHERS)
-    here, there = code_locations(tmp_path / "workspace.yaml")
-    assert here.command is not None
-    assert here.command[0] == "/opt/other/bin/python"
-    assert "--use-python-environment-entry-point" in here.command
-    assert str(tmp_path / "here.py") in here.command
-    assert there.command is None
-    assert there.served_at(tmp_path / "socket") == there
+    servers, commands = code_locations(tmp_path / "workspace.yaml", tmp_path)
+    ((socket, command),) = commands.items()
+    assert socket == tmp_path / "0.sock"
+    assert command[0] == "/opt/other/bin/python"
+    assert "--use-python-environment-entry-point" in command
+    assert str(tmp_path / "here.py") in command
 
-
-def test_the_workspace_that_names_the_servers_is_one_that_dagster_reads(tmp_path):
-    (tmp_path / "workspace.yaml").write_text(OTHERS)
-    served = [one.served_at(tmp_path / "0.sock") for one in code_locations(tmp_path / "workspace.yaml")]
-    (tmp_path / "served.yaml").write_text(workspace_of(served))
+    (tmp_path / "served.yaml").write_text(json.dumps({"load_from": [{"grpc_server": server} for server in servers]}))
     here, there = location_origins_from_yaml_paths([str(tmp_path / "served.yaml")])
     assert (here.location_name, here.socket, here.port) == ("here", str(tmp_path / "0.sock"), None)
     assert here.additional_metadata["python_file"] == str(tmp_path / "here.py")
@@ -57,18 +54,18 @@ def test_the_workspace_that_names_the_servers_is_one_that_dagster_reads(tmp_path
         (None, "No such file"),
     ],
 )
-def test_a_workspace_that_cannot_be_read_is_one_sentence(text, why, tmp_path):
+def test_an_unreadable_workspace_is_reported_in_one_sentence(text, why, tmp_path):
     file = tmp_path / "workspace.yaml"
     if text is not None:
         file.write_text(text)
     with pytest.raises(SettingMistake) as raised:
-        code_locations(file)
+        code_locations(file, tmp_path)
     sentence = str(raised.value)
-    assert sentence.startswith(f"{file} cannot be read as a workspace of Dagster: ")
+    assert sentence.startswith(f"Dagster cannot read {file}: ")
     assert why in sentence
     assert "\n" not in sentence
     assert len(sentence) < 400
 
 
-def test_a_server_that_is_gone_loads_nothing(tmp_path):
-    assert not reload_code(tmp_path / "0.sock", seconds=20)
+def test_reloading_a_server_that_is_gone_does_nothing(tmp_path):
+    reload_code(tmp_path / "0.sock")

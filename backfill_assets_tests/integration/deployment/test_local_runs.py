@@ -1,6 +1,6 @@
 """Whether a run's process still runs: what the launcher of the project's dagster.yaml tells `run_monitoring`.
 
-The real daemon, killed with its runs, is tried in `faults/test_daemon.py`.
+The real daemon, killed with its runs, is tried in `system/test_daemon.py`.
 """
 
 import os
@@ -11,10 +11,11 @@ import sys
 import pytest
 from dagster._core.events import EngineEventData
 from dagster._core.launcher import WorkerStatus
+from dagster._core.test_utils import create_run_for_test
 
 from backfill_assets.deployment.launchers import WatchedRunLauncher
 from backfill_assets.deployment.tags import LAUNCHED_ON_TAG
-from backfill_assets_tests.integration.deployment.test_private_api import home, instance, local_run
+from backfill_assets_tests.integration.deployment.test_private_api import home, instance
 
 __all__ = ["home", "instance"]
 
@@ -26,9 +27,9 @@ def process():
         started.kill()
 
 
-def launched(instance, home, *pids, on=None):
+def launched(instance, *pids, on=None):
     """A run that was launched on a machine, this one by default, and told of processes as Dagster's own runs do."""
-    run = local_run(instance, home)
+    run = create_run_for_test(instance)
     instance.add_run_tags(run.run_id, {LAUNCHED_ON_TAG: on or socket.gethostname()})
     for pid in pids:
         instance.report_engine_event("Started process for run.", run, EngineEventData.in_process(pid))
@@ -52,10 +53,8 @@ def test_the_project_names_it_and_dagster_asks_it(instance):
     assert instance.run_monitoring_enabled
 
 
-def test_a_run_goes_on_as_long_as_its_process(instance, home, process):
-    run = launched(
-        instance, home, process.pid, os.getpid()
-    )  # the first one is the run's, later ones may be of its steps
+def test_a_run_goes_on_as_long_as_its_process(instance, process):
+    run = launched(instance, process.pid, os.getpid())  # the first one is the run's, later ones may be of its steps
     assert health(instance.run_launcher, run) is WorkerStatus.RUNNING
     assert health(instance.run_launcher, run) is WorkerStatus.RUNNING
     process.kill()
@@ -63,19 +62,19 @@ def test_a_run_goes_on_as_long_as_its_process(instance, home, process):
     for launcher in (instance.run_launcher, instance.run_launcher, restarted(instance)):
         found = launcher.check_run_worker_health(run)
         assert found.status is WorkerStatus.FAILED
-        assert found.msg == "The process that carried this run out is gone; what it stored stays."
+        assert found.msg == "The process of this run is gone; what it stored is kept."
 
 
-def test_a_later_process_of_the_same_number_is_not_the_runs(instance, home, process, monkeypatch):
-    run = launched(instance, home, process.pid)
+def test_a_later_process_of_the_same_number_is_not_the_runs(instance, process, monkeypatch):
+    run = launched(instance, process.pid)
     launcher = restarted(instance)
     monkeypatch.setattr(launcher, "_reported", lambda _: (process.pid, 1_000_000_000.0))
     assert health(launcher, run) is WorkerStatus.FAILED
 
 
-def test_a_process_is_looked_for_on_its_own_machine_only(instance, home, process):
+def test_a_process_is_looked_for_on_its_own_machine_only(instance, process):
     process.kill()
     process.wait()
-    assert health(instance.run_launcher, launched(instance, home, process.pid, on="elsewhere")) is WorkerStatus.RUNNING
-    assert health(instance.run_launcher, local_run(instance, home)) is WorkerStatus.RUNNING
-    assert health(instance.run_launcher, launched(instance, home)) is WorkerStatus.RUNNING
+    assert health(instance.run_launcher, launched(instance, process.pid, on="elsewhere")) is WorkerStatus.RUNNING
+    assert health(instance.run_launcher, create_run_for_test(instance)) is WorkerStatus.RUNNING
+    assert health(instance.run_launcher, launched(instance)) is WorkerStatus.RUNNING

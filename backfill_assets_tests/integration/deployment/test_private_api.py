@@ -15,19 +15,19 @@ from pathlib import Path
 import dagster as dg
 import psycopg
 import pytest
-import sqlalchemy
 from dagster._core.execution.backfill import BulkActionStatus
 
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.deployment.environment import BATCH_SIZE
 from backfill_assets.deployment.private_api import (
     UnfinishedBackfill,
-    create_local_run,
-    execute_local_run,
     launch_backfill,
     log_materializations,
+    records_needed,
+    run_in_process,
     unfinished_backfills,
 )
-from backfill_assets.deployment.storage import EVENT_SETTINGS, SCHEMA
+from backfill_assets.deployment.storage import SCHEMA
 from backfill_assets.domain.errors import DatabaseUnavailable
 from backfill_assets.orchestration.launch import open_instance
 from backfill_assets_tests.postgres import unset_variables
@@ -88,7 +88,7 @@ def new_home(database_url, monkeypatch, tmp_path):
 
 
 def made_home(url, monkeypatch, tmp_path):
-    unset_variables(monkeypatch, *EVENT_SETTINGS)
+    unset_variables(monkeypatch, BATCH_SIZE)
     folder = tmp_path / "home"
     folder.mkdir()
     for name in ("dagster.yaml", "workspace.yaml"):
@@ -102,12 +102,12 @@ def made_home(url, monkeypatch, tmp_path):
 @pytest.fixture
 def instance(home):
     assert home
-    with open_instance(Settings.read(os.environ)) as opened:
+    with open_instance(Settings.read()) as opened:
         yield opened
 
 
-def local_run(instance, home, *, assets=(KEY,), **tags):
-    return create_local_run(
+def run(instance, home, *, assets=(KEY,), **tags):
+    return run_in_process(
         instance,
         JOB,
         home / "workspace.yaml",
@@ -143,8 +143,8 @@ def test_materializations_are_written_as_one_batch(instance, home, monkeypatch):
     many, one = storage.store_event_batch, storage.store_event
     monkeypatch.setattr(storage, "store_event_batch", lambda events: batches.append(list(events)) or many(events))
     monkeypatch.setattr(storage, "store_event", lambda event: singles.append(event) or one(event))
-    run = local_run(instance, home)
-    assert execute_local_run(instance, JOB, run)
+    done = run(instance, home)
+    assert done.is_success
 
     written = [
         [e for e in batch if e.is_dagster_event and e.dagster_event.is_step_materialization] for batch in batches
@@ -153,7 +153,7 @@ def test_materializations_are_written_as_one_batch(instance, home, monkeypatch):
     assert not [e for e in singles if e.is_dagster_event and e.dagster_event.is_step_materialization]
     expected = DAYS.get_partition_keys()[:100:2]
     assert instance.get_materialized_partitions(KEY) == set(expected)
-    stored = instance.all_logs(run.run_id, of_type={dg.DagsterEventType.ASSET_MATERIALIZATION})
+    stored = instance.all_logs(done.run_id, of_type={dg.DagsterEventType.ASSET_MATERIALIZATION})
     assert [(e.dagster_event.partition, e.step_key, e.job_name) for e in stored] == [
         (p, "m", "m_job") for p in expected
     ]
@@ -163,41 +163,38 @@ def test_materializations_are_written_as_one_batch(instance, home, monkeypatch):
 def test_logging_materializations_uses_nothing_deprecated(instance, home):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        execute_local_run(instance, JOB, local_run(instance, home))
+        run(instance, home)
     assert instance.get_materialized_partitions(KEY)
     assert [str(w.message) for w in said if "ExecutionContext" in str(w.message)] == []
 
 
-def test_a_local_run_is_known_as_a_run_of_the_code_location(instance, home):
-    run = instance.get_run_by_id(local_run(instance, home, **{"backfill/trigger": "test"}).run_id)
-    assert run.status is dg.DagsterRunStatus.NOT_STARTED
-    assert (run.job_name, run.asset_selection) == ("m_job", {KEY})
-    assert run.tags["backfill/trigger"] == "test"
-    origin = run.remote_job_origin
+def test_a_run_in_this_process_is_known_as_a_run_of_the_code_location(instance, home):
+    """So that the UI can re-execute it and lists it on the job's page."""
+    done = instance.get_run_by_id(run(instance, home, **{"backfill/trigger": "test"}).run_id)
+    assert (done.job_name, done.asset_selection) == ("m_job", {KEY})
+    assert done.tags["backfill/trigger"] == "test"
+    origin = done.remote_job_origin
     assert (origin.location_name, origin.job_name) == ("backfill_assets", "m_job")
     assert origin.repository_origin.repository_name == "__repository__"
     loadable = origin.repository_origin.code_location_origin.loadable_target_origin
     assert (loadable.module_name, loadable.attribute) == ("backfill_assets.definitions", "defs")
-    assert [r.run_id for r in instance.get_runs(dg.RunsFilter(tags={"backfill/trigger": "test"}))] == [run.run_id]
-    plan = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
+    assert [r.run_id for r in instance.get_runs(dg.RunsFilter(tags={"backfill/trigger": "test"}))] == [done.run_id]
+    plan = instance.get_execution_plan_snapshot(done.execution_plan_snapshot_id)
     assert plan.step_keys_to_execute == ["m"]
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_local_run_is_carried_out_in_this_process(instance, home, fails):
-    run = local_run(instance, home, **({"fail": "yes"} if fails else {}))
-    assert execute_local_run(instance, JOB, run) is not fails
-    after = instance.get_run_by_id(run.run_id)
-    assert after.status is (dg.DagsterRunStatus.FAILURE if fails else dg.DagsterRunStatus.SUCCESS)
-    # what was logged before the failure stands
+def test_a_run_is_executed_in_this_process_and_returned_as_it_ended(instance, home, fails):
+    done = run(instance, home, **({"fail": "yes"} if fails else {}))
+    assert done.status is (dg.DagsterRunStatus.FAILURE if fails else dg.DagsterRunStatus.SUCCESS)
+    # what was logged before the failure is kept
     assert len(instance.get_materialized_partitions(KEY)) == 50
-    (started,) = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_START)
+    (started,) = instance.all_logs(done.run_id, of_type=dg.DagsterEventType.RUN_START)
     assert started.dagster_event.pid == os.getpid()
 
 
-def test_a_subset_of_a_market_is_a_run_of_its_own(instance, home):
-    run = local_run(instance, home, assets=[dg.AssetKey(["m", "b"])])
-    assert instance.get_run_by_id(run.run_id).asset_selection == {dg.AssetKey(["m", "b"])}
+def test_a_run_can_be_of_some_assets_of_the_job(instance, home):
+    assert run(instance, home, assets=[dg.AssetKey(["m", "b"])]).asset_selection == {dg.AssetKey(["m", "b"])}
 
 
 @dg.multi_asset(
@@ -261,7 +258,7 @@ def test_a_backfill_is_unfinished_until_all_its_runs_have_ended(instance, status
 def test_a_backfill_is_found_by_another_process_and_repository(instance, home):
     name = launched(instance)
     assert home
-    with open_instance(Settings.read(os.environ)) as other:
+    with open_instance(Settings.read()) as other:
         (found,) = unfinished_backfills(other, dg.Definitions(assets=[cells]).get_repository_def())
     assert found.backfill_id == name
 
@@ -272,7 +269,7 @@ def test_dagsters_tables_stand_in_their_own_schema_and_the_market_tables_alone_i
     assert new_home
     before = tables(database_url)
     assert set(before) == {"public"}
-    with open_instance(Settings.read(os.environ)) as instance:
+    with open_instance(Settings.read()) as instance:
         instance.get_runs_count()
     found = tables(database_url)
     assert found["public"] == before["public"]
@@ -299,7 +296,7 @@ def test_connections_are_kept_and_one_that_the_server_dropped_is_replaced_unnoti
     assert not set(sessions(dagster_database_url)) & set(kept)
 
 
-def test_of_records_that_cannot_be_reached_a_command_says_one_sentence_and_dagster_nothing(
+def test_records_that_cannot_be_reached_are_one_error_and_no_output_of_dagster(
     dagster_database_url, home, capfd, caplog, monkeypatch
 ):
     assert home
@@ -307,7 +304,7 @@ def test_of_records_that_cannot_be_reached_a_command_says_one_sentence_and_dagst
 
     def asked_of_a_database_that_goes():
         server, _, name = dagster_database_url.rpartition("/")
-        with open_instance(Settings.read(os.environ)) as opened:
+        with open_instance(Settings.read()) as opened:
             with psycopg.connect(f"{server}/postgres", autocommit=True) as killer:
                 killer.execute(f'alter database "{name}" allow_connections false')
                 killer.execute(
@@ -320,34 +317,37 @@ def test_of_records_that_cannot_be_reached_a_command_says_one_sentence_and_dagst
     assert (capfd.readouterr().err, caplog.records) == ("", [])
 
 
-def test_an_event_that_cannot_be_recorded_is_raised_and_not_shown_with_its_statement(home, capfd, monkeypatch):
-    def full(*_args, **_more):
-        raise sqlalchemy.exc.OperationalError("INSERT", {"event": "all of it"}, Exception("No space left on device"))
+def test_an_event_that_cannot_be_recorded_is_raised_and_its_values_are_not_shown(
+    instance, home, dagster_database_url, capfd
+):
+    """Dagster itself writes the error to standard error: reason and statement, without a value."""
+    planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value  # recorded when the run is created
+    with psycopg.connect(dagster_database_url) as connection:
+        connection.execute(
+            f"""create function {SCHEMA}.disk_full() returns trigger language plpgsql as
+                $$ begin raise disk_full using message = 'No space left on device'; end $$"""
+        )
+        connection.execute(
+            f"""create trigger disk_full before insert on {SCHEMA}.event_logs for each row
+                when (new.dagster_event_type <> '{planned}') execute function {SCHEMA}.disk_full()"""
+        )
 
-    def carried_out():
-        with open_instance(Settings.read(os.environ)) as opened:
-            run = local_run(opened, home)
-            monkeypatch.setattr(opened.event_log_storage, "store_event", full)
-            monkeypatch.setattr(opened.event_log_storage, "store_event_batch", full)
-            execute_local_run(opened, JOB, run)
+    def executed():
+        with records_needed():
+            run(instance, home)
 
     with pytest.raises(DatabaseUnavailable, match="No space left on device"):
-        carried_out()
-    assert capfd.readouterr().err == ""
-
-
-def test_the_settings_that_dagster_takes_from_the_environment_only_are_set(home, monkeypatch):
-    assert home
-    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "7")
-    with open_instance(Settings.read(os.environ)):
-        assert os.environ["DAGSTER_EVENT_BATCH_SIZE"] == "7"  # a user's own is left alone
-        other = "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"
-        assert os.environ[other] == EVENT_SETTINGS[other]
+        executed()
+    (run_id,) = [r.run_id for r in instance.get_runs()]
+    shown = capfd.readouterr().err
+    assert shown.startswith(
+        "Exception while writing logger call to event log: (psycopg2.errors.DiskFull) No space left"
+    )
+    assert run_id not in shown
 
 
 def test_what_steps_print_and_other_files_go_to_the_data_folder(instance, home, tmp_path):
-    run = local_run(instance, home)
-    execute_local_run(instance, JOB, run)
+    run(instance, home)
     logs = tmp_path / "data" / "dagster" / "compute_logs"
     assert list(logs.rglob("*.err"))
     assert Path(instance.storage_directory()).is_relative_to(tmp_path / "data" / "dagster")
@@ -366,7 +366,7 @@ def test_the_instance_retries_crashes_only_and_runs_three_at_a_time(instance):
 def test_an_options_parameter_of_the_users_own_is_kept(dagster_database_url, home, monkeypatch):
     assert home
     monkeypatch.setenv("DATABASE_URL", f"{dagster_database_url}?options=-cwork_mem%3D7MB&application_name=mine")
-    with open_instance(Settings.read(os.environ)) as opened:
+    with open_instance(Settings.read()) as opened:
         opened.get_runs_count()
         names = rows(
             dagster_database_url,
@@ -388,7 +388,7 @@ def test_processes_that_open_a_new_instance_at_once_all_succeed(database_url, ne
     for other in others:
         other.stdin.write("\n")
         other.stdin.flush()
-    with open_instance(Settings.read(os.environ)) as ours:
+    with open_instance(Settings.read()) as ours:
         assert ours.get_runs_count() == 0
     said = [other.communicate(timeout=100) for other in others]
     assert [(o.returncode, out.strip()) for o, (out, _) in zip(others, said, strict=True)] == [(0, "0")] * 2, said

@@ -20,7 +20,7 @@ TOMORROW = datetime.now(UTC) + timedelta(days=1)
 def shown(backfill):
     """What Dagit shows of the assets: materialized partitions, and the newest result of each check."""
     with backfill.instance() as instance:
-        keys = [dg.AssetKey(["stocks", "ohlcv", t]) for t in ("1m", "1d")]
+        keys = [dg.AssetKey(["stocks", f"ohlcv_{t}"]) for t in ("1m", "1d")]
         partitions = {k.to_user_string(): sorted(instance.get_materialized_partitions(k)) for k in keys}
         checks = [dg.AssetCheckKey(k, "no_missing_sessions") for k in keys]
         latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)

@@ -8,12 +8,12 @@ from dagster._core.test_utils import create_run_for_test
 
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.runs import close_records
-from backfill_assets.domain.run_record import RunKind, RunStart, Status
+from backfill_assets.domain.runs import RunKind, RunStart, RunStatus
 from backfill_assets_tests.integration.orchestration.alerts.alerting import ended_run
 from backfill_assets_tests.support import MOMENT
 
 BEGUN, ENDED = MOMENT - timedelta(minutes=2), MOMENT
-KILLED = ("", "The process that carried this run out is gone; what it stored stays.")
+KILLED = ("", "The process of this run is gone; what it stored is kept.")
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_what_a_run_wrote_itself_stays(instance, runs):
     run_id = ended_run(instance, "stocks_ohlcv_job", BEGUN, ENDED, ("SeriesFailed", "1 of 3 series failed"))
     begin(runs, run_id)
     before = MOMENT - timedelta(seconds=1)
-    stored = runs.abandon(run_id, before, Status.CANCELED, None)
+    stored = runs.abandon(run_id, before, RunStatus.CANCELED, None)
     assert stored == 1
     assert close_records(instance, runs) == 0
     assert told(runs, run_id) == [("canceled", before, None)]

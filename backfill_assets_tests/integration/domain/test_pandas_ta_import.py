@@ -4,13 +4,13 @@ import os
 import subprocess
 import sys
 
-from backfill_assets.deployment.storage import COMPILED
+from backfill_assets.deployment.environment import NUMBA_CACHE
 from backfill_assets_tests.support import PROJECT
 
 
 def output_of(program, path=None):
     """Run a program in a process of its own, with numba's compiled kernels cached for all of them."""
-    environment = os.environ | {COMPILED: str(PROJECT / ".pytest_cache" / "numba")}
+    environment = os.environ | {NUMBA_CACHE: str(PROJECT / ".pytest_cache" / "numba")}
     if path:
         environment["PYTHONPATH"] = str(path)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The indicators against TA-Lib, in an environment of its own: pandas-ta changes its course where it finds it."""
+"""Indicators compared with TA-Lib, in a separate environment, since pandas-ta changes its results if it is installed."""
 
 import os
 import subprocess
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from backfill_assets.domain import indicators as ta
-from backfill_assets.domain import volume_indicators as flow
 from backfill_assets_tests.unit.domain.walks import minutes, walk
 
 TA_LIB = "TA-Lib==0.6.8"
@@ -32,13 +31,13 @@ np.savez(sys.argv[2],
     obv_change=np.append(np.full(20, np.nan), talib.OBV(close, volume)[20:] - talib.OBV(close, volume)[:-20]))
 """
 
-# Where its recursion begins otherwise (MACD: both averages in row 25; DI: with a sum of 13 moves), the two meet later on.
+# Where its recursion starts differently (MACD: both averages in row 25; DI: a sum of 13 moves), both converge later.
 MEET_IN_ROW = {"macd": 200, "macd_signal": 200, "macd_histogram": 200, "adx": 350, "plus_di": 300, "minus_di": 300}
 
 
 @pytest.fixture(scope="module")
 def bars():
-    # A fine grid: TA-Lib takes the rounding of equal prices and equal moves for a direction.
+    # A fine grid: TA-Lib mistakes rounding of equal prices and equal moves for a direction.
     return walk(minutes(2000), seed=3, volatility=2e-3, tick=1e-9)
 
 
@@ -91,18 +90,18 @@ def ours(bars):
             "williams_r": williams_r,
             "stochastic_k": stochastic_k,
             "stochastic_d": stochastic_d,
-            "mfi": flow.mfi(*prices, volume, 14),
+            "mfi": ta.mfi(*prices, volume, 14),
             "cci": ta.cci(*prices, 20),
             "roc": ta.roc(close, 10),
-            "obv_change": flow.obv_change(close, volume, 20),
+            "obv_change": ta.obv_change(close, volume, 20),
         }
 
 
-def test_every_value_is_that_of_ta_lib_from_where_both_have_one(ours, theirs):
+def test_values_agree_with_ta_lib_where_both_have_one(ours, theirs):
     assert set(ours) == set(theirs)
     for name, answers in theirs.items():
         rows = np.arange(len(answers))
         there = ~np.isnan(answers) & (rows >= MEET_IN_ROW.get(name, 0))
         assert there.sum() >= 1600, name
-        # Values near 0 are held to 1e-9 of 0.01.
+        # Values near 0 are compared to 1e-9 of 0.01.
         np.testing.assert_allclose(ours[name][there], answers[there], rtol=1e-9, atol=1e-11, err_msg=name)

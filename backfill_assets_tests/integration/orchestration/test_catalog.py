@@ -36,6 +36,13 @@ def partitions(definition):
     }
 
 
+def freshness(policy):
+    return policy and {
+        "warning": str(policy.warn_window.to_timedelta()),
+        "failure": str(policy.fail_window.to_timedelta()),
+    }
+
+
 def asset(node, checks):
     return {
         "group": node.group_name,
@@ -45,6 +52,7 @@ def asset(node, checks):
         "description": node.description,
         "deps": sorted(parent.to_user_string() for parent in node.parent_keys),
         "partitions": partitions(node.partitions_def),
+        "freshness": freshness(node.freshness_policy),
         "backfill_policy": node.backfill_policy.policy_type.value if node.backfill_policy else None,
         "metadata": {
             name: plain(getattr(value, "value", value))
@@ -88,5 +96,5 @@ def test_the_catalog_is_the_reviewed_one():
 def test_there_is_an_asset_for_each_timeframe_of_each_market():
     graph = definitions(UNIVERSE).resolve_asset_graph()
     assert {k.to_user_string() for k in graph.get_all_asset_keys()} >= {
-        f"{market.name}/ohlcv/{timeframe}" for market in UNIVERSE.markets for timeframe in market.timeframes
+        f"{market.name}/ohlcv_{timeframe}" for market in UNIVERSE.markets for timeframe in market.timeframes
     }

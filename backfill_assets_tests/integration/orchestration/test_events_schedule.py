@@ -32,7 +32,7 @@ def test_it_runs_every_day_at_four_utc_without_being_switched_on():
 def test_each_day_is_one_run_closed_days_too(monkeypatch, day):
     monkeypatch.setenv("POLYGON_API_KEY", KEY)
     (request,) = tick(day).run_requests
-    assert request.run_key == day
+    assert request.run_key == f"{day}T04:00"
     assert request.tags["backfill/trigger"] == "daily schedule"
 
 

@@ -7,13 +7,13 @@ import pytest
 
 from backfill_assets.deployment.private_api import UnfinishedBackfill
 from backfill_assets.domain.days import DayRange
-from backfill_assets.orchestration.in_flight import busy_days, repair_of
+from backfill_assets.orchestration.in_flight import busy_days, repair_in_progress
 from backfill_assets_tests.integration.orchestration.universes import CRYPTO, STOCKS, create_run, range_tags
 
 STARTED = dg.DagsterRunStatus.STARTED
 ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 NOT_OURS = {dg.DagsterRunStatus.MANAGED, dg.DagsterRunStatus.SUSPENDED}  # of Dagster's hosted service
-DAILY = dg.AssetKey(["stocks", "ohlcv", "1d"])
+DAILY = dg.AssetKey(["stocks", "ohlcv_1d"])
 
 
 @pytest.fixture
@@ -81,13 +81,13 @@ def test_a_backfill_covers_each_symbol_from_its_first_session_to_its_last(instan
 
 
 def test_a_backfill_of_other_assets_covers_nothing(instance):
-    others = [backfill("2025-06-24|MSFT", asset=dg.AssetKey(["crypto", "ohlcv", "1d"]))]
+    others = [backfill("2025-06-24|MSFT", asset=dg.AssetKey(["crypto", "ohlcv_1d"]))]
     others.append(backfill("2025-06-24", asset=dg.AssetKey(["stocks", "listings"])))
     assert busy_days(instance, others, STOCKS) == {}
 
 
 def test_a_repair_is_known_by_its_tag():
     by_hand, repair = backfill("2025-06-24|MSFT"), backfill("2025-06-24|MSFT", **{"backfill/repair": "stocks"})
-    assert repair_of([by_hand], STOCKS) is None
-    assert repair_of([by_hand, repair], STOCKS) == "abc"
-    assert repair_of([by_hand, repair], CRYPTO) is None
+    assert repair_in_progress([by_hand], STOCKS) is None
+    assert repair_in_progress([by_hand, repair], STOCKS) == "abc"
+    assert repair_in_progress([by_hand, repair], CRYPTO) is None

@@ -119,7 +119,7 @@ def test_features_have_the_same_nights_as_bars_an_hour_later_and_need_no_key(mon
         if features.run_requests:
             assert corners(features) == corners(bars)
             (request,) = features.run_requests
-            assert (request.tags["backfill/trigger"], request.run_config) == ("nightly schedule", {"ops": {}})
+            assert (request.tags["backfill/trigger"], request.run_config) == ("nightly schedule", {})
 
 
 @pytest.mark.parametrize(("name", "job"), [("checks", "ohlcv_checks"), ("feature_checks", "features_checks")])
@@ -143,7 +143,7 @@ def test_every_sunday_the_listing_dates_of_stocks_are_looked_up():
         (request,) = evaluated(schedule.name, sunday).run_requests
         assert request.tags["backfill/trigger"] == "weekly schedule"
         keys.append(request.run_key)
-    assert keys == [f"{sunday:%Y-%m-%d}" for sunday in sundays]
+    assert keys == [f"{sunday:%Y-%m-%dT05:00}" for sunday in sundays]
     job = DEFINITIONS.get_repository_def().get_job(schedule.job_name)
     assert set(job.asset_layer.selected_asset_keys) == {dg.AssetKey(["stocks", "listings"])}
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from backfill_assets.adapters.polygon import Polygon, RetryPolicy
 from backfill_assets.adapters.rate_limit import RateLimiter
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.gaps import GapStore
 from backfill_assets.adapters.store.listings import ListingStore
-from backfill_assets.adapters.store.minutes import MinuteStore
+from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap
 from backfill_assets.domain.retries import USUAL
@@ -57,6 +58,16 @@ def full_market(kind: str, names: str, start: str, *, timeframes: str = ALL) -> 
     return market(kind, *names.split(), start=date.fromisoformat(start), timeframes=timeframes)
 
 
+async def fetched(
+    request: BackfillRequest, store: BarStore, vendor: Polygon, clock: Callable[[], datetime], **options: Any
+) -> list[SettledSeries]:
+    """Fetch what is missing; the settled series by symbol and timeframe, as the request names them."""
+    async with aclosing(fetch_missing(request, store, vendor, clock=clock, **options)) as settled:
+        series = [one async for one in settled]
+    symbols = list(request.wanted)
+    return sorted(series, key=lambda one: (symbols.index(one.symbol), one.timeframe.seconds))
+
+
 @dataclass(frozen=True)
 class PipelineHarness:
     """The pipelines of one market."""
@@ -67,7 +78,7 @@ class PipelineHarness:
     client: Polygon
 
     def request(
-        self, start: str | None = None, end: str | None = None, *, timeframes: str | None = None, **options: object
+        self, start: str | None = None, end: str | None = None, *, timeframes: str | None = None, **terms: object
     ) -> BackfillRequest:
         """Return a request for all finished sessions, or for the given range, without what the listings exclude."""
         calendar = market_calendar(self.market, self.clock.now.date())
@@ -76,19 +87,19 @@ class PipelineHarness:
         sessions = calendar.within(DayRange(first, min(last, newest)))
         wanted = dict.fromkeys(self.market.symbols, sessions)
         meant = tuple(t for t in self.market.timeframes if timeframes is None or t.name in timeframes.split())
-        request = BackfillRequest(self.market, calendar, wanted, meant, self.clock.now, **options)
+        request = BackfillRequest(self.market, calendar, wanted, meant, self.clock.now, **terms)
         return request.within(known_listings(self.store, self.market))
 
-    async def fetch(self, *days: str, **options: object) -> list[SettledSeries]:
-        """Fetch all finished sessions, or those in the given range."""
-        return await self.fetch_request(self.request(*days, **options))
+    async def fetch(self, *days: str, **terms: object) -> list[SettledSeries]:
+        """Carry out the request over all that has finished, or over what of it is named."""
+        return await self.fetch_request(self.request(*days, **terms))
 
     async def fetch_request(self, request: BackfillRequest) -> list[SettledSeries]:
-        """Fetch what is missing for a request."""
-        return await fetch_missing(request, self.store, self.client, clock=self.clock)
+        """Fetch what a request needs."""
+        return await fetched(request, self.store, self.client, self.clock)
 
     async def look_up(self, request: BackfillRequest, series: Iterable[SettledSeries]) -> list[str]:
-        """Look up listings as a run does at its end; return the symbols looked up."""
+        """What a run does at its end; the symbols that it looked up."""
         symbols = in_question(request, list(series))
         await look_up(ListingStore.beside(self.store), self.client, symbols, self.clock)
         return [s.name for s in symbols]
@@ -104,7 +115,7 @@ class PipelineHarness:
     def judge(self) -> list[ThinSession]:
         """Judge all stored minutes."""
         names = [s.name for s in self.market.symbols]
-        return judge_minutes(MinuteStore.beside(self.store), names, self.watched().calendar)
+        return judge_minutes(SeriesStore.beside(self.store), names, self.watched().calendar)
 
     def of(self, market: Market) -> PipelineHarness:
         """Return the harness for another market."""

@@ -8,12 +8,12 @@ import pytest
 
 from backfill_assets.adapters.notify import channel_names, channels
 from backfill_assets.adapters.store.alerts import AlertStore
-from backfill_assets.domain.alert_rules import Failure, GapsSeen, HeartbeatSeen, WorkSeen
+from backfill_assets.domain.alert_rules import Failure, GapObservation, HeartbeatObservation, JobObservation
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, Reason
-from backfill_assets.pipelines.alerts import LONGEST_PAUSE, AlertSettings, deliver, gaps_seen, pause, settle, told
+from backfill_assets.pipelines.alerts import LONGEST_PAUSE, AlertSettings, deliver, pause, settle, summary
 from backfill_assets_tests.receivers import PASSWORD, TOKEN, mail_server, webhook
-from backfill_assets_tests.support import market, rows, universe
+from backfill_assets_tests.support import rows
 
 NOW = datetime(2025, 7, 1, 12, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -22,9 +22,9 @@ START = date(2025, 6, 2)
 
 def gaps(sessions, symbol="AAPL"):
     if not sessions:
-        return GapsSeen("stocks", ())
+        return GapObservation("stocks", ())
     days = DayRange(START, START + timedelta(days=sessions - 1))
-    return GapsSeen(
+    return GapObservation(
         "stocks",
         (Gap(symbol, "1m", days, sessions, Reason.MISSING, explained=False, attempts=0, next_attempt_at=None),),
     )
@@ -36,13 +36,13 @@ class Sensor:
     def __init__(self, database_url, *urls):
         self.url, self.urls, self.now = database_url, urls, NOW
 
-    def look(self, *seen, after=MINUTE, gone=lambda _: False, secrets=()):
+    def look(self, *seen, after=MINUTE, removed=lambda _: False, secrets=()):
         self.now += after
         terms = AlertSettings(tuple(channel_names(self.urls)), 24 * HOUR, "http://127.0.0.1:3000", secrets)
         with AlertStore(self.url) as store:
-            settle(store, seen, terms, self.now, gone)
-            attempts = deliver(store, channels(self.urls), lambda: self.now)
-            return told(store.open(), store.waiting(), attempts)
+            settle(store, seen, terms, self.now, removed)
+            sent = deliver(store, channels(self.urls), lambda: self.now)
+            return summary(store.open(), store.waiting(), sent)
 
     def restarted(self):
         after = Sensor(self.url, *self.urls)
@@ -82,7 +82,7 @@ def test_a_restart_neither_repeats_nor_forgets(sensor, hook):
 
 
 def test_many_symbols_are_one_message_with_all_of_them_in_it(sensor, hook):
-    many = GapsSeen("stocks", tuple(g for n in range(9) for g in gaps(3, f"S{n}").gaps))
+    many = GapObservation("stocks", tuple(g for n in range(9) for g in gaps(3, f"S{n}").gaps))
     sensor.look(many)
     (message,) = hook.received
     assert all(f"\nS{n}" in message["message"] for n in range(9))
@@ -94,15 +94,15 @@ def test_what_lasts_is_told_again_after_a_day_and_with_another_number_then(senso
     assert len(hook.received) == 1
     sensor.look(gaps(5), after=HOUR)
     assert hook.titles[1:] == ["still WARNING: gap:stocks"]
-    assert "AAPL lacks most: 5 sessions" in hook.received[1]["message"]
+    assert "AAPL has 5 unexplained missing sessions" in hook.received[1]["message"]
     assert "(1 day)" in hook.received[1]["message"]
     sensor.look(gaps(5), after=23 * HOUR)
     assert len(hook.received) == 2
 
 
 def test_what_was_switched_off_is_told_once_and_when_it_is_on_again(sensor, hook):
-    off = HeartbeatSeen("gap_repair", schedule=False, silent=True, switched_off=True, last=NOW)
-    on = HeartbeatSeen("gap_repair", schedule=False, silent=False, switched_off=False, last=NOW)
+    off = HeartbeatObservation("gap_repair", schedule=False, silent=True, switched_off=True, last=NOW)
+    on = HeartbeatObservation("gap_repair", schedule=False, silent=False, switched_off=False, last=NOW)
     for _ in range(5):
         sensor.look(off, after=30 * HOUR)
     sensor.look(on)
@@ -111,7 +111,7 @@ def test_what_was_switched_off_is_told_once_and_when_it_is_on_again(sensor, hook
 
 def test_what_is_not_watched_any_more_is_closed(sensor, hook):
     sensor.look(gaps(2))
-    sensor.look(gone=lambda incident: incident == "gap:stocks")
+    sensor.look(removed=lambda incident: incident == "gap:stocks")
     assert hook.titles == ["WARNING: gap:stocks", "CLOSED: gap:stocks"]
 
 
@@ -172,14 +172,14 @@ def test_two_sensors_at_once_tell_it_once(database_url, hook):
 def test_without_channels_nothing_is_told_and_what_lasts_is_told_once_there_is_one(database_url, hook):
     deaf = Sensor(database_url)
     assert deaf.look(gaps(2)) == "1 alert open."
-    other = HeartbeatSeen("x", schedule=False, silent=True, switched_off=False, last=None)
+    other = HeartbeatObservation("x", schedule=False, silent=True, switched_off=False, last=None)
     deaf.look(other)
-    deaf.look(HeartbeatSeen("x", schedule=False, silent=False, switched_off=False, last=NOW))
+    deaf.look(HeartbeatObservation("x", schedule=False, silent=False, switched_off=False, last=NOW))
     hearing = Sensor(database_url, hook.url)
     hearing.now = deaf.now
     hearing.look(gaps(9))
     assert hook.titles == ["CRITICAL: gap:stocks"]
-    assert "Since:    2025-07-01 12:01 UTC" in hook.received[0]["message"]
+    assert "Since:      2025-07-01 12:01 UTC" in hook.received[0]["message"]
 
 
 def test_a_message_for_an_address_that_was_mended_reaches_it(database_url):
@@ -211,7 +211,7 @@ def test_no_secret_reaches_tables_messages_or_the_sensors_words(database_url):
     with webhook() as hook, webhook() as broken, mail_server() as mail:
         broken.status = 500
         sensor = Sensor(database_url, hook.url, mail.url, broken.url)
-        said = sensor.look(WorkSeen("stocks_ohlcv_job", failure), secrets=(key, PASSWORD))
+        said = sensor.look(JobObservation("stocks_ohlcv_job", failure), secrets=(key, PASSWORD))
         heard = [str(hook.received), *(m.as_string() for m in mail.received)]
     assert len(hook.received) == len(mail.received) == 1
     kept = str([rows(database_url, f"select * from {table}") for table in ("alerts", "alert_deliveries")])  # noqa: S608  # ours
@@ -219,9 +219,3 @@ def test_no_secret_reaches_tables_messages_or_the_sensors_words(database_url):
     for text in (kept, said, *heard):
         for secret in (key, PASSWORD, TOKEN, f":{hook.port}", f":{mail.port}"):
             assert secret not in text
-
-
-def test_gaps_are_those_of_the_series_that_are_kept(database_url):
-    with AlertStore(database_url) as store:
-        seen = gaps_seen(store, universe(market("stocks", "AAPL"), market("crypto", "BTC")))
-    assert [(s.market, s.gaps) for s in seen] == [("stocks", ()), ("crypto", ())]

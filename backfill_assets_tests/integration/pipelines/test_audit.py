@@ -8,7 +8,7 @@ import pytest
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.domain.errors import DatabaseUnavailable
-from backfill_assets.domain.run_record import RunKind, RunStart
+from backfill_assets.domain.runs import RunKind, RunStart
 from backfill_assets.pipelines.audit import recorded_run
 from backfill_assets_tests.support import rows
 

@@ -2,8 +2,8 @@
 
 from datetime import UTC, date, datetime, timedelta
 
-from backfill_assets.adapters.store.last_bars import LastBarStore
-from backfill_assets.domain.completeness import Counts, Standing
+from backfill_assets.adapters.store.series import SeriesStore
+from backfill_assets.domain.completeness import Counts, SessionState
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.pipelines.completeness import measure
 from backfill_assets.simulator import Hole
@@ -76,16 +76,16 @@ async def test_what_is_missing_thin_explained_and_not_listed_is_counted_apart(da
     of = {series.timeframe: series.counts for series in aapl.series}
     assert of == {t: Counts(complete=13, explained=2) for t in (*INTRADAY, "1d")} | {"1w": Counts(complete=15)}
     assert {s.timeframe for s in msft.series if s.counts.explained} == set(INTRADAY)
-    assert nvda.standings.tolist() == [Standing.NOT_EXPECTED] * 7 + [Standing.COMPLETE] * 8
+    assert nvda.states.tolist() == [SessionState.NOT_EXPECTED] * 7 + [SessionState.COMPLETE] * 8
     assert not any(row.open_gaps for row in found.rows)
 
 
 async def test_last_bars_are_those_of_the_table(database_url):
     with clock_and_vendor(SATURDAY) as (clock, vendor):
         async with pipeline_harness(database_url, vendor, clock, full_market("crypto", "BTC ETH", "2024-12-01")) as one:
-            assert LastBarStore.beside(one.store).read(["BTC"], TIMEFRAMES.values()) == {}
+            assert SeriesStore.beside(one.store).last_bars(["BTC"], TIMEFRAMES.values()) == {}
             await one.fetch()
-            found = LastBarStore.beside(one.store).read(["BTC", "ETH"], TIMEFRAMES.values())
+            found = SeriesStore.beside(one.store).last_bars(["BTC", "ETH"], TIMEFRAMES.values())
             told = {(s.symbol, s.timeframe): s.last_bar for row in measured(one).rows for s in row.series}
     query = "SELECT symbol, timeframe, MAX(timestamp) FROM market_data GROUP BY 1, 2"
     series_by_series = """SELECT symbol, timeframe, (SELECT MAX(timestamp) FROM market_data m

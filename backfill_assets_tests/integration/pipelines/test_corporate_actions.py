@@ -8,10 +8,10 @@ import psycopg
 import pytest
 
 from backfill_assets.adapters.polygon import Polygon, RetryPolicy
-from backfill_assets.adapters.store.corporate_actions import EventStore, Lookup
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, Lookup
 from backfill_assets.domain.errors import KeyRefused, VendorError
 from backfill_assets.domain.universe import Symbol
-from backfill_assets.pipelines.corporate_actions import first_day, update_events
+from backfill_assets.pipelines.corporate_actions import first_day, update_corporate_actions
 from backfill_assets.simulator import Dividend, Fault, Split
 from backfill_assets_tests.integration.adapters.scripted_vendor import (
     CountingLimiter,
@@ -50,12 +50,12 @@ class Keeper:
         self.store, self.client, self.clock, self.market = store, client, clock, kept
 
     async def update(self, **terms):
-        return await update_events(self.store, self.client, self.market, self.clock, **terms)
+        return await update_corporate_actions(self.store, self.client, self.market, self.clock, **terms)
 
     def told(self):
         """Symbol, kind, day, size, and whether it acts, of all that is stored of the market."""
         stored = self.store.read([s.name for s in self.market.symbols])
-        return [(*s.event.key[:2], f"{s.event.ex_date}", s.event.size, s.withdrawn_at is None) for s in stored]
+        return [(*s.action.key[:2], f"{s.action.ex_date}", s.action.size, s.withdrawn_at is None) for s in stored]
 
     def of(self, kept):
         return Keeper(self.store, self.client, self.clock, kept)
@@ -72,7 +72,7 @@ async def keeping(url, database_url, kept=STOCKS, key=KEY):
         retry=RetryPolicy(attempts=2),
     )
     async with client:
-        with EventStore(database_url) as store:
+        with CorporateActionStore(database_url) as store:
             yield Keeper(store, client, Clock(MOMENT), kept)
 
 
@@ -279,7 +279,7 @@ async def test_an_empty_answer_for_the_whole_market_is_not_believed(keeper, vend
     update = await keeper.update(everything=True)
     assert counts(update) == (0, 0, 0, 1)
     assert update.warnings == (
-        "Polygon lists no split of any ticker since 2024-01-02, which cannot be all; none of theirs is called withdrawn.",
+        "Polygon lists no split of any ticker since 2024-01-02, which is implausible; none is marked as withdrawn.",
     )
     assert [acts for *_, acts in keeper.told()] == [False, True]
     assert keeper.store.lookups(["NVDA"])["NVDA"].checked_at == MOMENT  # so that the same days are asked for again
@@ -316,15 +316,13 @@ async def test_a_symbol_of_which_a_row_cannot_be_used_has_nothing_withdrawn_and_
     update, acts, looked_up = await told_after(database_url, bad)
     assert (acts, looked_up) == ([False, True], ["AAPL"])
     assert update.dropped == 1
-    assert update.warnings == ("Some splits of NVDA cannot be read; none of theirs is called withdrawn.",)
+    assert update.warnings == ("Some splits of NVDA cannot be read; none is marked as withdrawn.",)
 
 
 async def test_a_row_without_a_ticker_may_be_anyones(database_url):
     update, acts, looked_up = await told_after(database_url, row(None), row(7))
     assert (acts, looked_up, update.dropped) == ([True, True], ["AAPL", "NVDA"], 2)
-    assert update.warnings == (
-        "The tickers of 2 of Polygon's splits cannot be read; none of theirs is called withdrawn.",
-    )
+    assert update.warnings == ("The tickers of 2 of Polygon's splits cannot be read; none is marked as withdrawn.",)
 
 
 async def test_a_bad_row_of_a_ticker_that_is_not_kept_costs_nothing(database_url):

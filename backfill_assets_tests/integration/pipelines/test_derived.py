@@ -1,4 +1,4 @@
-"""Eight timeframes from two: stored bars against the vendor's own, whatever the order they came in."""
+"""Eight timeframes from two: stored bars against the vendor's own, whatever the request they came in."""
 
 import random
 from dataclasses import replace
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
-from backfill_assets.domain.answers import WholeSessions
+from backfill_assets.domain.answers import CompleteSessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_start
@@ -20,7 +20,7 @@ from backfill_assets.domain.sessions import count_by_session, day_starts
 from backfill_assets.domain.timeframes import DAY_1, TIMEFRAMES, WEEK_1
 from backfill_assets.pipelines.backfill_request import Refresh, plan
 from backfill_assets.simulator import Restatement
-from backfill_assets_tests.integration.pipelines.test_ohlcv import filled, request
+from backfill_assets_tests.integration.pipelines.test_ohlcv import backfill_request, filled
 from backfill_assets_tests.support import MOMENT, rows, stored_bars, trading_calendar
 
 ALL = " ".join(TIMEFRAMES)
@@ -46,7 +46,7 @@ def own_bars(vendor, symbol, timeframe, start, end):
     ],
 )
 async def test_every_derived_bar_is_the_vendors_own(database_url, vendor, kind, names, start, end):
-    what = request(kind, names, start, end, timeframes=ALL)
+    what = backfill_request(kind, names, start, end, timeframes=ALL)
     series = await filled(database_url, vendor, what)
     assert len(vendor.requests) == 2 * len(what.wanted)
     assert not any(s.missing for s in series)
@@ -67,7 +67,7 @@ async def test_every_derived_bar_is_the_vendors_own(database_url, vendor, kind, 
 
 
 async def test_a_run_that_cuts_weeks_asks_for_the_days_that_make_them_whole(database_url, vendor):
-    what = request("stocks", "AAPL", "2024-03-06", "2024-03-12", timeframes="1d 1w")
+    what = backfill_request("stocks", "AAPL", "2024-03-06", "2024-03-12", timeframes="1d 1w")
     await filled(database_url, vendor, what)
     assert [r.path.split("/")[-2:] for r in vendor.requests] == [["2024-03-04", "2024-03-15"]]
     weeks = stored_bars(database_url, "AAPL", "1w")
@@ -77,11 +77,11 @@ async def test_a_run_that_cuts_weeks_asks_for_the_days_that_make_them_whole(data
 
 
 async def test_a_restated_minute_changes_the_bars_that_it_is_in_and_no_others(database_url, vendor):
-    what = request("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL)
+    what = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL)
     await filled(database_url, vendor, what)
     before = rows(database_url, "select timeframe, timestamp, xmin::text from market_data")
     vendor.change(restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 6), factor=1.01),))
-    again = request("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL, refresh=Refresh.EVERYTHING)
+    again = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL, refresh=Refresh.EVERYTHING)
     await filled(database_url, vendor, again)
     after = rows(database_url, "select timeframe, timestamp, xmin::text from market_data")
     touched = {(t, (s.date() if t != "1w" else None)) for t, s, _ in set(after) - set(before)}
@@ -96,9 +96,9 @@ async def test_a_restated_minute_changes_the_bars_that_it_is_in_and_no_others(da
 
 
 async def test_a_timeframe_that_joins_the_universe_is_made_from_what_is_stored(database_url, vendor):
-    await filled(database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-15"))
+    await filled(database_url, vendor, backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-15"))
     sent = len(vendor.requests)
-    what = request("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL)
+    what = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL)
     series = await filled(database_url, vendor, what)
     assert len(vendor.requests) == sent
     assert not any(s.missing for s in series)
@@ -107,13 +107,15 @@ async def test_a_timeframe_that_joins_the_universe_is_made_from_what_is_stored(d
 
 
 async def test_a_timeframe_that_the_universe_leaves_out_is_not_built(database_url, vendor):
-    await filled(database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1m 1h"))
+    await filled(
+        database_url, vendor, backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1m 1h")
+    )
     assert {t for (t,) in rows(database_url, "select distinct timeframe from market_data")} == {"1m", "1h"}
 
 
 async def test_one_day_of_many_symbols_is_one_grouped_request(database_url, vendor):
     names = "AAPL MSFT NVDA SPY"
-    what = request("stocks", names, "2024-03-11", "2024-03-11", timeframes="1d")
+    what = backfill_request("stocks", names, "2024-03-11", "2024-03-11", timeframes="1d")
     series = await filled(database_url, vendor, what)
     assert [r.path for r in vendor.requests] == ["/v2/aggs/grouped/locale/us/market/stocks/2024-03-11"]
     assert not any(s.missing for s in series)
@@ -127,11 +129,11 @@ async def test_one_day_of_many_symbols_is_one_grouped_request(database_url, vend
 
 async def test_a_night_takes_a_request_a_symbol_and_two_for_the_days(database_url, vendor):
     names = "AAPL MSFT NVDA SPY AMZN"
-    before = request("stocks", names, "2024-03-04", "2024-03-12", timeframes=ALL)
+    before = backfill_request("stocks", names, "2024-03-04", "2024-03-12", timeframes=ALL)
     await filled(database_url, vendor, replace(before, now=datetime(2024, 3, 13, 2, tzinfo=UTC)))
     vendor.change(restatements=(Restatement(ticker="SPY", day=date(2024, 3, 11), factor=1.01),))
     sent = len(vendor.requests)
-    night = request("stocks", names, "2024-03-11", "2024-03-13", timeframes=ALL, refresh=Refresh.RESTATEMENTS)
+    night = backfill_request("stocks", names, "2024-03-11", "2024-03-13", timeframes=ALL, refresh=Refresh.RESTATEMENTS)
     series = await filled(database_url, vendor, replace(night, now=datetime(2024, 3, 14, 2, tzinfo=UTC)))
     assert not any(s.missing for s in series)
     assert len(vendor.requests) - sent == len(names.split()) + 2
@@ -141,7 +143,7 @@ async def test_a_night_takes_a_request_a_symbol_and_two_for_the_days(database_ur
 
 def test_a_night_of_twenty_symbols_asks_for_days_once():
     names = " ".join(f"S{n}" for n in range(20))
-    assert len(plan(request("stocks", names, "2024-03-15", "2024-03-15"), {})) == 21
+    assert len(plan(backfill_request("stocks", names, "2024-03-15", "2024-03-15"), {})) == 21
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -159,7 +161,7 @@ def test_weeks_are_the_same_whatever_order_their_days_come_in(database_url, shuf
     with BarStore(database_url) as store:
         for chunk in filter(None, chunks):
             some = bars.take(np.isin(bars.timestamp, day_starts(chunk, zone)))
-            answer = WholeSessions(tuple(chunk), tuple(count_by_session(some, chunk, zone)), some)
+            answer = CompleteSessions(tuple(chunk), tuple(count_by_session(some, chunk, zone)), some)
             store.write("AAPL", DAY_1, answer, WriteContext(zone, MOMENT, derived=(WEEK_1,), finished=days))
     weeks = stored_bars(database_url, "AAPL", "1w")
     sundays = sorted({week_start(d) for d in days})
@@ -176,10 +178,10 @@ def test_a_week_that_lacks_an_answered_day_has_no_bar(database_url):
     some = week[1:]
     bars = Bars(day_starts(some, zone), *[np.ones(4)] * 6, np.ones(4, np.int64))
     with BarStore(database_url) as store:
-        answer = WholeSessions(tuple(some), tuple(count_by_session(bars, some, zone)), bars)
+        answer = CompleteSessions(tuple(some), tuple(count_by_session(bars, some, zone)), bars)
         store.write("AAPL", DAY_1, answer, WriteContext(zone, MOMENT, derived=(WEEK_1,), finished=week))
         assert len(stored_bars(database_url, "AAPL", "1w")) == 0
-        empty = WholeSessions((week[0],), (), Bars.empty())
+        empty = CompleteSessions((week[0],), (), Bars.empty())
         store.write("AAPL", DAY_1, empty, WriteContext(zone, MOMENT, derived=(WEEK_1,), finished=week))
     assert stored_bars(database_url, "AAPL", "1w").volume.tolist() == [4.0], (
         "a day without bars is answered all the same"

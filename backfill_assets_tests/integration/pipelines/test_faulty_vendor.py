@@ -8,7 +8,7 @@ import pytest
 from backfill_assets.adapters.polygon import RetryPolicy
 from backfill_assets.domain.errors import VendorUnreachable
 from backfill_assets.simulator import Fault, Scenario, Simulator
-from backfill_assets_tests.integration.pipelines.test_ohlcv import filled, request, snapshot
+from backfill_assets_tests.integration.pipelines.test_ohlcv import backfill_request, filled, snapshot
 from backfill_assets_tests.support import KEY, MOMENT, rows, unused_port
 
 KINDS = (
@@ -32,7 +32,7 @@ FAULTS = tuple(Fault(probability=SHARE, seed=n, **kind) for n, kind in enumerate
 
 async def test_a_third_of_all_answers_may_be_faulty(database_url: str) -> None:
     names, days = "AAPL SPY MSFT NVDA", ("2024-03-04", "2024-06-28")
-    orders = [request("stocks", names, *days), request("crypto", "BTC ETH", *days)]
+    orders = [backfill_request("stocks", names, *days), backfill_request("crypto", "BTC ETH", *days)]
     with Simulator(Scenario(faults=FAULTS), now=lambda: MOMENT) as simulator:
         for what in orders:
             for _ in range(3):  # all six attempts of one series may fail
@@ -54,7 +54,7 @@ async def test_a_third_of_all_answers_may_be_faulty(database_url: str) -> None:
 
 
 async def test_a_vendor_that_is_away_ends_the_run_after_three_series(database_url: str) -> None:
-    what = request("stocks", "AAPL SPY MSFT NVDA TSLA", "2024-03-04", "2024-03-08")
+    what = backfill_request("stocks", "AAPL SPY MSFT NVDA TSLA", "2024-03-04", "2024-03-08")
     away = SimpleNamespace(url=f"http://127.0.0.1:{unused_port()}")
     with pytest.raises(VendorUnreachable) as caught:
         await filled(database_url, away, what, patient=True, at_once=1)
@@ -65,7 +65,7 @@ async def test_a_vendor_that_is_away_ends_the_run_after_three_series(database_ur
 
 async def test_three_silent_requests_that_are_not_in_a_row_end_nothing(database_url: str, vendor: Simulator) -> None:
     names = "AAPL SPY MSFT NVDA TSLA AMZN"
-    what = request("stocks", names, "2024-03-04", "2024-03-08", timeframes="1m")
+    what = backfill_request("stocks", names, "2024-03-04", "2024-03-08", timeframes="1m")
     silent = ("AAPL", "MSFT", "TSLA")
     vendor.change(faults=tuple(Fault(kind="reset", ticker=name) for name in silent))
     series = await filled(database_url, vendor, what, at_once=1, retry=RetryPolicy(attempts=2))

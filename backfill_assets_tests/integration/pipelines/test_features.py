@@ -1,4 +1,4 @@
-"""Features in pieces, in whatever order bars, changes and splits come: in the end what one pass over all there is gives."""
+"""Features in pieces, in whatever request bars, changes and splits come: in the end what one pass over all there is gives."""
 
 import asyncio
 import os
@@ -18,18 +18,18 @@ from hypothesis import strategies as st
 
 from backfill_assets.adapters.store import features as store_of_features
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
-from backfill_assets.adapters.store.corporate_actions import EventStore
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.adapters.store.features import FeatureStore, UnusableBars
 from backfill_assets.domain.adjustments import SplitRatio, weekly_bars
 from backfill_assets.domain.bars import Bars
-from backfill_assets.domain.corporate_action_history import Event, EventKind, Listed
+from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction, ListedActions
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_start
 from backfill_assets.domain.features import COLUMNS, LOOK_BACK, compute_range
 from backfill_assets.domain.sessions import HOURS, Kind, calendar, day_starts
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1, made_from
 from backfill_assets.pipelines import features as pipeline
-from backfill_assets.pipelines.features import Computed, FeatureOrder, bounds, fill_features
+from backfill_assets.pipelines.features import Computed, FeatureRequest, bounds, compute_features
 from backfill_assets_tests.integration.adapters.store.test_bars import answer
 from backfill_assets_tests.support import MOMENT, market, rows, stored_bars
 from backfill_assets_tests.unit.domain.test_features import NAMES, as_traded, assert_as_one
@@ -110,6 +110,11 @@ FEW = replace(
 )
 
 
+def wanted(of, days):
+    """All days of every symbol of a market."""
+    return dict.fromkeys(of.symbols, tuple(days))
+
+
 class World:
     """One symbol in a database: what was traded of it, written and computed as it is told."""
 
@@ -143,18 +148,18 @@ class World:
     def split(self, number: int) -> None:
         """Let one of the splits be known, and what was known stay so."""
         day, before, after = self.nature.splits[number]
-        event = Event(self.symbol, EventKind.SPLIT, day, before, after)
-        with EventStore(self.url) as events:
+        event = CorporateAction(self.symbol, ActionKind.SPLIT, day, before, after)
+        with CorporateActionStore(self.url) as events:
             # Of no symbol is the list whole, so that nothing known is called withdrawn.
-            events.record([self.symbol], Listed(day, (event,), frozenset()), [], MOMENT, self.zone)
+            events.record([self.symbol], ListedActions(day, (event,), frozenset()), [], MOMENT, self.zone)
 
-    def request(self, days: DayRange | None = None, timeframes: str = ALL, **terms) -> FeatureOrder:
+    def request(self, days: DayRange | None = None, timeframes: str = ALL, **terms) -> FeatureRequest:
         of = tuple(TIMEFRAMES[name] for name in timeframes.split())
-        return FeatureOrder(self.market, self.market.symbols, of, days or self.nature.days, **terms)
+        return FeatureRequest(self.market, wanted(self.market, days or self.nature.days), of, **terms)
 
     def compute(self, days: DayRange | None = None, timeframes: str = ALL, **terms) -> list[Computed]:
         with FeatureStore(self.url) as store:
-            return asyncio.run(fill_features(self.request(days, timeframes, **terms), store)).done
+            return asyncio.run(compute_features(self.request(days, timeframes, **terms), store)).done
 
     def features(self, timeframe):
         """The stored rows of a series: starts (milliseconds), values."""
@@ -196,7 +201,7 @@ def empty(url):
         connection.execute(f"truncate {TABLES}")
 
 
-# --- Any order
+# --- Any request
 
 
 @dataclass(frozen=True)
@@ -500,7 +505,7 @@ def test_two_at_once_do_the_work_of_one(database_url, monkeypatch):
 
     async def both():
         with FeatureStore(database_url) as one, FeatureStore(database_url) as other:
-            return await asyncio.gather(*(fill_features(world.request(), store) for store in (one, other)))
+            return await asyncio.gather(*(compute_features(world.request(), store) for store in (one, other)))
 
     done = asyncio.run(both())
     bars = rows(database_url, "select count(*) from market_data")[0][0]
@@ -521,7 +526,7 @@ async def test_who_is_cancelled_ends_after_the_piece(database_url, monkeypatch):
 
     monkeypatch.setattr(pipeline, "compute_range", held)
     with FeatureStore(database_url) as store:
-        task = asyncio.create_task(fill_features(world.request(), store))
+        task = asyncio.create_task(compute_features(world.request(), store))
         assert await asyncio.to_thread(begun.wait, 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -549,11 +554,11 @@ async def test_what_was_done_is_told_by_series(database_url):
     for world in worlds:
         world.write(MINUTE_1)
     both = market("stocks", "AAPL", "MSFT", "NVDA", timeframes=ALL)
-    request = FeatureOrder(both, both.symbols, (MINUTE_1, TIMEFRAMES["1h"]), FEW.days)
+    request = FeatureRequest(both, wanted(both, FEW.days), (MINUTE_1, TIMEFRAMES["1h"]))
     told = Noted()
     with FeatureStore(database_url) as store:
-        done = (await fill_features(request, store, at_once=2, progress=told)).done
-        assert [c.rows for c in (await fill_features(request, store)).done] == [0] * 6
+        done = (await compute_features(request, store, at_once=2, progress=told)).done
+        assert [c.rows for c in (await compute_features(request, store)).done] == [0] * 6
     counts = dict(rows(database_url, "select timeframe, count(*) from market_data where symbol = 'AAPL' group by 1"))
     expected = [(s, t, counts[t] if s != "NVDA" else 0) for s in ("AAPL", "MSFT", "NVDA") for t in ("1m", "1h")]
     assert [(c.symbol.name, c.timeframe.name, c.rows) for c in done] == expected
@@ -616,10 +621,10 @@ def test_a_price_that_is_no_number_fails_its_series_and_no_other(database_url, c
           (('1m', '2024-03-12 12:00Z'), ('1d', '2024-03-06 05:00Z'))"""  # noqa: S608  # named above
         assert connection.execute(bad).rowcount == 2
     both = market("stocks", "AAPL", "MSFT", timeframes=ALL)
-    request = FeatureOrder(both, both.symbols, tuple(TIMEFRAMES.values()), FEW.days)
+    request = FeatureRequest(both, wanted(both, FEW.days), tuple(TIMEFRAMES.values()))
     with FeatureStore(database_url) as store:
-        computation = asyncio.run(fill_features(request, store))
-    told = "has a price or a volume that is no finite number; correct it in market_data"
+        computation = asyncio.run(compute_features(request, store))
+    told = "has a price or a volume that is not a finite number; correct it in market_data"
     bars = ("1m: the bar of 2024-03-12 12:00 UTC", "1d: the bar of 2024-03-06 05:00 UTC")
     assert isinstance(computation.failure, UnusableBars)
     assert {c.symbol.name for c in computation.done if c.timeframe in {MINUTE_1, DAY_1}} == {"MSFT"}

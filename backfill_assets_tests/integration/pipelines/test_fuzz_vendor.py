@@ -8,20 +8,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backfill_assets.adapters.polygon import Polygon, RetryPolicy
-from backfill_assets.adapters.store.corporate_actions import EventStore
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.domain.errors import BackfillError, VendorError
-from backfill_assets.pipelines.corporate_actions import update_events
+from backfill_assets.pipelines.corporate_actions import update_corporate_actions
 from backfill_assets_tests.integration.adapters.scripted_vendor import (
     CountingLimiter,
     NoSleep,
     Response,
     ScriptedVendor,
 )
-from backfill_assets_tests.integration.pipelines.test_ohlcv import filled, request, snapshot
+from backfill_assets_tests.integration.pipelines.test_ohlcv import backfill_request, filled, snapshot
 from backfill_assets_tests.support import KEY, MOMENT, SOAK, market, rows
 
 BOUNDED = settings(max_examples=2000 if SOAK else 60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-ORDER = request("stocks", "AAPL", "2024-03-04", "2024-03-06")
+REQUEST = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-06")
 STOCKS = market("stocks", "AAPL", "NVDA")
 PATH = "/v2/aggs/ticker/AAPL/range/1/minute/2024-03-04/2024-03-06"
 OPENING = 1_709_562_600_000
@@ -151,7 +151,7 @@ async def _fill(url: str, bodies: list[bytes]) -> list:
         script = [Response(body.replace(b"ELSEWHERE", elsewhere.url.encode())) for body in bodies]
         async with ScriptedVendor(*script) as vendor:
             try:
-                return await filled(url, vendor, ORDER, patient=True, at_once=1, retry=RetryPolicy(attempts=2))
+                return await filled(url, vendor, REQUEST, patient=True, at_once=1, retry=RetryPolicy(attempts=2))
             except BackfillError as error:
                 is_one_sentence(error)
                 return []
@@ -199,8 +199,8 @@ async def _update(url: str, bodies: list[bytes]) -> BackfillError | None:
         script = [Response(body.replace(b"ELSEWHERE", elsewhere.url.encode())) for body in bodies]
         async with ScriptedVendor(*script) as vendor, _client(vendor) as client:
             try:
-                with EventStore(url) as store:
-                    await update_events(store, client, STOCKS, lambda: MOMENT)
+                with CorporateActionStore(url) as store:
+                    await update_corporate_actions(store, client, STOCKS, lambda: MOMENT)
             except BackfillError as error:
                 return error
             finally:

@@ -75,8 +75,8 @@ async def test_exactly_the_holes_are_gaps_until_they_are_healed_or_explained(dat
                 never_asked |= gap_tuples(symbol.name, ALL.split(), "2024-11-11 to 2024-12-06", 19, "missing")
             assert gaps() == never_asked
 
-            orders = {one: one.request() for one in both}
-            series = {one: await one.fetch_request(orders[one]) for one in both}
+            requests = {one: one.request() for one in both}
+            series = {one: await one.fetch_request(requests[one]) for one in both}
             healing = gap_tuples("AAPL", OF_DAYS, "2024-11-19 to 2024-11-20", 2, "missing")
             healing |= gap_tuples("BTC", OF_DAYS, "2024-11-16", 1, "missing")
             for_ever = gap_tuples("MSFT", OF_DAYS, "2024-11-26", 1, "missing")
@@ -86,7 +86,7 @@ async def test_exactly_the_holes_are_gaps_until_they_are_healed_or_explained(dat
             gone |= gap_tuples("SPY", ["1w"], "2024-12-02 to 2024-12-06", 5, "missing")
             assert gaps() == healing | for_ever | unlisted | gone
 
-            looked_up = [await one.look_up(orders[one], series[one]) for one in both]
+            looked_up = [await one.look_up(requests[one], series[one]) for one in both]
             assert looked_up == [["NVDA", "SPY"], []]
             assert gaps() == healing | for_ever
             closed = {row for row in noted(database_url, filled=True) if row[-1] != "missing"}

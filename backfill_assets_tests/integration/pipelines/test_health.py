@@ -6,7 +6,7 @@ import psycopg
 
 from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.domain.days import DayRange
-from backfill_assets.domain.gaps import NIGHT_FIRST
+from backfill_assets.domain.gaps import FIRST_ATTEMPT_DELAY
 from backfill_assets.domain.listings import Listing
 from backfill_assets.pipelines.health import RECENT, examine
 from backfill_assets.simulator import Hole
@@ -37,7 +37,7 @@ async def test_a_market_that_is_whole_has_nothing_to_tell(database_url):
             found = health(one)
             assert (found.gaps, found.thin, found.examined.invalid) == ((), (), ())
             assert (found.newest, found.awaited) == (FRIDAY, ("AAPL", "MSFT"))
-            assert found.lacking_newest("1m") == []
+            assert found.without_newest("1m") == []
             counted = dict(rows(database_url, "select timeframe, count(*) from market_data group by 1"))
             assert found.examined.bars == counted
             assert found.examined.days == (DayRange(date(2024, 11, 25), date(2024, 12, 7)),)
@@ -67,8 +67,8 @@ async def test_gaps_thin_sessions_and_broken_bars_are_found_in_one_look(database
             assert as_tuples(found.gaps) == gap_tuples("AAPL", of_days, str(FRIDAY), 1, "missing") | partial
             assert [(t.symbol, t.session) for t in found.thin] == [("MSFT", wednesday)]
             (invalid,) = {(i.symbol, i.timeframe, i.rule) for i in found.examined.invalid}
-            assert invalid == ("AAPL", "1d", "high lies below open, close or low")
-            assert [found.lacking_newest(t) for t in ("1m", "1d", "1w")] == [["AAPL"], ["AAPL"], []]
+            assert invalid == ("AAPL", "1d", "high is below open, close or low")
+            assert [found.without_newest(t) for t in ("1m", "1d", "1w")] == [["AAPL"], ["AAPL"], []]
             marked = rows(database_url, "select symbol, session from session_answers where partial")
             assert marked == [("MSFT", wednesday)]
             assert rows(database_url, "select count(*) from backfill_gaps where not filled") == [(len(found.gaps),)]
@@ -76,17 +76,17 @@ async def test_gaps_thin_sessions_and_broken_bars_are_found_in_one_look(database
 
 async def test_the_newest_session_is_awaited_once_the_night_has_had_its_time(database_url):
     finished = datetime(2024, 12, 7, 1, 15, tzinfo=UTC)
-    with clock_and_vendor(finished + NIGHT_FIRST - timedelta(seconds=1)) as (clock, vendor):
+    with clock_and_vendor(finished + FIRST_ATTEMPT_DELAY - timedelta(seconds=1)) as (clock, vendor):
         async with pipeline_harness(
             database_url, vendor, clock, full_market("stocks", "AAPL", "2024-12-02", timeframes="1d")
         ) as one:
             await one.fetch("2024-12-02", "2024-12-05")
             found = health(one)
-            assert (found.newest, found.lacking_newest("1d")) == (date(2024, 12, 5), [])
+            assert (found.newest, found.without_newest("1d")) == (date(2024, 12, 5), [])
             assert [str(gap.days) for gap in found.gaps] == ["2024-12-06"], "it is a gap all the same"
             clock.advance(seconds=1)
             found = health(one)
-            assert (found.newest, found.lacking_newest("1d")) == (FRIDAY, ["AAPL"])
+            assert (found.newest, found.without_newest("1d")) == (FRIDAY, ["AAPL"])
 
 
 async def test_what_is_explained_or_outside_its_listing_is_not_awaited(database_url):
@@ -100,7 +100,7 @@ async def test_what_is_explained_or_outside_its_listing_is_not_awaited(database_
                 found = health(one)
                 clock.advance(minutes=32)
             assert [(gap.symbol, gap.explained) for gap in found.gaps] == [("AAPL", True)]
-            assert (found.awaited, found.lacking_newest("1d")) == (("AAPL",), [])
+            assert (found.awaited, found.without_newest("1d")) == (("AAPL",), [])
 
 
 async def test_before_the_first_session_there_is_nothing_to_await(database_url):

@@ -13,7 +13,7 @@ from backfill_assets.pipelines.listings import (
     in_question,
     known_listings,
     look_up,
-    look_up_quietly,
+    look_up_stale,
     stale,
 )
 from backfill_assets.simulator import Fault, Hole
@@ -112,9 +112,8 @@ def test_a_look_up_is_good_for_six_days():
     assert timedelta(days=6) == REFRESHED_AFTER
 
 
-async def test_runs_look_up_quietly_and_not_again_while_it_is_fresh(database_url):
+async def test_a_listing_is_looked_up_only_when_it_is_stale(database_url):
     with clock_and_vendor(SATURDAY) as (clock, vendor):
-        warnings = []
         async with pipeline_harness(
             database_url, vendor, clock, full_market("stocks", "AAPL MSFT", "2024-12-02")
         ) as one:
@@ -122,7 +121,7 @@ async def test_runs_look_up_quietly_and_not_again_while_it_is_fresh(database_url
 
             async def look(*some):
                 before = len(vendor.requests)
-                await look_up_quietly(store, one.client, some, clock, warnings.append)
+                assert await look_up_stale(store, one.client, some, clock) is None
                 return looked_up(vendor, before)
 
             assert await look() == []
@@ -131,12 +130,10 @@ async def test_runs_look_up_quietly_and_not_again_while_it_is_fresh(database_url
             assert await look(*symbols) == []
             clock.advance(days=6)
             assert await look(*symbols) == ["AAPL", "MSFT"]
-            assert warnings == []
 
 
 async def test_a_look_up_that_fails_is_a_warning_and_keeps_what_was_known(database_url):
     with clock_and_vendor(SATURDAY) as (clock, vendor):
-        warnings = []
         async with pipeline_harness(
             database_url, vendor, clock, full_market("stocks", "AAPL MSFT", "2024-12-02")
         ) as one:
@@ -145,10 +142,9 @@ async def test_a_look_up_that_fails_is_a_warning_and_keeps_what_was_known(databa
             before = store.read(["AAPL", "MSFT"])
             clock.advance(days=7)
             vendor.change(faults=(Fault(kind="status", path="/v3/reference/", ticker="MSFT"),))
-            await look_up_quietly(store, one.client, symbols, clock, warnings.append)
+            warning = await look_up_stale(store, one.client, symbols, clock)
             after = store.read(["AAPL", "MSFT"])
             assert after == {"AAPL": KnownListing(before["AAPL"].listing, clock.now), "MSFT": before["MSFT"]}
-            (warning,) = warnings
             assert warning.startswith("Listing dates could not be looked up: Polygon gave no usable answer")
             with pytest.raises(VendorUnavailable):
                 await look_up(store, one.client, symbols[1:], clock)

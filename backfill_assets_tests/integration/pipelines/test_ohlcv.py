@@ -1,6 +1,7 @@
 """Bars go from a simulated vendor, over HTTP, through the rate limit, into real tables: only the waiting is left out."""
 
 import asyncio
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -15,8 +16,10 @@ from backfill_assets.domain.request_plan import pages_of
 from backfill_assets.domain.timeframes import MINUTE_1
 from backfill_assets.pipelines.backfill_request import BackfillRequest, Refresh, plan, recorded
 from backfill_assets.pipelines.ohlcv import SeriesFailed, SettledSeries, fetch_missing, series_failure
+from backfill_assets.pipelines.progress import SILENT
 from backfill_assets.simulator import Fault, Hole, Restatement
 from backfill_assets_tests.integration.adapters.scripted_vendor import NoSleep
+from backfill_assets_tests.integration.pipelines.harness import fetched
 from backfill_assets_tests.support import KEY, MOMENT, assert_same_bars, market, rows, stored_bars, trading_calendar
 
 TABLES = {
@@ -26,7 +29,7 @@ TABLES = {
 }
 
 
-def request(kind, names, start, end, *, timeframes="1m 1d", now=MOMENT, **options):
+def backfill_request(kind, names, start, end, *, timeframes="1m 1d", now=MOMENT, **options):
     of = market(kind, *names.split(), timeframes=timeframes)
     calendar = trading_calendar(kind)
     sessions = calendar.within(DayRange(date.fromisoformat(start), date.fromisoformat(end)))
@@ -34,7 +37,7 @@ def request(kind, names, start, end, *, timeframes="1m 1d", now=MOMENT, **option
 
 
 async def filled(url, vendor, what, *, key=KEY, patient=False, progress=None, at_once=3, **options):
-    """Fill an order; `patient` makes every wait of the client and the limiter take no time."""
+    """Fill a request; `patient` makes every wait of the client and the limiter take no time."""
     waiting = {"sleep": NoSleep()} if patient else {}
     with BarStore(url) as store:
         async with (
@@ -43,7 +46,7 @@ async def filled(url, vendor, what, *, key=KEY, patient=False, progress=None, at
                 key, base_url=vendor.url, limiter=limiter, sleep=NoSleep(), random=lambda: 0.5, **options
             ) as client,
         ):
-            return await fetch_missing(what, store, client, clock=lambda: what.now, progress=progress, at_once=at_once)
+            return await fetched(what, store, client, lambda: what.now, progress=progress or SILENT, at_once=at_once)
 
 
 def snapshot(url):
@@ -59,23 +62,20 @@ def asked(vendor):
     return [(p[4], p[8], p[9]) for p in (r.path.split("/") for r in vendor.requests)]
 
 
-class Told:
-    """A listener that remembers."""
+class Recorder:
+    """Records the progress of a fetch."""
 
     def __init__(self):
         self.events = []
 
-    def planned(self, of, requests):
-        self.events.append(("planned", of.name, len(requests)))
+    def planned(self, of, calls):
+        self.events.append(("planned", of.name, len(calls)))
 
-    def answered(self, request, sessions, written):
-        self.events.append(("answered", request.label, sessions, written.inserted))
+    def answered(self, call, sessions, written):
+        self.events.append(("answered", call.label, sessions, written.inserted))
 
-    def ended(self, request, error):
-        self.events.append(("ended", request.label, error is not None))
-
-    def settled(self, symbol, source):
-        self.events.append(("settled", symbol.name, source.name))
+    def ended(self, call, error):
+        self.events.append(("ended", call.label, error is not None))
 
 
 def truth(vendor, symbol, timeframe, start, end):
@@ -97,7 +97,7 @@ def truth(vendor, symbol, timeframe, start, end):
     ],
 )
 async def test_the_tables_hold_what_was_traded(database_url, vendor, kind, name, start, end):
-    what = request(kind, name, start, end)
+    what = backfill_request(kind, name, start, end)
     series = await filled(database_url, vendor, what)
     (symbol,) = what.wanted
     for one in series:
@@ -116,13 +116,13 @@ async def test_the_tables_hold_what_was_traded(database_url, vendor, kind, name,
 
 
 async def test_prices_stand_as_they_were_paid_before_a_split(database_url, vendor):
-    await filled(database_url, vendor, request("stocks", "NVDA", "2024-06-07", "2024-06-10", timeframes="1d"))
+    await filled(database_url, vendor, backfill_request("stocks", "NVDA", "2024-06-07", "2024-06-10", timeframes="1d"))
     before, after = stored_bars(database_url, "NVDA", "1d").close
     assert 5 < before / after < 20
 
 
 async def test_the_answers_tell_count_and_first_and_last_bar_of_each_session(database_url, vendor):
-    what = request("stocks", "AAPL", "2024-07-02", "2024-07-05")
+    what = backfill_request("stocks", "AAPL", "2024-07-02", "2024-07-05")
     (series, _) = await filled(database_url, vendor, what)
     counted = rows(
         database_url,
@@ -134,7 +134,7 @@ async def test_the_answers_tell_count_and_first_and_last_bar_of_each_session(dat
 
 
 async def test_a_range_beyond_a_page_takes_the_pages_that_were_planned(database_url, vendor):
-    what = request("crypto", "BTC", "2024-03-01", "2024-04-10", timeframes="1m")  # 41 days of 1440 minutes
+    what = backfill_request("crypto", "BTC", "2024-03-01", "2024-04-10", timeframes="1m")  # 41 days of 1440 minutes
     planned = pages_of(plan(what, {}))
     await filled(database_url, vendor, what)
     expected = truth(vendor, next(iter(what.wanted)), "1m", "2024-03-01", "2024-04-10")
@@ -147,7 +147,7 @@ async def test_a_range_beyond_a_page_takes_the_pages_that_were_planned(database_
 
 
 async def test_what_was_answered_before_a_later_page_failed_stays_and_only_the_rest_is_asked_for(database_url, vendor):
-    what = request("crypto", "BTC", "2024-03-01", "2024-04-10", timeframes="1m")
+    what = backfill_request("crypto", "BTC", "2024-03-01", "2024-04-10", timeframes="1m")
     vendor.change(faults=(Fault(kind="status", nth=2),))
     (series,) = await filled(database_url, vendor, what, retry=RetryPolicy(attempts=1))
     assert isinstance(series.error, VendorUnavailable)
@@ -164,7 +164,7 @@ async def test_what_was_answered_before_a_later_page_failed_stays_and_only_the_r
 
 
 async def test_a_second_fill_sends_nothing_and_writes_nothing(database_url, vendor):
-    what = request("stocks", "AAPL MSFT", "2024-03-04", "2024-03-08")
+    what = backfill_request("stocks", "AAPL MSFT", "2024-03-04", "2024-03-08")
     await filled(database_url, vendor, what)
     before, sent = snapshot(database_url), len(vendor.requests)
     assert sent == 4
@@ -175,15 +175,15 @@ async def test_a_second_fill_sends_nothing_and_writes_nothing(database_url, vend
 
 
 async def test_a_longer_range_asks_only_for_what_is_new(database_url, vendor):
-    await filled(database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-06", timeframes="1d"))
+    await filled(database_url, vendor, backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-06", timeframes="1d"))
     vendor.reset()
-    await filled(database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1d"))
+    await filled(database_url, vendor, backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1d"))
     assert asked(vendor) == [("AAPL", "2024-03-07", "2024-03-08")]
     assert rows(database_url, "select filled::text from coverage") == [("{[2024-03-04,2024-03-09)}",)]
 
 
 async def test_an_order_without_sessions_sends_nothing(database_url, vendor):
-    what = request("stocks", "AAPL", "2024-03-09", "2024-03-10")
+    what = backfill_request("stocks", "AAPL", "2024-03-09", "2024-03-10")
     assert what.days is None
     series = await filled(database_url, vendor, what)
     assert [s.missing for s in series] == [[], []]
@@ -193,7 +193,7 @@ async def test_an_order_without_sessions_sends_nothing(database_url, vendor):
 async def test_a_hole_stays_missing_and_is_asked_for_until_it_is_confirmed(database_url, vendor):
     day = date(2024, 3, 6)
     vendor.change(holes=(Hole(ticker="AAPL", first=day, last=day, base="minute"),))
-    what = request("stocks", "AAPL", "2024-03-04", "2024-03-08")
+    what = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-08")
     sent = []
     for _ in range(7):
         minutes, daily = await filled(database_url, vendor, what)
@@ -210,7 +210,7 @@ async def test_a_hole_stays_missing_and_is_asked_for_until_it_is_confirmed(datab
 async def test_a_day_that_the_vendor_gets_late_is_fetched_when_it_is_there(database_url, vendor):
     day = date(2024, 3, 6)
     vendor.change(holes=(Hole(ticker="AAPL", first=day, last=day, heal_after_requests=2),))
-    what = request("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1m")
+    what = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1m")
     found = []
     for passed in (0, 3, 10):  # minutes: the pauses are two and four long
         later = replace(what, now=what.now + timedelta(minutes=passed))
@@ -223,7 +223,7 @@ async def test_a_day_that_the_vendor_gets_late_is_fetched_when_it_is_there(datab
 
 async def test_a_series_that_fails_for_good_does_not_stop_the_others(database_url, vendor):
     vendor.change(faults=(Fault(kind="status", status=500, ticker="MSFT"),))
-    what = request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08")
+    what = backfill_request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08")
     series = await filled(database_url, vendor, what)
     failed = [s for s in series if s.error]
     assert [(s.symbol.name, s.timeframe.name) for s in failed] == [("MSFT", "1m"), ("MSFT", "1d")]
@@ -235,22 +235,25 @@ async def test_a_series_that_fails_for_good_does_not_stop_the_others(database_ur
     with pytest.raises(
         SeriesFailed, match=r"^2 of 6 series .* MSFT 1m: Polygon gave no usable answer.* MSFT 1d: "
     ) as told:
-        raise series_failure(series)
+        raise series_failure(what, series)
     assert KEY not in str(told.value)
 
 
 def test_of_many_failures_five_are_named():
-    (symbol,) = market("stocks", "AAPL").symbols
+    what = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-08")
+    (symbol,) = what.wanted
     series = [SettledSeries(symbol, MINUTE_1, (), {}, error=VendorUnavailable("away")) for _ in range(7)]
     with pytest.raises(SeriesFailed, match=r"^7 of 7 .*(AAPL 1m: away; ){5}and 2 more$"):
-        raise series_failure(series)
-    assert series_failure([]) is None
+        raise series_failure(what, series)
+    assert series_failure(what, []) is None
 
 
 async def test_a_refused_key_costs_one_request_and_leaves_no_trace(database_url, vendor):
     vendor.change(api_keys=("another",))
     with pytest.raises(KeyRefused, match="POLYGON_API_KEY") as told:
-        await filled(database_url, vendor, request("stocks", "AAPL MSFT NVDA TSLA", "2024-03-04", "2024-03-08"))
+        await filled(
+            database_url, vendor, backfill_request("stocks", "AAPL MSFT NVDA TSLA", "2024-03-04", "2024-03-08")
+        )
     assert len(vendor.requests) == 1
     assert snapshot(database_url) == {name: [] for name in TABLES}
     assert KEY not in str(told.value)
@@ -258,13 +261,13 @@ async def test_a_refused_key_costs_one_request_and_leaves_no_trace(database_url,
 
 async def test_without_a_key_nothing_is_sent(database_url, vendor):
     with pytest.raises(KeyRefused, match="POLYGON_API_KEY is not set"):
-        await filled(database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-08"), key=None)
+        await filled(database_url, vendor, backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-08"), key=None)
     assert vendor.requests == []
 
 
 async def test_a_plan_that_does_not_include_a_symbol_says_so_of_it_and_goes_on_with_the_others(database_url, vendor):
     vendor.change(forbidden=("MSFT",))
-    what = request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08", timeframes="1d")
+    what = backfill_request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08", timeframes="1d")
     series = await filled(database_url, vendor, what, at_once=1)
     assert [(s.symbol.name, type(s.error)) for s in series if s.error] == [("MSFT", NotEntitled)]
     told = "select symbol, max(bars) > 0, bool_or(refused) from session_answers group by 1 order by 1"
@@ -273,7 +276,7 @@ async def test_a_plan_that_does_not_include_a_symbol_says_so_of_it_and_goes_on_w
 
 
 async def test_a_symbol_that_the_vendor_does_not_know_is_missing_everywhere(database_url, vendor):
-    what = request("stocks", "AAPL ZZZZ", "2024-03-04", "2024-03-05", timeframes="1d")
+    what = backfill_request("stocks", "AAPL ZZZZ", "2024-03-04", "2024-03-05", timeframes="1d")
     series = {s.symbol.name: s for s in await filled(database_url, vendor, what)}
     assert (series["AAPL"].missing, series["ZZZZ"].missing) == ([], sessions_of(what))
 
@@ -285,7 +288,7 @@ async def test_whatever_goes_wrong_on_the_way_the_tables_are_right_in_the_end(da
     faults = [Fault(kind=kind, nth=2 * i + 1, status=502) for i, kind in enumerate(spoilt)]
     faults += [Fault(kind=kind, nth=2 * i + 2) for i, kind in enumerate(harmless)]
     vendor.change(faults=tuple(faults), delayed=delayed)
-    what = request("stocks", "AAPL MSFT NVDA TSLA", "2024-03-07", "2024-03-12")
+    what = backfill_request("stocks", "AAPL MSFT NVDA TSLA", "2024-03-07", "2024-03-12")
     series = await filled(database_url, vendor, what, patient=True)
     assert [r.fault for r in vendor.requests if r.fault in spoilt] == list(spoilt)
     assert {r.fault for r in vendor.requests} >= set(harmless)
@@ -301,7 +304,7 @@ async def test_whatever_goes_wrong_on_the_way_the_tables_are_right_in_the_end(da
 
 async def test_a_vendor_that_says_too_fast_is_waited_for(database_url, vendor):
     vendor.change(faults=(Fault(kind="status", status=429, nth=2, retry_after=7),))
-    what = request("stocks", "AAPL MSFT", "2024-03-04", "2024-03-05")
+    what = backfill_request("stocks", "AAPL MSFT", "2024-03-04", "2024-03-05")
     series = await filled(database_url, vendor, what, patient=True)
     assert all(not s.missing for s in series)
     assert len(vendor.requests) == 5
@@ -310,7 +313,7 @@ async def test_a_vendor_that_says_too_fast_is_waited_for(database_url, vendor):
 
 @pytest.mark.parametrize("broken", [1, 2, 3, 4])
 async def test_a_fill_that_broke_off_goes_on_where_it_was(database_url, vendor, broken):
-    what = request("stocks", "AAPL MSFT", "2024-03-07", "2024-03-12")
+    what = backfill_request("stocks", "AAPL MSFT", "2024-03-07", "2024-03-12")
     vendor.change(faults=(Fault(kind="reset", nth=broken),))
     first = await filled(database_url, vendor, what, at_once=1, retry=RetryPolicy(attempts=1))
     assert sum(s.error is not None for s in first) == 1
@@ -324,14 +327,14 @@ async def test_a_fill_that_broke_off_goes_on_where_it_was(database_url, vendor, 
 
 async def test_a_refresh_asks_again_and_writes_only_what_changed(database_url, vendor):
     day = date(2024, 3, 6)
-    what = request("stocks", "AAPL", "2024-03-04", "2024-03-08")
+    what = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-08")
     await filled(database_url, vendor, what)
     before = snapshot(database_url)
     vendor.change(restatements=(Restatement(ticker="AAPL", day=day, factor=1.01),))
     await filled(database_url, vendor, what)
     assert len(vendor.requests) == 2
     refreshed = await filled(
-        database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-08", refresh=Refresh.EVERYTHING)
+        database_url, vendor, backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-08", refresh=Refresh.EVERYTHING)
     )
     assert len(vendor.requests) == 4
     for one in refreshed:
@@ -351,18 +354,18 @@ async def test_a_refresh_asks_again_and_writes_only_what_changed(database_url, v
 
 
 async def test_a_refresh_that_is_answered_with_nothing_takes_nothing_back(database_url, vendor):
-    await filled(database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-08"))
+    await filled(database_url, vendor, backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-08"))
     before = snapshot(database_url)
     vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 4), last=date(2024, 3, 8)),))
     series = await filled(
-        database_url, vendor, request("stocks", "AAPL", "2024-03-04", "2024-03-08", refresh=Refresh.EVERYTHING)
+        database_url, vendor, backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-08", refresh=Refresh.EVERYTHING)
     )
     assert snapshot(database_url) == before
     assert all(not s.missing for s in series)
 
 
 async def test_two_fills_of_the_same_at_once_give_the_same_tables(database_url, vendor):
-    what = request("stocks", "AAPL MSFT", "2024-03-07", "2024-03-12")
+    what = backfill_request("stocks", "AAPL MSFT", "2024-03-07", "2024-03-12")
     both = await asyncio.gather(*(filled(database_url, vendor, what) for _ in range(2)))
     assert all(not s.missing and s.error is None for series in both for s in series)
     for one in both[0]:
@@ -373,58 +376,125 @@ async def test_two_fills_of_the_same_at_once_give_the_same_tables(database_url, 
         assert inserted == len(expected)
 
 
-async def test_the_listener_hears_what_is_planned_answered_ended_and_settled(database_url, vendor):
-    told = Told()
+async def test_progress_reports_the_plan_each_page_and_the_end_of_each_call(database_url, vendor):
+    progress = Recorder()
     vendor.change(faults=(Fault(kind="status", ticker="MSFT"),))
-    what = request("stocks", "AAPL MSFT", "2024-03-04", "2024-03-08", timeframes="1d")
-    await filled(database_url, vendor, what, progress=told)
-    assert told.events[0] == ("planned", "stocks", 2)
-    by_symbol = {name: [e for e in told.events[1:] if e[1] == name] for name in ("AAPL", "MSFT")}
+    what = backfill_request("stocks", "AAPL MSFT", "2024-03-04", "2024-03-08", timeframes="1d")
+    await filled(database_url, vendor, what, progress=progress)
+    assert progress.events[0] == ("planned", "stocks", 2)
+    by_symbol = {name: [e for e in progress.events[1:] if e[1] == name] for name in ("AAPL", "MSFT")}
     assert by_symbol == {
-        "AAPL": [("answered", "AAPL", 5, 5), ("ended", "AAPL", False), ("settled", "AAPL", "1d")],
-        "MSFT": [("ended", "MSFT", True), ("settled", "MSFT", "1d")],
+        "AAPL": [("answered", "AAPL", 5, 5), ("ended", "AAPL", False)],
+        "MSFT": [("ended", "MSFT", True)],
     }
 
 
-async def test_a_series_is_settled_after_the_last_of_its_requests(database_url, vendor):
-    between = request("stocks", "AAPL", "2024-01-02", "2024-06-28", timeframes="1m")
-    await filled(database_url, vendor, request("stocks", "AAPL", "2024-01-03", "2024-06-27", timeframes="1m"))
-    told, at_settling = Told(), []
-    told.settled = lambda symbol, source: at_settling.append((symbol.name, source.name, list(told.events)))
-    await filled(database_url, vendor, between, progress=told)
-    planned = told.events[0][2]
-    assert planned > 1
-    ((name, source, before),) = at_settling
-    assert (name, source, before) == ("AAPL", "1m", told.events)
-    assert len([e for e in before if e[0] == "ended"]) == planned
+@asynccontextmanager
+async def settling(url, vendor, what, **options):
+    """Settled series of a request, one by one."""
+    async with (
+        RateLimiter(url, per_second=500) as limiter,
+        Polygon(KEY, base_url=vendor.url, limiter=limiter) as client,
+    ):
+        with BarStore(url) as store:
+            fetch = fetch_missing(what, store, client, clock=lambda: what.now, **options)
+            async with aclosing(fetch) as settled:
+                yield settled
 
 
-async def test_days_that_are_asked_for_of_all_symbols_settle_with_the_last_day(database_url, vendor):
-    told = Told()
+async def test_a_series_is_settled_after_the_last_of_its_calls(database_url, vendor):
+    between = backfill_request("stocks", "AAPL", "2024-01-02", "2024-06-28", timeframes="1m")
+    await filled(database_url, vendor, backfill_request("stocks", "AAPL", "2024-01-03", "2024-06-27", timeframes="1m"))
+    progress = Recorder()
+    async with settling(database_url, vendor, between, progress=progress) as settled:
+        series = await anext(settled)
+        planned = progress.events[0][2]
+        assert planned > 1
+        assert len([e for e in progress.events if e[0] == "ended"]) == planned
+        assert (series.symbol.name, series.timeframe, series.missing) == ("AAPL", MINUTE_1, [])
+        assert len(series.before) == len(series.wanted) - 2
+
+
+async def test_a_series_settles_while_others_are_fetched_and_those_that_need_no_call_settle_first(database_url, vendor):
+    await filled(database_url, vendor, backfill_request("stocks", "NVDA", "2024-03-04", "2024-03-08"))
+    progress = Recorder()
+    what = backfill_request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08")
+    found = []
+    async with settling(database_url, vendor, what, at_once=1, progress=progress) as settled:
+        async for series in settled:
+            stored_now = {a.session: a.bars for a in series.answers.values()}
+            query = "select session, bars from session_answers where symbol = %s and timeframe = %s"
+            assert stored_now == dict(rows(database_url, query, series.symbol.name, series.timeframe.name))
+            found.append((series.symbol.name, series.timeframe.name, sum(e[0] == "ended" for e in progress.events)))
+    assert [f[:2] for f in found[:2]] == [("NVDA", "1m"), ("NVDA", "1d")]
+    assert sorted(f[:2] for f in found) == sorted((s, t) for s in ("AAPL", "MSFT", "NVDA") for t in ("1m", "1d"))
+    assert found[2][2] < 4, "the first series did not wait for the last call"
+
+
+async def test_grouped_days_settle_with_the_last_day(database_url, vendor):
     names = "AAPL MSFT NVDA"
-    await filled(
-        database_url, vendor, request("stocks", names, "2024-03-04", "2024-03-05", timeframes="1d"), progress=told
-    )
-    assert told.events[0] == ("planned", "stocks", 2)
-    assert sorted(told.events[-3:]) == [("settled", name, "1d") for name in names.split()]
+    what = backfill_request("stocks", names, "2024-03-04", "2024-03-05", timeframes="1d")
+    progress = Recorder()
+    async with settling(database_url, vendor, what, progress=progress) as settled:
+        first = await anext(settled)
+        assert progress.events[0] == ("planned", "stocks", 2)
+        assert len([e for e in progress.events if e[0] == "ended"]) == 2
+        rest = [series.symbol.name async for series in settled]
+    assert sorted([first.symbol.name, *rest]) == names.split()
+
+
+async def test_one_plan_and_one_read_of_what_is_recorded_suffice_where_nothing_is_missing(
+    database_url, vendor, monkeypatch
+):
+    what = backfill_request("stocks", "AAPL MSFT", "2024-03-04", "2024-03-08")
+    await filled(database_url, vendor, what)
+    read, answers = [], BarStore.answers
+    monkeypatch.setattr(BarStore, "answers", lambda store, *asked: read.append(asked) or answers(store, *asked))
+    assert [s.missing for s in await filled(database_url, vendor, what)] == [[]] * 4
+    assert len(read) == 1
+
+
+async def test_a_closed_fetch_leaves_no_task_and_sends_nothing_more(database_url, vendor):
+    what = backfill_request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08", timeframes="1m")
+    async with settling(database_url, vendor, what, at_once=1) as settled:
+        await anext(settled)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        assert others
+    assert all(task.done() for task in others)
+    sent = len(vendor.requests)
+    await asyncio.sleep(0.05)
+    assert len(vendor.requests) == sent < 4
+
+
+async def test_a_cancelled_fetch_cancels_its_calls(database_url, vendor):
+    vendor.change(faults=(Fault(kind="slow", seconds=30),))
+    what = backfill_request("stocks", "AAPL MSFT", "2024-03-04", "2024-03-08", timeframes="1m")
+    running = asyncio.create_task(filled(database_url, vendor, what))
+    while not vendor.requests:  # noqa: ASYNC110  # the simulator's thread has no event for it
+        await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert snapshot(database_url) == {name: [] for name in TABLES}
 
 
 async def test_no_more_symbols_are_fetched_at_a_time_than_asked_for(database_url, vendor):
-    told = Told()
-    what = request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08")
-    await filled(database_url, vendor, what, progress=told, at_once=1)
-    assert [e[1] for e in told.events if e[0] == "ended"] == ["AAPL", "AAPL", "MSFT", "MSFT", "NVDA", "NVDA"]
+    progress = Recorder()
+    what = backfill_request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08")
+    await filled(database_url, vendor, what, progress=progress, at_once=1)
+    assert [e[1] for e in progress.events if e[0] == "ended"] == ["AAPL", "AAPL", "MSFT", "MSFT", "NVDA", "NVDA"]
 
 
 def test_what_is_recorded_of_nothing_is_nothing(database_url):
     with BarStore(database_url) as store:
-        assert recorded(store, request("stocks", "AAPL", "2024-03-09", "2024-03-10")) == {}
+        assert recorded(store, backfill_request("stocks", "AAPL", "2024-03-09", "2024-03-10")) == {}
 
 
 async def test_days_before_a_plans_history_do_not_keep_newer_ones_from_being_fetched(database_url, vendor):
-    await filled(database_url, vendor, request("stocks", "AAPL", "2024-01-02", "2024-03-08", timeframes="1m"))
+    await filled(database_url, vendor, backfill_request("stocks", "AAPL", "2024-01-02", "2024-03-08", timeframes="1m"))
     vendor.change(history_edge=date(2024, 1, 2))
-    old_and_new = request("stocks", "AAPL", "2023-12-01", "2024-03-15", timeframes="1m")
+    old_and_new = backfill_request("stocks", "AAPL", "2023-12-01", "2024-03-15", timeframes="1m")
     (series,) = await filled(database_url, vendor, old_and_new)
     assert series.error is None
     refused = [s for s in series.wanted if s in series.answers and series.answers[s].refused]
@@ -436,5 +506,7 @@ async def test_days_before_a_plans_history_do_not_keep_newer_ones_from_being_fet
 async def test_a_plan_that_includes_nothing_of_it_costs_the_requests_of_two_symbols_and_one_more(database_url, vendor):
     vendor.change(history_edge=date(2025, 1, 1))
     with pytest.raises(NotEntitled):
-        await filled(database_url, vendor, request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08"), at_once=1)
+        await filled(
+            database_url, vendor, backfill_request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08"), at_once=1
+        )
     assert [r.path.split("/")[4] for r in vendor.requests] == ["AAPL", "AAPL", "MSFT", "MSFT", "NVDA"]

@@ -1,4 +1,4 @@
-"""A simulator with a clock that tests set, and a client that sends a key."""
+"""A running simulator with a settable clock, and a client with a key."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from backfill_assets.simulator import Simulator
 
 
 class Clock:
-    """A clock that tests set."""
+    """A clock that is set by tests."""
 
     def __init__(self, moment):
         self.moment = moment
@@ -50,25 +50,25 @@ def connected(server):
 
 
 @pytest.fixture
-def client(vendor, connected):  # noqa: ARG001 - it resets the server
+def client(vendor, connected):  # noqa: ARG001 - resets the server
     return connected
 
 
 @pytest.fixture
 def bars(client):
-    """Get one page of bars, decoded: `bars("AAPL", "1/minute", "2024-03-04", "2024-03-08", limit=10)`."""
+    """GET one page of bars: `bars("AAPL", "1/minute", "2024-03-04", "2024-03-08", limit=10)` returns the decoded body."""
 
     def get(ticker, timeframe, start, end, **params):
-        answer = client.get(f"/v2/aggs/ticker/{ticker}/range/{timeframe}/{start}/{end}", params=params)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        response = client.get(f"/v2/aggs/ticker/{ticker}/range/{timeframe}/{start}/{end}", params=params)
+        assert response.status_code == 200, response.text
+        return response.json()
 
     return get
 
 
 @pytest.fixture
 def all_bars(client):
-    """Follow `next_url`, repeating the parameters; return all bars and the number of pages."""
+    """Follow `next_url` with the parameters repeated; returns all bars and the number of pages."""
 
     def get(ticker, timeframe, start, end, **params):
         url, found, pages = f"/v2/aggs/ticker/{ticker}/range/{timeframe}/{start}/{end}", [], 0

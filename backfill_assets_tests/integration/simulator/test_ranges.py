@@ -15,7 +15,7 @@ def new_york(t):
     return datetime.fromtimestamp(t / 1000, NEW_YORK)
 
 
-def test_an_answer_has_the_documented_envelope(bars):
+def test_a_response_has_the_documented_envelope(bars):
     page = bars("AAPL", "1/day", "2024-03-04", "2024-03-08")
     assert list(page) == [
         "ticker",
@@ -32,7 +32,7 @@ def test_an_answer_has_the_documented_envelope(bars):
     assert page["status"] == "OK"
 
 
-def test_the_request_has_one_number_in_body_and_header(client):
+def test_body_and_header_have_the_same_request_id(client):
     answers = [client.get("/v2/aggs/ticker/AAPL/range/1/day/2024-03-04/2024-03-08") for _ in range(2)]
     numbers = [a.json()["request_id"] for a in answers]
     assert numbers == [a.headers["x-request-id"] for a in answers]
@@ -98,7 +98,7 @@ def test_volumes_come_in_scientific_notation_and_fractions(client):
     assert coins[0]["v"] % 1 != 0
 
 
-def test_dates_are_the_markets_own(bars):
+def test_dates_are_in_the_markets_zone(bars):
     day = bars("AAPL", "1/day", "2024-03-08", "2024-03-11")["results"]
     assert [d["t"] for d in day] == [1709874000000, 1710129600000]  # 05:00Z, then 04:00Z
     coin = bars("X:BTCUSD", "1/day", "2024-03-09", "2024-03-11")["results"]
@@ -107,7 +107,7 @@ def test_dates_are_the_markets_own(bars):
     assert {new_york(m["t"]).date() for m in minutes} == {date(2024, 3, 8)}
 
 
-def test_milliseconds_snap_outwards_to_whole_bars(bars):
+def test_milliseconds_are_extended_to_complete_bars(bars):
     start, end = 1709650920000, 1709651100000  # minutes 15:02 and 15:05 UTC of 2024-03-05
     assert [b["t"] for b in bars("AAPL", "1/minute", start + 1, end + 1)["results"]] == [
         start + k * 60_000 for k in range(4)
@@ -127,7 +127,7 @@ def test_hours_lie_on_the_utc_grid_in_winter_and_summer(bars, day):
         assert len(stamps) == {1: 16, 4: 5 if day == "2024-01-10" else 4}[hours]
 
 
-def test_aggregates_are_made_of_their_minutes(bars):
+def test_aggregates_are_built_from_minutes(bars):
     minutes = bars("AAPL", "1/minute", "2024-03-05", "2024-03-05")["results"]
     for frame, size in (("5/minute", HOUR // 12), ("30/minute", HOUR // 2), ("1/hour", HOUR)):
         for bar in bars("AAPL", frame, "2024-03-05", "2024-03-05", limit=50000)["results"]:
@@ -137,7 +137,7 @@ def test_aggregates_are_made_of_their_minutes(bars):
             assert bar["v"] == sum(m["v"] for m in inside)
 
 
-def test_weeks_start_on_sunday_midnight_and_are_made_of_days(bars):
+def test_weeks_start_on_sunday_midnight_and_are_built_from_days(bars):
     weeks = bars("AAPL", "1/week", "2024-03-06", "2024-03-20")["results"]  # Wednesday to Wednesday
     assert [new_york(w["t"]).strftime("%a %F %H:%M") for w in weeks] == [
         "Sun 2024-03-03 00:00",
@@ -151,7 +151,7 @@ def test_weeks_start_on_sunday_midnight_and_are_made_of_days(bars):
     assert [w["t"] for w in coin] == [int(datetime(2024, 3, 10, tzinfo=UTC).timestamp() * 1000)]
 
 
-def test_months_start_on_their_first(bars):
+def test_months_start_on_the_first(bars):
     months = bars("AAPL", "1/month", "2024-01-15", "2024-04-02")["results"]
     assert [new_york(m["t"]).isoformat()[:16] for m in months] == [f"2024-0{k}-01T00:00" for k in (1, 2, 3, 4)]
 
@@ -177,7 +177,7 @@ def test_a_full_page_of_minutes_reaches_about_52_sessions(bars):
 
 
 @pytest.mark.parametrize("frame", ["1/minute", "7/minute", "15/minute", "4/hour"])
-def test_pages_join_without_seam(all_bars, frame):
+def test_pages_join_without_gaps_or_duplicates(all_bars, frame):
     once, one = all_bars("AAPL", frame, "2024-03-04", "2024-03-08", limit=50000)
     paged, many = all_bars("AAPL", frame, "2024-03-04", "2024-03-08", limit=700)
     assert (one, many > 5) == (1, True)
@@ -185,7 +185,7 @@ def test_pages_join_without_seam(all_bars, frame):
 
 
 @pytest.mark.parametrize("frame", ["1/minute", "1/hour", "1/day", "1/week"])
-def test_descending_pages_join_too(all_bars, frame):
+def test_descending_pages_join(all_bars, frame):
     limit = 900 if "minute" in frame or "hour" in frame else 3 if "day" in frame else 8
     up, _ = all_bars("NVDA", frame, "2024-06-03", "2024-06-28", limit=50000)
     down, pages = all_bars("NVDA", frame, "2024-06-03", "2024-06-28", limit=limit, sort="desc")
@@ -200,12 +200,12 @@ def test_weeks_are_paged_by_days(all_bars, bars):
     assert (len(found), pages) == (3, 3)
 
 
-def test_a_limit_below_one_bar_still_moves_on(all_bars):
+def test_a_limit_below_one_bar_returns_one_bar(all_bars):
     found, _ = all_bars("AAPL", "1/hour", "2024-03-05", "2024-03-05", limit=10)
     assert found == all_bars("AAPL", "1/hour", "2024-03-05", "2024-03-05", limit=50000)[0]
 
 
-def test_next_url_starts_one_interval_on_and_holds_no_key(bars, client):
+def test_next_url_starts_one_interval_later_and_has_no_key(bars, client):
     page = bars("AAPL", "15/minute", "2024-03-04", "2024-03-08", limit=1000, adjusted="false", apiKey="secret")
     url = httpx.URL(page["next_url"])
     assert url.path == f"/v2/aggs/ticker/AAPL/range/15/minute/{page['results'][-1]['t'] + HOUR // 4}/2024-03-08"
@@ -247,7 +247,7 @@ def test_the_clock_ends_the_data(bars, clock):
     assert hour["v"] == sum(b["v"] for b in got if b["t"] >= hour["t"])
 
 
-def test_bars_ascend_and_are_single(bars):
+def test_bars_ascend_without_duplicates(bars):
     for frame in ("1/minute", "30/minute", "1/day", "1/week"):
         stamps = [b["t"] for b in bars("MSFT", frame, "2024-02-01", "2024-04-01", limit=50000)["results"]]
         assert all(a < b for a, b in pairwise(stamps))
@@ -267,12 +267,12 @@ def test_bars_ascend_and_are_single(bars):
     ],
 )
 def test_bad_parameters_are_400(client, path, params):
-    answer = client.get(f"/v2/aggs/ticker/AAPL/range/{path}", params=params)
-    assert answer.status_code == 400
-    assert answer.json()["status"] == "ERROR"
+    response = client.get(f"/v2/aggs/ticker/AAPL/range/{path}", params=params)
+    assert response.status_code == 400
+    assert response.json()["status"] == "ERROR"
 
 
-def test_grouped_days_hold_every_ticker_at_four_in_the_afternoon(client, bars):
+def test_grouped_days_have_every_ticker_at_four_in_the_afternoon(client, bars):
     page = client.get("/v2/aggs/grouped/locale/us/market/stocks/2024-06-07", params={"adjusted": "false"}).json()
     rows = {r["T"]: r for r in page["results"]}
     assert page["resultsCount"] == len(rows) > 55

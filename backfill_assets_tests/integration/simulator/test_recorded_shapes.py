@@ -43,9 +43,9 @@ def test_grouped_bars(client):
     day = datetime.fromtimestamp(real["results"][0]["t"] / 1000, ZoneInfo("America/New_York"))
     ours = client.get(f"/v2/aggs/grouped/locale/us/market/stocks/{day.date()}").json()
     assert kinds(ours) == kinds(real)
-    whole = next(r for r in ours["results"] if len(r) == 9)
-    assert kinds(whole) == kinds(real["results"][0])
-    assert whole["t"] == real["results"][0]["t"]
+    complete = next(r for r in ours["results"] if len(r) == 9)
+    assert kinds(complete) == kinds(real["results"][0])
+    assert complete["t"] == real["results"][0]["t"]
 
 
 def test_tickers(client):

@@ -48,7 +48,7 @@ def test_the_list_of_tickers_has_the_last_day_of_a_delisted_one(client, vendor, 
         ]
 
 
-def test_the_page_of_a_delisted_ticker_says_what_the_scenario_lets_it_say(client, vendor):
+def test_details_of_a_delisted_ticker_follow_the_scenario(client, vendor):
     gone = {"delisted": {"PYPL": date(2024, 5, 3)}, "listed": {"PYPL": date(2015, 7, 7)}}
     vendor.change(**gone)
     row = client.get("/v3/reference/tickers/PYPL").json()["results"]
@@ -57,8 +57,8 @@ def test_the_page_of_a_delisted_ticker_says_what_the_scenario_lets_it_say(client
     row = client.get("/v3/reference/tickers/PYPL").json()["results"]
     assert (row["active"], row["list_date"], row["delisted_utc"]) == (False, "2015-07-07", "2024-05-03T00:00:00Z")
     vendor.change(**gone, delisted_details="missing")
-    answer = client.get("/v3/reference/tickers/PYPL")
-    assert (answer.status_code, answer.json()["status"]) == (404, "NOT_FOUND")
+    response = client.get("/v3/reference/tickers/PYPL")
+    assert (response.status_code, response.json()["status"]) == (404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize("details", ["inactive", "missing"])
@@ -80,7 +80,7 @@ def test_a_reused_ticker_is_listed_once_for_each_company(client, vendor):
     assert (details["active"], "delisted_utc" in details) == (True, False)
 
 
-def test_pages_can_be_smaller_than_asked_for(client, vendor):
+def test_pages_can_be_smaller_than_requested(client, vendor):
     vendor.change(splits=SPLITS, reference_page=2)
     first = client.get("/stocks/v1/splits?limit=5000").json()
     assert (len(first["results"]), "next_url" in first) == (2, True)
@@ -110,7 +110,7 @@ def test_splits(client, vendor, path):
     assert (row["split_from"], row["split_to"]) == (8, 1)
 
 
-def test_the_new_splits_carry_kind_and_cumulative_factor(client, vendor):
+def test_new_splits_have_kind_and_cumulative_factor(client, vendor):
     vendor.change(splits=SPLITS)
     rows = {r["execution_date"]: r for r in follow(client, "/stocks/v1/splits")}
     assert rows["2021-07-20"]["historical_adjustment_factor"] == pytest.approx(1 / 40)
@@ -119,7 +119,7 @@ def test_the_new_splits_carry_kind_and_cumulative_factor(client, vendor):
     assert "adjustment_type" not in follow(client, "/v3/reference/splits")[0]
 
 
-def test_a_record_entered_twice_moves_no_price(client, vendor):
+def test_a_duplicate_record_moves_no_price(client, vendor):
     before = vendor.market.daily_bars("NVDA", date(2024, 6, 3), date(2024, 6, 14))
     twin = Split(ticker="NVDA", execution_date=date(2024, 6, 12), split_to=10, happened=False)
     vendor.change(splits=(*vendor.scenario.splits, twin))
@@ -147,7 +147,7 @@ def test_dividends(client, vendor, path, kind):
         assert {r["split_adjusted_cash_amount"] for r in follow(client, f"{path}?ticker=NVDA")} == {0.004, 0.04}
 
 
-def test_an_older_vendor_has_the_older_paths_only(client, vendor):
+def test_an_older_vendor_has_only_the_older_paths(client, vendor):
     vendor.change(corporate_actions_v1=False)
     for name in ("splits", "dividends"):
         assert client.get(f"/stocks/v1/{name}").status_code == 404

@@ -18,19 +18,19 @@ def bearer(key):
 )
 @pytest.mark.parametrize("path", [PATH, "/v3/reference/tickers/AAPL", "/stocks/v1/splits"])
 def test_no_key_is_401(vendor, headers, params, path):
-    answer = httpx.get(vendor.url + path, headers=headers, params=params)
-    assert answer.status_code == 401
-    assert answer.json() == {"status": "ERROR", "error": "Unknown API Key"}
+    response = httpx.get(vendor.url + path, headers=headers, params=params)
+    assert response.status_code == 401
+    assert response.json() == {"status": "ERROR", "error": "Unknown API Key"}
 
 
-def test_a_named_key_is_the_only_one(vendor):
+def test_only_the_given_key_is_accepted(vendor):
     vendor.change(api_keys=("right",))
     status = [httpx.get(vendor.url + PATH, headers=bearer(k)).status_code for k in ("wrong", "right")]
     assert status == [401, 200]
     assert httpx.get(vendor.url + PATH, params={"apiKey": "right"}).status_code == 200
 
 
-def test_the_log_says_how_a_key_came_and_never_which(vendor):
+def test_the_log_records_how_a_key_was_sent_but_not_the_key(vendor):
     httpx.get(vendor.url + PATH, params={"apiKey": "s3cret", "limit": "7"})
     httpx.get(vendor.url + PATH, headers=bearer("s3cret"))
     first, second = vendor.requests
@@ -42,7 +42,7 @@ def test_the_log_says_how_a_key_came_and_never_which(vendor):
     assert set(log.json()[0]) >= {"monotonic", "wall", "method", "path", "query", "status", "header_key", "url_key"}
 
 
-def test_a_range_over_the_plans_edge_is_clipped_and_one_before_it_refused(vendor, client):
+def test_a_range_across_the_plans_edge_is_clipped_and_one_before_it_refused(vendor, client):
     vendor.change(history_edge=date(2024, 3, 6))
     assert client.get(PATH).json()["resultsCount"] == 3
     before = client.get("/v2/aggs/ticker/AAPL/range/1/day/2024-03-01/2024-03-05")
@@ -60,19 +60,19 @@ def test_what_the_plan_forbids_is_403(vendor, client, forbidden):
     assert client.get(PATH.replace("AAPL", "X:BTCUSD")).status_code == 200
 
 
-def test_a_free_plan_has_no_today(vendor, client, clock):
+def test_a_free_plan_excludes_today(vendor, client, clock):
     clock.moment = datetime(2024, 3, 8, 18, tzinfo=UTC)
     vendor.change(today_forbidden=True)
     assert client.get(PATH).status_code == 403
     assert client.get(PATH.replace("03-08", "03-07")).json()["resultsCount"] == 4
 
 
-def test_delayed_answers_say_so(vendor, client):
+def test_delayed_responses_have_status_delayed(vendor, client):
     vendor.change(delayed=True)
     assert client.get(PATH).json()["status"] == "DELAYED"
 
 
-def test_the_rate_limit_rolls(vendor, client, clock):
+def test_the_rate_limit_is_a_sliding_window(vendor, client, clock):
     vendor.change(rate_limit=RateLimit(requests=2, seconds=60))
     assert [client.get(PATH).status_code for _ in range(3)] == [200, 200, 429]
     clock.seconds = 59.9
@@ -101,12 +101,12 @@ def test_retry_after_only_if_the_scenario_says_so(vendor, client):
         (Fault(kind="status", status=500, path="/range/1/day", ticker="AAPL", times=1), [500, 200, 200, 200, 200]),
     ],
 )
-def test_rules_count_their_requests(vendor, client, fault, statuses):
+def test_faults_count_their_requests(vendor, client, fault, statuses):
     vendor.change(faults=(fault,))
     assert [client.get(PATH).status_code for _ in range(5)] == statuses
 
 
-def test_chance_is_repeatable(vendor, client):
+def test_probability_is_repeatable(vendor, client):
     runs = []
     for _ in range(2):
         vendor.change(faults=(Fault(kind="status", status=500, probability=0.4, seed=7),))
@@ -125,7 +125,7 @@ def test_429_with_and_without_retry_after(vendor, client):
     assert without.json()["status"] == "ERROR"
 
 
-def test_a_cut_body_breaks_on_the_socket(vendor, client):
+def test_a_cut_body_breaks_the_connection(vendor, client):
     vendor.change(faults=(Fault(kind="cut_body", times=1),))
     with pytest.raises(httpx.RemoteProtocolError):
         client.get(PATH)
@@ -133,7 +133,7 @@ def test_a_cut_body_breaks_on_the_socket(vendor, client):
     assert [r.fault for r in vendor.requests] == ["cut_body", None]
 
 
-def test_a_reset_is_a_reset(vendor, client):
+def test_a_reset_resets_the_connection(vendor, client):
     vendor.change(faults=(Fault(kind="reset", times=1),))
     with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
         client.get(PATH)
@@ -141,7 +141,7 @@ def test_a_reset_is_a_reset(vendor, client):
     assert [r.status for r in vendor.requests] == [0, 200]
 
 
-def test_answers_that_are_no_answers(vendor, client):
+def test_invalid_responses(vendor, client):
     vendor.change(
         faults=(
             Fault(kind="html", status=200, nth=1),
@@ -159,23 +159,23 @@ def test_answers_that_are_no_answers(vendor, client):
     assert (empty.json()["resultsCount"], "results" in empty.json()) == (0, False)
 
 
-def test_spoilt_bars(vendor, client):
-    whole = client.get(PATH).json()["results"]
-    stamps = [b["t"] for b in whole]
+def test_damaged_bars(vendor, client):
+    complete = client.get(PATH).json()["results"]
+    stamps = [b["t"] for b in complete]
     kinds = ("duplicates", "disorder", "out_of_range", "nulls")
     vendor.change(faults=tuple(Fault(kind=k, nth=i + 1, count=2) for i, k in enumerate(kinds)))
     doubled, mixed, wide, nulls = (client.get(PATH).json()["results"] for _ in kinds)
     assert sorted(b["t"] for b in doubled) == sorted(stamps + stamps[:2])
     assert [b["t"] for b in mixed] != stamps
     assert sorted(b["t"] for b in mixed) == stamps
-    assert wide[2:-2] == whole
+    assert wide[2:-2] == complete
     start, end = 1709528400000, 1709960400000  # New York's midnights of 2024-03-04 and 2024-03-09
     assert all(b["t"] < start for b in wide[:2])
     assert all(b["t"] >= end for b in wide[-2:])
     assert [b["c"] is None for b in nulls] == [True, True, False, False, False]
 
 
-def test_a_slow_answer_is_good_in_the_end(vendor, client):
+def test_a_slow_response_is_otherwise_good(vendor, client):
     vendor.change(faults=(Fault(kind="slow", seconds=0.05, times=1),))
     assert client.get(PATH).json()["resultsCount"] == 5
     vendor.change(faults=(Fault(kind="slow", seconds=0.5, times=1),))
@@ -191,14 +191,14 @@ def test_a_hole_hides_days_until_it_heals_by_requests(vendor, bars):
     assert counts == [3, 3, 5]
 
 
-def test_a_grouped_day_counts_as_a_request_too(vendor, client, bars):
+def test_a_grouped_day_counts_as_a_request(vendor, client, bars):
     vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 5), last=date(2024, 3, 5), heal_after_requests=1),))
     client.get("/v2/aggs/grouped/locale/us/market/stocks/2024-03-05")
     assert len(vendor.market.daily_bars("AAPL", date(2024, 3, 5), date(2024, 3, 5), holes=True)) == 1
     assert bars("AAPL", "1/day", "2024-03-05", "2024-03-05")["resultsCount"] == 1
 
 
-def test_a_hole_heals_at_its_moment(vendor, bars, clock):
+def test_a_hole_heals_at_its_time(vendor, bars, clock):
     at = datetime(2024, 5, 1, tzinfo=UTC)
     vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 5), last=date(2024, 3, 5), base="day", heal_at=at),))
     clock.moment = datetime(2024, 4, 30, tzinfo=UTC)
@@ -207,7 +207,7 @@ def test_a_hole_heals_at_its_moment(vendor, bars, clock):
     assert bars("AAPL", "1/day", "2024-03-04", "2024-03-08")["resultsCount"] == 5
 
 
-def test_holes_choose_their_base_and_their_hours(vendor, bars, client):
+def test_holes_are_limited_to_their_base_and_hours(vendor, bars, client):
     day = {"first": date(2024, 3, 5), "last": date(2024, 3, 5)}
     vendor.change(
         holes=(

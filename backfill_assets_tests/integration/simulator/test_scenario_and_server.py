@@ -12,16 +12,7 @@ import msgspec
 import pytest
 
 from backfill_assets import simulator
-from backfill_assets.simulator import (
-    Dividend,
-    Fault,
-    Hole,
-    RateLimit,
-    Restatement,
-    Scenario,
-    Simulator,
-    Split,
-)
+from backfill_assets.simulator import Dividend, Fault, Hole, RateLimit, Restatement, Scenario, Simulator, Split
 from backfill_assets.simulator.scenario import read, write
 
 EVERYTHING = Scenario(
@@ -46,7 +37,7 @@ EVERYTHING = Scenario(
 )
 
 
-def test_scenarios_survive_json():
+def test_scenarios_round_trip_through_json():
     assert read(write(EVERYTHING)) == EVERYTHING
     assert read("{}") == Scenario()
     assert write(Scenario()) == b"{}"
@@ -61,7 +52,7 @@ def test_scenarios_survive_json():
         ('{"splits": [{"ticker": "AAPL", "execution_date": "yesterday", "split_to": 2}]}', r"date.*splits"),
     ],
 )
-def test_a_wrong_scenario_says_where(text, message):
+def test_an_invalid_scenario_names_the_field(text, message):
     with pytest.raises(msgspec.ValidationError, match=message):
         read(text)
 
@@ -78,10 +69,10 @@ def test_the_scenario_can_be_put_and_reset_over_http(vendor, client):
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"nothing": 1}', b"[]"])
-def test_a_bad_scenario_over_http_is_400_and_changes_nothing(vendor, client, body):
-    answer = client.put("/_simulator/scenario", content=body)
-    assert answer.status_code == 400
-    assert "no scenario" in answer.json()["error"]
+def test_an_invalid_scenario_over_http_is_400_and_changes_nothing(vendor, client, body):
+    response = client.put("/_simulator/scenario", content=body)
+    assert response.status_code == 400
+    assert "Invalid scenario" in response.json()["error"]
     assert vendor.scenario == Scenario()
 
 
@@ -108,17 +99,17 @@ def test_a_closed_simulator_frees_its_port(vendor):
             second.start()
 
 
-def test_many_clients_at_once_are_served(vendor):
+def test_many_concurrent_clients(vendor):
     async def ask():
         async with httpx.AsyncClient(base_url=vendor.url, headers={"Authorization": "Bearer k"}) as client:
             paths = [f"/v2/aggs/ticker/{t}/range/1/minute/2024-03-04/2024-03-08" for t in vendor.scenario.known[:20]]
             return await asyncio.gather(*(client.get(p) for p in paths))
 
-    assert {answer.json()["resultsCount"] > 4000 for answer in asyncio.run(ask())} == {True, False}
+    assert {response.json()["resultsCount"] > 4000 for response in asyncio.run(ask())} == {True, False}
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_in_the_foreground(tmp_path, stop):
+def test_running_in_the_foreground(tmp_path, stop):
     (tmp_path / "scenario.json").write_bytes(write(Scenario(delayed=True)))
     command = [sys.executable, "-m", "backfill_assets.simulator", "--api-key", "k", "--scenario", "scenario.json"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -133,7 +124,7 @@ def test_in_the_foreground(tmp_path, stop):
     assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_a_scenario_file_that_cannot_be_used_ends_with_2(tmp_path):
+def test_an_invalid_scenario_file_exits_with_2(tmp_path):
     (tmp_path / "bad.json").write_text('{"holez": []}')
     command = [sys.executable, "-m", "backfill_assets.simulator", "--scenario", "bad.json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=20)
@@ -141,7 +132,7 @@ def test_a_scenario_file_that_cannot_be_used_ends_with_2(tmp_path):
     assert "holez" in done.stderr
 
 
-def test_it_knows_nothing_of_the_platform():
+def test_it_imports_nothing_of_the_platform():
     """Its calendar, zones and paging are worth comparing with only as long as they are its own."""
     names = set()
     for path in Path(simulator.__file__).parent.glob("*.py"):

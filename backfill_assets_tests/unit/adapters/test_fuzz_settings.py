@@ -7,10 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backfill_assets.adapters.settings import Settings
 from backfill_assets.domain.errors import SettingMistake, UniverseMistake
-from backfill_assets_tests.support import SOAK
-from backfill_assets_tests.unit.adapters.test_settings import DOCUMENTED
+from backfill_assets_tests.support import SOAK, read_settings
+from backfill_assets_tests.unit.adapters.test_settings import VARIABLES
 
 QUICK = settings(max_examples=5000 if SOAK else 150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -28,10 +27,10 @@ WORDS = st.sampled_from(
 
 
 @QUICK
-@given(values=st.dictionaries(st.sampled_from(DOCUMENTED), WORDS | st.text(max_size=30), max_size=4))
+@given(values=st.dictionaries(st.sampled_from(VARIABLES), WORDS | st.text(max_size=30), max_size=4))
 def test_any_setting_is_read_or_refused_by_name(values: dict[str, str]) -> None:
     try:
-        read = Settings.read(values)
+        read = read_settings(values)
     except SettingMistake as mistake:
         told = str(mistake)
         assert len(told.splitlines()) == 1, told
@@ -74,7 +73,7 @@ ODD_FILES = {
 def universe_of(path: Path) -> None:
     """Read as the program reads it: a universe, or one sentence."""
     try:
-        universe = Settings.read({"DAGSTER_HOME": str(path.parent), "BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
+        universe = read_settings({"DAGSTER_HOME": str(path.parent), "BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
     except UniverseMistake as mistake:
         assert len(str(mistake).splitlines()) == 1, str(mistake)  # noqa: PT017  # either outcome is right
     else:
@@ -86,7 +85,7 @@ def test_an_odd_universe_is_a_mistake(odd: str, tmp_path: Path) -> None:
     path = tmp_path / "universe.yaml"
     path.write_text(ODD_FILES[odd], encoding="utf-8")
     with pytest.raises(UniverseMistake) as caught:
-        Settings.read({"DAGSTER_HOME": str(tmp_path), "BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
+        read_settings({"DAGSTER_HOME": str(tmp_path), "BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 1000
 

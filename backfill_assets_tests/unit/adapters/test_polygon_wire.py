@@ -138,7 +138,7 @@ def test_numbers_in_every_spelling(fields, column, value):
     ],
 )
 @pytest.mark.parametrize("decode", [decode_page, decode_grouped])
-def test_what_is_no_page_is_malformed(text, decode):
+def test_another_format_is_malformed(text, decode):
     with pytest.raises(MalformedAnswer):
         decode(text)
 
@@ -156,14 +156,14 @@ def test_what_is_no_page_is_malformed(text, decode):
     ],
 )
 @pytest.mark.parametrize("decode", [decode_page, decode_grouped])
-def test_a_failure_inside_a_200_is_told_by_its_words(text, error, decode):
+def test_a_failure_inside_a_200_is_recognized_by_its_text(text, error, decode):
     with pytest.raises(error) as caught:
         decode(text)
     assert type(caught.value) is error
     assert caught.value.request_id == ("r9" if b"r9" in text else None)
 
 
-def test_of_a_doubled_ticker_the_last_bar_stands():
+def test_the_last_bar_of_a_repeated_ticker_is_used():
     rows = [bar(1, T="A", c=1.0), bar(1, T="B", c=2.0), bar(1, T="A", c=3.0), bar(1, T="C", c=4.0)]
     day = decode_grouped(body(*rows))
     assert dict(zip(day.tickers, day.bars.close.tolist(), strict=True)) == {"A": 3.0, "B": 2.0, "C": 4.0}

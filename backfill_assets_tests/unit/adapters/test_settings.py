@@ -1,18 +1,23 @@
 import re
-from collections.abc import Mapping
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from backfill_assets.adapters import settings
-from backfill_assets.adapters.settings import POLYGON, REQUESTS_PER_SECOND, Settings
 from backfill_assets.domain.errors import SettingMistake, UniverseMistake
 from backfill_assets.domain.retries import Retries
+from backfill_assets_tests.support import read_settings
 
-SECRET = "S3cr3tW0rd"  # noqa: S105  # nobody's
+SECRET = "S3cr3tW0rd"  # noqa: S105  # not a real one
 PACKAGE = Path(settings.__file__).resolve().parents[1]
-DOCUMENTED = re.findall(r"^\| ([A-Z_]+) \|", settings.__doc__, flags=re.MULTILINE)
+VARIABLES = [
+    *("DAGSTER_HOME", "BACKFILL_DATA_DIR", "BACKFILL_UNIVERSE"),
+    *("POLYGON_API_KEY", "POLYGON_BASE_URL", "POLYGON_REQUESTS_PER_SECOND"),
+    *("BACKFILL_RETRY_FIRST_PAUSE", "BACKFILL_RETRY_ATTEMPTS"),
+    *("ALERT_URLS", "ALERT_REPEAT_HOURS", "DAGSTER_UI_URL", "DAGIT_URL", "DATABASE_URL"),
+]
 
 
 @pytest.fixture
@@ -22,55 +27,37 @@ def home(tmp_path):
 
 def mistake(environ):
     with pytest.raises(SettingMistake) as caught:
-        Settings.read(environ)
+        read_settings(environ)
     sentence = str(caught.value)
     assert sentence.endswith(".")
     assert "\n" not in sentence
     return sentence
 
 
-def test_where_nothing_is_set_the_defaults_hold(home, tmp_path):
-    assert Settings.read(home) == Settings(
-        project=tmp_path,
-        data=tmp_path / ".backfill",
-        universe_file=PACKAGE / "universe.yaml",
-        api_key=None,
-        base_url="https://api.polygon.io",
-        requests_per_second=2.5,
-        retries=Retries(timedelta(minutes=2), 5),
-        alert_urls=(),
-        alert_repeat=timedelta(hours=24),
-        dagit_url="http://127.0.0.1:3000",
-        database_url=None,
-    )
-    assert (POLYGON, REQUESTS_PER_SECOND) == ("https://api.polygon.io", 2.5)
+def test_defaults(home, tmp_path):
+    assert read_settings(home).model_dump() == {
+        "project": tmp_path,
+        "data": tmp_path / ".backfill",
+        "universe_file": PACKAGE / "universe.yaml",
+        "api_key": None,
+        "base_url": "https://api.polygon.io",
+        "requests_per_second": 2.5,
+        "retry_first_pause": 120,
+        "retry_attempts": 5,
+        "alert_urls": (),
+        "alert_repeat_hours": 24,
+        "dagster_ui_url": "http://127.0.0.1:3000",
+        "database_url": None,
+    }
+    assert read_settings(home).retries == Retries()
 
 
 def test_an_empty_variable_counts_as_unset(home):
-    empty = dict.fromkeys(DOCUMENTED, "")
-    assert Settings.read(empty | home) == Settings.read(home)
+    assert read_settings(dict.fromkeys(VARIABLES, "") | home) == read_settings(home)
 
 
-def test_the_variables_that_are_read_are_the_documented_ones():
-    asked = set()
-
-    class Listening(Mapping):
-        def __getitem__(self, name):
-            asked.add(name)
-            raise KeyError(name)
-
-        def __iter__(self):
-            raise AssertionError("the environment is listed")
-
-        __len__ = __iter__
-
-    Settings.read(Listening())
-    assert asked == set(DOCUMENTED)
-    assert len(DOCUMENTED) == len(set(DOCUMENTED)) == 12
-
-
-def test_everything_that_is_set_is_taken(tmp_path):
-    read = Settings.read(
+def test_every_variable_is_read(tmp_path):
+    read = read_settings(
         {
             "DAGSTER_HOME": str(tmp_path / "home"),
             "BACKFILL_DATA_DIR": str(tmp_path / "data"),
@@ -82,37 +69,40 @@ def test_everything_that_is_set_is_taken(tmp_path):
             "BACKFILL_RETRY_ATTEMPTS": "7",
             "ALERT_URLS": "json://127.0.0.1:1/, mailto://me:secret@example.org",
             "ALERT_REPEAT_HOURS": "0.5",
-            "DAGIT_URL": "https://market.example.org/",
+            "DAGSTER_UI_URL": "https://market.example.org/",
             "DATABASE_URL": "postgresql://u:p@db.example:5432/market?sslmode=require",
             "PATH": "/bin",
         }
     )
-    assert read == Settings(
-        project=tmp_path / "home",
-        data=tmp_path / "data",
-        universe_file=tmp_path / "mine.yaml",
-        api_key="abc_DEF-123",
-        base_url="http://127.0.0.1:8300",
-        requests_per_second=0.0833,
-        retries=Retries(timedelta(seconds=1.5), 7),
-        alert_urls=("json://127.0.0.1:1/", "mailto://me:secret@example.org"),
-        alert_repeat=timedelta(minutes=30),
-        dagit_url="https://market.example.org",
-        database_url="postgresql://u:p@db.example:5432/market?sslmode=require",
-    )
+    assert read.model_dump() == {
+        "project": tmp_path / "home",
+        "data": tmp_path / "data",
+        "universe_file": tmp_path / "mine.yaml",
+        "api_key": "abc_DEF-123",
+        "base_url": "http://127.0.0.1:8300",
+        "requests_per_second": 0.0833,
+        "retry_first_pause": 1.5,
+        "retry_attempts": 7,
+        "alert_urls": ("json://127.0.0.1:1/", "mailto://me:secret@example.org"),
+        "alert_repeat_hours": 0.5,
+        "dagster_ui_url": "https://market.example.org",
+        "database_url": "postgresql://u:p@db.example:5432/market?sslmode=require",
+    }
+    assert read.retries == Retries(timedelta(seconds=1.5), 7)
+    assert read.alert_repeat == timedelta(minutes=30)
 
 
-def test_settings_are_not_to_be_changed(home):
-    with pytest.raises(AttributeError):
-        Settings.read(home).base_url = "https://elsewhere.example"
+def test_settings_are_frozen(home):
+    with pytest.raises(ValidationError, match="frozen"):
+        read_settings(home).base_url = "https://elsewhere.example"
 
 
 # --- Secrets
 
 
-def test_no_secret_stands_in_the_repr(home):
+def test_the_repr_has_no_secret(home):
     url = f"postgresql://u:{SECRET}@h/d"
-    read = Settings.read(home | {"POLYGON_API_KEY": SECRET, "DATABASE_URL": url})
+    read = read_settings(home | {"POLYGON_API_KEY": SECRET, "DATABASE_URL": url})
     assert (read.api_key, read.database_url) == (SECRET, url)
     assert SECRET not in repr(read)
     assert SECRET not in str(read)
@@ -144,7 +134,7 @@ def test_no_secret_stands_in_the_repr(home):
         ("POLYGON_BASE_URL", f"ftp://u:{SECRET}@h"),
     ],
 )
-def test_a_mistake_in_what_may_hold_a_secret_names_the_variable_and_not_the_secret(home, name, value):
+def test_an_invalid_value_that_may_be_secret_is_not_repeated(home, name, value):
     sentence = mistake(home | {name: value})
     assert name in sentence
     assert SECRET not in sentence
@@ -159,19 +149,19 @@ def test_a_mistake_in_what_may_hold_a_secret_names_the_variable_and_not_the_secr
         f"u:{SECRET}@h",
     ],
 )
-def test_an_address_that_cannot_be_parsed_is_not_repeated_with_its_secret(home, value):
+def test_an_address_that_cannot_be_parsed_is_not_repeated(home, value):
     sentence = mistake(home | {"POLYGON_BASE_URL": value})
     assert "POLYGON_BASE_URL" in sentence
     assert SECRET not in sentence
 
 
 @pytest.mark.parametrize("value", [" abc123", "abc123\n", "\tabc123 "])
-def test_blanks_around_a_key_are_left_out(home, value):
-    assert Settings.read(home | {"POLYGON_API_KEY": value}).api_key == "abc123"
+def test_whitespace_around_a_key_is_stripped(home, value):
+    assert read_settings(home | {"POLYGON_API_KEY": value}).api_key == "abc123"
 
 
-def test_a_key_of_blanks_is_none(home):
-    assert Settings.read(home | {"POLYGON_API_KEY": " \n"}).api_key is None
+def test_a_key_of_whitespace_is_none(home):
+    assert read_settings(home | {"POLYGON_API_KEY": " \n"}).api_key is None
 
 
 # --- Addresses
@@ -187,71 +177,71 @@ def test_a_key_of_blanks_is_none(home):
         ("https://proxy.example/polygon/", "https://proxy.example/polygon"),
     ],
 )
-def test_the_vendors_address_is_taken_without_its_last_slash(home, value, taken):
-    assert Settings.read(home | {"POLYGON_BASE_URL": value}).base_url == taken
+def test_a_base_url_loses_its_last_slash(home, value, taken):
+    assert read_settings(home | {"POLYGON_BASE_URL": value}).base_url == taken
 
 
 @pytest.mark.parametrize(
     "value",
     ["api.polygon.io", "ftp://h", "https://", "https:///v2", "http://h:x", "http://h:99999", "/v2", "http://[h"],
 )
-def test_what_is_no_address_is_told(home, value):
+def test_an_invalid_base_url_is_rejected(home, value):
     assert mistake(home | {"POLYGON_BASE_URL": value}).startswith("POLYGON_BASE_URL ")
 
 
 @pytest.mark.parametrize("value", ["https://a b", "https://h\n", "https://api\n.example", "https://h\0", " https://h"])
-def test_an_address_with_characters_that_no_address_has_is_told(home, value):
+def test_a_base_url_with_whitespace_or_control_characters_is_rejected(home, value):
     assert mistake(home | {"POLYGON_BASE_URL": value}).startswith("POLYGON_BASE_URL ")
 
 
 @pytest.mark.parametrize(
     "value", ["postgres://h/d", "postgresql://h/d", "postgresql:///d", "postgresql://u@h:5433/d?a=b"]
 )
-def test_a_database_address_is_taken_as_it_is(home, value):
-    assert Settings.read(home | {"DATABASE_URL": value}).database_url == value
+def test_a_database_url_is_kept_unchanged(home, value):
+    assert read_settings(home | {"DATABASE_URL": value}).database_url == value
 
 
 # --- The rate
 
 
 @pytest.mark.parametrize(("value", "rate"), [("1", 1.0), ("0.0833", 0.0833), ("1000", 1000.0), ("1e2", 100.0)])
-def test_a_rate_is_a_number_of_requests_a_second(home, value, rate):
-    assert Settings.read(home | {"POLYGON_REQUESTS_PER_SECOND": value}).requests_per_second == rate
+def test_a_rate_is_a_number_of_requests_per_second(home, value, rate):
+    assert read_settings(home | {"POLYGON_REQUESTS_PER_SECOND": value}).requests_per_second == rate
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "-0.0", "1000.1", "nan", "inf", "-inf", "fast", "2,5", "5/min", " "])
-def test_what_is_no_rate_is_told(home, value):
+def test_an_invalid_rate_is_rejected(home, value):
     sentence = mistake(home | {"POLYGON_REQUESTS_PER_SECOND": value})
-    assert sentence == f"POLYGON_REQUESTS_PER_SECOND {value!r} is no number above 0 and up to 1000."
+    assert sentence.startswith(f"POLYGON_REQUESTS_PER_SECOND is {value!r}: input should be ")
 
 
 # --- Folders and files
 
 
 @pytest.mark.parametrize("name", ["BACKFILL_DATA_DIR", "BACKFILL_UNIVERSE"])
-def test_a_path_with_a_nul_is_told(home, name):
-    assert mistake(home | {name: "a\0b"}) == f"{name} is no path that can be used: 'a\\x00b'."
+def test_a_path_with_a_nul_is_rejected(home, name):
+    assert mistake(home | {name: "a\0b"}) == f"{name} is not a usable path: 'a\\x00b'."
 
 
-def test_a_project_folder_with_a_nul_is_told():
+def test_a_project_folder_with_a_nul_is_rejected():
     assert mistake({"DAGSTER_HOME": "a\0b"}).startswith("DAGSTER_HOME ")
 
 
 @pytest.mark.parametrize("name", ["DAGSTER_HOME", "BACKFILL_DATA_DIR", "BACKFILL_UNIVERSE"])
-def test_the_home_folder_of_nobody_is_told(home, name):
+def test_the_home_folder_of_an_unknown_user_is_rejected(home, name):
     assert mistake(home | {name: "~no-such-user-here/x"}).startswith(f"{name} ")
 
 
-def test_a_tilde_is_the_users_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path / "me"))
-    read = Settings.read({"DAGSTER_HOME": "~/p", "BACKFILL_DATA_DIR": "~/d", "BACKFILL_UNIVERSE": "~/u.yaml"})
+def test_a_tilde_is_the_users_home(tmp_path):
     me = tmp_path / "me"
+    paths = {"DAGSTER_HOME": "~/p", "BACKFILL_DATA_DIR": "~/d", "BACKFILL_UNIVERSE": "~/u.yaml"}
+    read = read_settings({"HOME": str(me)} | paths)
     assert (read.project, read.data, read.universe_file) == (me / "p", me / "d", me / "u.yaml")
 
 
 def test_relative_paths_are_from_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    read = Settings.read({"DAGSTER_HOME": "p", "BACKFILL_DATA_DIR": "../d", "BACKFILL_UNIVERSE": "./u.yaml"})
+    read = read_settings({"DAGSTER_HOME": "p", "BACKFILL_DATA_DIR": "../d", "BACKFILL_UNIVERSE": "./u.yaml"})
     assert read.project == tmp_path / "p"
     assert read.data == tmp_path.parent / "d"
     assert read.universe_file == tmp_path / "u.yaml"
@@ -264,47 +254,47 @@ def make_project(folder):
     return folder
 
 
-def test_the_project_is_where_dagster_home_says_whatever_lies_there(tmp_path, monkeypatch):
+def test_dagster_home_names_the_project_even_if_it_is_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(make_project(tmp_path / "here"))
-    assert Settings.read({"DAGSTER_HOME": str(tmp_path / "there")}).project == tmp_path / "there"
+    assert read_settings({"DAGSTER_HOME": str(tmp_path / "there")}).project == tmp_path / "there"
 
 
 @pytest.mark.parametrize("inside", [".", "a", "a/b/c"])
-def test_the_project_is_found_from_the_folders_inside_it(tmp_path, monkeypatch, inside):
+def test_the_project_is_found_from_folders_inside_it(tmp_path, monkeypatch, inside):
     project = make_project(tmp_path / "project")
     (project / inside).mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(project / inside)
-    read = Settings.read({})
+    read = read_settings({})
     assert (read.project, read.data) == (project, project / ".backfill")
 
 
-def test_of_projects_inside_each_other_the_inner_is_meant(tmp_path, monkeypatch):
+def test_the_innermost_project_is_used(tmp_path, monkeypatch):
     make_project(tmp_path)
     inner = make_project(tmp_path / "inner")
     monkeypatch.chdir(inner)
-    assert Settings.read({}).project == inner
+    assert read_settings({}).project == inner
 
 
-def test_a_folder_with_one_of_the_two_files_is_no_project(tmp_path, monkeypatch):
+def test_a_folder_with_only_one_of_the_files_is_not_a_project(tmp_path, monkeypatch):
     make_project(tmp_path)
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "dagster.yaml").touch()
     monkeypatch.chdir(tmp_path / "inner")
-    assert Settings.read({}).project == tmp_path
+    assert read_settings({}).project == tmp_path
 
 
-def test_away_from_any_project_the_packages_own_is_meant(tmp_path, monkeypatch):
+def test_outside_any_project_the_packages_own_folder_is_used(tmp_path, monkeypatch):
     package = make_project(tmp_path / "source") / "backfill_assets"
     monkeypatch.setattr(settings, "_PACKAGE", package)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert Settings.read({}).project == tmp_path / "source"
+    assert read_settings({}).project == tmp_path / "source"
 
 
-def test_where_there_is_no_project_the_working_folder_is_meant(tmp_path, monkeypatch):
+def test_without_any_project_the_working_folder_is_used(tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "_PACKAGE", tmp_path / "installed" / "backfill_assets")
     monkeypatch.chdir(tmp_path)
-    assert Settings.read({}).project == tmp_path
+    assert read_settings({}).project == tmp_path
 
 
 # --- The universe that the settings name
@@ -313,47 +303,47 @@ TODAY = date(2025, 6, 2)
 
 
 def test_the_default_universe_is_the_packaged_one(home):
-    assert [m.name for m in Settings.read(home).universe(TODAY).markets] == ["stocks", "crypto"]
+    assert [m.name for m in read_settings(home).universe(TODAY).markets] == ["stocks", "crypto"]
 
 
 def test_a_universe_of_your_own_is_read(home, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("markets: {stocks: {start: 2024-01-02, symbols: [GME]}}", encoding="utf-8")
-    universe = Settings.read(home | {"BACKFILL_UNIVERSE": str(file)}).universe(TODAY)
+    universe = read_settings(home | {"BACKFILL_UNIVERSE": str(file)}).universe(TODAY)
     assert universe.market("stocks").symbol("GME").ticker == "GME"
 
 
 def test_a_mistake_in_the_universe_names_file_and_line(home, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("markets:\n  stocks:\n    start: never\n    symbols: [A]\n", encoding="utf-8")
-    with pytest.raises(UniverseMistake, match=re.escape(f"{file}, line 3: start 'never' is not a date")):
-        Settings.read(home | {"BACKFILL_UNIVERSE": str(file)}).universe(TODAY)
+    with pytest.raises(UniverseMistake, match=re.escape(f"{file}, line 3: markets.stocks.start must be a date")):
+        read_settings(home | {"BACKFILL_UNIVERSE": str(file)}).universe(TODAY)
 
 
-def test_a_universe_that_is_not_there_names_the_variable(home, tmp_path):
+def test_a_missing_universe_names_the_variable(home, tmp_path):
     file = tmp_path / "mine.yaml"
     with pytest.raises(UniverseMistake, match=re.escape(f"{file} does not exist; BACKFILL_UNIVERSE")):
-        Settings.read(home | {"BACKFILL_UNIVERSE": str(file)}).universe(TODAY)
+        read_settings(home | {"BACKFILL_UNIVERSE": str(file)}).universe(TODAY)
 
 
-def test_a_universe_that_is_a_folder_or_no_text_cannot_be_read(home, tmp_path):
+def test_a_universe_that_is_a_folder_or_not_text_cannot_be_read(home, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_bytes(b"markets: \xff\xfe")
     for path in (tmp_path, file):
         with pytest.raises(UniverseMistake, match=re.escape(f"{path} cannot be read: ")):
-            Settings.read(home | {"BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
+            read_settings(home | {"BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
 
 
 # --- Retries
 
 
 @pytest.mark.parametrize("pause", ["0", "0.5", "-1", "86401", "nan", "inf", "two", "1e9"])
-def test_a_pause_that_is_none_is_told(home, pause):
-    with pytest.raises(SettingMistake, match=r"BACKFILL_RETRY_FIRST_PAUSE .* is no number of seconds from 1 to 86400"):
-        Settings.read(home | {"BACKFILL_RETRY_FIRST_PAUSE": pause})
+def test_an_invalid_pause_is_rejected(home, pause):
+    with pytest.raises(SettingMistake, match=r"BACKFILL_RETRY_FIRST_PAUSE is .*: input should be "):
+        read_settings(home | {"BACKFILL_RETRY_FIRST_PAUSE": pause})
 
 
 @pytest.mark.parametrize("attempts", ["0", "1", "21", "-2", "2.5", "many", "99999", "٣"])
-def test_a_number_of_attempts_that_is_none_is_told(home, attempts):
-    with pytest.raises(SettingMistake, match=r"BACKFILL_RETRY_ATTEMPTS .* is no whole number from 2 to 20"):
-        Settings.read(home | {"BACKFILL_RETRY_ATTEMPTS": attempts})
+def test_an_invalid_number_of_attempts_is_rejected(home, attempts):
+    with pytest.raises(SettingMistake, match=r"BACKFILL_RETRY_ATTEMPTS is .*: (input should be|unable to parse) "):
+        read_settings(home | {"BACKFILL_RETRY_ATTEMPTS": attempts})

@@ -10,7 +10,7 @@ COLUMNS = ("timestamp", "open", "high", "low", "close", "volume", "vwap", "trade
 
 
 def frame(stamps, marks=None):
-    """Make bars at these milliseconds. All other columns derive from the row's mark, so mixed-up rows are noticed."""
+    """Bars that start at these milliseconds. Each row has its mark in every other column, so that mixed rows are noticed."""
     marks = list(range(len(stamps))) if marks is None else marks
     assert len(marks) == len(stamps)
     m = np.array(marks, dtype=np.float64)
@@ -20,7 +20,7 @@ def frame(stamps, marks=None):
 
 
 def rows(bars):
-    """Return the rows as (start, mark); fail if the columns of a row do not belong together."""
+    """Return the rows as pairs of (start, mark); fails if the columns of a row do not match."""
     pairs = [(int(t), int(m)) for t, m in zip(bars.timestamp, bars.close, strict=True)]
     assert_same(bars, frame([t for t, _ in pairs], [m for _, m in pairs]))
     return pairs
@@ -34,5 +34,5 @@ def assert_same(one, other):
 
 
 def ms(*moment, zone=UTC):
-    """Convert a wall-clock time to milliseconds since the epoch."""
+    """Convert a local time to milliseconds since the epoch."""
     return int(datetime(*moment, tzinfo=zone).timestamp()) * 1000

@@ -36,12 +36,12 @@ def test_a_bar_before_a_four_for_one_split_has_a_quarter_of_the_price_from_the_e
         assert f.tolist() == [0.25, 1, 1, 1]
 
 
-def test_seen_from_before_the_ex_date_later_bars_are_turned_back():
+def test_later_bars_are_adjusted_back_to_a_day_before_the_ex_date():
     f = adjustments.factors(instants(*DAYS), [FOUR_FOR_ONE], at(DAYS[0]), DAY_1, NEW_YORK)
     assert f.tolist() == [1, 4, 4, 4]
 
 
-def test_splits_multiply_in_whatever_order_they_are_given():
+def test_splits_multiply_in_any_order():
     for splits in ([FOUR_FOR_ONE, ONE_FOR_FIVE], [ONE_FOR_FIVE, FOUR_FOR_ONE]):
         f = adjustments.factors(instants(*DAYS), splits, at(DAYS[3]), DAY_1, NEW_YORK)
         assert f.tolist() == [1.25, 5, 5, 1]
@@ -53,13 +53,13 @@ def test_two_splits_of_one_day_multiply():
     assert f.tolist() == [1 / 6, 1, 1, 1]
 
 
-def test_without_splits_all_is_in_one_unit():
+def test_without_splits_there_is_one_unit():
     none = adjustments.units([], DAY_1, NEW_YORK)
     assert none.factors(instants(*DAYS), 0).tolist() == [1, 1, 1, 1]
     assert none.pieces(instants(*DAYS), first=1) == [(slice(1, 4), 0)]
 
 
-def test_new_units_begin_at_midnight_in_the_markets_zone():
+def test_new_units_start_at_midnight_in_the_markets_zone():
     steps = adjustments.units([FOUR_FOR_ONE], HOUR_1, NEW_YORK)
     midnight = at(FOUR_FOR_ONE.ex_date)
     assert steps.of(np.array([midnight - 1, midnight])).tolist() == [0, 1]
@@ -81,7 +81,7 @@ def test_rows_are_cut_where_units_change():
     assert steps.pieces(stamps[:0]) == []
 
 
-def test_a_split_outside_the_rows_cuts_nothing_and_counts_for_all():
+def test_a_split_outside_the_rows_cuts_nothing_and_applies_to_all():
     steps = adjustments.units([FOUR_FOR_ONE, SplitRatio(date(2030, 1, 2), 1, 2)], DAY_1, NEW_YORK)
     assert steps.pieces(instants(*DAYS[1:])) == [(slice(0, 3), 1)]
     assert steps.factors(instants(*DAYS[1:]), 1).tolist() == [1, 1, 1]
@@ -89,31 +89,31 @@ def test_a_split_outside_the_rows_cuts_nothing_and_counts_for_all():
 
 def test_adjusted_bars_keep_their_value_and_their_trades():
     bars = walk(stock_stamps(DAY_1, 10))
-    told = adjustments.adjusted(bars, np.full(10, 0.25))
-    np.testing.assert_array_equal(told.close, bars.close / 4)
-    np.testing.assert_array_equal(told.vwap, bars.vwap / 4)
-    np.testing.assert_array_equal(told.volume, bars.volume * 4)
-    np.testing.assert_array_equal(told.trades, bars.trades)
-    np.testing.assert_array_equal(told.timestamp, bars.timestamp)
+    adjusted = adjustments.adjusted(bars, np.full(10, 0.25))
+    np.testing.assert_array_equal(adjusted.close, bars.close / 4)
+    np.testing.assert_array_equal(adjusted.vwap, bars.vwap / 4)
+    np.testing.assert_array_equal(adjusted.volume, bars.volume * 4)
+    np.testing.assert_array_equal(adjusted.trades, bars.trades)
+    np.testing.assert_array_equal(adjusted.timestamp, bars.timestamp)
 
 
 @pytest.mark.parametrize("ratio", [(0, 1), (1, 0), (-1, 4), (1, float("nan")), (float("inf"), 1)])
-def test_a_ratio_that_is_none_is_refused_in_a_sentence(ratio):
-    with pytest.raises(ValueError, match=r"the split of 2024-06-10 turns .* into .* shares"):
+def test_an_invalid_ratio_is_an_error(ratio):
+    with pytest.raises(ValueError, match=r"the split of 2024-06-10 has an invalid ratio"):
         adjustments.units([SplitRatio(date(2024, 6, 10), *ratio)], DAY_1, NEW_YORK)
 
 
 # --- Weeks
 
 
-def test_weeks_without_a_split_are_those_that_are_stored():
+def test_weeks_without_a_split_are_derived_weeks():
     daily = walk(stock_stamps(DAY_1, 60))
     assert_same(adjustments.weekly_bars(daily, [], NEW_YORK), derive(daily, WEEK_1, NEW_YORK))
     monday = [SplitRatio(date(2024, 2, 5), 1, 4)]
     assert_same(adjustments.weekly_bars(daily, monday, NEW_YORK), derive(daily, WEEK_1, NEW_YORK))
 
 
-def test_a_week_with_a_split_in_its_middle_is_whole_in_the_units_of_its_end():
+def test_a_week_with_a_split_is_in_the_units_of_its_end():
     flat = walk(stock_stamps(DAY_1, 15, datetime(2024, 6, 10, tzinfo=NEW_YORK)), volatility=0)
     raw = in_shares(flat, np.where(flat.timestamp < at(ONE_FOR_FIVE.ex_date), 0.2, 1.0))
     weeks = adjustments.weekly_bars(raw, [ONE_FOR_FIVE], NEW_YORK)
@@ -123,7 +123,7 @@ def test_a_week_with_a_split_in_its_middle_is_whole_in_the_units_of_its_end():
     assert (stored.low[1], stored.high[1]) == (20, 100)
 
 
-# --- For all
+# --- Properties
 
 
 RATIOS = st.tuples(st.integers(1, 50), st.integers(1, 50))
@@ -132,7 +132,7 @@ SPLITS = st.lists(st.builds(lambda day, r: SplitRatio(day, *r), st.dates(date(20
 
 @settings(max_examples=60)
 @given(splits=SPLITS, first=st.integers(0, 300))
-def test_pieces_hold_every_row_once_and_each_in_one_unit(splits, first):
+def test_pieces_hold_every_row_once_in_one_unit(splits, first):
     steps = adjustments.units(splits, DAY_1, NEW_YORK)
     stamps = stock_stamps(DAY_1, 260)
     pieces = steps.pieces(stamps, min(first, 260))
@@ -144,7 +144,7 @@ def test_pieces_hold_every_row_once_and_each_in_one_unit(splits, first):
 
 @settings(max_examples=60)
 @given(splits=SPLITS, days=st.tuples(*[st.dates(date(2024, 1, 1), date(2024, 12, 31))] * 3))
-def test_the_way_over_a_third_day_leads_to_the_same_units(splits, days):
+def test_adjusting_over_a_third_day_gives_the_same_units(splits, days):
     def f(bar, seen_from):
         return adjustments.factors(instants(bar), splits, at(seen_from), DAY_1, NEW_YORK)[0]
 

@@ -1,4 +1,4 @@
-"""The ladder, rung by rung, and what a finding says."""
+"""The thresholds of each measure, and the findings of observations."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill_assets.domain.alert_rules import (
-    CheckSeen,
-    FailedDaysSeen,
+    CheckObservation,
+    CheckResult,
+    FailedDaysObservation,
     Failure,
-    GapsSeen,
-    HeartbeatSeen,
-    WorkSeen,
+    GapObservation,
+    HeartbeatObservation,
+    JobObservation,
     check_incident,
-    together,
 )
-from backfill_assets.domain.alerts import LADDER, Measure, Place, Severity, severity
+from backfill_assets.domain.alerts import THRESHOLDS, Measure, Place, Severity, severity
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, Reason
 
@@ -31,12 +31,15 @@ def gap(sessions, symbol="AAPL", timeframe="1m", *, start=START, explained=False
     return Gap(symbol, timeframe, days, sessions, reason, explained, 2, due)
 
 
+ASSETS = {"1m": "stocks/ohlcv_1m", "5m": "stocks/ohlcv_5m"}
+
+
 def level(observation):
     finding = observation.finding()
     return finding and finding.severity
 
 
-# --- The ladder
+# --- Thresholds
 
 
 @pytest.mark.parametrize(
@@ -53,12 +56,12 @@ def level(observation):
         (Measure.SWITCHED_OFF, {0: None, 1: WARNING}),
     ],
 )
-def test_each_measure_has_its_rungs(measure, levels):
+def test_each_measure_has_its_thresholds(measure, levels):
     assert {count: severity(measure, count) for count in levels} == levels
 
 
-def test_the_ladder_tells_of_every_measure():
-    assert set(LADDER) == set(Measure)
+def test_every_measure_has_thresholds():
+    assert set(THRESHOLDS) == set(Measure)
 
 
 @given(st.sampled_from(Measure), st.integers(0, 1000), st.integers(0, 1000))
@@ -71,96 +74,101 @@ SIZES = st.lists(st.tuples(st.sampled_from("AB"), st.sampled_from(["1m", "1d"]),
 
 
 @given(SIZES, st.integers(1, 12))
-def test_a_gap_that_grows_or_comes_on_top_never_makes_a_market_better(sizes, extra):
+def test_another_gap_never_lowers_the_severity(sizes, extra):
     gaps = [gap(n, s, t, start=START + timedelta(days=40 * i)) for i, (s, t, n) in enumerate(sizes)]
     more = gap(extra, start=START - timedelta(days=40))
-    before, after = GapsSeen("stocks", tuple(gaps)), GapsSeen("stocks", (*gaps, more))
+    before, after = GapObservation("stocks", tuple(gaps)), GapObservation("stocks", (*gaps, more))
     assert (level(before) or 0) <= (level(after) or 0)
-    explained = GapsSeen("stocks", (*gaps, gap(extra, start=START - timedelta(days=40), explained=True)))
+    explained = GapObservation("stocks", (*gaps, gap(extra, start=START - timedelta(days=40), explained=True)))
     assert level(explained) == level(before)
 
 
 # --- Gaps
 
 
-def test_one_missing_session_is_nobodys_business_two_are_a_warning_eight_are_critical():
-    levels = [level(GapsSeen("stocks", (gap(n),))) for n in (1, 2, 7, 8)]
+def test_one_missing_session_is_ignored_two_are_a_warning_eight_are_critical():
+    levels = [level(GapObservation("stocks", (gap(n),))) for n in (1, 2, 7, 8)]
     assert levels == [None, WARNING, WARNING, CRITICAL]
-    assert level(GapsSeen("stocks", ())) is None
+    assert level(GapObservation("stocks", ())) is None
 
 
-def test_what_counts_is_the_series_that_lacks_most_not_the_sum_of_all():
+def test_what_counts_is_the_worst_series_not_the_sum():
     many = tuple(gap(1, symbol) for symbol in "ABCDEFGHIJ")
-    assert level(GapsSeen("stocks", many)) is None
+    assert level(GapObservation("stocks", many)) is None
     two_of_one = (gap(1), gap(1, start=START + timedelta(days=9)))
-    assert level(GapsSeen("stocks", two_of_one)) is WARNING
+    assert level(GapObservation("stocks", two_of_one)) is WARNING
 
 
-def test_a_market_is_one_incident_whose_table_names_symbols_and_joins_timeframes_that_lack_the_same():
-    seen = GapsSeen("stocks", (gap(9, timeframe="1m"), gap(9, timeframe="5m"), gap(2, "MSFT", due=None)))
+def test_a_market_is_one_incident_whose_table_joins_timeframes_with_the_same_gap():
+    seen = GapObservation("stocks", (gap(9, timeframe="1m"), gap(9, timeframe="5m"), gap(2, "MSFT", due=None)), ASSETS)
     finding = seen.finding()
     assert finding.incident == "gap:stocks"
-    assert finding.sentence == ("stocks: 2 symbols lack sessions without an explanation; AAPL lacks most: 9 sessions.")
+    assert finding.sentence == "stocks: 2 symbols have unexplained missing sessions; most: AAPL, 9."
     assert finding.rows == (
         ("symbol", "timeframes", "missing", "sessions", "reason", "attempts", "next attempt"),
         ("AAPL", "1m 5m", "2025-06-02 to 2025-06-10", "9", "missing", "2", "2025-06-30 12:00 UTC"),
         ("MSFT", "1m", "2025-06-02 to 2025-06-03", "2", "missing", "2", "none"),
     )
-    assert finding.cure == "backfill repair --symbols AAPL,MSFT"
-    assert finding.place == Place(asset="stocks/ohlcv/1m", check="no_missing_sessions")
+    assert finding.repair == "backfill repair --symbols AAPL,MSFT"
+    assert finding.place == Place(asset="stocks/ohlcv_1m", check="no_missing_sessions")
 
 
-def test_a_gap_of_many_symbols_is_mended_by_the_market():
-    finding = GapsSeen("stocks", tuple(gap(3, f"S{n:02}") for n in range(11))).finding()
-    assert finding.cure == "backfill repair --markets stocks"
+def test_gaps_of_many_symbols_are_repaired_by_market():
+    finding = GapObservation("stocks", tuple(gap(3, f"S{n:02}") for n in range(11))).finding()
+    assert finding.repair == "backfill repair --markets stocks"
     assert len(finding.rows) == 12
 
 
 # --- Checks
 
 
-def check(asset="stocks/ohlcv/1m", name="bars_are_valid", *, passed=False, error=True, sentence="Bad.", cure=None):
-    return CheckSeen(asset, name, passed, error, sentence, cure=cure)
+def check(asset="stocks/ohlcv_1m", name="bars_are_valid", *, passed=False, error=True, sentence="Bad.", repair=None):
+    return CheckResult(asset, name, passed, error, sentence, repair=repair)
 
 
-def test_a_failed_check_is_as_bad_as_it_says():
-    assert level(check()) is CRITICAL
-    assert level(check(error=False)) is WARNING
-    assert level(check(passed=True)) is None
+def alone(**fields):
+    result = check(**fields)
+    return CheckObservation(result.asset, (result,))
+
+
+def test_a_failed_check_has_the_severity_of_the_check():
+    assert level(alone()) is CRITICAL
+    assert level(alone(error=False)) is WARNING
+    assert level(alone(passed=True)) is None
 
 
 def test_a_check_is_an_incident_by_asset_and_name():
-    finding = check(cure="backfill x").finding()
+    finding = alone(repair="backfill x").finding()
     assert (
         finding.incident
-        == "check:stocks/ohlcv/1m:bars_are_valid"
-        == check_incident("stocks/ohlcv/1m", "bars_are_valid")
+        == "check:stocks/ohlcv_1m:bars_are_valid"
+        == check_incident("stocks/ohlcv_1m", "bars_are_valid")
     )
-    assert finding.sentence == "stocks/ohlcv/1m: the check bars_are_valid fails. Bad."
-    assert (finding.cure, finding.place) == (
+    assert finding.sentence == "stocks/ohlcv_1m: the check bars_are_valid fails. Bad."
+    assert (finding.repair, finding.place) == (
         "backfill x",
-        Place(asset="stocks/ohlcv/1m", check="bars_are_valid"),
+        Place(asset="stocks/ohlcv_1m", check="bars_are_valid"),
     )
 
 
-def test_a_check_that_fails_in_all_timeframes_for_one_reason_is_one_incident_of_its_market():
+def test_a_check_about_the_market_is_one_incident_of_all_timeframes():
     name = "latest_session_is_here"
     results = [
-        check("stocks/ohlcv/1m", name, error=False, sentence="1 of 2 lacks it."),
-        check("stocks/ohlcv/5m", name, sentence="Both lack it.", cure="backfill repair"),
-        check("stocks/ohlcv/1d", name, passed=True),
+        check("stocks/ohlcv_1m", name, error=False, sentence="Missing for 1 of 2."),
+        check("stocks/ohlcv_5m", name, sentence="Missing for both.", repair="backfill repair"),
+        check("stocks/ohlcv_1d", name, passed=True),
     ]
-    seen = together(results)
-    assert seen.incident == "check:stocks/ohlcv:latest_session_is_here" == check_incident("stocks/ohlcv/1d", name)
+    seen = CheckObservation("stocks/ohlcv", tuple(results))
+    assert seen.incident == "check:stocks/ohlcv:latest_session_is_here" == check_incident("stocks/ohlcv", name)
     finding = seen.finding()
     assert finding.severity is CRITICAL
     assert finding.rows == (
         ("asset", "found"),
-        ("stocks/ohlcv/1m", "1 of 2 lacks it."),
-        ("stocks/ohlcv/5m", "Both lack it."),
+        ("stocks/ohlcv_1m", "Missing for 1 of 2."),
+        ("stocks/ohlcv_5m", "Missing for both."),
     )
-    assert finding.cure == "backfill repair"
-    well = together([check("stocks/ohlcv/1m", name, passed=True)])
+    assert finding.repair == "backfill repair"
+    well = CheckObservation("stocks/ohlcv", (check("stocks/ohlcv_1m", name, passed=True),))
     assert (well.incident, well.finding()) == (seen.incident, None)
 
 
@@ -179,49 +187,49 @@ def test_a_check_that_fails_in_all_timeframes_for_one_reason_is_one_incident_of_
     ],
 )
 def test_a_failed_run_is_critical_unless_it_passes_and_features_always_are(failure, features, expected):
-    seen = WorkSeen("stocks_x_job", failure, features, "backfill x")
+    seen = JobObservation("stocks_x_job", failure, features, "backfill x")
     assert seen.incident == "run:stocks_x_job"
     assert level(seen) == expected
     if expected:
         finding = seen.finding()
         assert finding.sentence == "stocks_x_job: a run failed. It broke."
-        assert (finding.cure, finding.place) == ("backfill x", Place(run="r1"))
+        assert (finding.repair, finding.place) == ("backfill x", Place(run="r1"))
 
 
 @pytest.mark.parametrize(("days", "expected"), [(0, None), (1, None), (2, None), (3, CRITICAL), (4, CRITICAL)])
 def test_three_failed_days_in_a_row_are_critical(days, expected):
-    seen = FailedDaysSeen("crypto", tuple(START + timedelta(days=n) for n in range(days)), "r9")
+    seen = FailedDaysObservation("crypto", tuple(START + timedelta(days=n) for n in range(days)), "r9")
     assert (seen.incident, level(seen)) == ("backfill:crypto", expected)
     if expected:
         finding = seen.finding()
         assert finding.sentence == (
             f"crypto: the OHLCV backfill failed on {days} consecutive days, {START} to {seen.days[-1]}."
         )
-        assert (finding.cure, finding.place) == ("backfill run --markets crypto", Place(run="r9"))
+        assert (finding.repair, finding.place) == ("backfill run --markets crypto", Place(run="r9"))
 
 
 # --- Heartbeats
 
 
 def heartbeat(*, silent=True, switched_off=False, last=NOON, schedule=False, error=""):
-    return HeartbeatSeen("gap_repair", schedule, silent, switched_off, last, error)
+    return HeartbeatObservation("gap_repair", schedule, silent, switched_off, last, error)
 
 
-def test_what_should_tick_and_does_not_is_critical_and_tells_why():
+def test_a_silent_sensor_is_critical_with_the_reason():
     assert level(heartbeat(silent=False)) is None
     finding = heartbeat(error="No such file.").finding()
     assert (finding.incident, finding.severity, finding.reminds) == ("heartbeat:gap_repair", CRITICAL, True)
     assert finding.sentence == (
-        "The sensor gap_repair does not tick; its last good tick was at 2025-06-30 12:00 UTC. It fails: No such file."
+        "The sensor gap_repair does not tick; its last good tick was at 2025-06-30 12:00 UTC. Error: No such file."
     )
     assert finding.place == Place(sensor="gap_repair")
     never = heartbeat(last=None, schedule=True).finding()
-    assert never.sentence == "The schedule gap_repair does not tick; it has never ticked well."
+    assert never.sentence == "The schedule gap_repair does not tick; it has never ticked."
     assert never.place == Place(schedule="gap_repair")
 
 
-def test_what_a_person_switched_off_is_a_warning_that_is_not_repeated():
+def test_a_sensor_that_was_switched_off_is_a_warning_that_is_not_repeated():
     finding = heartbeat(switched_off=True).finding()
-    assert (finding.severity, finding.reminds, finding.cure) == (WARNING, False, None)
-    assert "switched off in Dagit" in finding.sentence
+    assert (finding.severity, finding.reminds, finding.repair) == (WARNING, False, None)
+    assert "switched off in the Dagster UI" in finding.sentence
     assert heartbeat(switched_off=True, silent=False).finding().severity is WARNING

@@ -5,12 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backfill_assets.domain.answers import (
-    PageCutter,
-    SessionAnswer,
-    WholeSessions,
-    without_bars,
-)
+from backfill_assets.domain.answers import CompleteSessions, PageCutter, SessionAnswer, missing_sessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.sessions import Kind, SessionBars, calendar
@@ -33,47 +28,47 @@ def cutter(*sessions):
 
 def answer(session, bars, *, partial=False):
     start = datetime(2025, 6, 2, 12, tzinfo=UTC) if bars else None
-    asked_at = datetime(2025, 6, 3, tzinfo=UTC)
-    return SessionAnswer(session, bars, start, start, 2, 1, refused=False, partial=partial, asked_at=asked_at)
+    attempted_at = datetime(2025, 6, 3, tzinfo=UTC)
+    return SessionAnswer(session, bars, start, start, 2, 1, refused=False, partial=partial, attempted_at=attempted_at)
 
 
-# --- What stands recorded
+# --- SessionAnswer
 
 
-@pytest.mark.parametrize(("bars", "partial", "whole"), [(0, False, False), (1, False, True), (1, True, False)])
-def test_a_session_is_whole_with_bars_that_are_not_too_few(bars, partial, whole):
-    assert answer(MON, bars, partial=partial).whole is whole
+@pytest.mark.parametrize(("bars", "partial", "complete"), [(0, False, False), (1, False, True), (1, True, False)])
+def test_a_session_is_complete_with_bars_unless_partial(bars, partial, complete):
+    assert answer(MON, bars, partial=partial).complete is complete
 
 
 def test_attempts_are_answers_and_failures():
     assert answer(MON, 0).attempts == 3
 
 
-def test_without_bars_are_sessions_that_were_never_asked_for_or_came_back_empty():
+def test_missing_sessions_were_never_requested_or_are_empty():
     known = {MON: answer(MON, 390), TUE: answer(TUE, 0), WED: answer(WED, 1, partial=True)}
-    assert without_bars(WEEK, known) == [TUE, THU, FRI]
-    assert without_bars([], known) == []
-    assert without_bars([TUE], {MON: answer(MON, 390)}) == [TUE]
+    assert missing_sessions(WEEK, known) == [TUE, THU, FRI]
+    assert missing_sessions([], known) == []
+    assert missing_sessions([TUE], {MON: answer(MON, 390)}) == [TUE]
 
 
-def test_sessions_without_a_count_were_answered_with_no_bars():
+def test_sessions_without_a_count_are_empty():
     instant = datetime(2025, 6, 3, tzinfo=UTC)
-    whole = WholeSessions((MON, TUE, WED), (SessionBars(TUE, 1, instant, instant),), Bars.empty())
-    assert whole.empty == (MON, WED)
+    complete = CompleteSessions((MON, TUE, WED), (SessionBars(TUE, 1, instant, instant),), Bars.empty())
+    assert complete.empty == (MON, WED)
 
 
-# --- Cutting pages, by example
+# --- Cutting pages: examples
 
 
 def test_the_only_page_completes_every_session():
-    whole = cutter(MON, TUE, WED).feed(frame([at(MON), at(WED)]), more=False)
-    assert whole.sessions == (MON, TUE, WED)
-    assert [(c.session, c.bars) for c in whole.counts] == [(MON, 1), (WED, 1)]
-    assert whole.empty == (TUE,)
-    assert rows(whole.bars) == [(at(MON), 0), (at(WED), 1)]
+    complete = cutter(MON, TUE, WED).feed(frame([at(MON), at(WED)]), more=False)
+    assert complete.sessions == (MON, TUE, WED)
+    assert [(c.session, c.bars) for c in complete.counts] == [(MON, 1), (WED, 1)]
+    assert complete.empty == (TUE,)
+    assert rows(complete.bars) == [(at(MON), 0), (at(WED), 1)]
 
 
-def test_a_session_that_may_go_on_in_the_next_page_waits_for_it():
+def test_a_session_that_may_continue_on_the_next_page_is_held_back():
     cut = cutter(MON, TUE)
     first = cut.feed(frame([at(MON), at(TUE, 9)]), more=True)
     assert first.sessions == (MON,)
@@ -84,19 +79,19 @@ def test_a_session_that_may_go_on_in_the_next_page_waits_for_it():
     assert [(c.session, c.bars) for c in second.counts] == [(TUE, 2)]
 
 
-def test_a_session_waits_over_several_pages():
+def test_a_session_is_held_back_over_several_pages():
     cut = cutter(MON, TUE)
     for minute in range(3):
         assert cut.feed(frame([at(MON, 9, minute)]), more=True).sessions == ()
-    whole = cut.feed(frame([at(TUE)]), more=True)
-    assert [(c.session, c.bars) for c in whole.counts] == [(MON, 3)]
+    complete = cut.feed(frame([at(TUE)]), more=True)
+    assert [(c.session, c.bars) for c in complete.counts] == [(MON, 3)]
     assert cut.feed(Bars.empty(), more=False).sessions == (TUE,)
 
 
-def test_sessions_that_a_page_passes_over_are_known_to_be_empty():
-    whole = cutter(*WEEK).feed(frame([at(MON), at(THU)]), more=True)
-    assert whole.sessions == (MON, TUE, WED)
-    assert whole.empty == (TUE, WED)
+def test_sessions_skipped_by_a_page_are_empty():
+    complete = cutter(*WEEK).feed(frame([at(MON), at(THU)]), more=True)
+    assert complete.sessions == (MON, TUE, WED)
+    assert complete.empty == (TUE, WED)
 
 
 def test_a_page_without_bars_completes_nothing_while_more_follow():
@@ -105,7 +100,7 @@ def test_a_page_without_bars_completes_nothing_while_more_follow():
     assert cut.feed(Bars.empty(), more=False).empty == (MON, TUE)
 
 
-def test_a_page_of_bars_that_nobody_asked_for_completes_nothing_while_more_follow():
+def test_a_page_of_other_bars_completes_nothing_while_more_follow():
     cut = cutter(MON, TUE)
     strangers = frame([at(MON - ONE_DAY), at(FRI)])
     assert cut.feed(strangers, more=True).sessions == ()
@@ -115,8 +110,8 @@ def test_a_page_of_bars_that_nobody_asked_for_completes_nothing_while_more_follo
 
 def test_bars_before_between_and_after_the_sessions_are_dropped_and_counted():
     cut = cutter(MON, WED)
-    whole = cut.feed(frame([at(MON - ONE_DAY), at(MON), at(TUE), at(WED), at(THU, 0)]), more=False)
-    assert [t for t, _ in rows(whole.bars)] == [at(MON), at(WED)]
+    complete = cut.feed(frame([at(MON - ONE_DAY), at(MON), at(TUE), at(WED), at(THU, 0)]), more=False)
+    assert [t for t, _ in rows(complete.bars)] == [at(MON), at(WED)]
     assert cut.dropped == 3
 
 
@@ -128,18 +123,18 @@ def test_dropped_bars_are_counted_over_all_pages():
     assert cut.dropped == 3
 
 
-def test_a_doubled_bar_is_no_dropped_bar_and_its_last_form_stands():
+def test_the_last_duplicate_of_a_bar_is_kept_and_none_counts_as_dropped():
     cut = cutter(MON)
-    whole = cut.feed(frame([at(MON), at(MON)]), more=False)
-    assert rows(whole.bars) == [(at(MON), 1)]
+    complete = cut.feed(frame([at(MON), at(MON)]), more=False)
+    assert rows(complete.bars) == [(at(MON), 1)]
     assert cut.dropped == 0
 
 
-def test_a_bar_that_the_next_page_repeats_takes_its_newer_form():
+def test_a_bar_repeated_on_the_next_page_is_replaced():
     cut = cutter(MON, TUE)
     cut.feed(frame([at(MON, 9), at(MON, 10)], [1, 2]), more=True)
-    whole = cut.feed(frame([at(MON, 10), at(MON, 11)], [3, 5]), more=False)
-    assert rows(whole.bars) == [(at(MON, 9), 1), (at(MON, 10), 3), (at(MON, 11), 5)]
+    complete = cut.feed(frame([at(MON, 10), at(MON, 11)], [3, 5]), more=False)
+    assert rows(complete.bars) == [(at(MON, 9), 1), (at(MON, 10), 3), (at(MON, 11), 5)]
 
 
 def test_after_the_last_page_nothing_is_left():
@@ -149,17 +144,17 @@ def test_after_the_last_page_nothing_is_left():
     assert (again.sessions, again.counts, len(again.bars)) == ((), (), 0)
 
 
-def test_no_sessions_have_no_answer():
-    whole = cutter().feed(frame([at(MON)]), more=False)
-    assert (whole.sessions, whole.counts, len(whole.bars)) == ((), (), 0)
+def test_without_sessions_there_are_no_answers():
+    complete = cutter().feed(frame([at(MON)]), more=False)
+    assert (complete.sessions, complete.counts, len(complete.bars)) == ((), (), 0)
 
 
-# --- Cutting pages, in general
+# --- Cutting pages: properties
 
 
 @st.composite
 def answers_in_pages(draw):
-    """Sessions that follow each other, their bars, and the same bars as a vendor's pages with all that goes wrong."""
+    """Consecutive sessions, their bars, and the same bars as pages of a faulty vendor."""
     kind = draw(st.sampled_from(list(Kind)))
     trading = CALENDARS[kind]
     first = draw(st.sampled_from([date(2025, 3, 5), date(2025, 10, 30), date(2025, 1, 7), date(2025, 7, 1)]))
@@ -193,7 +188,7 @@ def _day(t, zone):
 
 
 @given(answers_in_pages())
-def test_however_an_answer_is_paged_its_sessions_counts_and_bars_are_those_of_one_page(drawn):
+def test_the_result_does_not_depend_on_pages(drawn):
     sessions, zone, bars, pages = drawn
     alone = PageCutter(sessions, zone).feed(bars, more=False)
     cut = PageCutter(sessions, zone)
@@ -207,7 +202,7 @@ def test_however_an_answer_is_paged_its_sessions_counts_and_bars_are_those_of_on
 
 @given(answers_in_pages())
 @settings(max_examples=50)
-def test_each_part_has_the_bars_of_its_own_sessions_only(drawn):
+def test_each_part_has_only_the_bars_of_its_sessions(drawn):
     sessions, zone, _, pages = drawn
     cut = PageCutter(sessions, zone)
     for page in pages:
@@ -219,7 +214,7 @@ def test_each_part_has_the_bars_of_its_own_sessions_only(drawn):
 
 @given(answers_in_pages())
 @settings(max_examples=50)
-def test_a_session_is_never_told_as_complete_before_its_last_bar_came(drawn):
+def test_no_session_is_complete_before_its_last_bar(drawn):
     sessions, zone, bars, pages = drawn
     cut = PageCutter(sessions, zone)
     seen = set()

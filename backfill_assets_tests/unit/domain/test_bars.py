@@ -10,7 +10,7 @@ STAMPS = st.lists(st.integers(-5, 25), max_size=30)
 LARGE = st.lists(st.integers(0, 2**42), max_size=30)
 
 
-def test_no_bars_have_all_columns_with_their_types():
+def test_empty_bars_have_all_columns_with_their_types():
     none = Bars.empty()
     assert len(none) == 0
     assert none.timestamp.dtype == none.trades.dtype == np.int64
@@ -33,11 +33,11 @@ def test_taking_by_index_follows_the_index():
     assert rows(frame([10, 20, 30]).take(np.array([2, 0]))) == [(30, 2), (10, 0)]
 
 
-def test_of_doubled_bars_the_one_that_came_last_stands():
+def test_the_last_of_duplicate_bars_is_kept():
     assert rows(in_order(frame([2, 1, 2, 1, 2]))) == [(1, 3), (2, 4)]
 
 
-def test_bars_in_order_are_handed_back_as_they_are():
+def test_bars_in_order_are_returned_unchanged():
     for bars in (Bars.empty(), frame([5]), frame([1, 2, 9])):
         assert in_order(bars) is bars
 
@@ -62,8 +62,8 @@ def test_ordering_twice_changes_nothing(stamps):
 @given(STAMPS, STAMPS)
 def test_ordering_the_parts_first_changes_nothing(one, other):
     late = frame(other, [m + 100 for m in range(len(other))])
-    whole = in_order(Bars.concat(frame(one), late))
-    assert_same(in_order(Bars.concat(in_order(frame(one)), in_order(late))), whole)
+    complete = in_order(Bars.concat(frame(one), late))
+    assert_same(in_order(Bars.concat(in_order(frame(one)), in_order(late))), complete)
 
 
 @given(STAMPS, st.integers(-8, 28), st.integers(-8, 28))
@@ -76,11 +76,11 @@ def test_a_range_includes_its_start_and_excludes_its_end():
     assert rows(clip(frame([9, 10, 19, 20]), 10, 20)) == [(10, 1), (19, 2)]
 
 
-def test_bars_inside_their_range_are_handed_back_as_they_are():
+def test_bars_inside_the_range_are_returned_unchanged():
     for bars in (Bars.empty(), frame([10, 19])):
         assert clip(bars, 10, 20) is bars
 
 
 @given(STAMPS, st.integers(-8, 28), st.integers(-8, 28))
-def test_clipping_and_ordering_may_be_swapped(stamps, start, end):
+def test_clipping_and_ordering_commute(stamps, start, end):
     assert_same(in_order(clip(frame(stamps), start, end)), clip(in_order(frame(stamps)), start, end))

@@ -1,4 +1,4 @@
-"""Our calendars against another library's rules, and against instants and clock changes worked out by hand."""
+"""Calendars compared with another library's, and with times and clock changes computed by hand."""
 
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -12,24 +12,24 @@ from backfill_assets.domain.sessions import HOURS, Kind, calendar, day_starts
 
 NEW_YORK = ZoneInfo("America/New_York")
 SPAN = DayRange(date(2005, 1, 1), date(2026, 12, 31))
-# A universe may start in 1970; of hours before 2005 the two libraries tell different stories.
+# A universe may start in 1970, but the two libraries disagree about hours before 2005.
 LONG = DayRange(date(1970, 1, 1), SPAN.end)
 STOCKS, CRYPTO = (calendar(kind, SPAN) for kind in Kind)
 NINE_THIRTY = timedelta(hours=9, minutes=30)
 
-# The other library tells what happened, ours what was planned. Both days were planned whole.
+# The other library has actual hours, exchange_calendars scheduled ones. Both days were scheduled in full.
 UNPLANNED = {
     # Halted at 15:56 by a failure of communications: Los Angeles Times, 2005-06-02, "NYSE, Amex Trades End Early", which adds
     # that trading in Nasdaq's issues was not affected.
     date(2005, 6, 1): (NINE_THIRTY, timedelta(hours=15, minutes=56)),
-    # Opened at 9:32 after a silence for G. R. Ford: NYSE's list of special closings, nyse.com/pdfs/closings.pdf.
+    # Opened at 9:32 after a minute of silence for G. R. Ford: NYSE's list of special closings, nyse.com/pdfs/closings.pdf.
     date(2006, 12, 27): (timedelta(hours=9, minutes=32), timedelta(hours=16)),
 }
 
 
 @cache
 def theirs(span):
-    """Each session with its opening and closing on New York's clock, as times since midnight."""
+    """Return each session with its open and close in New York, as times since midnight."""
     schedule = pandas_market_calendars.get_calendar("NYSE").schedule(str(span.start), str(span.end))
     return {
         row.Index.date(): tuple(_clock(row.Index.date(), moment) for moment in (row.market_open, row.market_close))
@@ -43,18 +43,18 @@ def _clock(day, moment):
     return timedelta(hours=local.hour, minutes=local.minute)
 
 
-def test_the_other_library_does_not_ask_ours():
+def test_the_other_library_is_independent():
     assert type(pandas_market_calendars.get_calendar("NYSE")).__module__ == "pandas_market_calendars.calendars.nyse"
 
 
 @pytest.mark.parametrize("span", [SPAN, LONG], ids=str)
-def test_every_session_is_one_in_the_other_library_and_no_other_day_is(span):
+def test_both_libraries_have_the_same_sessions(span):
     ours = calendar(Kind.STOCKS, span).sessions
     assert set(ours) == set(theirs(span))
     assert len(ours) == len(set(ours))
 
 
-def test_every_early_close_is_one_in_the_other_library_at_the_same_time():
+def test_both_libraries_have_the_same_early_closes():
     full = (NINE_THIRTY, timedelta(hours=16))
     shorter = {d: hours for d, hours in theirs(SPAN).items() if hours != full}
     ours = {d: (NINE_THIRTY, NINE_THIRTY + timedelta(minutes=STOCKS.regular_minutes(d))) for d in STOCKS.half_days}
@@ -63,7 +63,7 @@ def test_every_early_close_is_one_in_the_other_library_at_the_same_time():
     assert len(ours) == 47
 
 
-def test_every_session_has_as_many_regular_minutes_as_in_the_other_library():
+def test_both_libraries_have_the_same_regular_minutes():
     minutes = {d: (closes - opens) // timedelta(minutes=1) for d, (opens, closes) in theirs(SPAN).items()}
     different = {s for s in STOCKS.sessions if STOCKS.regular_minutes(s) != minutes[s]}
     assert different == set(UNPLANNED)
@@ -88,7 +88,7 @@ def test_every_session_has_as_many_regular_minutes_as_in_the_other_library():
     ],
     ids=str,
 )
-def test_both_libraries_know_the_closures_that_no_rule_foretells(day, why):
+def test_both_libraries_have_the_unscheduled_closures(day, why):
     ours = calendar(Kind.STOCKS, LONG)
     assert day.weekday() < 5
     assert day not in ours, why
@@ -96,7 +96,7 @@ def test_both_libraries_know_the_closures_that_no_rule_foretells(day, why):
     assert day not in theirs(LONG), why
 
 
-def test_crypto_trades_on_each_day_that_there_is():
+def test_crypto_trades_on_every_day():
     first, last = SPAN.start.toordinal(), SPAN.end.toordinal()
     assert [s.toordinal() for s in CRYPTO.sessions] == list(range(first, last + 1))
     assert len(CRYPTO.sessions) == 22 * 365 + 5  # leap years: 2008, 2012, 2016, 2020, 2024
@@ -135,7 +135,7 @@ def utc(text):
         ("2024-02-29", "2024-03-01 01:15"),
     ],
 )
-def test_a_stock_session_finishes_at_the_instant_worked_out_by_hand(session, finished):
+def test_a_stock_session_finishes_at_the_time_computed_by_hand(session, finished):
     day = date.fromisoformat(session)
     assert day in STOCKS
     assert STOCKS.hours.finished_at(day) == utc(finished)
@@ -144,7 +144,7 @@ def test_a_stock_session_finishes_at_the_instant_worked_out_by_hand(session, fin
 
 
 @pytest.mark.parametrize("day", ["2025-03-09", "2025-11-02", "2024-02-29", "2024-12-31", "2016-12-31"])
-def test_a_crypto_session_finishes_with_its_utc_day_whatever_clocks_do(day):
+def test_a_crypto_session_finishes_with_its_utc_day(day):
     session = date.fromisoformat(day)
     assert CRYPTO.hours.finished_at(session) == utc(str(session + ONE_DAY))
     starts, ends = day_starts([session, session + ONE_DAY], HOURS[Kind.CRYPTO].zone)
@@ -157,24 +157,25 @@ def _nth_sunday(year, month, n):
 
 
 def _daylight_saving(year):
-    """The days on which New York's clocks change at 02:00: by the Uniform Time Act, from 2007 on by the Energy Policy Act."""
+    """Return the days on which New York's clocks change at 02:00: by the Uniform Time Act, since 2007 by the Energy Policy
+    Act."""
     if year >= 2007:
         return _nth_sunday(year, 3, 2), _nth_sunday(year, 11, 1)
     return _nth_sunday(year, 4, 1), _nth_sunday(year, 11, 1) - 7 * ONE_DAY
 
 
-def test_each_day_starts_four_or_five_hours_after_utcs_by_the_law_on_daylight_saving_time():
+def test_each_day_starts_four_or_five_hours_after_utc_by_daylight_saving_time():
     days = list(SPAN)
     epoch = date(1970, 1, 1)
     expected = []
     for day in days:
         forward, back = _daylight_saving(day.year)
-        hours = 4 if forward < day <= back else 5  # at midnight the clocks have yet to change
+        hours = 4 if forward < day <= back else 5  # clocks change after midnight
         expected.append(((day - epoch).days * 24 + hours) * 3_600_000)
     assert day_starts(days, NEW_YORK).tolist() == expected
 
 
-def test_each_stock_session_finishes_at_a_quarter_past_midnight_or_past_one_by_the_law_on_daylight_saving_time():
+def test_each_stock_session_finishes_at_a_quarter_past_midnight_or_one_by_daylight_saving_time():
     for session in STOCKS.sessions:
         forward, back = _daylight_saving(session.year)
         hours = 0 if forward <= session < back else 1

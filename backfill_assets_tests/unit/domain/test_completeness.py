@@ -1,4 +1,4 @@
-"""Counting, against a count session by session that knows nothing of ranges."""
+"""Completeness, compared with a count session by session."""
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfill_assets.domain.completeness import Counts, Standing, completeness, standings_of, sum_of
+from backfill_assets.domain.completeness import Counts, SessionState, completeness, session_states
 from backfill_assets.domain.days import DayRange, runs_of
 from backfill_assets.domain.gaps import Gap, Reason
 from backfill_assets.domain.listings import UNKNOWN, Listing
@@ -21,13 +21,13 @@ TIMEFRAMES = ("1m", "5m", "1d")
 KEPT = market("stocks", *NAMES, start=SESSIONS[0], timeframes=" ".join(TIMEFRAMES))
 SERIES = [(symbol, timeframe) for symbol in NAMES for timeframe in TIMEFRAMES]
 
-LACKING = {
-    Standing.MISSING: (Reason.MISSING, False),
-    Standing.PARTIAL: (Reason.PARTIAL, False),
-    Standing.EXPLAINED: (Reason.VENDOR_EMPTY, True),
+INCOMPLETE = {
+    SessionState.MISSING: (Reason.MISSING, False),
+    SessionState.PARTIAL: (Reason.PARTIAL, False),
+    SessionState.EXPLAINED: (Reason.VENDOR_EMPTY, True),
 }
 listings = st.builds(Listing, st.none() | st.sampled_from(SESSIONS), st.none() | st.sampled_from(SESSIONS))
-lacking = st.dictionaries(st.sampled_from(SESSIONS), st.sampled_from(list(LACKING)))
+incomplete = st.dictionaries(st.sampled_from(SESSIONS), st.sampled_from(list(INCOMPLETE)))
 
 
 def gap(symbol, timeframe, days, reason=Reason.MISSING, *, explained=False, due=NOW):
@@ -36,20 +36,20 @@ def gap(symbol, timeframe, days, reason=Reason.MISSING, *, explained=False, due=
 
 
 def gaps_of(series, standing_by_day):
-    """As gaps are told: neighbouring sessions that stand alike, as one."""
+    """Gaps: consecutive sessions in the same state as one."""
     return [
         gap(*series, days, reason, explained=explained)
-        for standing, (reason, explained) in LACKING.items()
-        for days in runs_of([d for d, s in standing_by_day.items() if s is standing], SESSIONS)
+        for state, (reason, explained) in INCOMPLETE.items()
+        for days in runs_of([d for d, s in standing_by_day.items() if s is state], SESSIONS)
     ]
 
 
-@given(st.fixed_dictionaries(dict.fromkeys(SERIES, lacking)), st.dictionaries(st.sampled_from(NAMES), listings))
-def test_every_session_of_every_series_is_counted_once_as_it_stands(lacking_of, listed):
+@given(st.fixed_dictionaries(dict.fromkeys(SERIES, incomplete)), st.dictionaries(st.sampled_from(NAMES), listings))
+def test_every_session_of_every_series_is_counted_once(lacking_of, listed):
     def plainly(symbol, timeframe, day):
         own = lacking_of[symbol, timeframe]
         expected = listed.get(symbol, UNKNOWN).expects(day)
-        return own.get(day, Standing.COMPLETE if expected else Standing.NOT_EXPECTED)
+        return own.get(day, SessionState.COMPLETE if expected else SessionState.NOT_EXPECTED)
 
     gaps = [g for series, of in lacking_of.items() for g in gaps_of(series, of)]
     found = completeness(KEPT, SESSIONS, listed, gaps, {}, NOW)
@@ -58,53 +58,53 @@ def test_every_session_of_every_series_is_counted_once_as_it_stands(lacking_of, 
     for row in found.rows:
         for series in row.series:
             count = Counter(plainly(row.symbol, series.timeframe, day) for day in SESSIONS)
-            assert series.counts == Counts(*(count[s] for s in list(Standing)[1:]))
+            assert series.counts == Counts(*(count[s] for s in list(SessionState)[1:]))
             assert sum(g.sessions for g in series.gaps) == series.counts.expected - series.counts.complete
         worst = [max(plainly(row.symbol, t, day) for t in TIMEFRAMES) for day in SESSIONS]
-        assert row.standings.tolist() == worst
-        assert row.counts.expected == len(SESSIONS) - worst.count(Standing.NOT_EXPECTED)
+        assert row.states.tolist() == worst
+        assert row.counts.expected == len(SESSIONS) - worst.count(SessionState.NOT_EXPECTED)
     assert sorted(found.gaps) == sorted(gaps)
-    assert found.counts == sum_of(row.counts for row in found.rows)
+    assert found.counts == sum((row.counts for row in found.rows), Counts())
 
 
-@given(st.lists(st.sampled_from(list(Standing))))
-def test_counts_stand_as_their_worst_session_does(standings):
-    counts = Counts.of(np.array(standings, np.int8))
-    assert counts.standing == max(standings, default=Standing.NOT_EXPECTED)
-    assert (counts.share == 1) is (counts.standing <= Standing.COMPLETE)
-    assert counts.expected == len([s for s in standings if s])
+@given(st.lists(st.sampled_from(list(SessionState))))
+def test_worst_is_the_state_of_the_worst_session(states):
+    counts = Counts.of(np.array(states, np.int8))
+    assert counts.worst == max(states, default=SessionState.NOT_EXPECTED)
+    assert (counts.share == 1) is (counts.worst <= SessionState.COMPLETE)
+    assert counts.expected == len([s for s in states if s])
 
 
-def test_a_listing_ends_what_is_expected_on_its_first_and_last_day():
+def test_sessions_outside_the_listing_are_not_expected():
     first, last = SESSIONS[3], SESSIONS[-4]
-    found = standings_of(SESSIONS, Listing(first, last), [])
-    expected = [Standing.COMPLETE if first <= day <= last else Standing.NOT_EXPECTED for day in SESSIONS]
+    found = session_states(SESSIONS, Listing(first, last), [])
+    expected = [SessionState.COMPLETE if first <= day <= last else SessionState.NOT_EXPECTED for day in SESSIONS]
     assert found.tolist() == expected
 
 
-def test_a_gap_is_expected_whatever_the_listing_says():
+def test_a_gap_is_expected_even_outside_the_listing():
     days = DayRange(SESSIONS[0], SESSIONS[1])
-    found = standings_of(SESSIONS, Listing(SESSIONS[5], None), [gap("AAPL", "1d", days)])
-    assert found[:6].tolist() == [Standing.MISSING] * 2 + [Standing.NOT_EXPECTED] * 3 + [Standing.COMPLETE]
+    found = session_states(SESSIONS, Listing(SESSIONS[5], None), [gap("AAPL", "1d", days)])
+    assert found[:6].tolist() == [SessionState.MISSING] * 2 + [SessionState.NOT_EXPECTED] * 3 + [SessionState.COMPLETE]
 
 
 @pytest.mark.parametrize(
-    ("reason", "explained", "standing"),
+    ("reason", "explained", "state"),
     [
-        (Reason.MISSING, False, Standing.MISSING),
-        (Reason.PARTIAL, False, Standing.PARTIAL),
-        (Reason.PARTIAL, True, Standing.EXPLAINED),
-        (Reason.VENDOR_EMPTY, True, Standing.EXPLAINED),
-        (Reason.NOT_ENTITLED, True, Standing.EXPLAINED),
+        (Reason.MISSING, False, SessionState.MISSING),
+        (Reason.PARTIAL, False, SessionState.PARTIAL),
+        (Reason.PARTIAL, True, SessionState.EXPLAINED),
+        (Reason.VENDOR_EMPTY, True, SessionState.EXPLAINED),
+        (Reason.NOT_ENTITLED, True, SessionState.EXPLAINED),
     ],
 )
-def test_a_gap_stands_by_what_explains_it(reason, explained, standing):
+def test_the_state_of_a_gap(reason, explained, state):
     days = DayRange(SESSIONS[2], SESSIONS[2])
-    found = standings_of(SESSIONS, UNKNOWN, [gap("AAPL", "1d", days, reason, explained=explained)])
-    assert found.tolist() == [standing if i == 2 else Standing.COMPLETE for i in range(len(SESSIONS))]
+    found = session_states(SESSIONS, UNKNOWN, [gap("AAPL", "1d", days, reason, explained=explained)])
+    assert found.tolist() == [state if i == 2 else SessionState.COMPLETE for i in range(len(SESSIONS))]
 
 
-def test_a_symbol_tells_its_newest_bar_and_its_first_attempt_of_all_timeframes():
+def test_last_bar_and_next_attempt_of_all_timeframes():
     early, late = NOW + timedelta(minutes=2), NOW + timedelta(minutes=8)
     days = DayRange(SESSIONS[2], SESSIONS[2])
     gaps = [
@@ -120,6 +120,6 @@ def test_a_symbol_tells_its_newest_bar_and_its_first_attempt_of_all_timeframes()
     assert (nvda.next_attempt_at, len(nvda.open_gaps), nvda.last_bar) == (None, 0, None)
 
 
-def test_before_the_first_session_nothing_is_expected_and_nothing_is_lacking():
+def test_before_the_first_session_nothing_is_expected():
     found = completeness(KEPT, (), {}, [], {}, NOW)
-    assert (found.counts, found.counts.share, found.counts.standing) == (Counts(), 1.0, Standing.NOT_EXPECTED)
+    assert (found.counts, found.counts.share, found.counts.worst) == (Counts(), 1.0, SessionState.NOT_EXPECTED)

@@ -32,12 +32,12 @@ def test_a_range_of_one_day_holds_it_once():
     assert len(DayRange(day, day)) == 1
 
 
-def test_a_range_that_ends_before_it_starts_is_refused():
-    with pytest.raises(ValueError, match="2024-01-01 lies before 2024-01-02"):
+def test_a_range_that_ends_before_it_starts_is_an_error():
+    with pytest.raises(ValueError, match="2024-01-01 is before 2024-01-02"):
         DayRange(date(2024, 1, 2), date(2024, 1, 1))
 
 
-def test_a_range_is_told_as_one_day_or_two():
+def test_a_range_as_text():
     assert str(DayRange(date(2024, 1, 2), date(2024, 1, 2))) == "2024-01-02"
     assert str(DayRange(date(2024, 1, 2), date(2024, 1, 5))) == "2024-01-02 to 2024-01-05"
 
@@ -47,7 +47,7 @@ def test_ranges_order_by_start_then_end():
     assert sorted([c, b, a]) == [a, b, c]
 
 
-def test_the_last_day_that_there_is_can_be_iterated():
+def test_the_last_representable_day_can_be_iterated():
     assert list(DayRange(date.max - ONE_DAY, date.max)) == [date.max - ONE_DAY, date.max]
 
 
@@ -68,13 +68,13 @@ def test_an_intersection_holds_the_days_in_both(one, other):
 
 
 @given(RANGES, RANGES, RANGES)
-def test_intersections_may_be_taken_in_any_order(one, other, third):
+def test_intersection_is_commutative_and_associative(one, other, third):
     left, right = one.intersect(other), other.intersect(third)
     assert (left and left.intersect(third)) == (right and one.intersect(right))
 
 
 @given(RANGES, RANGES)
-def test_an_intersection_is_the_range_itself_where_it_lies_within_the_other(one, other):
+def test_the_intersection_with_a_containing_range_is_the_range_itself(one, other):
     within = other.start <= one.start and one.end <= other.end
     assert (one.intersect(other) == one) is within
 
@@ -96,7 +96,7 @@ def test_ranges_hold_exactly_the_days_given_in_ascending_order(days):
 
 
 @given(SETS, st.randoms())
-def test_neither_order_nor_doubles_nor_the_kind_of_iterable_change_ranges(days, random):
+def test_neither_order_nor_duplicates_nor_the_kind_of_iterable_change_ranges(days, random):
     doubled = days + random.choices(days, k=10) if days else []
     random.shuffle(doubled)
     assert ranges_of(doubled) == ranges_of(set(days)) == ranges_of(iter(days)) == ranges_of(days)
@@ -117,7 +117,7 @@ def test_the_overlaps_of_two_sets_of_ranges_are_the_ranges_of_the_days_in_both(s
 
 
 @given(SETS)
-def test_ranges_are_as_few_as_can_be(days):
+def test_ranges_are_minimal(days):
     ranges = ranges_of(days)
     for one, other in pairwise(ranges):
         assert one.end + ONE_DAY < other.start
@@ -129,14 +129,14 @@ def test_ranges_of_the_days_of_ranges_are_stable(ranges):
     assert ranges_of(days_in(once)) == once
 
 
-def test_friday_touches_monday_among_weekdays():
+def test_friday_and_monday_are_consecutive_weekdays():
     weekdays = [d for d in DayRange(date(2024, 3, 4), date(2024, 3, 15)) if d.weekday() < 5]
     friday, monday = date(2024, 3, 8), date(2024, 3, 11)
     assert runs_of([monday, friday], weekdays) == [DayRange(friday, monday)]
     assert ranges_of([monday, friday]) == [DayRange(friday, friday), DayRange(monday, monday)]
 
 
-def test_days_outside_the_market_are_left_out_of_runs():
+def test_days_outside_the_market_are_dropped():
     saturday = date(2024, 3, 9)
     assert runs_of([saturday], [date(2024, 3, 8), date(2024, 3, 11)]) == []
 
@@ -149,7 +149,7 @@ def test_runs_hold_exactly_the_wanted_sessions(days, among):
 
 
 @given(SETS, SETS)
-def test_runs_begin_and_end_with_a_wanted_session_and_are_as_few_as_can_be(days, among):
+def test_runs_start_and_end_with_a_wanted_session_and_are_minimal(days, among):
     sessions = sorted(set(among))
     runs = runs_of(days, among)
     assert all({run.start, run.end} <= set(days) & set(sessions) for run in runs)
@@ -158,7 +158,7 @@ def test_runs_begin_and_end_with_a_wanted_session_and_are_as_few_as_can_be(days,
 
 
 @given(SETS, SETS, st.randoms())
-def test_neither_order_nor_doubles_nor_the_kind_of_iterable_change_runs(days, among, random):
+def test_neither_order_nor_duplicates_nor_the_kind_of_iterable_change_runs(days, among, random):
     shuffled = [days * 2, among * 2]
     for each in shuffled:
         random.shuffle(each)
@@ -173,7 +173,7 @@ def test_runs_of_the_days_of_runs_are_stable(days, among):
 
 
 @given(SETS, SETS)
-def test_runs_are_ranges_that_were_joined_over_days_on_which_nothing_trades(days, among):
+def test_runs_are_ranges_joined_over_days_without_trading(days, among):
     sessions = set(among)
     runs = runs_of(days, among)
     ranges = ranges_of(set(days) & sessions)
@@ -183,7 +183,7 @@ def test_runs_are_ranges_that_were_joined_over_days_on_which_nothing_trades(days
 
 
 @given(SETS)
-def test_among_themselves_days_are_one_run(days):
+def test_days_among_themselves_are_one_run(days):
     assert runs_of(days, days) == ([DayRange(min(days), max(days))] if days else [])
 
 

@@ -1,4 +1,4 @@
-"""Coarser bars from finer ones, against the plainest way to compute them."""
+"""Derived bars, compared with a simple implementation."""
 
 import math
 from datetime import UTC, date, datetime, timedelta
@@ -51,7 +51,7 @@ def minutes(draw):
 
 
 @given(minutes(), st.sampled_from(FROM_MINUTES))
-def test_buckets_are_what_a_loop_over_the_bars_makes_of_them(bars, timeframe):
+def test_derived_bars_equal_those_of_a_loop(bars, timeframe):
     made = derive(bars, timeframe, NEW_YORK)
     length = timeframe.seconds * 1000
     groups = {}
@@ -70,12 +70,12 @@ def test_buckets_are_what_a_loop_over_the_bars_makes_of_them(bars, timeframe):
 
 
 @given(minutes(), st.sampled_from(FROM_MINUTES), st.data())
-def test_parts_cut_between_buckets_make_the_same_bars_as_the_whole(bars, timeframe, data):
-    whole = derive(bars, timeframe, NEW_YORK)
-    edges = sorted(data.draw(st.sets(st.sampled_from(whole.timestamp.tolist()), max_size=4)))
+def test_parts_cut_between_buckets_give_the_same_bars(bars, timeframe, data):
+    complete = derive(bars, timeframe, NEW_YORK)
+    edges = sorted(data.draw(st.sets(st.sampled_from(complete.timestamp.tolist()), max_size=4)))
     rows = [0, *np.searchsorted(bars.timestamp, edges).tolist(), len(bars)]
     parts = [derive(bars.take(slice(a, b)), timeframe, NEW_YORK) for a, b in pairwise(rows)]
-    same(Bars.concat(*parts), whole)
+    same(Bars.concat(*parts), complete)
 
 
 @given(st.dates(date(2000, 1, 1), date(2030, 12, 31)))
@@ -86,7 +86,7 @@ def test_weeks_run_from_sunday_to_saturday(day):
 
 
 @pytest.mark.parametrize(("zone", "hours"), [(NEW_YORK, (5, 4)), (ZONE_UTC, (0, 0))], ids=["New York", "UTC"])
-def test_a_week_is_stamped_sunday_midnight_of_its_market_also_where_clocks_change(zone, hours):
+def test_a_week_starts_on_sunday_midnight_in_the_market_when_clocks_change(zone, hours):
     days = [date(2024, 3, 4) + timedelta(days=n) for n in (0, 1, 2, 3, 4, 7, 8, 9, 10, 11, 14)]  # clocks: 10 March
     stamps = [int(datetime(d.year, d.month, d.day, tzinfo=zone).timestamp() * 1000) for d in days]
     made = derive(bars_at(stamps), WEEK_1, zone)
@@ -120,12 +120,12 @@ def test_a_sum_over_an_unknown_count_is_unknown():
     assert made.trades.tolist() == [NO_TRADES, 4]
 
 
-def test_nothing_makes_nothing():
+def test_no_bars_give_no_bars():
     for timeframe in (*FROM_MINUTES, WEEK_1):
         assert len(derive(Bars.empty(), timeframe, NEW_YORK)) == 0
 
 
-def test_the_vendor_is_asked_for_minutes_and_days_only():
+def test_only_minutes_and_days_are_requested():
     assert [t.name for t in sources(TIMEFRAMES.values())] == ["1m", "1d"]
     assert [t.name for t in TIMEFRAMES.values()] == ["1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w"]
     assert [t.name for t in sources([TIMEFRAMES["1w"]])] == ["1d"]

@@ -1,4 +1,4 @@
-"""The bounds that columns say they have, against what is computed."""
+"""The bounds of columns, compared with computed values."""
 
 import numpy as np
 import pytest
@@ -21,13 +21,13 @@ WITHOUT = {
 }  # fmt: skip - one set
 
 
-def test_a_unit_that_names_a_range_is_the_columns_bounds():
+def test_units_that_are_ranges_match_the_bounds():
     assert {c.name: c.bounds for c in COLUMNS if c.unit in BY_UNIT} == {
         c.name: BY_UNIT[c.unit] for c in COLUMNS if c.unit in BY_UNIT
     }
 
 
-def test_only_what_may_be_any_number_has_no_bounds():
+def test_only_unbounded_values_have_no_bounds():
     assert {c.name for c in COLUMNS if c.bounds == (None, None)} == WITHOUT
     assert all(least is None or greatest is None or least < greatest for least, greatest in (c.bounds for c in COLUMNS))
 
@@ -43,7 +43,7 @@ def test_only_what_may_be_any_number_has_no_bounds():
     ids=str,
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_nothing_that_is_computed_lies_outside(nature, seed):
+def test_computed_values_are_within_bounds(nature, seed):
     values = compute(walk(minutes(1500), seed=seed, **nature), NEW_YORK)
     for column, found in zip(COLUMNS, values.T, strict=True):
         least, greatest = limits(column)
@@ -52,8 +52,8 @@ def test_nothing_that_is_computed_lies_outside(nature, seed):
 
 
 @pytest.mark.parametrize("steps", [1.0, -1.0])
-def test_the_ends_of_the_strengths_are_reached_and_not_passed(steps):
-    """Prices that only rise or only fall: what runs from 0 to 100 comes to its ends, rounding aside."""
+def test_strengths_reach_their_bounds(steps):
+    """With prices that only rise or fall, values from 0 to 100 reach their bounds, apart from rounding."""
     bars = walk(minutes(400), volatility=1e-9)
     prices = 1000 + steps * np.arange(400.0)
     bars = type(bars)(bars.timestamp, prices, prices + 0.1, prices - 0.1, prices, bars.volume, prices, bars.trades)

@@ -23,14 +23,14 @@ HOUR = timedelta(hours=1)
 
 
 def missing(first, last, *, symbol="AAPL", timeframe="1m", reason=Reason.MISSING, explained=False, attempts=1):
-    """A gap with as many sessions as it has."""
+    """A gap with its number of sessions."""
     span = DayRange(first, last)
     due = None if explained else NOON
     return Gap(symbol, timeframe, span, len(TRADING.within(span)), reason, explained, attempts, due)
 
 
 def changed(known, found, *, trading=TRADING, listings=None, now=NOON):
-    """The change, from gaps that are known since an hour ago, numbered from 1."""
+    """Reconcile with gaps known for an hour, numbered from 1."""
     rows = [KnownGap(number, gap, NOON - HOUR) for number, gap in enumerate(known, 1)]
     return reconcile(rows, found, trading, listings or {}, now)
 
@@ -39,26 +39,26 @@ def closed(gap, **changes):
     return OpenGap(replace(gap, next_attempt_at=None, **changes), NOON - HOUR)
 
 
-# --- By example
+# --- Examples
 
 
-def test_a_new_gap_is_open_since_now():
+def test_a_new_gap_is_first_seen_now():
     gap = missing(MON, WED)
     assert changed([], [gap]) == Change(opened=(OpenGap(gap, NOON),))
 
 
-def test_what_is_known_and_found_again_changes_nothing():
+def test_a_known_gap_found_again_changes_nothing():
     gap = missing(MON, WED)
     assert changed([gap], [gap]) == Change()
     assert not changed([gap], [gap])
 
 
-def test_what_is_found_no_more_is_closed_whole():
+def test_a_gap_that_is_not_found_is_closed():
     gap = missing(MON, WED)
     assert changed([gap], []) == Change(gone=(1,), closed=(closed(gap),))
 
 
-def test_of_a_gap_that_has_shrunk_the_filled_ends_are_closed_and_the_rest_is_as_old_as_before():
+def test_a_shrunk_gap_closes_its_ends_and_keeps_its_age():
     gap, rest = missing(MON, FRI), missing(TUE, WED)
     change = changed([gap], [rest])
     assert change.gone == (1,)
@@ -69,19 +69,19 @@ def test_of_a_gap_that_has_shrunk_the_filled_ends_are_closed_and_the_rest_is_as_
     assert change.opened == (OpenGap(rest, NOON - HOUR),)
 
 
-def test_of_a_gap_that_was_split_the_middle_is_closed():
+def test_a_divided_gap_closes_its_middle():
     gap = missing(MON, FRI)
     change = changed([gap], [missing(MON, TUE), missing(FRI, FRI)])
     assert change.closed == (closed(gap, days=DayRange(WED, THU), sessions=2),)
     assert [o.first_seen for o in change.opened] == [NOON - HOUR] * 2
 
 
-def test_what_is_closed_reaches_over_a_weekend_in_one_row():
+def test_a_closed_range_includes_a_weekend():
     gap = missing(FRI, FRI + 4 * ONE_DAY)
     assert changed([gap], []).closed == (closed(gap, sessions=3),)
 
 
-def test_a_gap_that_has_grown_closes_nothing_and_keeps_its_age():
+def test_a_grown_gap_closes_nothing_and_keeps_its_age():
     change = changed([missing(TUE, TUE)], [grown := missing(MON, THU)])
     assert change == Change(gone=(1,), opened=(OpenGap(grown, NOON - HOUR),))
 
@@ -91,13 +91,13 @@ def test_another_attempt_or_reason_closes_nothing_and_keeps_the_age():
         assert changed([missing(MON, TUE)], [after]) == Change(gone=(1,), opened=(OpenGap(after, NOON - HOUR),))
 
 
-def test_gaps_that_grew_together_are_as_old_as_the_oldest():
+def test_joined_gaps_are_as_old_as_the_oldest():
     rows = [KnownGap(1, missing(MON, MON), NOON - HOUR), KnownGap(2, missing(WED, WED), NOON - 9 * HOUR)]
-    change = reconcile(rows, [whole := missing(MON, WED)], TRADING, {}, NOON)
-    assert change == Change(gone=(1, 2), opened=(OpenGap(whole, NOON - 9 * HOUR),))
+    change = reconcile(rows, [joined := missing(MON, WED)], TRADING, {}, NOON)
+    assert change == Change(gone=(1, 2), opened=(OpenGap(joined, NOON - 9 * HOUR),))
 
 
-def test_series_know_nothing_of_each_other():
+def test_series_are_independent():
     gap = missing(MON, TUE)
     other_symbol, other_timeframe = replace(gap, symbol="SPY"), replace(gap, timeframe="5m")
     change = changed([gap], [other_symbol, other_timeframe])
@@ -105,7 +105,7 @@ def test_series_know_nothing_of_each_other():
     assert change.opened == (OpenGap(other_symbol, NOON), OpenGap(other_timeframe, NOON))
 
 
-def test_what_a_listing_excludes_is_closed_for_that_reason():
+def test_sessions_outside_the_listing_are_closed_for_that_reason():
     gap = missing(MON, FRI)
     listing = {"AAPL": Listing(TUE, WED)}
     assert changed([gap], [missing(TUE, TUE)], listings=listing).closed == (
@@ -116,7 +116,7 @@ def test_what_a_listing_excludes_is_closed_for_that_reason():
     assert changed([gap], [], listings={"SPY": Listing(FRI, None)}).closed == (closed(gap),)
 
 
-def test_days_that_are_no_sessions_any_more_are_forgotten():
+def test_days_that_are_no_longer_sessions_are_dropped():
     gap = missing(MON, WED)
     shut = replace(TRADING, sessions=tuple(s for s in TRADING.sessions if s != TUE))
     assert changed([gap], [], trading=shut) == Change(gone=(1,), closed=(closed(gap, sessions=2),))
@@ -124,18 +124,18 @@ def test_days_that_are_no_sessions_any_more_are_forgotten():
     assert changed([gap], [], trading=none) == Change(gone=(1,))
 
 
-def test_gaps_that_reach_into_each_other_are_all_looked_at():
+def test_overlapping_gaps_are_all_compared():
     rows = [KnownGap(1, missing(MON, FRI), NOON - HOUR), KnownGap(2, missing(TUE, TUE), NOON - 9 * HOUR)]
     change = reconcile(rows, [last := missing(FRI, FRI), first := missing(TUE, WED)], TRADING, {}, NOON)
     assert change.opened == (OpenGap(last, NOON - HOUR), OpenGap(first, NOON - 9 * HOUR))
     assert [c.gap.days for c in change.closed] == [DayRange(MON, MON), DayRange(THU, THU)]
 
 
-# --- What it costs
+# --- Cost
 
 
 def steps(work):
-    """How many lines and branches of Python it takes: the same on every machine, however busy."""
+    """Count the executed lines and branches of Python, which do not depend on the machine."""
     tool, taken = sys.monitoring.PROFILER_ID, 0
 
     def count_one(*_):
@@ -149,7 +149,7 @@ def steps(work):
         sys.monitoring.set_events(tool, sys.monitoring.events.LINE | sys.monitoring.events.JUMP)
         work()
     finally:
-        sys.monitoring.set_events(tool, sys.monitoring.events.NO_EVENTS)  # freed alone, it slows all that follows
+        sys.monitoring.set_events(tool, sys.monitoring.events.NO_EVENTS)  # otherwise it slows down everything after
         sys.monitoring.free_tool_id(tool)
     return taken
 
@@ -158,7 +158,7 @@ LONG = calendar(Kind.CRYPTO, DayRange(date(2020, 1, 1), date(2025, 12, 31)))
 
 
 def every_third(number, *, days):
-    """So many gaps of one series, each of `days` days, every third day."""
+    """A number of gaps of one series, each of `days` days, every third day."""
     starts = (LONG.span.start + 3 * n * ONE_DAY for n in range(number))
     return [replace(missing(TUE, TUE), days=DayRange(d, d + (days - 1) * ONE_DAY), sessions=days) for d in starts]
 
@@ -174,7 +174,7 @@ def every_third(number, *, days):
     ],
     ids=["shrunk", "filled", "grown together"],
 )
-def test_the_cost_grows_as_the_number_of_changed_gaps_of_a_series(found):
+def test_the_cost_is_linear_in_the_changed_gaps_of_a_series(found):
     def cost(number):
         rows = [KnownGap(n, gap, NOON - HOUR) for n, gap in enumerate(every_third(number, days=2))]
         now_found = found(number)
@@ -183,7 +183,7 @@ def test_the_cost_grows_as_the_number_of_changed_gaps_of_a_series(found):
     assert cost(640) < 4.4 * cost(160)
 
 
-# --- For all histories
+# --- Random histories
 
 SYMBOLS = ("AAPL", "SPY")
 NEAR = st.integers(0, len(TRADING.span) - 1).map(lambda n: TRADING.span.start + n * ONE_DAY)
@@ -194,7 +194,7 @@ ATTEMPTS = st.fixed_dictionaries(
 
 @st.composite
 def markets(draw):
-    """One look at a market: its sessions, its listings and the gaps that are found."""
+    """A market at one time: its sessions, listings and gaps."""
     closures = draw(st.sets(st.sampled_from(TRADING.sessions), max_size=2))
     newest = draw(st.sampled_from(TRADING.sessions[5:]))
     trading = replace(TRADING, sessions=tuple(s for s in TRADING.sessions if s not in closures and s <= newest))
@@ -205,12 +205,12 @@ def markets(draw):
             listings[symbol] = Listing(draw(st.none() | NEAR), draw(st.none() | NEAR))
         expected = [s for s in trading.sessions if listings.get(symbol, Listing(None, None)).expects(s)]
         for timeframe in (MINUTE_1, WEEK_1):
-            lacking = sorted(draw(st.sets(st.sampled_from(expected)))) if expected else []
-            unwhole = {}
+            missing_days = sorted(draw(st.sets(st.sampled_from(expected)))) if expected else []
+            incomplete = {}
             if expected:
-                for day, told in draw(st.dictionaries(st.sampled_from(expected), ATTEMPTS, max_size=8)).items():
-                    unwhole[day] = standing(day, **told)
-            found += finder.gaps(symbol, timeframe, [DayRange(d, d) for d in lacking], unwhole)
+                for day, counts in draw(st.dictionaries(st.sampled_from(expected), ATTEMPTS, max_size=8)).items():
+                    incomplete[day] = standing(day, **counts)
+            found += finder.gaps(symbol, timeframe, [DayRange(d, d) for d in missing_days], incomplete)
     return trading, listings, found
 
 
@@ -232,7 +232,7 @@ class Table:
         return list(self.open.values())
 
     def seen(self, trading):
-        """Since when each session that is open is known to lack."""
+        """When each open session was first seen as missing."""
         return {
             (k.gap.symbol, k.gap.timeframe, session): k.first_seen
             for k in self.known()
@@ -249,7 +249,7 @@ LOOKS = st.lists(st.tuples(markets(), st.integers(0, 40)), min_size=1, max_size=
 
 @settings(max_examples=60)
 @given(LOOKS)
-def test_the_table_says_what_was_found_last_and_loses_no_session(looks):
+def test_the_table_has_the_last_findings_and_loses_no_session(looks):
     table, now, latest = Table(), NOON, NOON
     for (trading, listings, found), hours in looks:
         now += hours * HOUR
@@ -275,7 +275,7 @@ def test_the_table_says_what_was_found_last_and_loses_no_session(looks):
 
 @settings(max_examples=60)
 @given(LOOKS)
-def test_what_is_closed_says_why_and_since_when(looks):
+def test_closed_gaps_have_their_reason_and_age(looks):
     table, now = Table(), NOON
     for (trading, listings, found), hours in looks:
         now += abs(hours) * HOUR
@@ -297,7 +297,7 @@ def test_what_is_closed_says_why_and_since_when(looks):
 
 @settings(max_examples=60)
 @given(markets(), markets())
-def test_the_order_in_which_gaps_are_known_and_found_does_not_matter(first, second):
+def test_the_order_of_gaps_does_not_matter(first, second):
     table = Table()
     table.apply(reconcile([], first[2], first[0], first[1], NOON))
     trading, listings, found = second

@@ -7,13 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill_assets.domain.days import ONE_DAY, DayRange, ranges_of
-from backfill_assets.domain.gaps import NIGHT_FIRST, Gap, GapFinder, Reason, hulls, lacking_most, unexplained
+from backfill_assets.domain.gaps import (
+    FIRST_ATTEMPT_DELAY,
+    Gap,
+    GapFinder,
+    Reason,
+    most_missing_sessions,
+    spans_by_symbol,
+    unexplained,
+)
 from backfill_assets.domain.retries import USUAL, Retries
 from backfill_assets.domain.sessions import HOURS, Kind, calendar
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
 from backfill_assets_tests.unit.domain.test_retries import NOON, RETRIES, TWO_MINUTES, standing
 
-# Two closed Mondays, a half day, and the clocks going forward; the first and the last week are cut.
+# Two closed Mondays, a half day, and clocks going forward; the first and the last week are incomplete.
 SPAN = DayRange(date(2025, 1, 15), date(2025, 3, 12))
 CALENDARS = {kind: calendar(kind, SPAN) for kind in Kind}
 STOCKS = GapFinder(CALENDARS[Kind.STOCKS], USUAL)
@@ -26,30 +34,30 @@ def days(first, last):
     return DayRange(first, last)
 
 
-def one(finder, timeframe, lacking, unwhole):
+def one(finder, timeframe, missing, incomplete):
     """The only gap."""
-    (gap,) = finder.gaps("AAPL", timeframe, lacking, {a.session: a for a in unwhole})
+    (gap,) = finder.gaps("AAPL", timeframe, missing, {a.session: a for a in incomplete})
     return gap
 
 
-def several(timeframe, lacking, unwhole):
-    """Range, reason and whether it is explained, of each gap."""
-    found = STOCKS.gaps("AAPL", timeframe, lacking, {a.session: a for a in unwhole})
+def several(timeframe, missing, incomplete):
+    """Return range, reason and `explained` of each gap."""
+    found = STOCKS.gaps("AAPL", timeframe, missing, {a.session: a for a in incomplete})
     return [(g.days.start, g.days.end, g.sessions, g.reason, g.explained) for g in found]
 
 
-# --- By example
+# --- Examples
 
 
-def test_where_nothing_lacks_there_is_no_gap():
+def test_without_missing_days_there_is_no_gap():
     assert STOCKS.gaps("AAPL", MINUTE_1, [], {}) == []
 
 
-def test_days_without_sessions_are_no_gap():
+def test_days_without_sessions_are_not_a_gap():
     assert STOCKS.gaps("AAPL", MINUTE_1, [days(FRI + ONE_DAY, NEXT_MON - ONE_DAY)], {}) == []
 
 
-def test_what_was_never_asked_for_is_missing_and_due_six_hours_after_its_first_session_ended():
+def test_a_session_that_was_never_requested_is_due_six_hours_after_its_end():
     gap = one(STOCKS, MINUTE_1, [days(MON, FRI)], [])
     # 20:15 New York is 01:15 UTC
     expected = datetime(2025, 2, 4, 7, 15, tzinfo=UTC)
@@ -59,14 +67,14 @@ def test_what_was_never_asked_for_is_missing_and_due_six_hours_after_its_first_s
     assert gap.due(expected)
 
 
-def test_a_gap_reaches_over_a_weekend_and_begins_and_ends_with_a_session():
+def test_a_gap_includes_a_weekend_and_starts_and_ends_with_a_session():
     gap = one(STOCKS, DAY_1, [days(FRI, NEXT_MON), days(NEXT_MON + ONE_DAY, NEXT_MON + ONE_DAY)], [])
     assert (gap.days, gap.sessions) == (days(FRI, NEXT_MON + ONE_DAY), 3)
     padded = one(STOCKS, DAY_1, [days(FRI + ONE_DAY, NEXT_MON)], [])
     assert (padded.days, padded.sessions) == (days(NEXT_MON, NEXT_MON), 1)
 
 
-def test_a_session_that_is_there_parts_two_gaps():
+def test_a_complete_session_separates_two_gaps():
     found = several(MINUTE_1, [days(MON, TUE), days(THU, THU)], [])
     assert [(first, last) for first, last, *_ in found] == [(MON, TUE), (THU, THU)]
 
@@ -84,31 +92,31 @@ def test_a_session_that_is_there_parts_two_gaps():
         (standing(MON, answers=2, failures=1, refused=True), Reason.NOT_ENTITLED, True),
     ],
 )
-def test_a_session_without_bars_has_the_reason_that_its_answers_give(known, reason, explained):
+def test_the_reason_follows_from_the_answers(known, reason, explained):
     assert several(MINUTE_1, [days(MON, MON)], [known]) == [(MON, MON, 1, reason, explained)]
 
 
 @pytest.mark.parametrize(("answers", "explained"), [(1, False), (5, True)])
-def test_a_thin_session_is_a_partial_gap_of_its_timeframe_and_of_those_made_from_it(answers, explained):
+def test_a_partial_session_is_a_gap_of_its_timeframe_and_derived_ones(answers, explained):
     known = standing(TUE, bars=12, answers=answers)
     for name in ("1m", "5m", "4h"):
         assert several(TIMEFRAMES[name], [], [known]) == [(TUE, TUE, 1, Reason.PARTIAL, explained)]
 
 
-def test_neighbours_for_one_reason_stand_together_and_fall_due_with_the_first_that_does():
-    known = [standing(MON, answers=2, asked_at=LATE), standing(TUE), standing(WED, answers=0, failures=3)]
+def test_neighbours_with_the_same_reason_are_one_gap_due_with_the_first():
+    known = [standing(MON, answers=2, attempted_at=LATE), standing(TUE), standing(WED, answers=0, failures=3)]
     gap = one(STOCKS, MINUTE_1, [days(MON, WED)], known)
     assert (gap.days, gap.reason, gap.attempts) == (days(MON, WED), Reason.MISSING, 3)
     assert gap.next_attempt_at == NOON + TWO_MINUTES
 
 
-def test_one_that_was_asked_for_often_enough_does_not_stop_its_neighbours_from_falling_due():
+def test_a_session_without_attempts_left_does_not_delay_its_neighbours():
     known = [standing(MON, answers=1, failures=4), standing(TUE)]
     gap = one(STOCKS, MINUTE_1, [days(MON, TUE)], known)
     assert (gap.explained, gap.attempts, gap.next_attempt_at) == (False, 5, NOON + TWO_MINUTES)
 
 
-def test_neighbours_for_different_reasons_are_gaps_apart():
+def test_neighbours_with_different_reasons_are_separate_gaps():
     known = [
         standing(MON, answers=0, failures=1, refused=True),
         standing(TUE, answers=5),
@@ -145,7 +153,7 @@ def test_a_week_is_from_sunday_to_saturday():
     ]
 
 
-def test_what_stands_recorded_of_days_that_are_no_sessions_is_no_gap():
+def test_records_of_days_that_are_not_sessions_are_ignored():
     closed = standing(date(2025, 2, 17), bars=3)
     assert several(MINUTE_1, [], [closed, standing(SUNDAY)]) == []
 
@@ -158,31 +166,31 @@ def test_an_explained_gap_is_never_due():
     assert not replace(gap, explained=False).due(LATE)
 
 
-def test_what_is_done_with_gaps():
+def test_functions_over_gaps():
     base = one(STOCKS, MINUTE_1, [days(MON, TUE)], [])
     later = replace(base, days=days(THU, FRI))
     settled = replace(base, days=days(WED, WED), sessions=1, explained=True)
     other = replace(base, symbol="SPY", timeframe="1d", days=days(WED, FRI), sessions=3)
     gaps = [later, settled, other, base]
     assert unexplained(gaps) == [later, other, base]
-    assert hulls(gaps) == {"AAPL": days(MON, FRI), "SPY": days(WED, FRI)}
-    assert lacking_most(gaps) == 5
-    assert hulls([]) == {}
-    assert lacking_most([]) == 0
+    assert spans_by_symbol(gaps) == {"AAPL": days(MON, FRI), "SPY": days(WED, FRI)}
+    assert most_missing_sessions(gaps) == 5
+    assert spans_by_symbol([]) == {}
+    assert most_missing_sessions([]) == 0
 
 
 # --- Session by session
 
 
-def plainly(finder, symbol, timeframe, lacking, unwhole):
-    """What the gaps are, by looking at one session after the other and at nothing else."""
+def one_by_one(finder, symbol, timeframe, missing, incomplete):
+    """Find the gaps session by session."""
     found, neighbour = [], None
     for session in finder.calendar.sessions:
-        thin = session in unwhole and unwhole[session].bars > 0
-        if not thin and not any(r.start <= session <= r.end for r in lacking):
+        thin = session in incomplete and incomplete[session].bars > 0
+        if not thin and not any(r.start <= session <= r.end for r in missing):
             neighbour = None
             continue
-        reason, explained, attempts, due = stands(finder, timeframe, session, unwhole)
+        reason, explained, attempts, due = stands(finder, timeframe, session, incomplete)
         if neighbour and (neighbour["reason"], neighbour["explained"]) == (reason, explained):
             neighbour["days"] = DayRange(neighbour["days"].start, session)
             neighbour["sessions"] += 1
@@ -203,25 +211,25 @@ def plainly(finder, symbol, timeframe, lacking, unwhole):
     return [Gap(**gap) for gap in found]
 
 
-def stands(finder, timeframe, session, unwhole):
-    """Reason, whether it is explained, attempts and next attempt of one session that lacks."""
-    if session in unwhole:
-        return judged(finder.retries, unwhole[session])
+def stands(finder, timeframe, session, incomplete):
+    """Return reason, `explained`, attempts and next attempt of one missing session."""
+    if session in incomplete:
+        return judged(finder.retries, incomplete[session])
     if timeframe == WEEK_1:
         sunday = session - (session.isoweekday() % 7) * ONE_DAY
-        others = [unwhole[sunday + n * ONE_DAY] for n in range(7) if sunday + n * ONE_DAY in unwhole]
+        others = [incomplete[sunday + n * ONE_DAY] for n in range(7) if sunday + n * ONE_DAY in incomplete]
         if others:
             return min((judged(finder.retries, a) for a in others), key=lambda s: (s[1], s[0].value))
     hours = HOURS[finder.calendar.kind]
     end = session if hours.closes else session + ONE_DAY
     finished = datetime.combine(end, hours.closes or time(0), hours.zone).astimezone(UTC) + hours.settling
-    return Reason.MISSING, False, 0, finished + NIGHT_FIRST
+    return Reason.MISSING, False, 0, finished + FIRST_ATTEMPT_DELAY
 
 
 def judged(retries, answer):
     tries = answer.answers + answer.failures
     exhausted = answer.refused or tries >= retries.attempts
-    due = None if exhausted else answer.asked_at + retries.first_pause * 2 ** max(tries - 1, 0)
+    due = None if exhausted else answer.attempted_at + retries.first_pause * 2 ** max(tries - 1, 0)
     explained = answer.refused or (exhausted and answer.answers >= 2)
     if answer.refused:
         return Reason.NOT_ENTITLED, True, tries, None
@@ -230,28 +238,28 @@ def judged(retries, answer):
     return (Reason.VENDOR_EMPTY if explained else Reason.MISSING), explained, tries, due
 
 
-# Beyond the span too: what was recorded under an earlier calendar.
+# Also outside the span: recorded with an earlier calendar.
 NEAR = st.integers(-9, len(SPAN) + 9).map(lambda n: SPAN.start + n * ONE_DAY)
 ATTEMPTED = st.fixed_dictionaries(
     {
         "bars": st.sampled_from([0, 0, 0, 7]),
         "answers": st.integers(0, 6),
         "failures": st.integers(0, 3),
-        "asked_at": st.integers(0, 9).map(lambda h: NOON + timedelta(hours=h)),
+        "attempted_at": st.integers(0, 9).map(lambda h: NOON + timedelta(hours=h)),
     }
 )
 
 
 @st.composite
 def records(draw):
-    """What stands recorded of sessions that are not whole."""
+    """Records of incomplete sessions."""
     found = {}
-    for day, told in draw(st.dictionaries(NEAR, ATTEMPTED, max_size=25)).items():
-        found[day] = standing(day, refused=not told["bars"] and draw(st.booleans()), **told)
+    for day, counts in draw(st.dictionaries(NEAR, ATTEMPTED, max_size=25)).items():
+        found[day] = standing(day, refused=not counts["bars"] and draw(st.booleans()), **counts)
     return found
 
 
-# Both ends cut sessions off: a market that began later, and days that have not finished.
+# Both ends may cut off sessions: a market that starts later, and unfinished days.
 FINDERS = st.builds(
     lambda kind, first, last, retries: GapFinder(
         replace(CALENDARS[kind], sessions=CALENDARS[kind].sessions[first : len(CALENDARS[kind].sessions) - last]),
@@ -266,20 +274,20 @@ SERIES = st.sampled_from([MINUTE_1, TIMEFRAMES["4h"], DAY_1, WEEK_1])
 
 
 @given(FINDERS, SERIES, st.sets(NEAR), records())
-def test_gaps_are_what_looking_at_each_session_by_itself_finds(finder, timeframe, lacking, unwhole):
-    ranges = ranges_of(lacking)
-    expected = plainly(finder, "X", timeframe, ranges, unwhole)
-    assert finder.gaps("X", timeframe, ranges, unwhole) == expected
-    # one range a day says the same
-    assert finder.gaps("X", timeframe, [DayRange(d, d) for d in sorted(lacking)], unwhole) == expected
+def test_gaps_agree_with_finding_them_session_by_session(finder, timeframe, missing, incomplete):
+    ranges = ranges_of(missing)
+    expected = one_by_one(finder, "X", timeframe, ranges, incomplete)
+    assert finder.gaps("X", timeframe, ranges, incomplete) == expected
+    # one range per day gives the same
+    assert finder.gaps("X", timeframe, [DayRange(d, d) for d in sorted(missing)], incomplete) == expected
 
 
 @given(FINDERS, SERIES, st.sets(NEAR), records())
-def test_gaps_ascend_hold_every_session_that_lacks_once_and_no_other(finder, timeframe, lacking, unwhole):
-    found = finder.gaps("X", timeframe, ranges_of(lacking), unwhole)
+def test_gaps_ascend_and_hold_exactly_the_missing_sessions(finder, timeframe, missing, incomplete):
+    found = finder.gaps("X", timeframe, ranges_of(missing), incomplete)
     inside = [session for gap in found for session in finder.calendar.within(gap.days)]
-    thin = {day for day, answer in unwhole.items() if answer.bars}
-    assert inside == [s for s in finder.calendar.sessions if s in lacking or s in thin]
+    thin = {day for day, answer in incomplete.items() if answer.bars}
+    assert inside == [s for s in finder.calendar.sessions if s in missing or s in thin]
     assert [gap.sessions for gap in found] == [len(finder.calendar.within(gap.days)) for gap in found]
     for gap, after in pairwise(found):
         assert gap.days.end < after.days.start
@@ -290,16 +298,16 @@ def test_gaps_ascend_hold_every_session_that_lacks_once_and_no_other(finder, tim
 
 
 @given(FINDERS, st.sets(NEAR), records(), st.integers(0, 2000).map(lambda h: NOON + timedelta(hours=h)))
-def test_a_gap_is_due_as_soon_as_one_of_its_sessions_is(finder, lacking, unwhole, now):
-    for gap in finder.gaps("X", MINUTE_1, ranges_of(lacking), unwhole):
+def test_a_gap_is_due_as_soon_as_one_of_its_sessions_is(finder, missing, incomplete, now):
+    for gap in finder.gaps("X", MINUTE_1, ranges_of(missing), incomplete):
         due = False
         for session in finder.calendar.within(gap.days):
-            _, explained, _, at = stands(finder, MINUTE_1, session, unwhole)
+            _, explained, _, at = stands(finder, MINUTE_1, session, incomplete)
             due = due or (not explained and at is not None and at <= now)
         assert gap.due(now) is due
 
 
-def test_more_attempts_or_longer_pauses_make_no_gap_vanish():
+def test_gaps_do_not_depend_on_attempts_and_pauses():
     known = [standing(MON, answers=5), standing(TUE, answers=5, bars=9)]
     for retries in (USUAL, Retries(timedelta(hours=1), 9), Retries(attempts=1)):
         found = GapFinder(STOCKS.calendar, retries).gaps(

@@ -1,4 +1,4 @@
-"""The indicators against the sheets of Stock.Indicators: answers that nobody here computed."""
+"""Indicators compared with the reference data of Stock.Indicators."""
 
 import csv
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from backfill_assets.domain import indicators as ta
-from backfill_assets.domain import volume_indicators as flow
 from backfill_assets_tests.support import PROJECT
 
 TRUTH = PROJECT.parent / "shared" / "truth" / "stock-indicators"
@@ -20,7 +19,7 @@ def divisions_by_nothing_are_quiet():
 
 
 def sheet(name):
-    """The columns of a sheet: its bars, and its answers with NaN where it has none."""
+    """Read the columns of a sheet: its bars, and its results with NaN for empty cells."""
     with (TRUTH / f"{name}.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     names = [key for key in rows[0] if key.lower() != "date"]
@@ -60,14 +59,14 @@ def stochastic(bars):
 
 
 ANSWERS = [
-    # sheet, its column, ours, how large a value of this column is
+    # sheet, its column, our values, the magnitude of the column
     ("Tr", "TR", lambda b: ta.true_range(*prices(b)), 1),
     ("Atr", "ATR", atr, 1),
     ("Atr", "ATR%", lambda b: 100 * atr(b) / b["close"], 1),
     ("Rsi", "RSI(14)", lambda b: ta.rsi(b["close"], 14), 1),
     ("Macd", "EMA12", lambda b: averages(b)[0], 1),
     ("Macd", "EMA26", lambda b: averages(b)[1], 1),
-    # MACD is a small difference of averages of about 250: what counts is the error beside those.
+    # MACD is a small difference of averages of about 250, so errors are relative to those.
     ("Macd", "MACD", lambda b: macd(b)[0], 250),
     ("Macd", "Signal", lambda b: macd(b)[1], 250),
     ("Macd", "Histo", lambda b: macd(b)[2], 250),
@@ -77,30 +76,30 @@ ANSWERS = [
     ("BollingerBands", "lower", lambda b: bands(b)[1], 1),
     ("BollingerBands", "width", lambda b: bands(b)[2], 1),
     ("BollingerBands", "%b", lambda b: bands(b)[3], 1),
-    ("StdDev", "zscore", lambda b: flow.zscore(b["close"], 10), 1),
+    ("StdDev", "zscore", lambda b: ta.zscore(b["close"], 10), 1),
     ("Adx", "ADX", lambda b: directional(b)[0], 1),
     ("Adx", "+DI14", lambda b: directional(b)[1], 1),
     ("Adx", "-DI14", lambda b: directional(b)[2], 1),
     ("Stoch", "%K", lambda b: stochastic(b)[0], 1),
     ("Stoch", "%D", lambda b: stochastic(b)[1], 1),
     ("WilliamsR", "%R", lambda b: ta.williams_r(*prices(b), 14), 1),
-    ("Mfi", "mf", lambda b: flow.mfi(*prices(b), b["volume"], 14), 1),
-    ("Cmf", "cmf", lambda b: flow.cmf(*prices(b), b["volume"], 20), 1),
+    ("Mfi", "mf", lambda b: ta.mfi(*prices(b), b["volume"], 14), 1),
+    ("Cmf", "cmf", lambda b: ta.cmf(*prices(b), b["volume"], 20), 1),
     ("Roc", "roc", lambda b: ta.roc(b["close"], 20), 1),
-    ("Vwap", "VWAP", lambda b: flow.anchored_vwap(flow.typical(*prices(b)), b["volume"], np.array([0])), 1),
+    ("Vwap", "VWAP", lambda b: ta.anchored_vwap(ta.typical(*prices(b)), b["volume"], np.array([0])), 1),
 ]
 
 
 @pytest.mark.parametrize(("name", "key", "ours", "scale"), ANSWERS, ids=[f"{a[0]} {a[1]}" for a in ANSWERS])
-def test_every_row_is_that_of_the_sheet_from_the_first_on(name, key, ours, scale):
+def test_every_row_agrees_with_the_sheet(name, key, ours, scale):
     answers = sheet(name)
     bars = answers if name == "Vwap" else daily()
-    # Values near 0 (a return, a z-score) are held to 1e-9 of 0.01.
+    # Values near 0 (a return, a z-score) are compared to 1e-9 of 0.01.
     np.testing.assert_allclose(ours(bars), answers[key], rtol=1e-9, atol=1e-11 * scale)
 
 
-def test_the_change_of_on_balance_volume_is_that_of_the_sheets_running_total():
+def test_obv_change_agrees_with_the_running_total_of_the_sheet():
     total = sheet("Obv")["obv"]
     bars = daily()
     want = np.append(np.full(20, np.nan), total[20:] - total[:-20])
-    np.testing.assert_array_equal(flow.obv_change(bars["close"], bars["volume"], 20), want)
+    np.testing.assert_array_equal(ta.obv_change(bars["close"], bars["volume"], 20), want)

@@ -1,4 +1,4 @@
-"""The indicators against answers by hand, against their definitions in plain loops, and where nothing is defined."""
+"""Indicators compared with results by hand and with their definitions in loops, and where they are undefined."""
 
 import math
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from backfill_assets.domain import indicators as ta
-from backfill_assets.domain import volume_indicators as flow
 from backfill_assets_tests.unit.domain.walks import minutes, walk
 
 nan = np.nan
@@ -108,35 +107,35 @@ def test_opposite_moves_of_one_size_are_no_directional_movement():
 def test_money_flow():
     # Typical prices 1 2 2 1: in 2 x 10, neither, out 1 x 5.
     x, volume = column(1, 2, 2, 1), column(7, 10, 90, 5)
-    same(flow.mfi(x, x, x, volume, 3), [nan, nan, nan, 80])
+    same(ta.mfi(x, x, x, volume, 3), [nan, nan, nan, 80])
 
 
 def test_chaikin_money_flow():
     # Multipliers 0.5, 0 (no range), -1.
     high, low, close = column(4, 3, 4), column(0, 3, 2), column(3, 3, 2)
-    same(flow.cmf(high, low, close, column(6, 2, 1), 3), [nan, nan, (3 - 1) / 9])
+    same(ta.cmf(high, low, close, column(6, 2, 1), 3), [nan, nan, (3 - 1) / 9])
 
 
 def test_on_balance_volume():
-    same(flow.obv_change(column(1, 2, 2, 1, 3), column(9, 5, 7, 2, 4), 2), [nan, nan, 5, -2, 2])
+    same(ta.obv_change(column(1, 2, 2, 1, 3), column(9, 5, 7, 2, 4), 2), [nan, nan, 5, -2, 2])
 
 
 def test_zscore():
-    same(flow.zscore(column(1, 3, 3), 2), [nan, 1, nan])
+    same(ta.zscore(column(1, 3, 3), 2), [nan, 1, nan])
 
 
-def test_the_average_price_starts_anew_at_each_anchor():
+def test_the_average_price_restarts_at_each_anchor():
     price, volume = column(1, 2, 9, 5, 7), column(1, 3, 2, 0, 2)
-    same(flow.anchored_vwap(price, volume, np.array([0, 2])), [1, 1.75, 9, 9, 8])
-    same(flow.anchored_vwap(price, volume, np.array([0, 3])), [1, 1.75, 25 / 6, nan, 7])
-    same(flow.anchored_vwap(price, volume, np.arange(5)), [1, 2, 9, nan, 7])
+    same(ta.anchored_vwap(price, volume, np.array([0, 2])), [1, 1.75, 9, 9, 8])
+    same(ta.anchored_vwap(price, volume, np.array([0, 3])), [1, 1.75, 25 / 6, nan, 7])
+    same(ta.anchored_vwap(price, volume, np.arange(5)), [1, 2, 9, nan, 7])
 
 
-# --- By their definitions, in plain loops, where no sheet has the very column
+# --- Definitions in loops, where no sheet has the column
 
 
 def by_windows(n, first, of):
-    """A column whose row i, from `first` on, is `of(a, b)` of its n rows [a, b)."""
+    """Compute a column whose row i, from `first` on, is `of(a, b)` of its n rows [a, b)."""
     return lambda rows: [nan] * first + [of(i - n + 1, i + 1) for i in range(first, rows)]
 
 
@@ -175,21 +174,21 @@ def test_volume_zscore_by_definition(lively):
         return (v[-1] - middle) / math.sqrt(math.fsum((x - middle) ** 2 for x in v) / 20)
 
     np.testing.assert_allclose(
-        flow.zscore(lively.volume, 20), by_windows(20, 19, distance)(len(lively)), rtol=1e-9, atol=1e-9
+        ta.zscore(lively.volume, 20), by_windows(20, 19, distance)(len(lively)), rtol=1e-9, atol=1e-9
     )
 
 
-# --- What is not defined stays open
+# --- Undefined values
 
 
-def test_nothing_that_moves_has_no_strength_and_no_place_in_a_range():
+def test_without_moves_there_is_no_strength_and_no_position_in_a_range():
     x = np.full(400, 10.01)
     for undefined in (
         ta.rsi(x, 14),
         ta.williams_r(x, x, x, 14),
         ta.cci(x, x, x, 20),
-        flow.mfi(x, x, x, x, 14),
-        flow.zscore(x, 20),
+        ta.mfi(x, x, x, x, 14),
+        ta.zscore(x, 20),
         ta.bollinger(x, ta.sma(x, 20), 20, 2.0)[3],
     ):
         assert np.isnan(undefined).all()
@@ -199,23 +198,23 @@ def test_nothing_that_moves_has_no_strength_and_no_place_in_a_range():
     assert ta.realised_volatility(ta.log_return(x), 20)[-1] == 0
 
 
-def test_averages_that_have_died_away_are_no_strength():
+def test_vanished_averages_give_no_strength():
     x = np.append(column(10, 11, 10.5), np.full(500, 10.5))
     strength = ta.rsi(x, 2)
     assert strength[20] == pytest.approx(strength[3])
     assert np.isnan(strength[-1])
 
 
-def test_bars_within_bars_have_no_direction_and_an_adx_of_0():
+def test_inside_bars_have_no_direction_and_an_adx_of_0():
     high, low, close = np.full(60, 11.0), np.full(60, 9.0), np.full(60, 10.0)
     adx, plus, minus = ta.directional(high, low, close, ta.atr(ta.true_range(high, low, close), 14), 14)
     assert (adx[-1], plus[-1], minus[-1]) == (0, 0, 0)
 
 
-def test_nothing_traded_has_no_flow():
+def test_without_volume_there_is_no_flow():
     bars = walk(minutes(60))
     none = np.zeros(60)
-    assert np.isnan(flow.cmf(bars.high, bars.low, bars.close, none, 20)).all()
-    assert np.isnan(flow.mfi(bars.high, bars.low, bars.close, none, 14)).all()
-    assert np.isnan(flow.anchored_vwap(bars.close, none, np.array([0]))).all()
-    assert flow.obv_change(bars.close, none, 20)[-1] == 0
+    assert np.isnan(ta.cmf(bars.high, bars.low, bars.close, none, 20)).all()
+    assert np.isnan(ta.mfi(bars.high, bars.low, bars.close, none, 14)).all()
+    assert np.isnan(ta.anchored_vwap(bars.close, none, np.array([0]))).all()
+    assert ta.obv_change(bars.close, none, 20)[-1] == 0

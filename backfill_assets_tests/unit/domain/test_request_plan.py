@@ -11,7 +11,7 @@ from backfill_assets.domain import request_plan
 from backfill_assets.domain.days import DayRange, runs_of
 from backfill_assets.domain.request_plan import (
     PAGE,
-    GroupedRequest,
+    GroupedCall,
     _windows,
     pages_of,
     plan_days,
@@ -210,7 +210,7 @@ def test_days_take_as_few_requests_as_any_choice_of_ranges_and_grouped_days(miss
 def test_the_newest_day_of_twenty_symbols_is_one_request():
     symbols = [Symbol(f"S{n}", f"S{n}") for n in range(20)]
     (request,) = plan_days(DAY_1, dict.fromkeys(symbols, STOCKS.sessions[-1:]), STOCKS)
-    assert request == GroupedRequest(tuple(symbols), DAY_1, STOCKS.sessions[-1])
+    assert request == GroupedCall(tuple(symbols), DAY_1, STOCKS.sessions[-1])
 
 
 def test_a_month_of_two_symbols_is_a_range_each():

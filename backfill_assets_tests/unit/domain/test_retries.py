@@ -16,10 +16,10 @@ LATER = st.lists(st.integers(1, 40_000).map(lambda s: timedelta(seconds=s)), min
 RETRIES = st.builds(Retries, st.integers(1, 600).map(lambda s: timedelta(seconds=s)), st.integers(CONFIRMED_BY, 7))
 
 
-def standing(session=DAY, *, bars=0, answers=1, failures=0, refused=False, asked_at=NOON):
+def standing(session=DAY, *, bars=0, answers=1, failures=0, refused=False, attempted_at=NOON):
     """What stands recorded of a session; one with bars is marked as partial."""
-    stamp = asked_at if bars else None
-    return SessionAnswer(session, bars, stamp, stamp, answers, failures, refused, bars > 0, asked_at)
+    stamp = attempted_at if bars else None
+    return SessionAnswer(session, bars, stamp, stamp, answers, failures, refused, bars > 0, attempted_at)
 
 
 def whole(session=DAY):
@@ -31,11 +31,11 @@ def asked_again(known, at, retries, *, answered):
     answer that counts ends the failures before it.
     """
     if known is None:
-        return standing(answers=int(answered), failures=int(not answered), asked_at=at)
+        return standing(answers=int(answered), failures=int(not answered), attempted_at=at)
     first_answer = answered and known.answers == 0
-    if not first_answer and at < known.asked_at + retries.pause(known.attempts):
+    if not first_answer and at < known.attempted_at + retries.pause(known.attempts):
         return known
-    return standing(answers=known.answers + answered, failures=0 if answered else known.failures + 1, asked_at=at)
+    return standing(answers=known.answers + answered, failures=0 if answered else known.failures + 1, attempted_at=at)
 
 
 # --- By example
@@ -46,20 +46,20 @@ def test_the_pauses_are_two_four_eight_minutes_and_on():
     assert minutes == [2, 4, 8, 16, 32]
 
 
-def test_nothing_is_paused_for_before_the_first_attempt_longer_than_after_it():
+def test_the_pause_before_the_first_attempt_is_the_first_pause():
     assert USUAL.pause(0) == USUAL.pause(1) == TWO_MINUTES
 
 
-def test_what_was_never_asked_for_is_asked_for_at_once():
+def test_a_session_that_was_never_requested_is_due():
     assert all(USUAL.asks(None, NOON, retry) for retry in Retry)
 
 
-def test_what_is_whole_is_never_asked_for_again():
+def test_a_complete_session_is_never_due():
     assert not any(USUAL.asks(whole(), NOON + timedelta(days=9), retry) for retry in Retry)
 
 
 @pytest.mark.parametrize("bars", [0, 12], ids=["empty", "partial"])
-def test_an_answer_that_is_not_whole_is_asked_for_again_when_its_pause_is_over(bars):
+def test_an_incomplete_session_is_due_after_its_pause(bars):
     known = standing(bars=bars)
     assert USUAL.next_attempt(known) == NOON + TWO_MINUTES
     assert not USUAL.asks(known, NOON + TWO_MINUTES - timedelta(microseconds=1))
@@ -67,12 +67,12 @@ def test_an_answer_that_is_not_whole_is_asked_for_again_when_its_pause_is_over(b
 
 
 @pytest.mark.parametrize("retry", [Retry.NOW, Retry.EXPLAINED])
-def test_a_person_who_asks_does_not_wait_for_the_pause(retry):
+def test_now_does_not_wait_for_the_pause(retry):
     assert USUAL.asks(standing(), NOON, retry)
     assert USUAL.asks(standing(bars=12), NOON, retry)
 
 
-def test_what_failed_and_was_never_answered_is_asked_for_by_every_run():
+def test_a_session_that_only_failed_is_due_in_every_run():
     for failures in range(1, 12):
         known = standing(answers=0, failures=failures)
         assert not USUAL.explained(known)
@@ -88,12 +88,12 @@ def test_failures_count_among_the_attempts_and_lengthen_the_pause():
 @pytest.mark.parametrize(
     ("answers", "failures", "explained"), [(4, 0, False), (5, 0, True), (2, 3, True), (1, 4, False)]
 )
-def test_it_is_explained_once_asked_for_often_enough_and_answered_twice(answers, failures, explained):
+def test_explained_after_the_last_attempt_and_two_answers(answers, failures, explained):
     assert USUAL.explained(standing(answers=answers, failures=failures)) is explained
     assert USUAL.explained(standing(answers=answers, failures=failures, bars=12)) is explained
 
 
-def test_one_answer_among_failures_confirms_nothing_and_only_a_person_has_it_asked_for_again():
+def test_one_answer_among_failures_confirms_nothing():
     known = standing(answers=1, failures=4)
     asks = {retry: USUAL.asks(known, NOON + timedelta(days=9), retry) for retry in Retry}
     assert asks == {Retry.DUE: False, Retry.NOW: True, Retry.EXPLAINED: True}
@@ -102,18 +102,18 @@ def test_one_answer_among_failures_confirms_nothing_and_only_a_person_has_it_ask
 @pytest.mark.parametrize(
     "known", [standing(answers=5), standing(answers=5, bars=12), standing(answers=0, failures=1, refused=True)]
 )
-def test_what_is_explained_is_asked_for_only_by_name(known):
+def test_an_explained_session_is_only_due_with_explained(known):
     asks = {retry: USUAL.asks(known, NOON + timedelta(days=9), retry) for retry in Retry}
     assert asks == {Retry.DUE: False, Retry.NOW: False, Retry.EXPLAINED: True}
 
 
-def test_what_is_refused_is_explained_and_has_no_next_attempt():
+def test_a_refused_session_is_explained_and_has_no_next_attempt():
     known = standing(answers=0, failures=1, refused=True)
     assert USUAL.explained(known)
     assert USUAL.next_attempt(known) is None
 
 
-def test_to_ask_keeps_the_order_and_leaves_out_what_is_whole_or_not_due():
+def test_due_sessions_keep_their_order():
     days = [DAY + timedelta(days=n) for n in range(4)]
     known = {days[0]: whole(days[0]), days[1]: standing(days[1]), days[3]: standing(days[3], answers=0, failures=1)}
     assert USUAL.to_ask(days, known, NOON) == [days[2], days[3]]
@@ -138,7 +138,7 @@ def history(retries, steps, outcomes=()):
 
 
 @given(RETRIES, LATER)
-def test_a_session_that_stays_empty_is_asked_for_so_often_at_most_after_pauses_that_double(retries, steps):
+def test_an_empty_session_is_retried_with_doubling_pauses_up_to_the_limit(retries, steps):
     asked, known = history(retries, steps)
     assert len(asked) == known.attempts <= retries.attempts
     instants = [at for at, _ in asked]
@@ -147,7 +147,7 @@ def test_a_session_that_stays_empty_is_asked_for_so_often_at_most_after_pauses_t
 
 
 @given(RETRIES)
-def test_a_session_that_stays_empty_is_asked_for_just_so_often_and_then_explained(retries):
+def test_an_empty_session_is_explained_after_the_last_attempt(retries):
     asked, known = history(retries, [retries.first_pause * 2**retries.attempts] * (retries.attempts + 5))
     assert len(asked) == retries.attempts
     assert retries.explained(known)
@@ -155,9 +155,7 @@ def test_a_session_that_stays_empty_is_asked_for_just_so_often_and_then_explaine
 
 
 @given(RETRIES, LATER, st.lists(st.booleans(), min_size=1, max_size=9))
-def test_what_was_once_answered_is_asked_for_a_bounded_number_of_times_whatever_fails_in_between(
-    retries, steps, outcomes
-):
+def test_failures_between_answers_do_not_add_attempts(retries, steps, outcomes):
     asked, known = history(retries, steps, outcomes)
     # After the nth answer so many attempts are left; all but the last of them may fail.
     since = [before for _, before in asked if before is not None and before.answers]
@@ -167,7 +165,7 @@ def test_what_was_once_answered_is_asked_for_a_bounded_number_of_times_whatever_
 
 
 @given(RETRIES, st.integers(0, 8), st.integers(0, 8), st.booleans(), st.booleans(), st.integers(-3600, 36_000))
-def test_each_way_of_asking_asks_for_what_the_one_before_asks_for(retries, answers, failures, refused, thin, seconds):
+def test_each_kind_of_retry_includes_the_previous_one(retries, answers, failures, refused, thin, seconds):
     known = standing(bars=9 * thin, answers=answers, failures=failures, refused=refused and not thin)
     now = NOON + timedelta(seconds=seconds)
     due, sooner, all_of_it = (retries.asks(known, now, retry) for retry in Retry)

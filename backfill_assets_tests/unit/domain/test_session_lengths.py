@@ -1,4 +1,4 @@
-"""Half days, the minutes of regular trading, and closed days that a universe adds."""
+"""Half days, minutes of regular trading, and additional closed days."""
 
 from datetime import date
 
@@ -17,12 +17,12 @@ HALF_DAYS = {2024: "07-03 11-29 12-24", 2025: "07-03 11-28 12-24", 2026: "11-27 
 
 
 @pytest.mark.parametrize("year", HALF_DAYS)
-def test_half_days_are_those_that_the_exchange_publishes(year):
+def test_half_days_are_those_of_the_exchange(year):
     published = [date.fromisoformat(f"{year}-{day}") for day in HALF_DAYS[year].split()]
     assert [d for d in STOCKS.half_days if d.year == year] == published
 
 
-def test_a_stock_session_trades_for_six_and_a_half_hours_and_a_half_day_for_three_and_a_half():
+def test_a_stock_session_has_390_regular_minutes_and_a_half_day_210():
     assert {STOCKS.regular_minutes(s) for s in STOCKS.half_days} == {13 * 60 - (9 * 60 + 30)}
     assert {STOCKS.regular_minutes(s) for s in STOCKS.sessions if s not in STOCKS.half_days} == {
         16 * 60 - (9 * 60 + 30)
@@ -34,18 +34,18 @@ def test_crypto_trades_around_the_clock_and_has_no_half_days():
     assert CRYPTO.half_days == ()
 
 
-def test_a_half_day_leaves_the_window_of_bars_as_it_is():
+def test_a_half_day_has_the_usual_hours_of_bars():
     assert STOCKS.hours.minutes == 16 * 60
     assert all(STOCKS.regular_minutes(s) <= STOCKS.hours.minutes for s in STOCKS.sessions)
 
 
 @pytest.mark.parametrize("day", [date(2025, 7, 4), date(2025, 7, 5), date(2023, 12, 29), date(2027, 1, 4)], ids=str)
-def test_a_day_that_is_no_session_has_no_minutes(day):
+def test_a_day_that_is_not_a_session_has_no_minutes(day):
     with pytest.raises(KeyError):
         STOCKS.regular_minutes(day)
 
 
-def test_minutes_stand_beside_their_sessions_in_spans_of_any_length():
+def test_minutes_match_sessions_in_spans_of_any_length():
     for span in (SPAN, DayRange(date(2024, 11, 29), date(2024, 11, 29)), DayRange(date(2024, 7, 3), date(2024, 7, 5))):
         trading = calendar(Kind.STOCKS, span)
         assert len(trading.minutes) == len(trading.sessions)
@@ -57,7 +57,7 @@ def test_minutes_stand_beside_their_sessions_in_spans_of_any_length():
 
 @given(st.sets(st.sampled_from(list(DayRange(SPAN.start - 9 * ONE_DAY, SPAN.end + 9 * ONE_DAY))), max_size=8))
 @settings(max_examples=20)
-def test_closures_take_their_days_out_and_change_nothing_else(closed):
+def test_closures_only_remove_their_days(closed):
     for known in (STOCKS, CRYPTO):
         trading = calendar(known.kind, SPAN, frozenset(closed))
         assert trading.sessions == tuple(s for s in known.sessions if s not in closed)
@@ -78,7 +78,7 @@ def test_a_closed_half_day_is_neither_session_nor_half_day():
         trading.regular_minutes(christmas_eve)
 
 
-def test_calendars_with_and_without_closures_are_each_made_once():
+def test_calendars_with_and_without_closures_are_cached():
     closed = frozenset({date(2024, 3, 6)})
     assert calendar(Kind.STOCKS, SPAN, closed) is calendar(Kind.STOCKS, SPAN, frozenset(closed))
     assert calendar(Kind.STOCKS, SPAN, closed) is not STOCKS

@@ -45,7 +45,7 @@ def new_york(*moment):
 
 
 @pytest.mark.parametrize("year", HOLIDAYS)
-def test_stocks_are_shut_on_the_exchanges_holidays_and_on_no_other_weekday(year):
+def test_stocks_are_closed_exactly_on_the_exchanges_holidays(year):
     published = [date.fromisoformat(f"{year}-{day}") for day in HOLIDAYS[year].split()]
     assert [d for d in STOCKS.closed_days() if d.year == year] == published
 
@@ -59,25 +59,25 @@ def test_stocks_are_shut_on_the_exchanges_holidays_and_on_no_other_weekday(year)
         (date(2025, 1, 9), "mourning for J. Carter"),
     ],
 )
-def test_stocks_are_shut_on_closures_that_no_rule_foretells(day, why):
+def test_stocks_are_closed_on_unscheduled_closures(day, why):
     assert day not in STOCKS, why
     assert day in STOCKS.closed_days()
     assert day - timedelta(days=7) in STOCKS
     assert day + timedelta(days=7) in STOCKS
 
 
-def test_stocks_were_shut_for_four_days_in_september_2001():
+def test_stocks_were_closed_for_four_days_in_september_2001():
     september = calendar(Kind.STOCKS, DayRange(date(2001, 9, 10), date(2001, 9, 17)))
     assert september.sessions == (date(2001, 9, 10), date(2001, 9, 17))
 
 
 @pytest.mark.parametrize("day", [date(2024, 7, 3), date(2024, 11, 29), date(2024, 12, 24), date(2025, 7, 3)])
-def test_half_days_are_sessions_that_finish_with_the_evening_like_all_others(day):
+def test_half_days_finish_in_the_evening_like_other_sessions(day):
     assert day in STOCKS
     assert STOCKS.hours.finished_at(day) == datetime.combine(day, time(20, 15), NEW_YORK)
 
 
-def test_stocks_trade_on_no_weekend():
+def test_stocks_do_not_trade_on_weekends():
     assert all(s.weekday() < 5 for s in STOCKS.sessions)
 
 
@@ -88,7 +88,7 @@ def test_crypto_trades_every_day():
     assert date(2024, 2, 29) in CRYPTO
 
 
-def test_days_outside_the_span_are_no_sessions():
+def test_days_outside_the_span_are_not_sessions():
     span = DayRange(date(2024, 3, 5), date(2024, 3, 6))
     for kind in Kind:
         narrow = calendar(kind, span)
@@ -108,25 +108,25 @@ def test_days_outside_the_span_are_no_sessions():
     ],
     ids=str,
 )
-def test_a_span_without_a_session_is_a_calendar_without_sessions(span):
+def test_a_span_without_sessions(span):
     shut = calendar(Kind.STOCKS, span)
     assert shut.sessions == shut.half_days == ()
     assert shut.last_finished(utc(2030, 1, 1)) is None
     assert shut.within(span) == ()
 
 
-def test_the_earliest_start_that_a_universe_may_have_has_sessions():
+def test_the_earliest_allowed_start_has_sessions():
     early = calendar(Kind.STOCKS, DayRange(date(1970, 1, 1), date(1970, 1, 9)))
     assert early.sessions == tuple(date(1970, 1, d) for d in (2, 5, 6, 7, 8, 9))
 
 
-def test_calendars_are_made_once_for_a_span():
+def test_calendars_are_cached_by_span():
     span = DayRange(date(2024, 3, 5), date(2024, 3, 6))
     assert calendar(Kind.STOCKS, span) is calendar(Kind.STOCKS, DayRange(span.start, span.end))
 
 
 @given(st.dates(date(2023, 12, 1), date(2027, 1, 31)), st.dates(date(2023, 12, 1), date(2027, 1, 31)))
-def test_the_sessions_among_days_are_those_that_lie_among_them(one, other):
+def test_sessions_within_days(one, other):
     days = DayRange(min(one, other), max(one, other))
     for trading in (STOCKS, CRYPTO):
         within = trading.within(days)
@@ -134,14 +134,14 @@ def test_the_sessions_among_days_are_those_that_lie_among_them(one, other):
         assert all(s in trading for s in within)
 
 
-def test_calendars_are_laid_out_to_the_end_of_next_year():
+def test_calendars_end_with_next_year():
     assert horizon(date(2025, 1, 1)) == horizon(date(2025, 12, 31)) == date(2026, 12, 31)
 
 
 @pytest.mark.parametrize(
     ("session", "finished"),
     [
-        (date(2025, 3, 7), utc(2025, 3, 8, 1, 15)),  # the Friday before the clocks go forward
+        (date(2025, 3, 7), utc(2025, 3, 8, 1, 15)),  # the Friday before clocks go forward
         (date(2025, 3, 10), utc(2025, 3, 11, 0, 15)),
         (date(2025, 10, 31), utc(2025, 11, 1, 0, 15)),  # the Friday before they go back
         (date(2025, 11, 3), utc(2025, 11, 4, 1, 15)),
@@ -160,7 +160,7 @@ def test_a_crypto_session_finishes_at_midnight_utc():
     assert CRYPTO.hours.finished_at(date(2024, 12, 31)) == utc(2025, 1, 1)
 
 
-def test_the_most_minutes_of_a_session_are_its_hours():
+def test_the_maximum_minutes_of_a_session_are_its_hours():
     assert HOURS[Kind.STOCKS].minutes == (20 - 4) * 60
     assert HOURS[Kind.CRYPTO].minutes == 24 * 60
 
@@ -207,7 +207,7 @@ OFFSETS = st.integers(-14, 14).map(lambda h: timezone(timedelta(hours=h)))
 
 
 @given(INSTANTS, OFFSETS)
-def test_the_last_finished_is_the_newest_whose_instant_has_come_in_whatever_zone_now_is_told(now, zone):
+def test_the_last_finished_session_does_not_depend_on_the_zone_of_now(now, zone):
     for trading in (STOCKS, CRYPTO):
         finished = trading.within(DayRange(date(2023, 12, 1), date(2026, 12, 31)))
         expected = max((s for s in finished if trading.hours.finished_at(s) <= now), default=None)
@@ -224,7 +224,7 @@ def test_the_last_finished_is_the_newest_whose_instant_has_come_in_whatever_zone
         (date(2025, 11, 3), utc(2025, 11, 3, 5), 24),
     ],
 )
-def test_days_start_at_midnight_in_new_york_though_some_have_23_or_25_hours(day, starts, hours):
+def test_days_start_at_midnight_in_new_york_even_with_23_or_25_hours(day, starts, hours):
     first, after = day_starts([day, day + ONE_DAY], NEW_YORK)
     assert first == starts.timestamp() * 1000
     assert after - first == hours * 3_600_000
@@ -239,9 +239,9 @@ def test_day_starts_are_a_column_of_milliseconds():
 @given(
     st.lists(st.dates(date(1970, 1, 1), date(2060, 1, 1)), max_size=20), st.sampled_from([NEW_YORK, ZoneInfo("UTC")])
 )
-def test_a_day_start_is_midnight_on_the_zones_clock(days, zone):
-    told = [datetime.fromtimestamp(int(t) / 1000, zone) for t in day_starts(days, zone)]
-    assert [(t.date(), t.time()) for t in told] == [(d, time(0)) for d in days]
+def test_a_day_starts_at_midnight_in_the_zone(days, zone):
+    starts = [datetime.fromtimestamp(int(t) / 1000, zone) for t in day_starts(days, zone)]
+    assert [(t.date(), t.time()) for t in starts] == [(d, time(0)) for d in days]
 
 
 def test_the_minutes_around_midnight_belong_to_their_new_york_days():
@@ -261,14 +261,14 @@ def test_the_minutes_around_midnight_belong_to_their_new_york_days():
     assert session_rows(bars, sessions, NEW_YORK).tolist() == [-1, 0, 0, -1, -1, 1, 1, -1]
 
 
-def test_without_sessions_no_bar_belongs_to_one():
+def test_without_sessions_no_bar_has_one():
     assert session_rows(frame([0, 1]), [], NEW_YORK).tolist() == [-1, -1]
     assert session_rows(Bars.empty(), [date(2025, 3, 7)], NEW_YORK).tolist() == []
     assert count_by_session(Bars.empty(), [date(2025, 3, 7)], NEW_YORK) == []
     assert count_by_session(Bars.empty(), [], NEW_YORK) == []
 
 
-def test_a_count_tells_the_first_and_the_last_start_of_each_session_in_utc():
+def test_a_count_has_the_first_and_last_start_in_utc():
     sessions = [date(2025, 3, 7), date(2025, 3, 10), date(2025, 3, 11)]
     stamps = [
         ms(2025, 3, 7, 9, 30, zone=NEW_YORK),
@@ -283,7 +283,7 @@ def test_a_count_tells_the_first_and_the_last_start_of_each_session_in_utc():
 
 @st.composite
 def sessions_and_stamps(draw):
-    """Some sessions over a weekend on which the clocks change, and starts of bars on and around them."""
+    """Sessions around a weekend on which clocks change, and starts of bars on and around them."""
     trading: Calendar = draw(st.sampled_from([STOCKS, CRYPTO]))
     first = draw(st.sampled_from([date(2025, 3, 5), date(2025, 10, 30), date(2024, 12, 23), date(2025, 7, 1)]))
     sessions = draw(st.lists(st.sampled_from(trading.within(DayRange(first, first + 8 * ONE_DAY))), unique=True))
@@ -294,7 +294,7 @@ def sessions_and_stamps(draw):
 
 
 @given(sessions_and_stamps())
-def test_bars_belong_to_the_session_of_their_day_on_the_zones_clock(drawn):
+def test_bars_belong_to_the_session_of_their_day_in_the_zone(drawn):
     sessions, stamps, zone = drawn
     days = [datetime.fromtimestamp(t / 1000, zone).date() for t in stamps]
     expected = [sessions.index(d) if d in sessions else -1 for d in days]

@@ -55,10 +55,10 @@ def names(text):
     return [s.name for s in parse(text).markets[0].symbols]
 
 
-# --- What is meant
+# --- Valid files
 
 
-def test_a_universe_is_read_in_the_order_of_its_file():
+def test_markets_and_symbols_keep_the_order_of_the_file():
     assert parse(GOOD) == Universe(
         (
             Market(
@@ -105,7 +105,7 @@ def test_a_market_named_like_a_kind_is_of_that_kind(kind):
     assert parse(text).markets[0].kind is kind
 
 
-def test_a_kind_that_is_written_outweighs_the_name():
+def test_an_explicit_kind_overrides_the_name():
     text = "markets:\n  stocks:\n    kind: crypto\n    start: 2024-01-02\n    symbols: [A]\n"
     assert parse(text).markets[0].symbols == (Symbol("A", "X:AUSD"),)
 
@@ -119,7 +119,7 @@ def test_several_markets_may_be_of_one_kind():
     assert [(m.name, m.kind) for m in parse(text).markets] == [("large", Kind.STOCKS), ("small", Kind.STOCKS)]
 
 
-def test_a_ticker_of_its_own_lets_two_markets_have_a_symbol_that_both_call_the_same():
+def test_an_explicit_ticker_lets_two_markets_keep_symbols_of_the_same_name():
     text = (
         "markets:\n"
         "  stocks: {start: 2024-01-02, symbols: [BTC]}\n"
@@ -136,17 +136,17 @@ def test_a_symbol_mapping_without_a_ticker_is_a_symbol():
     ("written", "built"),
     [("[1m]", (MINUTE_1,)), ("[1d]", (DAY_1,)), ("[1d, 1m]", (MINUTE_1, DAY_1))],
 )
-def test_timeframes_stand_finest_first_however_they_are_written(written, built):
+def test_timeframes_are_sorted_finest_first(written, built):
     assert parse(stocks("[A]", "2024-01-02", f"timeframes: {written}")).markets[0].timeframes == built
 
 
-def test_extra_closures_are_read_in_ascending_order_and_may_lie_in_the_future():
+def test_extra_closures_are_sorted_and_may_be_in_the_future():
     written = "extra_closures: [2026-12-24, 2024-01-02, '2025-01-09', 9999-12-31]"
     (market,) = parse(stocks("[A]", "2024-01-02", written)).markets
     assert market.closures == (date(2024, 1, 2), date(2025, 1, 9), date(2026, 12, 24), date(9999, 12, 31))
 
 
-def test_a_closure_that_every_calendar_knows_may_be_written_all_the_same():
+def test_an_extra_closure_may_be_a_holiday_of_the_calendar():
     assert parse(stocks("[A]", "2024-01-02", "extra_closures: [2024-12-25]")).markets[0].closures == (
         date(2024, 12, 25),
     )
@@ -166,7 +166,7 @@ def test_a_market_may_start_today_and_as_early_as_1970():
         assert parse(stocks("[A]", start.isoformat())).markets[0].start == start
 
 
-def test_more_symbols_than_asset_pages_bear_are_read_with_a_warning():
+def test_too_many_symbols_give_a_warning():
     def numbered(n):
         return parse(stocks(f"[{', '.join(f'S{i}' for i in range(n))}]"))
 
@@ -177,10 +177,10 @@ def test_more_symbols_than_asset_pages_bear_are_read_with_a_warning():
     assert len(numbered(5000).markets[0].symbols) == 5000
 
 
-# --- What YAML makes of it
+# --- YAML
 
 
-def test_words_that_yaml_takes_for_something_else_are_tickers():
+def test_words_that_yaml_reads_as_other_types_are_tickers():
     words = "ON, OFF, YES, NO, Y, N, TRUE, FALSE, NULL, 1E5, 007, 0x1F, 1.0, 12"
     assert names(stocks(f"[{words}]")) == words.split(", ")
 
@@ -197,7 +197,7 @@ def test_a_start_in_quotes_is_the_same_day():
     assert parse(stocks("[A]", "'2024-01-02'")).markets[0].start == date(2024, 1, 2)
 
 
-def test_an_alias_stands_for_what_it_names():
+def test_aliases_are_resolved():
     text = (
         "markets:\n"
         "  stocks: {start: &day 2024-01-02, symbols: [A], timeframes: &tf [1d]}\n"
@@ -208,24 +208,24 @@ def test_an_alias_stands_for_what_it_names():
     assert first.timeframes == second.timeframes == (DAY_1,)
 
 
-def test_symbols_by_alias_in_a_second_market_are_symbols_in_two_markets():
+def test_symbols_aliased_in_a_second_market_are_repeated():
     text = (
         "markets:\n"
         "  stocks: {start: 2024-01-02, symbols: &all [A]}\n"
         "  more: {kind: stocks, start: 2024-01-02, symbols: *all}\n"
     )
-    assert mistake(text).startswith("u.yaml, line 2: symbol A stands in stocks and in more")
+    assert mistake(text).startswith("u.yaml, line 2: markets.more.symbols.0 repeats A (in stocks)")
 
 
 def test_merge_keys_are_unknown_keys():
     text = "markets:\n  stocks: &s\n    start: 2024-01-02\n    symbols: [A]\n  more:\n    <<: *s\n    kind: stocks\n"
-    assert mistake(text).startswith("u.yaml, line 6: market more has an unknown key `<<`")
+    assert mistake(text).startswith("u.yaml, line 6: markets.more.'<<' is an unknown key")
 
 
 @pytest.mark.parametrize(
     "text", ["&a [*a]", "markets: &a\n  stocks: *a\n", "markets:\n  stocks: &a {start: *a, symbols: *a}"]
 )
-def test_a_file_that_contains_itself_is_refused(text):
+def test_a_file_that_contains_itself_is_rejected(text):
     assert mistake(text).startswith("u.yaml, line ")
 
 
@@ -234,7 +234,7 @@ def test_a_file_that_contains_itself_is_refused(text):
     [
         ("", "u.yaml is empty; it needs `markets:`"),
         ("# nothing yet\n", "u.yaml is empty; it needs `markets:`"),
-        ("---", "u.yaml, line 1: the file is no mapping"),
+        ("---", "u.yaml, line 1: the file must be a mapping"),
         ("markets: {}\n---\nmarkets: {}\n", "u.yaml, line 2: not valid YAML (but found another document)"),
         ("markets:\n\tstocks:\n", "u.yaml, line 2: not valid YAML (found character '\\t'"),
         ("markets:\n  stocks: [\n", "u.yaml, line 3: not valid YAML"),
@@ -242,17 +242,17 @@ def test_a_file_that_contains_itself_is_refused(text):
         ("markets:\n  stocks: 'A\n", "u.yaml, line 3: not valid YAML"),
         ("markets: a: b\n", "u.yaml, line 1: not valid YAML"),
         ("markets:\n  stocks:\n start: 2024-01-02\n", "u.yaml, line 3: not valid YAML"),
-        ("markets:\n  a\0b: 1\n", "u.yaml: not valid YAML; it holds characters"),
-        ("markets:\n  \x07: 1\n", "u.yaml: not valid YAML; it holds characters"),
-        ("markets: \ud800\n", "u.yaml: not valid YAML; it holds characters"),
+        ("markets:\n  a\0b: 1\n", "u.yaml: not valid YAML; it contains characters"),
+        ("markets:\n  \x07: 1\n", "u.yaml: not valid YAML; it contains characters"),
+        ("markets: \ud800\n", "u.yaml: not valid YAML; it contains characters"),
     ],
 )
-def test_what_is_no_yaml_is_told_with_its_line(text, beginning):
+def test_invalid_yaml_is_reported_with_its_line(text, beginning):
     assert mistake(text).startswith(beginning)
 
 
 @pytest.mark.parametrize("text", ["[" * 2000, "- " * 2000, "{a: " * 2000], ids=["flow", "block", "mapping"])
-def test_a_file_nested_beyond_reason_is_refused(text):
+def test_a_file_that_is_nested_too_deeply_is_rejected(text):
     assert mistake(text).startswith("u.yaml")
 
 
@@ -261,7 +261,7 @@ def test_a_file_nested_beyond_reason_is_refused(text):
     ['"\\UFFFFFFFF"', '"\\U00110000"', "%YAML 1." + "1" * 5000 + "\n---\na: b\n"],
     ids=["escape beyond an int", "escape beyond Unicode", "version beyond an int"],
 )
-def test_numbers_that_yaml_cannot_hold_are_refused(text):
+def test_numbers_out_of_yamls_range_are_rejected(text):
     assert mistake(text).startswith("u.yaml")
 
 
@@ -271,10 +271,12 @@ def test_windows_line_ends_and_a_byte_order_mark_change_nothing():
 
 def test_lines_are_counted_with_windows_line_ends_too():
     text = stocks("[A]", "yesterday").replace("\n", "\r\n")
-    assert mistake(text).startswith("u.yaml, line 3: start 'yesterday'")
+    assert mistake(text).startswith(
+        "u.yaml, line 3: markets.stocks.start must be a date like 2024-01-02, not 'yesterday'"
+    )
 
 
-# --- What breaks the grammar
+# --- Mistakes
 
 FLOW = "markets:\n  stocks: {start: 2024-01-02, symbols: [A]}\n"
 
@@ -283,159 +285,273 @@ FLOW = "markets:\n  stocks: {start: 2024-01-02, symbols: [A]}\n"
     ("text", "line", "sentence"),
     [
         # the file
-        ("[A, B]", 1, "the file is no mapping of `key: value`."),
-        ("just words", 1, "the file is no mapping of `key: value`."),
-        ("{}", 1, "`markets:` is missing."),
-        ("\nmarket: {}\n", 2, "the file has an unknown key `market`; did you mean `markets`?"),
-        ("zzz: 1", 1, "the file has an unknown key `zzz`; known are markets."),
-        (FLOW + "extra: 1\n", 3, "the file has an unknown key `extra`; known are markets."),
-        (FLOW + "markets: {}\n", 3, "the file names `markets` twice."),
-        ("? [a]\n: b", 1, "the file has a key that is no plain word."),
-        ("markets:\n", 1, "`markets` is no mapping of `key: value`."),
-        ("markets: [stocks]", 1, "`markets` is no mapping of `key: value`."),
-        ("markets: {}", 1, "`markets` is empty; name at least one market."),
+        ("[A, B]", 1, "the file must be a mapping of `key: value`."),
+        ("just words", 1, "the file must be a mapping of `key: value`."),
+        ("{}", 1, "markets is missing."),
+        ("\nmarket: {}\n", 2, "market is an unknown key; did you mean `markets`?"),
+        ("zzz: 1", 1, "zzz is an unknown key; known are markets."),
+        (FLOW + "extra: 1\n", 3, "extra is an unknown key; known are markets."),
+        (FLOW + "markets: {}\n", 3, "not valid YAML (found duplicate key 'markets')."),
+        ("? [a]\n: b", 1, "not valid YAML (found unhashable key)."),
+        ("markets:\n", 1, "markets must be a mapping of `key: value`."),
+        ("markets: [stocks]", 1, "markets must be a mapping of `key: value`."),
+        ("markets: {}", 1, "markets is empty."),
         # a market
-        ("markets:\n  ? {a: b}\n  : c\n", 2, "`markets` has a key that is no plain word."),
-        (FLOW + "  stocks: {}\n", 3, "`markets` names `stocks` twice."),
-        ("markets:\n  Stocks: {}\n", 2, "market name 'Stocks' may hold a-z, 0-9 and _, and begins with a letter."),
-        ("markets:\n  1st: {}\n", 2, "market name '1st' may hold a-z, 0-9 and _, and begins with a letter."),
-        ("markets:\n  us-stocks: {}\n", 2, "market name 'us-stocks' may hold"),
-        ("markets:\n  '': {}\n", 2, "market name '' may hold"),
-        (f"markets:\n  {'a' * 31}: {{}}\n", 2, f"market name '{'a' * 31}' may hold"),
-        ("markets:\n  stocks:\n", 2, "market stocks is no mapping of `key: value`."),
-        ("markets:\n  stocks: []\n", 2, "market stocks is no mapping of `key: value`."),
+        ("markets:\n  ? {a: b}\n  : c\n", 2, "not valid YAML (found unhashable key)."),
+        (FLOW + "  stocks: {}\n", 3, "not valid YAML (found duplicate key 'stocks')."),
+        (
+            "markets:\n  Stocks: {}\n",
+            2,
+            "markets.Stocks must be a letter and up to 29 more of a-z, 0-9 and _, not 'Stocks'.",
+        ),
+        ("markets:\n  1st: {}\n", 2, "markets.1st must be a letter and up to 29 more of a-z, 0-9 and _, not '1st'."),
+        (
+            "markets:\n  us-stocks: {}\n",
+            2,
+            "markets.us-stocks must be a letter and up to 29 more of a-z, 0-9 and _, not 'us-stocks'.",
+        ),
+        ("markets:\n  '': {}\n", 2, "markets.'' must be a letter and up to 29 more of a-z, 0-9 and _, not ''."),
+        (
+            f"markets:\n  {'a' * 31}: {{}}\n",
+            2,
+            "markets.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa must be a letter and up to 29 more of",
+        ),
+        ("markets:\n  stocks:\n", 2, "markets.stocks must be a mapping of `key: value`."),
+        ("markets:\n  stocks: []\n", 2, "markets.stocks must be a mapping of `key: value`."),
         (
             "markets:\n  stocks:\n    strat: 2024-01-02\n",
             3,
-            "market stocks has an unknown key `strat`; did you mean `start`?",
+            "markets.stocks.strat is an unknown key; did you mean `start`?",
         ),
         (
             "markets:\n  stocks:\n    qqq: 1\n",
             3,
-            "market stocks has an unknown key `qqq`; known are kind, start, symbols,",
+            "markets.stocks.qqq is an unknown key; known are kind, start, symbols, timeframes, extra_closures.",
         ),
-        ("markets:\n  stocks:\n    start: 1\n    start: 2\n", 4, "market stocks names `start` twice."),
-        ("markets:\n  stocks:\n    symbols: [A]\n", 3, "market stocks has no `start`."),
-        ("markets:\n  stocks:\n    start: 2024-01-02\n", 3, "market stocks has no `symbols`."),
+        ("markets:\n  stocks:\n    start: 1\n    start: 2\n", 4, "not valid YAML (found duplicate key 'start')."),
+        ("markets:\n  stocks:\n    symbols: [A]\n", 2, "markets.stocks.start is missing."),
+        ("markets:\n  stocks:\n    start: 2024-01-02\n", 2, "markets.stocks.symbols is missing."),
         # kind
         (
             "markets:\n  etfs:\n    start: 2024-01-02\n    symbols: [A]\n",
             2,
-            "market etfs needs a `kind`: one of stocks, crypto.",
+            "markets.etfs.kind must be one of stocks, crypto.",
         ),
-        ("markets:\n  stocks:\n    kind: bonds\n", 3, "kind 'bonds' is unknown: one of stocks, crypto."),
-        ("markets:\n  stocks:\n    kind: STOCKS\n", 3, "kind 'STOCKS' is unknown: one of stocks, crypto."),
-        ("markets:\n  stocks:\n    kind:\n", 3, "kind is no plain word."),
-        ("markets:\n  stocks:\n    kind: [stocks]\n", 3, "kind is no plain word."),
+        ("markets:\n  stocks:\n    kind: bonds\n", 3, "markets.stocks.kind must be one of stocks, crypto."),
+        ("markets:\n  stocks:\n    kind: STOCKS\n", 3, "markets.stocks.kind must be one of stocks, crypto."),
+        ("markets:\n  stocks:\n    kind:\n", 3, "markets.stocks.kind must be one of stocks, crypto."),
+        ("markets:\n  stocks:\n    kind: [stocks]\n", 3, "markets.stocks.kind must be one of stocks, crypto."),
         # start
-        (stocks("[A]", ""), 3, "start is no plain word."),
-        (stocks("[A]", "[2024-01-02]"), 3, "start is no plain word."),
-        (stocks("[A]", "yesterday"), 3, "start 'yesterday' is not a date like 2024-01-02."),
-        (stocks("[A]", "2024-02-30"), 3, "start '2024-02-30' is not a date like 2024-01-02."),
-        (stocks("[A]", "2024-1-2"), 3, "start '2024-1-2' is not a date like 2024-01-02."),
-        (stocks("[A]", "20240102"), 3, "start '20240102' is not a date like 2024-01-02."),
-        (stocks("[A]", "02.01.2024"), 3, "start '02.01.2024' is not a date like 2024-01-02."),
-        (stocks("[A]", "2024-01-02T00:00:00"), 3, "start '2024-01-02T00:00:00' is not a date like 2024-01-02."),
-        (stocks("[A]", "2024"), 3, "start '2024' is not a date like 2024-01-02."),
-        (stocks("[A]", "२०२४-०१-०२"), 3, "start '२०२४-०१-०२' is not a date like 2024-01-02."),
-        (stocks("[A]", "1969-12-31"), 3, "start 1969-12-31 lies before 1970-01-01."),
-        (stocks("[A]", "2025-06-03"), 3, "start 2025-06-03 lies in the future."),
+        (stocks("[A]", ""), 3, "markets.stocks.start must be a date like 2024-01-02, not ''."),
+        (stocks("[A]", "[2024-01-02]"), 3, "markets.stocks.start must be a date like 2024-01-02, not ['2024-01-02']."),
+        (stocks("[A]", "yesterday"), 3, "markets.stocks.start must be a date like 2024-01-02, not 'yesterday'."),
+        (stocks("[A]", "2024-02-30"), 3, "markets.stocks.start must be a date like 2024-01-02, not '2024-02-30'."),
+        (stocks("[A]", "2024-1-2"), 3, "markets.stocks.start must be a date like 2024-01-02, not '2024-1-2'."),
+        (stocks("[A]", "20240102"), 3, "markets.stocks.start must be a date like 2024-01-02, not '20240102'."),
+        (stocks("[A]", "02.01.2024"), 3, "markets.stocks.start must be a date like 2024-01-02, not '02.01.2024'."),
+        (
+            stocks("[A]", "2024-01-02T00:00:00"),
+            3,
+            "markets.stocks.start must be a date like 2024-01-02, not '2024-01-02T00:00:00'.",
+        ),
+        (stocks("[A]", "2024"), 3, "markets.stocks.start must be a date like 2024-01-02, not '2024'."),
+        (stocks("[A]", "२०२४-०१-०२"), 3, "markets.stocks.start must be a date like 2024-01-02, not '२०२४-०१-०२'."),
+        (stocks("[A]", "1969-12-31"), 3, "markets.stocks.start must be from 1970-01-01 to today, not 1969-12-31."),
+        (stocks("[A]", "2025-06-03"), 3, "markets.stocks.start must be from 1970-01-01 to today, not 2025-06-03."),
         # symbols
-        (stocks(""), 4, "`symbols` is not a list like [A, B]."),
-        (stocks("AAPL"), 4, "`symbols` is not a list like [A, B]."),
-        (stocks("{A: B}"), 4, "`symbols` is not a list like [A, B]."),
-        (stocks("[]"), 4, "`symbols` is empty."),
-        (stocks("\n      - A\n      -\n"), 6, "a symbol is no plain word."),
-        (stocks("\n      - A\n      - [B]\n"), 6, "a symbol is no plain word."),
-        (stocks("\n      - A\n      - ''\n"), 6, "a symbol is no plain word."),
+        (stocks(""), 4, "markets.stocks.symbols must be a list like [A, B]."),
+        (stocks("AAPL"), 4, "markets.stocks.symbols must be a list like [A, B]."),
+        (stocks("{A: B}"), 4, "markets.stocks.symbols must be a list like [A, B]."),
+        (stocks("[]"), 4, "markets.stocks.symbols is empty."),
+        (
+            stocks("\n      - A\n      -\n"),
+            6,
+            "markets.stocks.symbols.1.symbol must be up to 20 letters, digits, '.' and '-', not ''.",
+        ),
+        (stocks("\n      - A\n      - [B]\n"), 6, "markets.stocks.symbols.1 must be a mapping of `key: value`."),
+        (
+            stocks("\n      - A\n      - ''\n"),
+            6,
+            "markets.stocks.symbols.1.symbol must be up to 20 letters, digits, '.' and '-', not ''.",
+        ),
         (
             stocks("\n      - A\n      - B C\n"),
             6,
-            "symbol 'B C' may hold letters, digits, '.' and '-', 20 at the most.",
+            "markets.stocks.symbols.1.symbol must be up to 20 letters, digits, '.' and '-', not 'B C'.",
         ),
-        (stocks("[A|B]"), 4, "symbol 'A|B' may hold"),
-        (stocks("['A,B']"), 4, "symbol 'A,B' may hold"),
-        (stocks("[~]"), 4, "symbol '~' may hold"),
-        (stocks("[.A]"), 4, "symbol '.A' may hold"),
-        (stocks("[AÄ]"), 4, "symbol 'AÄ' may hold"),
-        (stocks("['A\n\n      B']"), 4, "symbol 'A\\nB' may hold"),
-        (stocks(f"[{'A' * 21}]"), 4, f"symbol '{'A' * 21}' may hold"),
-        (stocks("\n      - A\n      - B\n      - A\n"), 7, "symbol A stands twice."),
-        (stocks("[A, {symbol: A, ticker: AA}]"), 4, "symbol A stands twice."),
+        (
+            stocks("[A|B]"),
+            4,
+            "markets.stocks.symbols.0.symbol must be up to 20 letters, digits, '.' and '-', not 'A|B'.",
+        ),
+        (
+            stocks("['A,B']"),
+            4,
+            "markets.stocks.symbols.0.symbol must be up to 20 letters, digits, '.' and '-', not 'A,B'.",
+        ),
+        (stocks("[~]"), 4, "markets.stocks.symbols.0.symbol must be up to 20 letters, digits, '.' and '-', not '~'."),
+        (stocks("[.A]"), 4, "markets.stocks.symbols.0.symbol must be up to 20 letters, digits, '.' and '-', not '.A'."),
+        (stocks("[AÄ]"), 4, "markets.stocks.symbols.0.symbol must be up to 20 letters, digits, '.' and '-', not 'AÄ'."),
+        (
+            stocks("['A\n\n      B']"),
+            4,
+            "markets.stocks.symbols.0.symbol must be up to 20 letters, digits, '.' and '-', not 'A\\nB'.",
+        ),
+        (
+            stocks(f"[{'A' * 21}]"),
+            4,
+            "markets.stocks.symbols.0.symbol must be up to 20 letters, digits, '.' and '-', not 'AAAAAAAAAAAAAAAAAAAAA'.",
+        ),
+        (stocks("\n      - A\n      - B\n      - A\n"), 7, "markets.stocks.symbols.2 repeats A."),
+        (stocks("[A, {symbol: A, ticker: AA}]"), 4, "markets.stocks.symbols.1 repeats A."),
         (
             FLOW + "  more: {kind: stocks, start: 2024-01-02, symbols: [A]}\n",
             3,
-            "symbol A stands in stocks and in more; give one another name: {symbol: …, ticker: …}.",
+            "markets.more.symbols.0 repeats A (in stocks); use another name: {symbol: …, ticker: …}.",
         ),
         # a symbol with its ticker
-        (stocks("[{ticker: A}]"), 4, "an entry of `symbols` has no `symbol`."),
-        (stocks("[{}]"), 4, "an entry of `symbols` has no `symbol`."),
-        (stocks("[{symbol: A, tickr: B}]"), 4, "a symbol has an unknown key `tickr`; did you mean `ticker`?"),
-        (stocks("[{symbol: A, symbol: B}]"), 4, "a symbol names `symbol` twice."),
-        (stocks("[{symbol: [A]}]"), 4, "symbol is no plain word."),
-        (stocks("[{symbol: A, ticker: }]"), 4, "ticker is no plain word."),
-        (stocks("[{symbol: A, ticker: 'A B'}]"), 4, "ticker 'A B' is no vendor ticker (like AAPL, BRK.B or X:BTCUSD)."),
-        (stocks("[{symbol: A, ticker: 'A/B'}]"), 4, "ticker 'A/B' is no vendor ticker"),
-        (stocks("[{symbol: A, ticker: 'Z:A'}]"), 4, "ticker 'Z:A' is no vendor ticker"),
-        (stocks("[{symbol: A, ticker: '../v3'}]"), 4, "ticker '../v3' is no vendor ticker"),
+        (stocks("[{ticker: A}]"), 4, "markets.stocks.symbols.0.symbol is missing."),
+        (stocks("[{}]"), 4, "markets.stocks.symbols.0.symbol is missing."),
+        (
+            stocks("[{symbol: A, tickr: B}]"),
+            4,
+            "markets.stocks.symbols.0.tickr is an unknown key; did you mean `ticker`?",
+        ),
+        (stocks("[{symbol: A, symbol: B}]"), 4, "not valid YAML (found duplicate key 'symbol')."),
+        (stocks("[{symbol: [A]}]"), 4, "markets.stocks.symbols.0.symbol must be a single word."),
+        (
+            stocks("[{symbol: A, ticker: }]"),
+            4,
+            "markets.stocks.symbols.0.ticker must be a ticker like AAPL, BRK.B or X:BTCUSD, not ''.",
+        ),
+        (
+            stocks("[{symbol: A, ticker: 'A B'}]"),
+            4,
+            "markets.stocks.symbols.0.ticker must be a ticker like AAPL, BRK.B or X:BTCUSD, not 'A B'.",
+        ),
+        (
+            stocks("[{symbol: A, ticker: 'A/B'}]"),
+            4,
+            "markets.stocks.symbols.0.ticker must be a ticker like AAPL, BRK.B or X:BTCUSD, not 'A/B'.",
+        ),
+        (
+            stocks("[{symbol: A, ticker: 'Z:A'}]"),
+            4,
+            "markets.stocks.symbols.0.ticker must be a ticker like AAPL, BRK.B or X:BTCUSD, not 'Z:A'.",
+        ),
+        (
+            stocks("[{symbol: A, ticker: '../v3'}]"),
+            4,
+            "markets.stocks.symbols.0.ticker must be a ticker like AAPL, BRK.B or X:BTCUSD, not '../v3'.",
+        ),
         (
             stocks("[{symbol: A, ticker: 'X:BTCUSD'}]"),
             4,
-            "ticker 'X:BTCUSD' does not belong to a market of kind stocks",
+            "markets.stocks.symbols.0.ticker must begin with X: in crypto and only there, not 'X:BTCUSD'.",
         ),
         (
             "markets:\n  crypto:\n    start: 2024-01-02\n    symbols:\n      - {symbol: BTC, ticker: BTC}\n",
             5,
-            "ticker 'BTC' does not belong to a market of kind crypto: only crypto begins with X:.",
+            "markets.crypto.symbols.0.ticker must begin with X: in crypto and only there, not 'BTC'.",
         ),
         # timeframes
-        (stocks("[A]", "2024-01-02", "timeframes: 1m"), 5, "`timeframes` is not a list like [A, B]."),
-        (stocks("[A]", "2024-01-02", "timeframes:"), 5, "`timeframes` is not a list like [A, B]."),
-        (stocks("[A]", "2024-01-02", "timeframes: []"), 5, "`timeframes` is empty."),
-        (stocks("[A]", "2024-01-02", "timeframes:", "  - 1m", "  - 7m"), 7, "timeframe '7m' is unknown: one of "),
-        (stocks("[A]", "2024-01-02", "timeframes:", "  - 1m", "  - 1m"), 7, "timeframe 1m stands twice."),
-        (stocks("[A]", "2024-01-02", "timeframes: [[1m]]"), 5, "a timeframe is no plain word."),
+        (stocks("[A]", "2024-01-02", "timeframes: 1m"), 5, "markets.stocks.timeframes must be a list like [A, B]."),
+        (stocks("[A]", "2024-01-02", "timeframes:"), 5, "markets.stocks.timeframes must be a list like [A, B]."),
+        (stocks("[A]", "2024-01-02", "timeframes: []"), 5, "markets.stocks.timeframes is empty."),
+        (
+            stocks("[A]", "2024-01-02", "timeframes:", "  - 1m", "  - 7m"),
+            7,
+            "markets.stocks.timeframes.1 must be one of 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w, not '7m'.",
+        ),
+        (stocks("[A]", "2024-01-02", "timeframes:", "  - 1m", "  - 1m"), 7, "markets.stocks.timeframes.1 repeats 1m."),
+        (
+            stocks("[A]", "2024-01-02", "timeframes: [[1m]]"),
+            5,
+            "markets.stocks.timeframes.0 must be one of 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w, not ['1m'].",
+        ),
         # extra closures
-        (closures(""), 5, "`extra_closures` is not a list like [2025-01-09]."),
-        (closures("2025-01-09"), 5, "`extra_closures` is not a list like [2025-01-09]."),
-        (closures("{2025-01-09: mourning}"), 5, "`extra_closures` is not a list like [2025-01-09]."),
-        (closures("[]"), 5, "`extra_closures` is empty."),
-        (closures("\n      - 2025-01-09\n      -\n"), 7, "extra closure is no plain word."),
-        (closures("\n      - 2025-01-09\n      - [2025-01-10]\n"), 7, "extra closure is no plain word."),
-        (closures("\n      - 2025-01-09\n      - soon\n"), 7, "extra closure 'soon' is not a date like 2024-01-02."),
-        (closures("[2025-02-29]"), 5, "extra closure '2025-02-29' is not a date like 2024-01-02."),
-        (closures("[20250109]"), 5, "extra closure '20250109' is not a date like 2024-01-02."),
-        (closures("[2025-01-09 00:00]"), 5, "extra closure '2025-01-09 00:00' is not a date like 2024-01-02."),
-        (closures("\n      - 2025-01-09\n      - 2025-01-09\n"), 7, "extra closure 2025-01-09 stands twice."),
-        (closures("[2024-01-01]"), 5, "extra closure 2024-01-01 lies before the market's start 2024-01-02."),
-        (closures("[1969-12-31]"), 5, "extra closure 1969-12-31 lies before the market's start 2024-01-02."),
-        (closures("[2025-01-11]"), 5, "extra closure 2025-01-11 is a Saturday, on which stocks do not trade anyway."),
-        (closures("[2027-01-10]"), 5, "extra closure 2027-01-10 is a Sunday, on which stocks do not trade anyway."),
+        (closures(""), 5, "markets.stocks.extra_closures must be a list like [A, B]."),
+        (closures("2025-01-09"), 5, "markets.stocks.extra_closures must be a list like [A, B]."),
+        (closures("{2025-01-09: mourning}"), 5, "markets.stocks.extra_closures must be a list like [A, B]."),
+        (closures("[]"), 5, "markets.stocks.extra_closures is empty."),
+        (
+            closures("\n      - 2025-01-09\n      -\n"),
+            7,
+            "markets.stocks.extra_closures.1 must be a date like 2024-01-02, not ''.",
+        ),
+        (
+            closures("\n      - 2025-01-09\n      - [2025-01-10]\n"),
+            7,
+            "markets.stocks.extra_closures.1 must be a date like 2024-01-02, not ['2025-01-10'].",
+        ),
+        (
+            closures("\n      - 2025-01-09\n      - soon\n"),
+            7,
+            "markets.stocks.extra_closures.1 must be a date like 2024-01-02, not 'soon'.",
+        ),
+        (
+            closures("[2025-02-29]"),
+            5,
+            "markets.stocks.extra_closures.0 must be a date like 2024-01-02, not '2025-02-29'.",
+        ),
+        (closures("[20250109]"), 5, "markets.stocks.extra_closures.0 must be a date like 2024-01-02, not '20250109'."),
+        (
+            closures("[2025-01-09 00:00]"),
+            5,
+            "markets.stocks.extra_closures.0 must be a date like 2024-01-02, not '2025-01-09 00:00'.",
+        ),
+        (
+            closures("\n      - 2025-01-09\n      - 2025-01-09\n"),
+            7,
+            "markets.stocks.extra_closures.1 repeats 2025-01-09.",
+        ),
+        (
+            closures("[2024-01-01]"),
+            5,
+            "markets.stocks.extra_closures.0 must not be before the market's start 2024-01-02, as 2024-01-01 is.",
+        ),
+        (
+            closures("[1969-12-31]"),
+            5,
+            "markets.stocks.extra_closures.0 must not be before the market's start 2024-01-02, as 1969-12-31 is.",
+        ),
+        (
+            closures("[2025-01-11]"),
+            5,
+            "markets.stocks.extra_closures.0 is 2025-01-11, a Saturday, when stocks are never traded.",
+        ),
+        (
+            closures("[2027-01-10]"),
+            5,
+            "markets.stocks.extra_closures.0 is 2027-01-10, a Sunday, when stocks are never traded.",
+        ),
         (
             stocks("[A]", "2024-01-02", "extra_closure: [2025-01-09]"),
             5,
-            "market stocks has an unknown key `extra_closure`; did you mean `extra_closures`?",
+            "markets.stocks.extra_closure is an unknown key; did you mean `extra_closures`?",
         ),
     ],
 )
-def test_every_mistake_is_one_sentence_with_its_line(text, line, sentence):
+def test_a_mistake_is_one_sentence_with_its_line(text, line, sentence):
     assert mistake(text).startswith(f"u.yaml, line {line}: {sentence}")
 
 
-def test_a_week_date_is_no_day():
-    assert mistake(stocks("[A]", "2024-W01-1")).startswith("u.yaml, line 3: start '2024-W01-1' is not a date")
+def test_a_week_date_is_rejected():
+    assert mistake(stocks("[A]", "2024-W01-1")).startswith(
+        "u.yaml, line 3: markets.stocks.start must be a date like 2024-01-02, not '2024-W01-1'"
+    )
 
 
-def test_a_symbol_that_dagster_allows_in_no_partition_key_is_refused():
-    assert mistake(stocks("[A...B]")).startswith("u.yaml, line 4: symbol 'A...B'")
+def test_a_symbol_that_dagster_rejects_as_partition_key_is_rejected():
+    assert mistake(stocks("[A...B]")).startswith("u.yaml, line 4: markets.stocks.symbols.0.symbol must be")
 
 
 @pytest.mark.parametrize("text", ['"a\\nb": 1\n', 'markets: {"a\\nb": 1, "a\\nb": 2}\n'], ids=["unknown", "doubled"])
-def test_a_key_with_a_line_end_is_told_on_one_line(text):
+def test_a_key_with_a_line_break_is_reported_on_one_line(text):
     assert mistake(text).startswith("u.yaml, line 1: ")
 
 
-# --- Whatever else is written
+# --- Arbitrary text
 
 
 def check(text):
@@ -490,22 +606,27 @@ TOKENS = st.sampled_from(
 
 
 @given(st.lists(TOKENS, max_size=25).map("".join))
-def test_any_row_of_yaml_tokens_is_a_universe_or_a_mistake(text):
+def test_any_sequence_of_yaml_tokens_is_a_universe_or_a_mistake(text):
     check(text)
 
 
 @given(st.integers(0, len(CLOSED)), st.integers(0, 20), TOKENS | st.text(max_size=3))
-def test_a_good_file_with_a_piece_exchanged_is_a_universe_or_a_mistake(at, cut, piece):
+def test_a_valid_file_with_a_part_replaced_is_a_universe_or_a_mistake(at, cut, piece):
     check(CLOSED[:at] + piece + CLOSED[at + cut :])
 
 
 @pytest.mark.parametrize("derived", ["5m", "1h", "4h"])
-def test_what_is_made_from_minutes_needs_them(derived):
+def test_timeframes_derived_from_minutes_need_minutes(derived):
     text = f"markets: {{stocks: {{start: 2024-01-02, symbols: [A], timeframes: [{derived}, 1d]}}}}"
-    with pytest.raises(UniverseMistake, match=rf"line 1: timeframe {derived} is made from 1m: add 1m\."):
+    with pytest.raises(
+        UniverseMistake,
+        match=rf"line 1: markets\.stocks\.timeframes\.0 needs 1m, from which {derived} is derived: add it\.",
+    ):
         parse(text)
 
 
 def test_weeks_need_days():
-    with pytest.raises(UniverseMistake, match=r"timeframe 1w is made from 1d: add 1d\."):
+    with pytest.raises(
+        UniverseMistake, match=r"markets\.stocks\.timeframes\.1 needs 1d, from which 1w is derived: add it\."
+    ):
         parse("markets: {stocks: {start: 2024-01-02, symbols: [A], timeframes: [1m, 1w]}}")

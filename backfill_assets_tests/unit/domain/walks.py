@@ -1,4 +1,4 @@
-"""Synthetic series for tests of features."""
+"""Synthetic series for the tests of features."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ DAY = 86_400_000
 
 
 def stock_stamps(timeframe, rows, start=datetime(2024, 1, 2, tzinfo=NEW_YORK)):
-    """Return starts of bars from 04:00 to 20:00 New York on weekdays, midnights for daily bars."""
+    """Return starts of bars from 04:00 to 20:00 New York on weekdays; midnights of weekdays for days."""
     midnight, stamps = start, []
     while len(stamps) < rows:
         if midnight.weekday() < 5:
@@ -26,7 +26,7 @@ def stock_stamps(timeframe, rows, start=datetime(2024, 1, 2, tzinfo=NEW_YORK)):
 
 
 def walk(stamps, seed=0, volatility=1e-3, tick=0.01, still=0.0, untraded=0.0):
-    """Return a random walk from 100 in ticks. A share `still` of the bars does not move, a share `untraded` has no volume."""
+    """Return a random walk from 100 on a grid of ticks. `still` bars have no range and no move, `untraded` ones no volume."""
     chance, n = np.random.default_rng(seed), len(stamps)
     moves = chance.random(n) >= still
     close = 100 * np.exp(np.cumsum(chance.normal(0, volatility, n) * moves))
@@ -44,11 +44,11 @@ def minutes(rows, start=datetime(2024, 1, 2, tzinfo=UTC)):
 
 
 def thinned(bars, share, seed=0):
-    """Drop a random share of the bars, like minutes without a trade."""
+    """Remove a random share of the bars, like minutes without a trade."""
     return bars.take(np.random.default_rng(seed).random(len(bars)) >= share)
 
 
 def in_shares(bars, factor):
-    """Adjust for a split: prices times the factor, volume divided by it."""
+    """Convert bars to other shares: prices times the factor, volume divided by it."""
     prices = {name: getattr(bars, name) * factor for name in ("open", "high", "low", "close", "vwap")}
     return replace(bars, volume=bars.volume / factor, **prices)

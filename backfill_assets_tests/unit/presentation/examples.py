@@ -1,4 +1,4 @@
-"""A market with every kind of gap, a complete one, and random ones."""
+"""Example markets, and random ones."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -18,15 +18,16 @@ DUE = NOW + timedelta(minutes=4)
 
 
 def gap(symbol, timeframe, sessions, reason=Reason.MISSING, *, explained=False):
-    """Make a gap over these sessions."""
+    """A gap over consecutive sessions."""
     days = DayRange(sessions[0], sessions[-1])
     attempts, due = (5, None) if explained else (1, DUE)
     return Gap(symbol, timeframe, days, len(sessions), reason, explained, attempts, due)
 
 
-def incomplete(start=date(2024, 1, 2), symbols=("AAPL", "MSFT", "NVDA", "SPY"), end=date(2025, 6, 30)):
-    """AAPL misses three sessions and has a thin one, MSFT one confirmed empty, NVDA was listed late, SPY is complete."""
-    watched = market("stocks", *symbols, start=start, timeframes=" ".join(TIMEFRAMES))
+def incomplete_market(start=date(2024, 1, 2), symbols=("AAPL", "MSFT", "NVDA", "SPY"), end=date(2025, 6, 30)):
+    """AAPL misses three sessions and has a partial one, MSFT has one confirmed empty, NVDA was listed late, SPY is
+    complete."""
+    universe_market = market("stocks", *symbols, start=start, timeframes=" ".join(TIMEFRAMES))
     sessions = trading_calendar().within(DayRange(start, end))
     middle = len(sessions) // 2
     gaps = [
@@ -40,21 +41,21 @@ def incomplete(start=date(2024, 1, 2), symbols=("AAPL", "MSFT", "NVDA", "SPY"), 
     ]
     listings = {symbols[2]: Listing(sessions[middle], None)}
     last_bars = {(s, t): LAST_BAR for s in symbols for t in TIMEFRAMES if s != symbols[-1]}
-    return completeness(watched, sessions, listings, gaps, last_bars, NOW)
+    return completeness(universe_market, sessions, listings, gaps, last_bars, NOW)
 
 
-def complete(start=date(2025, 6, 2)):
+def complete_market(start=date(2025, 6, 2)):
     """A market without gaps."""
-    watched = market("stocks", "AAPL", "MSFT", start=start, timeframes="1m 1d")
+    universe_market = market("stocks", "AAPL", "MSFT", start=start, timeframes="1m 1d")
     sessions = trading_calendar().within(DayRange(date(2024, 1, 2), date(2025, 6, 30)))
     sessions = [day for day in sessions if day >= start]
     last_bars = {(s, t): LAST_BAR for s in ("AAPL", "MSFT") for t in ("1m", "1d")}
-    return completeness(watched, sessions, {}, [], last_bars, NOW)
+    return completeness(universe_market, sessions, {}, [], last_bars, NOW)
 
 
 @st.composite
 def some_markets(draw):
-    """Markets of up to five symbols, over up to three years, with gaps anywhere."""
+    """A market of up to five symbols over up to three years, with random gaps."""
     names = ("AAPL", "BRK.B", "V", "GOOGL", "SPY")[: draw(st.integers(1, 5))]
     start = draw(st.dates(date(2022, 1, 3), date(2024, 12, 31)))
     sessions = trading_calendar().within(DayRange(start, start + timedelta(days=draw(st.integers(0, 1100)))))
@@ -69,7 +70,7 @@ def some_markets(draw):
             free = at + length
             if free <= len(sessions):
                 gaps.append(gap(name, "1d", sessions[at:free], reason, explained=explained))
-    watched = market("stocks", *names, start=start, timeframes="1d")
+    universe_market = market("stocks", *names, start=start, timeframes="1d")
     days = st.none() | st.dates(date(2022, 1, 3), date(2026, 12, 31))
     listings = {name: Listing(draw(days), draw(days)) for name in names}
-    return completeness(watched, sessions, listings, gaps, {}, NOW)
+    return completeness(universe_market, sessions, listings, gaps, {}, NOW)

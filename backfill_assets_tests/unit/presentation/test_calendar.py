@@ -1,4 +1,4 @@
-"""The picture, read back: one cell for each symbol and column, of the kind that its sessions are."""
+"""The drawing, parsed: one cell per symbol and column, in the state of its sessions."""
 
 import re
 from base64 import b64decode
@@ -11,23 +11,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backfill_assets.domain.completeness import Standing
-from backfill_assets.presentation.calendar import IN_DAGIT, ON_A_PAGE, ROW, TOP, css, data_uri, drawing
-from backfill_assets.presentation.grid import MOST_COLUMNS, grid_of
-from backfill_assets_tests.unit.presentation.examples import complete, incomplete, some_markets
+from backfill_assets.domain.completeness import SessionState
+from backfill_assets.presentation.calendar import (
+    MAX_COLUMNS,
+    PAGE_WIDTH,
+    ROW,
+    TOP,
+    UI_WIDTH,
+    css,
+    data_uri,
+    drawing,
+    grid_of,
+)
+from backfill_assets_tests.unit.presentation.examples import complete_market, incomplete_market, some_markets
 
-CLASSES = {s.word.replace(" ", "-"): s for s in Standing}
+CLASSES = {s.label.replace(" ", "-"): s for s in SessionState}
 LINE = re.compile(r"M(\d+) (\d+)h(\d+)")
 
 
 def elements(svg, name):
-    root = ET.fromstring(svg.replace(' xmlns="http://www.w3.org/2000/svg"', ""))  # noqa: S314  # our own text
+    root = ET.fromstring(svg.replace(' xmlns="http://www.w3.org/2000/svg"', ""))  # noqa: S314  # the drawing, not foreign XML
     legend = set(root.find("g[@class='legend']").iter())
     return [e for e in root.iter(name) if e not in legend]
 
 
 def cells(grid, svg):
-    """The kind of every cell that is drawn, by row and column; each must be drawn once."""
+    """The state of every cell by row and column; each must be drawn once."""
     lines = [
         (CLASSES[path.get("class")], *map(int, found))
         for path in elements(svg, "path")
@@ -35,84 +44,84 @@ def cells(grid, svg):
         for found in LINE.findall(path.get("d"))
     ]
     left = min(x for _, x, _, _ in lines)
-    whole_row = max(x + length for _, x, _, length in lines) - left
-    column, rest = divmod(whole_row, len(grid.columns))
+    row_width = max(x + length for _, x, _, length in lines) - left
+    column, rest = divmod(row_width, len(grid.columns))
     assert rest == 0
     seen = np.full((len(grid.symbols), len(grid.columns)), -1)
-    for standing, x, y, length in lines:
+    for state, x, y, length in lines:
         row, first, count = (y - TOP) // ROW, (x - left) // column, length // column
         assert (x - left) % column == length % column == 0
         assert (seen[row, first : first + count] == -1).all()
-        seen[row, first : first + count] = standing
+        seen[row, first : first + count] = state
     return seen
 
 
 @settings(max_examples=40)
-@given(some_markets(), st.booleans(), st.sampled_from([ON_A_PAGE, IN_DAGIT]))
-def test_every_symbol_and_column_has_one_cell_of_the_kind_of_its_worst_session(found, titles, across):
+@given(some_markets(), st.booleans(), st.sampled_from([PAGE_WIDTH, UI_WIDTH]))
+def test_every_cell_has_the_state_of_its_worst_session(found, titles, width):
     if not found.sessions:
         return
     grid = grid_of(found)
-    seen = cells(grid, drawing(grid, "label", across, titles=titles))
+    seen = cells(grid, drawing(grid, "label", width, titles=titles))
     for row, of_row in enumerate(found.rows):
         for column, days in enumerate(grid.columns):
             assert seen[row, column] == max(
-                standing for day, standing in zip(found.sessions, of_row.standings, strict=True) if day in days
+                state for day, state in zip(found.sessions, of_row.states, strict=True) if day in days
             )
 
 
 @settings(max_examples=40)
-@given(some_markets(), st.integers(5, MOST_COLUMNS))
-def test_columns_are_the_finest_that_fit_and_hold_every_session_once(found, most):
-    grid = grid_of(found, most)
+@given(some_markets(), st.integers(5, MAX_COLUMNS))
+def test_columns_are_the_finest_that_fit_and_hold_every_session_once(found, limit):
+    grid = grid_of(found, limit)
     assert [day for days in grid.columns for day in found.sessions if day in days] == list(found.sessions)
     finer = {
         "session": [],
         "week": [len(found.sessions)],
         "month": [len({d.isocalendar()[:2] for d in found.sessions})],
     }
-    assert all(count > most for count in finer[grid.step])
-    assert len(grid.columns) <= most or grid.step == "month"
+    assert all(count > limit for count in finer[grid.step])
+    assert len(grid.columns) <= limit or grid.step == "month"
 
 
 @pytest.mark.parametrize(
     ("start", "step"), [(date(2025, 6, 2), "session"), (date(2022, 6, 1), "week"), (date(2024, 7, 1), "session")]
 )
-def test_sessions_become_weeks_where_there_are_too_many(start, step):
-    assert grid_of(incomplete(start=start)).step == step
+def test_columns_are_weeks_if_there_are_too_many_sessions(start, step):
+    assert grid_of(incomplete_market(start=start)).step == step
 
 
-def test_symbols_months_years_and_kinds_are_named():
-    texts = [e.text for e in elements(drawing(grid_of(incomplete()), "label"), "text")]
+def test_symbols_months_years_and_states_are_labelled():
+    texts = [e.text for e in elements(drawing(grid_of(incomplete_market()), "label"), "text")]
     assert [t for t in texts if t in {"AAPL", "MSFT", "NVDA", "SPY"}] == ["AAPL", "MSFT", "NVDA", "SPY"]
     assert [t for t in texts if t.isdigit()] == ["2024", "2025"]
     assert {"Jan", "Mar", "May", "Nov"} <= set(texts)
-    legend = drawing(grid_of(incomplete()), "label").partition('<g class="legend">')[2]
-    for standing in Standing:
-        assert f">{standing.word}</text>" in legend
-    assert ">one column: a week, at its worst</text>" in legend
+    legend = drawing(grid_of(incomplete_market()), "label").partition('<g class="legend">')[2]
+    for state in SessionState:
+        assert f">{state.label}</text>" in legend
+    assert ">one column per week, worst session shown</text>" in legend
 
 
 @settings(max_examples=25)
 @given(some_markets())
-def test_names_of_months_stand_apart_and_in_the_picture(found):
-    svg = drawing(grid_of(found), "label", IN_DAGIT)
+def test_month_names_do_not_overlap_and_are_inside_the_drawing(found):
+    svg = drawing(grid_of(found), "label", UI_WIDTH)
     months = [int(e.get("x")) for e in elements(svg, "text") if e.get("class") is None]
     assert all(b - a >= 34 for a, b in pairwise(months))
     width = int(re.search(r'width="(\d+)"', svg)[1])
     assert not months or months[-1] + 24 <= width
 
 
-def test_a_page_of_two_years_fits_a_screen_and_dagits_dialog():
+def test_two_years_fit_a_page_and_the_dialog_of_the_dagster_ui():
     names = tuple(f"SYM{n:02}" for n in range(25))
-    grid = grid_of(incomplete(start=date(2022, 9, 1), symbols=names))
-    assert len(incomplete(start=date(2022, 9, 1)).sessions) >= 700
-    for across, widest in ((ON_A_PAGE, 1200), (IN_DAGIT, 920)):
-        assert int(re.search(r'width="(\d+)"', drawing(grid, "label", across))[1]) <= widest
+    grid = grid_of(incomplete_market(start=date(2022, 9, 1), symbols=names))
+    assert len(incomplete_market(start=date(2022, 9, 1)).sessions) >= 700
+    for width, limit in ((PAGE_WIDTH, 1200), (UI_WIDTH, 920)):
+        assert int(re.search(r'width="(\d+)"', drawing(grid, "label", width))[1]) <= limit
 
 
-def test_pointing_at_cells_tells_what_they_are():
-    svg = drawing(grid_of(incomplete(start=date(2025, 6, 2))), "label")
+def test_cells_have_tooltips():
+    svg = drawing(grid_of(incomplete_market(start=date(2025, 6, 2))), "label")
     titles = [e.text for e in elements(svg, "title")]
     assert "AAPL, 2025-06-16 to 2025-06-18: missing" in titles
     assert "MSFT, 2025-06-16: explained" in titles
@@ -120,13 +129,13 @@ def test_pointing_at_cells_tells_what_they_are():
 
 
 def test_texts_are_escaped():
-    svg = drawing(grid_of(incomplete(symbols=("<b>&", "B", "C", "D"))), '"><script>')
+    svg = drawing(grid_of(incomplete_market(symbols=("<b>&", "B", "C", "D"))), '"><script>')
     assert "<b>" not in svg
     assert "<script>" not in svg
     assert elements(svg, "text")
 
 
-def test_every_kind_has_a_colour_in_light_and_in_dark_and_a_form():
+def test_every_state_has_a_light_and_a_dark_colour_and_a_shape():
     light, dark = css().split("@media")
     for name in CLASSES:
         assert f"--{name}: #" in light
@@ -134,23 +143,23 @@ def test_every_kind_has_a_colour_in_light_and_in_dark_and_a_form():
         assert f".calendar .{name} {{ stroke: var(--{name}); stroke-width: " in css()
 
 
-def test_the_address_of_the_image_holds_all_of_it():
-    kind, _, encoded = data_uri(grid_of(incomplete()), "label").partition(",")
+def test_the_data_uri_holds_the_complete_drawing():
+    kind, _, encoded = data_uri(grid_of(incomplete_market()), "label").partition(",")
     assert kind == "data:image/svg+xml;base64"
     svg = b64decode(encoded).decode()
     assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg" class="calendar"')
     assert css() in svg
     assert "href" not in svg
-    assert (cells(grid_of(incomplete()), svg) == grid_of(incomplete()).cells).all()
+    assert (cells(grid_of(incomplete_market()), svg) == grid_of(incomplete_market()).cells).all()
 
 
-def test_a_market_without_gaps_is_a_small_picture():
-    """It stands in an event every hour."""
+def test_the_drawing_of_a_market_without_gaps_is_small():
+    """An hourly event holds it."""
     names = tuple(f"SYM{n:02}" for n in range(25))
-    assert len(data_uri(grid_of(complete()), "label")) < 6_000
-    assert len(data_uri(grid_of(incomplete(start=date(2022, 9, 1), symbols=names)), "label")) < 10_000
+    assert len(data_uri(grid_of(complete_market()), "label")) < 6_000
+    assert len(data_uri(grid_of(incomplete_market(start=date(2022, 9, 1), symbols=names)), "label")) < 10_000
 
 
-def test_before_the_first_session_there_is_an_empty_picture():
-    svg = drawing(grid_of(complete(start=date(2025, 7, 1))), "label")
+def test_before_the_first_session_the_drawing_is_empty():
+    svg = drawing(grid_of(complete_market(start=date(2025, 7, 1))), "label")
     assert [e.text for e in elements(svg, "text")] == ["AAPL", "MSFT"]

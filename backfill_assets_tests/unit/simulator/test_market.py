@@ -18,7 +18,7 @@ def market(scenario=None, now=datetime(2025, 7, 1, tzinfo=UTC)):
 
 
 def clock_minutes(bars):
-    """Minutes since New York's midnight of every bar."""
+    """Minutes since midnight in New York of every bar."""
     moments = [datetime.fromtimestamp(t / 1000, NEW_YORK) for t in bars.t.tolist()]
     return np.array([m.hour * 60 + m.minute for m in moments])
 
@@ -37,9 +37,9 @@ def test_a_range_in_pieces_equals_the_range_in_one(ticker):
     m = market(Scenario(known=(*DEFAULT_KNOWN, "SMOL")))
     start, end = date(2024, 2, 20), date(2024, 6, 12)
     for ask in (m.minute_bars, m.daily_bars):
-        whole = ask(ticker, start, end)
-        assert len(whole) > 70
-        same(whole, Columns.concat(*(ask(ticker, d, d) for d in days(start, end))))
+        complete = ask(ticker, start, end)
+        assert len(complete) > 70
+        same(complete, Columns.concat(*(ask(ticker, d, d) for d in days(start, end))))
 
 
 def test_bars_are_the_same_in_every_process():
@@ -71,7 +71,7 @@ def test_prices_are_possible():
             assert (np.diff(bars.t) > 0).all()
 
 
-def test_prices_stay_in_the_neighbourhood_of_their_table():
+def test_prices_stay_near_the_table():
     m = market()
     for ticker in DEFAULT_KNOWN:
         close = m.daily_bars(ticker, date(2025, 6, 2), date(2025, 6, 6)).close
@@ -79,14 +79,14 @@ def test_prices_stay_in_the_neighbourhood_of_their_table():
         assert (close < profile(ticker).price * 5).all()
 
 
-def test_some_bars_lack_vwap_or_trades():
+def test_some_bars_have_no_vwap_or_trades():
     bars = market().minute_bars("AAPL", date(2024, 3, 4), date(2024, 3, 15))
     assert 0 < np.isnan(bars.vwap).sum() < len(bars) / 50
     assert 0 < (bars.trades == -1).sum() < len(bars) / 50
     assert not ((bars.trades == -1) == np.isnan(bars.vwap)).all()
 
 
-def test_a_session_has_every_regular_minute_and_most_of_the_others():
+def test_a_session_has_every_regular_minute_and_most_extended_ones():
     bars = market().minute_bars("IBM", date(2024, 3, 5), date(2024, 3, 5))
     clock = clock_minutes(bars)
     assert clock.min() >= 4 * 60
@@ -96,7 +96,7 @@ def test_a_session_has_every_regular_minute_and_most_of_the_others():
     assert 0.8 < extended < 0.97
 
 
-def test_a_small_name_trades_thinly():
+def test_an_unlisted_ticker_trades_thinly():
     bars = market(Scenario(known=("SMOL",))).minute_bars("SMOL", date(2024, 3, 4), date(2024, 3, 8))
     clock = clock_minutes(bars)
     regular = ((clock >= 570) & (clock < 960)).sum() / (5 * 390)
@@ -111,7 +111,7 @@ def test_a_small_name_trades_thinly():
         (date(2024, 11, 1), date(2024, 11, 4), ("13:30", "14:30")),
     ],
 )
-def test_sessions_keep_new_york_time_over_a_change_of_clocks(friday, monday, opens):
+def test_sessions_follow_new_york_time_when_clocks_change(friday, monday, opens):
     bars = market().minute_bars("SPY", friday, monday)
     clock = clock_minutes(bars)
     assert clock.min() >= 240
@@ -125,7 +125,7 @@ def test_sessions_keep_new_york_time_over_a_change_of_clocks(friday, monday, ope
     ]
 
 
-def test_thanksgiving_is_closed_and_the_day_after_is_half():
+def test_thanksgiving_is_closed_and_the_next_day_is_a_half_day():
     m = market()
     bars = m.minute_bars("AAPL", date(2024, 11, 27), date(2024, 11, 29))
     last = {d: c for d, c in zip(bars.day.tolist(), clock_minutes(bars).tolist(), strict=True)}  # noqa: C416 - keeps the last
@@ -195,7 +195,7 @@ def test_raw_prices_jump_at_a_split_and_adjusted_ones_do_not():
     assert clock_minutes(minutes)[change + 1] < 570  # the premarket of the execution date is split already
 
 
-def test_splits_multiply_and_reverse_ones_too():
+def test_splits_and_reverse_splits_multiply():
     splits = (
         Split(ticker="T", execution_date=date(2024, 3, 5), split_to=4),
         Split(ticker="T", execution_date=date(2024, 3, 7), split_from=2, split_to=1),
@@ -207,7 +207,7 @@ def test_splits_multiply_and_reverse_ones_too():
     np.testing.assert_allclose(adjusted.volume / raw.volume, [2, 0.5, 0.5, 1, 1], rtol=1e-3)
 
 
-def test_a_split_to_come_adjusts_nothing():
+def test_a_future_split_adjusts_nothing():
     split = Split(ticker="T", execution_date=date(2024, 3, 7), split_to=3)
     m = market(Scenario(splits=(split,)), now=datetime(2024, 3, 7, 3, tzinfo=UTC))  # the 6th in New York
     for adjusted in (False, True):
@@ -217,22 +217,22 @@ def test_a_split_to_come_adjusts_nothing():
         )
 
 
-def test_today_goes_as_far_as_the_clock():
+def test_bars_of_today_end_at_the_clock():
     noon = datetime(2024, 3, 5, 12, 0, 30, tzinfo=NEW_YORK)
     m = market(now=noon)
     minutes = m.minute_bars("AAPL", date(2024, 3, 4), date(2024, 3, 9))
     assert minutes.t[-1] == int(datetime(2024, 3, 5, 11, 59, tzinfo=NEW_YORK).timestamp() * 1000)
     today = m.daily_bars("AAPL", date(2024, 3, 5), date(2024, 3, 5))
-    whole = market().daily_bars("AAPL", date(2024, 3, 5), date(2024, 3, 5))
-    assert today.open == whole.open
-    assert today.volume < whole.volume
+    complete = market().daily_bars("AAPL", date(2024, 3, 5), date(2024, 3, 5))
+    assert today.open == complete.open
+    assert today.volume < complete.volume
     assert today.close == minutes.close[-1]
     early = market(now=noon.replace(hour=9))
     assert len(early.daily_bars("AAPL", date(2024, 3, 5), date(2024, 3, 5))) == 0
     assert len(early.minute_bars("AAPL", date(2024, 3, 5), date(2024, 3, 5))) > 200
 
 
-def test_nothing_before_listing_nor_after_delisting():
+def test_there_are_no_bars_before_listing_or_after_delisting():
     m = market(Scenario(listed={"AMD": date(2024, 3, 5)}, delisted={"AMD": date(2024, 3, 7)}))
     assert len(m.daily_bars("AMD", date(2024, 3, 1), date(2024, 3, 29))) == 3
     assert len(m.daily_bars("META", date(2012, 5, 1), date(2012, 5, 18))) == 1
@@ -240,7 +240,7 @@ def test_nothing_before_listing_nor_after_delisting():
     assert len(m.minute_bars("NOPE", date(2024, 3, 1), date(2024, 3, 29))) == 0
 
 
-def test_a_restated_day_differs_from_its_moment_on():
+def test_a_day_is_restated_from_the_given_time_on():
     at = datetime(2024, 5, 1, tzinfo=UTC)
     scenario = Scenario(restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 5), factor=1.01, at=at),))
     before, after = market(scenario, at - timedelta(seconds=1)), market(scenario, at)
@@ -251,7 +251,7 @@ def test_a_restated_day_differs_from_its_moment_on():
         np.testing.assert_allclose(new.close[changed], old.close[changed] * 1.01, atol=1e-4)
 
 
-def test_truth_is_whole_unless_holes_are_asked_for():
+def test_holes_are_left_out_on_request_only():
     m = market(Scenario(holes=(Hole(ticker="AAPL", first=date(2024, 3, 5), last=date(2024, 3, 5)),)))
     span = ("AAPL", date(2024, 3, 4), date(2024, 3, 6))
     assert len(m.daily_bars(*span)) == 3
@@ -259,7 +259,7 @@ def test_truth_is_whole_unless_holes_are_asked_for():
     assert len(np.unique(m.minute_bars(*span, holes=True).day)) == 2
 
 
-def test_noise_is_even():
+def test_noise_is_normal_and_independent():
     z = normals(bits(seed("a"), np.arange(100_000)))
     assert abs(z.mean()) < 0.02
     assert abs(z.std() - 1) < 0.02

@@ -1,8 +1,8 @@
-"""Alembic's entry: runs the migrations on the connection that `schema.upgrade` hands over."""
+"""Run migrations on the connection of `schema.upgrade`; imported by Alembic."""
 
 from alembic import context
 
-from backfill_assets.adapters.store.revision import VERSION_TABLE
+from backfill_assets.adapters.store.schema import VERSION_TABLE
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, version_table=VERSION_TABLE, transaction_per_migration=True)

@@ -1,14 +1,16 @@
 """The tables of alerts on a real server: one transaction for a change and its messages, and an outbox that loses nothing."""
 
 import threading
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import psycopg
 import pytest
 
 from backfill_assets.adapters.store.alerts import AlertStore
-from backfill_assets.domain.alert_history import Incident, News, Told, Turn
+from backfill_assets.domain.alert_history import Change, Incident, Notice, Notification
 from backfill_assets.domain.alert_messages import Message
+from backfill_assets.domain.alert_rules import CheckResult
 from backfill_assets.domain.alerts import Finding, Place, Severity
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, Reason
@@ -22,7 +24,7 @@ FOUND = Finding(
     "stocks: 100 % are missing, Ünicode too.",
     (("symbol", "sessions"), ("AAPL", "2")),
     "backfill repair",
-    Place(asset="stocks/ohlcv/1m", check="no_missing_sessions"),
+    Place(asset="stocks/ohlcv_1m", check="no_missing_sessions"),
 )
 WORSE = Finding("gap:stocks", Severity.CRITICAL, "stocks: more.", reminds=False)
 MESSAGE = Message("WARNING: gap:stocks", "text", Severity.WARNING)
@@ -35,33 +37,49 @@ def store(database_url):
 
 
 def opens(_):
-    return [(Turn(None, FOUND, News.OPENED), MESSAGE)]
+    return [(Change(None, FOUND, Notice.OPENED), MESSAGE)]
 
 
 def put_out(store, channels=("mailto", "json"), number=1, now=NOW):
     """So many messages of one incident: its opening, and reminders."""
     store.settle(opens, channels, now)
     for later in range(1, number):
-        store.settle(lambda known: [(Turn(known[0], FOUND, News.REMINDED), MESSAGE)], channels, now + later * MINUTE)
+        store.settle(
+            lambda known: [(Change(known[0], FOUND, Notice.REMINDED), MESSAGE)], channels, now + later * MINUTE
+        )
+
+
+def test_a_check_has_its_newest_result(store):
+    failed = CheckResult(
+        "stocks/ohlcv_1d", "bars_are_valid", passed=False, error=True, sentence="Bad.", rows=FOUND.rows, repair="x"
+    )
+    other = CheckResult("crypto/ohlcv_1d", "bars_are_valid", passed=True, error=False, sentence="Good.")
+    passed = replace(failed, passed=True, sentence="Good.", rows=(), repair=None)
+    store.write_check_results([failed, other], NOW)
+    assert store.check_results() == [other, failed]
+    store.write_check_results([passed], NOW + MINUTE)
+    store.write_check_results([failed], NOW)  # evaluated before
+    assert store.check_results() == [other, passed]
+    store.write_check_results([], NOW)
 
 
 def test_an_incident_is_kept_as_it_was_found(store):
     put_out(store)
     (known,) = store.open()
-    assert known == Incident(known.id, FOUND, NOW, Told(Severity.WARNING, NOW))
+    assert known == Incident(known.id, FOUND, NOW, Notification(Severity.WARNING, NOW))
 
 
 def test_an_incident_goes_through_its_turns_and_leaves_its_history(store, database_url):
     put_out(store)
     later, end = NOW + MINUTE, NOW + 2 * MINUTE
-    store.settle(lambda known: [(Turn(known[0], WORSE, News.WORSENED), MESSAGE)], ["json"], later)
+    store.settle(lambda known: [(Change(known[0], WORSE, Notice.WORSENED), MESSAGE)], ["json"], later)
     (known,) = store.open()
-    assert (known.finding, known.opened_at, known.told) == (WORSE, NOW, Told(Severity.CRITICAL, later))
-    store.settle(lambda known: [(Turn(known[0], FOUND, None), None)], ["json"], later)
+    assert (known.finding, known.opened_at, known.notified) == (WORSE, NOW, Notification(Severity.CRITICAL, later))
+    store.settle(lambda known: [(Change(known[0], FOUND, None), None)], ["json"], later)
     (known,) = store.open()
-    assert (known.finding, known.told) == (FOUND, Told(Severity.CRITICAL, later))
+    assert (known.finding, known.notified) == (FOUND, Notification(Severity.CRITICAL, later))
     over = Message("RECOVERED: gap:stocks", "text", None)
-    store.settle(lambda known: [(Turn(known[0], None, News.RECOVERED), over)], ["json"], end)
+    store.settle(lambda known: [(Change(known[0], None, Notice.RECOVERED), over)], ["json"], end)
     assert store.open() == []
     assert rows(database_url, "select incident, opened_at, recovered_at from alerts") == [("gap:stocks", NOW, end)]
     assert [(d.channel, d.message) for d in store.waiting()] == [
@@ -75,8 +93,8 @@ def test_an_incident_goes_through_its_turns_and_leaves_its_history(store, databa
 
 
 def test_what_has_no_channel_is_kept_and_not_called_told(store):
-    store.settle(lambda _: [(Turn(None, FOUND, News.OPENED), MESSAGE)], [], NOW)
-    assert [i.told for i in store.open()] == [None]
+    store.settle(lambda _: [(Change(None, FOUND, Notice.OPENED), MESSAGE)], [], NOW)
+    assert [i.notified for i in store.open()] == [None]
     assert store.waiting() == []
 
 
@@ -95,7 +113,7 @@ def test_two_processes_that_find_the_same_at_once_open_it_once(store, database_u
 
     def judge(known):
         shown.append(len(known))
-        return [] if known else [(Turn(None, FOUND, News.OPENED), MESSAGE)]
+        return [] if known else [(Change(None, FOUND, Notice.OPENED), MESSAGE)]
 
     def look():
         with AlertStore(database_url, connections=1) as mine:
@@ -164,7 +182,7 @@ def test_of_one_incident_the_earlier_message_goes_before_the_later(store):
 def test_a_failed_message_of_one_incident_keeps_no_other_incident_back(store):
     put_out(store, ["json"])
     other = Finding("gap:crypto", Severity.CRITICAL, "crypto.")
-    store.settle(lambda _: [(Turn(None, other, News.OPENED), MESSAGE)], ["json"], NOW)
+    store.settle(lambda _: [(Change(None, other, Notice.OPENED), MESSAGE)], ["json"], NOW)
     stuck = claim(store)
     store.failed(stuck, "no", NOW + 9 * MINUTE)
     free = claim(store)
@@ -176,7 +194,7 @@ def test_a_failed_message_of_one_incident_keeps_no_other_incident_back(store):
 def test_two_processes_never_send_to_one_channel_at_once(store, database_url):
     put_out(store, ["json"], number=1)
     other = Finding("gap:crypto", Severity.CRITICAL, "crypto.")
-    store.settle(lambda _: [(Turn(None, other, News.OPENED), MESSAGE)], ["json"], NOW)
+    store.settle(lambda _: [(Change(None, other, Notice.OPENED), MESSAGE)], ["json"], NOW)
     got, both = [], threading.Barrier(2)
 
     def serve():

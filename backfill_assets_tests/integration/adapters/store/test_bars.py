@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backfill_assets.adapters import postgres
 from backfill_assets.adapters.store.bars import BarStore, WriteContext, Written
-from backfill_assets.domain.answers import WholeSessions
+from backfill_assets.domain.answers import CompleteSessions
 from backfill_assets.domain.bars import NO_TRADES, Bars
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import DatabaseUnavailable
@@ -46,7 +46,7 @@ def with_absent(found):
 
 
 def answer(found, *sessions, zone=NEW_YORK):
-    return WholeSessions(sessions, tuple(count_by_session(found, sessions, zone)), found)
+    return CompleteSessions(sessions, tuple(count_by_session(found, sessions, zone)), found)
 
 
 def empty(*sessions):
@@ -64,8 +64,8 @@ def store(database_url):
 
 @pytest.fixture
 def write(store):
-    def write(what, symbol="AAPL", timeframe=MINUTE_1, source="polygon", asked_at=MOMENT):
-        return store.write(symbol, timeframe, what, WriteContext(NEW_YORK, asked_at, source))
+    def write(what, symbol="AAPL", timeframe=MINUTE_1, source="polygon", attempted_at=MOMENT):
+        return store.write(symbol, timeframe, what, WriteContext(NEW_YORK, attempted_at, source))
 
     return write
 
@@ -169,7 +169,7 @@ def test_series_do_not_touch_each_other(database_url, write):
 
 def test_empty_answers_are_counted_and_cover_nothing(database_url, write):
     for times in (1, 2, 3):
-        assert write(empty(MON, TUE), asked_at=MOMENT + times * timedelta(hours=1)) == Written()
+        assert write(empty(MON, TUE), attempted_at=MOMENT + times * timedelta(hours=1)) == Written()
         assert table(database_url, "session_answers") == [
             ("1m", MON, 0, None, None, times, 0, False, False),
             ("1m", TUE, 0, None, None, times, 0, False, False),
@@ -179,7 +179,7 @@ def test_empty_answers_are_counted_and_cover_nothing(database_url, write):
 
 def test_empty_answers_in_one_outage_count_once(database_url, write):
     for second in range(5):
-        write(empty(MON), asked_at=MOMENT + timedelta(seconds=second))
+        write(empty(MON), attempted_at=MOMENT + timedelta(seconds=second))
     assert [row[5] for row in table(database_url, "session_answers")] == [1]
 
 
@@ -187,15 +187,15 @@ def test_each_further_answer_counts_only_after_a_pause_twice_as_long(database_ur
     at, counted = MOMENT, []
     for minutes in (0, 1, 1, 3, 1, 8):  # due after 2, 4, 8 from the last that counted
         at += timedelta(minutes=minutes)
-        write(empty(MON), asked_at=at)
+        write(empty(MON), attempted_at=at)
         counted.append(table(database_url, "session_answers")[0][5])
     assert counted == [1, 1, 2, 2, 3, 4]
 
 
 def test_bars_that_come_after_empty_answers_count_anew(database_url, write):
     write(empty(MON, TUE))
-    write(empty(MON, TUE), asked_at=MOMENT + timedelta(hours=1))
-    write(answer(bars(TUE), MON, TUE), asked_at=MOMENT + timedelta(hours=2))
+    write(empty(MON, TUE), attempted_at=MOMENT + timedelta(hours=1))
+    write(answer(bars(TUE), MON, TUE), attempted_at=MOMENT + timedelta(hours=2))
     found = [(row[1], row[2], row[5]) for row in table(database_url, "session_answers")]
     assert found == [(MON, 0, 3), (TUE, 5, 1)]
     assert table(database_url, "coverage") == [("1m", "{[2024-03-05,2024-03-06)}")]
@@ -249,7 +249,7 @@ def test_coverage_is_exactly_the_sessions_with_bars(database_url, write):
 
 
 def test_an_answer_of_nothing_does_nothing(database_url, write):
-    assert write(WholeSessions((), (), Bars.empty())) == Written()
+    assert write(CompleteSessions((), (), Bars.empty())) == Written()
     assert everything(database_url) == {name: [] for name in CONTENTS}
 
 
@@ -383,7 +383,7 @@ def test_what_is_recorded_is_read_back_by_series_and_days(store, write):
 
 
 def test_nobody_there():
-    with pytest.raises(DatabaseUnavailable, match="nobody answers there"):
+    with pytest.raises(DatabaseUnavailable, match="the server does not answer"):
         BarStore("postgresql://me:sekrit@127.0.0.1:1/x")
 
 

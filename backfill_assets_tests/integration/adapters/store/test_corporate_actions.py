@@ -7,40 +7,45 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg
 import pytest
 
-from backfill_assets.adapters.store.corporate_actions import EventStore, Lookup, StoredEvent
-from backfill_assets.domain.corporate_action_history import Event, EventChanges, EventKind, Listed
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, Lookup, StoredAction
+from backfill_assets.domain.corporate_actions import (
+    ActionChanges,
+    ActionKind,
+    CorporateAction,
+    ListedActions,
+    SplitJump,
+)
 from backfill_assets.domain.sessions import HOURS, Kind
-from backfill_assets.domain.split_jumps import SplitJump
 from backfill_assets.domain.universe import Symbol
 from backfill_assets_tests.support import MOMENT, rows
 
 NEW_YORK = HOURS[Kind.STOCKS].zone
-SPLIT, DIVIDEND = EventKind.SPLIT, EventKind.DIVIDEND
+SPLIT, DIVIDEND = ActionKind.SPLIT, ActionKind.DIVIDEND
 FIRST = date(2024, 1, 2)
 NAMES = ("AAPL", "MSFT", "NVDA")
 SYMBOLS = tuple(Symbol(name, name) for name in NAMES)
-ALL = frozenset((name, kind) for name in NAMES for kind in EventKind)
+ALL = frozenset((name, kind) for name in NAMES for kind in ActionKind)
 LATER = MOMENT + timedelta(days=1)
 
 
 def split(ex_date, to=10.0, old=1.0, symbol="NVDA", **more):
-    return Event(symbol, SPLIT, date.fromisoformat(ex_date), ratio_from=old, ratio_to=to, **more)
+    return CorporateAction(symbol, SPLIT, date.fromisoformat(ex_date), ratio_from=old, ratio_to=to, **more)
 
 
 def dividend(ex_date, cash=0.25, symbol="AAPL", **more):
-    return Event(symbol, DIVIDEND, date.fromisoformat(ex_date), cash_amount=cash, **more)
+    return CorporateAction(symbol, DIVIDEND, date.fromisoformat(ex_date), cash_amount=cash, **more)
 
 
 @pytest.fixture
 def store(database_url):
-    with EventStore(database_url) as opened:
+    with CorporateActionStore(database_url) as opened:
         yield opened
 
 
 @pytest.fixture
 def record(store):
-    def record(*events, now=MOMENT, since=FIRST, whole=ALL, answered=SYMBOLS):
-        return store.record(NAMES, Listed(since, events, whole), answered, now, NEW_YORK)
+    def record(*actions, now=MOMENT, since=FIRST, complete=ALL, answered=SYMBOLS):
+        return store.record(NAMES, ListedActions(since, actions, complete), answered, now, NEW_YORK)
 
     return record
 
@@ -76,52 +81,52 @@ def versions(url, table):
 # --- what is written
 
 
-def test_an_answer_is_read_back_as_it_was_listed(store, record):
-    told = {"currency": "USD", "declared": FIRST, "record_date": FIRST, "pay_date": FIRST, "frequency": 4}
-    events = (dividend("2024-05-10", vendor_id="E1", **told), split("2024-06-10", vendor_id="E2"))
-    assert record(*events) == EventChanges(new=events)
-    assert store.read(NAMES) == [StoredEvent(e, MOMENT, MOMENT, None) for e in events]
-    assert store.read(["AAPL"]) == [StoredEvent(events[0], MOMENT, MOMENT, None)]
+def test_an_answer_is_read_back(store, record):
+    details = {"currency": "USD", "declared": FIRST, "record_date": FIRST, "pay_date": FIRST, "frequency": 4}
+    actions = (dividend("2024-05-10", vendor_id="E1", **details), split("2024-06-10", vendor_id="E2"))
+    assert record(*actions) == ActionChanges(new=actions)
+    assert store.read(NAMES) == [StoredAction(e, MOMENT, MOMENT, None) for e in actions]
+    assert store.read(["AAPL"]) == [StoredAction(actions[0], MOMENT, MOMENT, None)]
     assert store.lookups(["NVDA", "TSLA"]) == {"NVDA": Lookup("NVDA", FIRST, MOMENT)}
 
 
-def test_the_same_answer_again_writes_no_event_and_marks_nothing(database_url, record):
+def test_the_same_answer_again_writes_and_marks_nothing(database_url, record):
     add_bars(database_url, "NVDA", "1d", (midnight("2024-06-10"), 100))
-    events = (dividend("2024-05-10"), split("2024-06-10"))
-    record(*events)
+    actions = (dividend("2024-05-10"), split("2024-06-10"))
+    record(*actions)
     before = versions(database_url, "corporate_events"), versions(database_url, "feature_marks")
-    assert record(*events, now=LATER) == EventChanges()
+    assert record(*actions, now=LATER) == ActionChanges()
     assert (versions(database_url, "corporate_events"), versions(database_url, "feature_marks")) == before
 
 
-def test_a_changed_event_keeps_when_it_was_first_seen(store, record):
+def test_a_changed_action_keeps_its_first_seen(store, record):
     before = dividend("2024-05-10", pay_date=date(2024, 5, 16))
     after = replace(before, pay_date=date(2024, 5, 17))
     record(before)
     record(after, now=LATER)
-    assert store.read(NAMES) == [StoredEvent(after, MOMENT, LATER, None)]
+    assert store.read(NAMES) == [StoredAction(after, MOMENT, LATER, None)]
 
 
-def test_a_withdrawn_event_stays_and_comes_back(store, record):
-    event = split("2024-06-10")
-    record(event)
+def test_a_withdrawn_action_stays_and_can_return(store, record):
+    action = split("2024-06-10")
+    record(action)
     record(now=LATER)
-    assert store.read(NAMES) == [StoredEvent(event, MOMENT, LATER, LATER)]
+    assert store.read(NAMES) == [StoredAction(action, MOMENT, LATER, LATER)]
     record(now=LATER + timedelta(days=1))
-    assert store.read(NAMES) == [StoredEvent(event, MOMENT, LATER, LATER)]
+    assert store.read(NAMES) == [StoredAction(action, MOMENT, LATER, LATER)]
     back = LATER + timedelta(days=2)
-    record(event, now=back)
-    assert store.read(NAMES) == [StoredEvent(event, MOMENT, back, None)]
+    record(action, now=back)
+    assert store.read(NAMES) == [StoredAction(action, MOMENT, back, None)]
 
 
-def test_events_of_symbols_that_were_not_meant_are_left_alone(store, record):
+def test_actions_of_other_symbols_are_left_alone(store, record):
     other = split("2024-06-10", symbol="TSLA")
-    store.record(["TSLA"], Listed(FIRST, (other,), frozenset({("TSLA", SPLIT)})), [], MOMENT, NEW_YORK)
+    store.record(["TSLA"], ListedActions(FIRST, (other,), frozenset({("TSLA", SPLIT)})), [], MOMENT, NEW_YORK)
     record()
-    assert store.read(["TSLA"]) == [StoredEvent(other, MOMENT, MOMENT, None)]
+    assert store.read(["TSLA"]) == [StoredAction(other, MOMENT, MOMENT, None)]
 
 
-def test_a_lookup_reaches_back_as_far_as_the_symbol_was_ever_asked_for(store, record):
+def test_a_lookup_keeps_the_earliest_requested_day(store, record):
     record()
     record(since=date(2024, 5, 1), now=LATER, answered=SYMBOLS[1:])
     assert store.lookups(["AAPL", "MSFT"]) == {
@@ -132,7 +137,7 @@ def test_a_lookup_reaches_back_as_far_as_the_symbol_was_ever_asked_for(store, re
     assert store.lookups(["AAPL"]) == {"AAPL": Lookup("AAPL", date(2023, 5, 1), LATER)}
 
 
-def test_a_symbol_under_another_ticker_was_asked_for_from_then_on_only(store, record):
+def test_a_lookup_restarts_with_another_ticker(store, record):
     record()
     record(since=date(2024, 5, 1), now=LATER, answered=[Symbol("AAPL", "APPL")])
     assert store.lookups(["AAPL"]) == {"AAPL": Lookup("APPL", date(2024, 5, 1), LATER)}
@@ -141,7 +146,7 @@ def test_a_symbol_under_another_ticker_was_asked_for_from_then_on_only(store, re
 # --- marks
 
 
-def test_a_split_marks_every_series_of_its_symbol_from_the_ex_date_on_and_no_other(database_url, record):
+def test_a_split_marks_the_series_of_its_symbol_from_the_ex_date_on(database_url, record):
     for name in NAMES:
         for timeframe in ("1m", "1d"):
             add_bars(database_url, name, timeframe, (midnight("2024-01-03"), 100), (midnight("2024-06-11"), 100))
@@ -152,7 +157,7 @@ def test_a_split_marks_every_series_of_its_symbol_from_the_ex_date_on_and_no_oth
     ]
 
 
-def test_a_withdrawn_split_a_returned_one_and_both_days_of_one_put_off_are_marked(database_url, record):
+def test_withdrawn_returned_and_postponed_splits_mark(database_url, record):
     add_bars(database_url, "NVDA", "1d", (midnight("2024-06-10"), 100))
 
     def newly_marked():
@@ -173,7 +178,7 @@ def test_a_withdrawn_split_a_returned_one_and_both_days_of_one_put_off_are_marke
     assert newly_marked() == []
 
 
-def test_a_split_to_come_is_stored_and_marks_nothing_that_is_there(database_url, store, record):
+def test_a_future_split_marks_no_stored_bar(database_url, store, record):
     add_bars(database_url, "NVDA", "1d", (midnight("2024-06-10"), 100))
     record(split("2999-01-02"))
     assert len(store.read(NAMES)) == 1
@@ -181,7 +186,7 @@ def test_a_split_to_come_is_stored_and_marks_nothing_that_is_there(database_url,
     assert rows(database_url, overlapping) == [(0,)]
 
 
-def test_events_and_marks_are_written_together_or_not_at_all(database_url, store, record):
+def test_actions_and_marks_are_written_atomically(database_url, store, record):
     with psycopg.connect(database_url) as connection:
         connection.execute("alter table feature_marks rename to elsewhere")
     with pytest.raises(psycopg.errors.UndefinedTable):
@@ -190,7 +195,7 @@ def test_events_and_marks_are_written_together_or_not_at_all(database_url, store
     assert store.lookups(NAMES) == {}
 
 
-def test_no_bar_is_touched(database_url, record):
+def test_no_bar_is_changed(database_url, record):
     for name in NAMES:
         add_bars(database_url, name, "1d", (midnight("2024-06-07"), 1000), (midnight("2024-06-10"), 100))
     before = versions(database_url, "market_data")
@@ -200,11 +205,11 @@ def test_no_bar_is_touched(database_url, record):
     assert versions(database_url, "market_data") == before
 
 
-def test_answers_that_come_at_once_are_written_once(database_url, record):
+def test_concurrent_answers_are_written_once(database_url, record):
     add_bars(database_url, "NVDA", "1d", (midnight("2024-06-10"), 100))
-    event = split("2024-06-10")
+    action = split("2024-06-10")
     with ThreadPoolExecutor(4) as pool:
-        changes = list(pool.map(lambda _: record(event), range(4)))
+        changes = list(pool.map(lambda _: record(action), range(4)))
     assert sorted(len(c.new) for c in changes) == [0, 0, 0, 1]
     assert len(marks(database_url)) == 1
 
@@ -212,7 +217,7 @@ def test_answers_that_come_at_once_are_written_once(database_url, record):
 # --- the prices around splits
 
 
-def test_the_prices_around_a_split_are_the_nearest_within_a_week(database_url, store, record):
+def test_the_nearest_prices_within_a_week_of_a_split(database_url, store, record):
     add_bars(
         database_url,
         "NVDA",

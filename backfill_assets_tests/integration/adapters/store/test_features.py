@@ -12,13 +12,14 @@ import pytest
 from backfill_assets.adapters import postgres
 from backfill_assets.adapters.store import features
 from backfill_assets.adapters.store.bars import WriteContext
-from backfill_assets.adapters.store.corporate_actions import EventStore
+from backfill_assets.adapters.store.base import reconnecting
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.adapters.store.feature_marks import mark_rows
 from backfill_assets.adapters.store.features import Covered, FeatureSeries, FeatureStore, UnusableBars
 from backfill_assets.adapters.store.rows import instant
 from backfill_assets.domain.adjustments import SplitRatio
 from backfill_assets.domain.bars import Bars
-from backfill_assets.domain.corporate_action_history import Event, EventKind, Listed
+from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction, ListedActions
 from backfill_assets.domain.features import COLUMNS, LOOK_BACK
 from backfill_assets.domain.sessions import day_starts
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
@@ -77,9 +78,19 @@ def mark(store, stamps, series=MINUTES):
 def drain(store, work, series=MINUTES, start=BEGINNING, end=END):
     """Whatever is stale, piece by piece: how many rows each wrote."""
     counts = []
-    while (count := store.compute_some(series, start, end, work)) is not None:
+    while (count := compute_window(store, work, series, start, end)) is not None:
         counts.append(count)
     return counts
+
+
+@reconnecting
+def compute_window(store, work, series, start, end):
+    """One piece, as the pipeline does it."""
+    with store.locked(series, start, end) as window:
+        if window is None:
+            return None
+        window.write(work(window) if window.rows else np.empty((0, len(COLUMNS))))
+        return window.rows
 
 
 def written(url, timeframe="1m"):
@@ -153,14 +164,14 @@ def test_the_days_of_a_week_reach_through_its_end_where_clocks_change(store, con
 
 def test_a_window_tells_the_splits_that_act(store, connection, database_url):
     put(connection, every(MINUTE, 5))
-    later, sooner = (Event("AAPL", EventKind.SPLIT, day, *ratio) for day, ratio in SPLITS)
-    other = Event("MSFT", EventKind.SPLIT, date(2024, 3, 4), 1.0, 2.0)
-    gone = Event("AAPL", EventKind.SPLIT, date(2024, 2, 1), 1.0, 3.0)
-    dividend = Event("AAPL", EventKind.DIVIDEND, date(2024, 2, 2), cash_amount=1.0)
-    with EventStore(database_url) as events:
+    later, sooner = (CorporateAction("AAPL", ActionKind.SPLIT, day, *ratio) for day, ratio in SPLITS)
+    other = CorporateAction("MSFT", ActionKind.SPLIT, date(2024, 3, 4), 1.0, 2.0)
+    gone = CorporateAction("AAPL", ActionKind.SPLIT, date(2024, 2, 1), 1.0, 3.0)
+    dividend = CorporateAction("AAPL", ActionKind.DIVIDEND, date(2024, 2, 2), cash_amount=1.0)
+    with CorporateActionStore(database_url) as events:
         for listed in ((later, sooner, other, gone, dividend), (later, sooner, other, dividend)):
-            whole = frozenset((symbol, kind) for symbol in ("AAPL", "MSFT") for kind in EventKind)
-            events.record(["AAPL", "MSFT"], Listed(date(2024, 1, 1), listed, whole), [], MOMENT, NEW_YORK)
+            whole = frozenset((symbol, kind) for symbol in ("AAPL", "MSFT") for kind in ActionKind)
+            events.record(["AAPL", "MSFT"], ListedActions(date(2024, 1, 1), listed, whole), [], MOMENT, NEW_YORK)
     mark(store, every(MINUTE, 5))
     work = Told()
     assert drain(store, work) == [5]
@@ -267,7 +278,7 @@ def test_what_has_no_value_is_null(store, connection, database_url):
         values[1] = 7.0
         return values
 
-    store.compute_some(MINUTES, BEGINNING, END, work)
+    compute_window(store, work, MINUTES, BEGINNING, END)
     names = ", ".join(column.name for column in COLUMNS)
     found = rows(database_url, f"select {names} from market_features order by timestamp")  # noqa: S608  # of the catalog
     assert found == [(None,) * len(COLUMNS), (7.0,) * len(COLUMNS), (None,) * len(COLUMNS)]
@@ -310,9 +321,7 @@ def test_a_bar_that_is_no_number_is_named_and_nothing_is_written(store, connecti
             f"update market_data set {column} = %s where \"timestamp\" >= '2024-03-04 05:03Z'",  # noqa: S608  # named above
             [value],
         )
-    told = (
-        r"AAPL 1m: the bar of 2024-03-04 05:03 UTC has a price or a volume that is no finite number; correct it in \w+$"
-    )
+    told = r"AAPL 1m: the bar of 2024-03-04 05:03 UTC has a price or a volume that is not a finite number; correct it in \w+$"
     with pytest.raises(UnusableBars, match=told):
         drain(store, Told())
     assert written(database_url) == []

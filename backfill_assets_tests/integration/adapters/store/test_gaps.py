@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
 from backfill_assets.adapters.store.gaps import GapStore, multirange
-from backfill_assets.adapters.store.minutes import MinuteStore
-from backfill_assets.domain.answers import SessionAnswer, WholeSessions
+from backfill_assets.adapters.store.series import SeriesStore
+from backfill_assets.domain.answers import CompleteSessions, SessionAnswer
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.gap_history import Change, OpenGap, reconcile
@@ -45,14 +45,9 @@ def look(store):
     """What the tables say; the table of gaps stays as it is, or becomes what `change` says."""
 
     def look(*symbols, timeframes=(MINUTE_1,), sessions=TRADING.sessions, listings=None, change=None, now=MOMENT):
-        seen = []
-
-        def judge(recorded):
-            seen.append(recorded)
-            return change or Change()
-
-        store.compare(symbols, timeframes, sessions, listings or {}, judge, now)
-        return seen[0]
+        with store.locked(symbols, timeframes, sessions, listings or {}) as rows:
+            rows.apply(change or Change(), now)
+        return rows
 
     return look
 
@@ -73,7 +68,7 @@ def opened(*gaps, since=MOMENT):
 
 
 def lacking(recorded, symbol="AAPL", timeframe="1m"):
-    return [(r.start, r.end) for r in recorded.lacking.get((symbol, timeframe), [])]
+    return [(r.start, r.end) for r in recorded.missing.get((symbol, timeframe), [])]
 
 
 # --- What is lacking
@@ -85,7 +80,7 @@ def test_of_a_series_that_has_nothing_all_days_from_the_first_session_to_the_las
 
 def test_a_series_that_has_everything_lacks_nothing(look, database_url):
     cover(database_url, "AAPL", MINUTE_1, TRADING.sessions)
-    assert look("AAPL").lacking == {}
+    assert look("AAPL").missing == {}
 
 
 def test_what_lacks_stands_between_what_is_there(look, database_url):
@@ -103,7 +98,7 @@ def test_each_timeframe_of_each_symbol_lacks_its_own(look, database_url):
     cover(database_url, "AAPL", MINUTE_1, [MON])
     cover(database_url, "SPY", DAY_1, [TUE])
     found = look("AAPL", "SPY", timeframes=(MINUTE_1, DAY_1), sessions=[MON, TUE])
-    assert {key: [(r.start, r.end) for r in ranges] for key, ranges in found.lacking.items()} == {
+    assert {key: [(r.start, r.end) for r in ranges] for key, ranges in found.missing.items()} == {
         ("AAPL", "1m"): [(TUE, TUE)],
         ("AAPL", "1d"): [(MON, TUE)],
         ("SPY", "1m"): [(MON, TUE)],
@@ -126,15 +121,15 @@ def test_nothing_is_expected_before_a_listing_or_after_its_end(look):
 
 
 def test_of_a_listing_that_ends_before_it_begins_nothing_is_expected(look):
-    assert look("AAPL", listings={"AAPL": Listing(WED, TUE)}).lacking == {}
+    assert look("AAPL", listings={"AAPL": Listing(WED, TUE)}).missing == {}
 
 
 @pytest.mark.parametrize("covered", [[], [MON]])
 def test_where_no_session_is_expected_nothing_lacks(look, database_url, covered):
     cover(database_url, "AAPL", MINUTE_1, covered)
-    assert look("AAPL", sessions=[]).lacking == {}
-    assert look().lacking == {}
-    assert look("AAPL", timeframes=()).lacking == {}
+    assert look("AAPL", sessions=[]).missing == {}
+    assert look().missing == {}
+    assert look("AAPL", timeframes=()).missing == {}
 
 
 NEAR = st.integers(-5, len(TRADING.span) + 4).map(lambda n: TRADING.span.start + n * ONE_DAY)
@@ -159,7 +154,7 @@ def test_what_lacks_is_what_subtracting_sets_of_days_leaves(look, database_url, 
     found = look(*names, timeframes=(MINUTE_1, DAY_1), sessions=sessions, listings=listings)
     for name, (of_minutes, of_days, listing) in zip(names, market, strict=True):
         for timeframe, covered in ((MINUTE_1, of_minutes), (DAY_1, of_days)):
-            ranges = found.lacking.get((name, timeframe.name), [])
+            ranges = found.missing.get((name, timeframe.name), [])
             expected = [s for s in sessions if (listing or UNKNOWN).expects(s) and s not in (covered or ())]
             assert [s for r in ranges for s in sessions if s in r] == expected, "ascending, each once"
             assert all(a.end < b.start for a, b in itertools.pairwise(ranges))
@@ -183,11 +178,11 @@ def test_what_was_asked_for_and_is_not_whole_is_told_of_the_sources_only(look, d
                    values ('AAPL', %s, %s, %s, 2, 1, false, %s, %s)""",
                 [timeframe, session, bars, partial, MOMENT],
             )
-    found = look("AAPL", "SPY", timeframes=(FIVE,)).unwhole
-    thin = SessionAnswer(TUE, 5, None, None, 2, 1, refused=False, partial=True, asked_at=MOMENT)
+    found = look("AAPL", "SPY", timeframes=(FIVE,)).incomplete
+    thin = SessionAnswer(TUE, 5, None, None, 2, 1, refused=False, partial=True, attempted_at=MOMENT)
     assert found == {("AAPL", "1m"): {TUE: thin, WED: replace(thin, session=WED, bars=0, partial=False)}}
-    assert set(look("AAPL", timeframes=(FIVE, WEEK_1)).unwhole) == {("AAPL", "1m"), ("AAPL", "1d")}
-    assert look("SPY").unwhole == {}
+    assert set(look("AAPL", timeframes=(FIVE, WEEK_1)).incomplete) == {("AAPL", "1m"), ("AAPL", "1d")}
+    assert look("SPY").incomplete == {}
 
 
 # --- The table
@@ -251,11 +246,13 @@ def test_a_comparison_that_fails_leaves_the_table_as_it_was(store, look):
     look("AAPL", change=opened(gap(MON, TUE)))
     before = look("AAPL").known
 
-    def fail(_):
-        raise ZeroDivisionError
+    def fail():
+        with store.locked(["AAPL"], [MINUTE_1], TRADING.sessions, {}) as held:
+            held.apply(Change((before[0].id,)), MOMENT)
+            raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        store.compare(["AAPL"], [MINUTE_1], TRADING.sessions, {}, fail, MOMENT)
+        fail()
     bad = Change((before[0].id,), opened=(OpenGap(gap(THU, THU, symbol="A\0"), MOMENT),))
     with pytest.raises(psycopg.DataError):
         look("AAPL", change=bad)
@@ -265,14 +262,15 @@ def test_a_comparison_that_fails_leaves_the_table_as_it_was(store, look):
 def test_who_compares_waits_for_who_compares_already(store, database_url, look):
     reached, go_on = Event(), Event()
 
-    def slow(_):
-        reached.set()
-        assert go_on.wait(30)
-        return opened(gap(MON, TUE))
+    def slow():
+        with store.locked(["AAPL"], [MINUTE_1], TRADING.sessions, {}) as held:
+            reached.set()
+            assert go_on.wait(30)
+            held.apply(opened(gap(MON, TUE)), MOMENT)
 
     waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     with ThreadPoolExecutor(2) as pool, psycopg.connect(database_url, autocommit=True) as observer:
-        first = pool.submit(store.compare, ["AAPL"], [MINUTE_1], TRADING.sessions, {}, slow, MOMENT)
+        first = pool.submit(slow)
         assert reached.wait(30)
         second = pool.submit(look, "AAPL")
         while not observer.execute(waiting).fetchone()[0]:
@@ -323,14 +321,12 @@ def test_look_after_look_the_open_rows_are_the_gaps_and_the_closed_ones_hold_the
             cover(database_url, name, timeframe, days)
             ever[timeframe] |= set(TRADING.sessions) - days
 
-        def judge(recorded):
-            for timeframe in ever:
-                found.extend(finder.gaps(name, timeframe, recorded.lacking.get((name, timeframe.name), []), {}))  # noqa: B023  # called in this round
-            return reconcile(recorded.known, found, TRADING, {}, now)  # noqa: B023  # the same
-
         for _ in range(2):
             found.clear()
-            store.compare([name], list(ever), TRADING.sessions, {}, judge, now)
+            with store.locked([name], list(ever), TRADING.sessions, {}) as held:
+                for timeframe in ever:
+                    found.extend(finder.gaps(name, timeframe, held.missing.get((name, timeframe.name), []), {}))
+                held.apply(reconcile(held.known, found, TRADING, {}, now), now)
         query = "select timeframe, gap_start, gap_end, sessions from backfill_gaps where symbol = %s and not filled"
         assert sorted(rows(database_url, query, name)) == sorted(
             (g.timeframe, g.days.start, g.days.end, g.sessions) for g in found
@@ -356,7 +352,7 @@ def minutes(session, number):
     t = start + 60_000 * np.arange(number, dtype=np.int64)
     ones = np.ones(number)
     bars = Bars(t, *[ones] * 6, np.ones(number, np.int64))
-    return WholeSessions((session,), tuple(count_by_session(bars, [session], NEW_YORK)), bars)
+    return CompleteSessions((session,), tuple(count_by_session(bars, [session], NEW_YORK)), bars)
 
 
 def model(known, event, at, retries):
@@ -371,22 +367,22 @@ def model(known, event, at, retries):
         return known and replace(known, partial=bool(known.bars))
     if kind == "answered":
         if known is None or bars > known.bars:
-            return SessionAnswer(MON, bars, None, None, 1, 0, refused=False, partial=False, asked_at=at)
+            return SessionAnswer(MON, bars, None, None, 1, 0, refused=False, partial=False, attempted_at=at)
         first = known.answers == 0
     else:
         refused = kind == "refused"
         if known is None:
-            return SessionAnswer(MON, 0, None, None, 0, 1, refused=refused, partial=False, asked_at=at)
-        if known.whole:
+            return SessionAnswer(MON, 0, None, None, 0, 1, refused=refused, partial=False, attempted_at=at)
+        if known.complete:
             return known
         first = False
-    counts = first or at >= known.asked_at + retries.pause(known.attempts)
+    counts = first or at >= known.attempted_at + retries.pause(known.attempts)
     return replace(
         known,
         answers=known.answers + (counts and kind == "answered"),
         failures=0 if counts and kind == "answered" else known.failures + counts,
         refused=kind == "refused" and known.bars == 0,
-        asked_at=at if counts else known.asked_at,
+        attempted_at=at if counts else known.attempted_at,
     )
 
 
@@ -401,14 +397,14 @@ STEPS = st.sampled_from([0, 1, 2, 4, 8, 16, 64]).map(lambda m: timedelta(minutes
 @given(st.lists(st.tuples(EVENTS, STEPS), max_size=12), st.sampled_from([1, 2, 7]).map(lambda m: timedelta(minutes=m)))
 def test_attempts_are_counted_by_the_rules_whatever_the_order_of_events(store, events, pause):
     name, at, known = next(fresh), MOMENT, None
-    bars, thin = BarStore.beside(store), MinuteStore.beside(store)
+    bars, thin = BarStore.beside(store), SeriesStore.beside(store)
     for (kind, number), step in events:
         at += step
         terms = WriteContext(NEW_YORK, at, first_pause=pause)
         if kind == "answered":
             bars.write(name, MINUTE_1, minutes(MON, number), terms)
         elif kind == "mark":
-            thin.mark({(name, MON): bool(known and known.bars)})
+            thin.mark_partial({(name, MON): bool(known and known.bars)})
         else:
             bars.write_failures(name, MINUTE_1, [MON], terms, refused=kind == "refused")
         known = model(known, (kind, number), at, Retries(pause))

@@ -23,13 +23,13 @@ def store(database_url):
         yield opened
 
 
-def test_what_was_said_is_read_back_with_its_instant(store):
+def test_listings_are_read_back_with_their_time(store):
     for name, listing in EVERY_KIND.items():
         store.record(name, listing, MOMENT)
     assert store.read(EVERY_KIND) == {name: KnownListing(listing, MOMENT) for name, listing in EVERY_KIND.items()}
 
 
-def test_symbols_that_were_never_looked_up_are_absent(store):
+def test_unknown_symbols_are_absent(store):
     store.record("AAPL", UNKNOWN, MOMENT)
     assert set(store.read(["AAPL", "SPY"])) == {"AAPL"}
     assert store.read(["SPY"]) == {}
@@ -37,7 +37,7 @@ def test_symbols_that_were_never_looked_up_are_absent(store):
 
 
 @pytest.mark.parametrize("again", [Listing(FIRST, LAST), Listing(None, LAST), UNKNOWN])
-def test_what_is_said_last_replaces_what_was_said_before(store, database_url, again):
+def test_a_new_listing_replaces_the_old_one(store, database_url, again):
     store.record("AAPL", Listing(FIRST, None), MOMENT)
     store.record("SPY", Listing(FIRST, None), MOMENT)
     later = MOMENT + timedelta(days=7)
@@ -49,12 +49,12 @@ def test_what_is_said_last_replaces_what_was_said_before(store, database_url, ag
     assert len(rows(database_url, "select from listings")) == 2
 
 
-def test_an_instant_is_the_same_in_whatever_zone_it_is_told(store):
+def test_times_are_independent_of_the_zone(store):
     store.record("AAPL", UNKNOWN, MOMENT.astimezone(timezone(timedelta(hours=-9))))
     assert store.read(["AAPL"])["AAPL"].checked_at == MOMENT
 
 
-def test_look_ups_of_one_symbol_at_once_leave_one_row(store, database_url):
+def test_concurrent_updates_of_one_symbol_leave_one_row(store, database_url):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: store.record("AAPL", Listing(FIRST, None), MOMENT + timedelta(seconds=n)), range(8)))
     assert rows(database_url, "select symbol, listed from listings") == [("AAPL", FIRST)]

@@ -1,4 +1,4 @@
-"""The monitoring queries of docs/OPERATIONS.md, run as they stand there, and the counts that they read."""
+"""The monitoring queries of docs/howto/operations.md, run as they stand there, and the counts that they read."""
 
 import itertools
 import re
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from backfill_assets.adapters.store import schema
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
-from backfill_assets.domain.answers import WholeSessions
+from backfill_assets.domain.answers import CompleteSessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.sessions import HOURS, Kind, count_by_session
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, made_from
@@ -21,7 +21,7 @@ from backfill_assets.simulator import Simulator
 from backfill_assets_tests.integration.adapters.store.test_schema import migrate
 from backfill_assets_tests.support import PROJECT, rows
 
-PAGE = (PROJECT / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")
+PAGE = (PROJECT / "docs" / "howto" / "operations.md").read_text(encoding="utf-8")
 SECTION = PAGE.partition("\n## Monitoring queries\n")[2].partition("\n## ")[0]
 QUERIES = dict(re.findall(r"### ([^\n]+)\n\n```sql\n(.*?)```", SECTION, re.DOTALL))
 GAPS, NEWEST, RECORDS = (
@@ -59,7 +59,7 @@ def stored(database_url):
             for timeframe, bars_of in ((MINUTE_1, simulator.market.minute_bars), (DAY_1, simulator.market.daily_bars)):
                 told = bars_of(symbol, days[0], days[-1])
                 bars = Bars(told.t, told.open, told.high, told.low, told.close, told.volume, told.vwap, told.trades)
-                answer = WholeSessions(days, tuple(count_by_session(bars, days, NEW_YORK)), bars)
+                answer = CompleteSessions(days, tuple(count_by_session(bars, days, NEW_YORK)), bars)
                 derived = made_from(timeframe, tuple(TIMEFRAMES.values()))
                 store.write(
                     symbol, timeframe, answer, WriteContext(NEW_YORK, NOW, derived=derived, finished=terms.finished)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
 from backfill_assets.adapters.store.quality import RULES, InvalidBars, QualityStore
-from backfill_assets.domain.answers import WholeSessions
+from backfill_assets.domain.answers import CompleteSessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.sessions import HOURS, Kind, calendar, count_by_session
@@ -17,20 +17,17 @@ from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_
 from backfill_assets.simulator import Market, Scenario
 from backfill_assets_tests.support import MOMENT, rows
 
-HIGH = "high lies below open, close or low"
-LOW = "low lies above open or close"
+HIGH = "high is below open, close or low"
+LOW = "low is above open or close"
 PRICE = "a price is not positive and finite"
 VOLUME = "volume is negative or not finite"
 GRID = "the timestamp is not on the timeframe's grid"
-SESSION = "the bar lies outside its session's hours"
+SESSION = "the bar is outside its session's hours"
 
 YEAR = DayRange(date(2024, 1, 1), date(2024, 12, 31))
 SHUT = date(2024, 5, 4)
-"""A day on which the coins do not trade."""
-CALENDARS = {
-    Kind.STOCKS: calendar(Kind.STOCKS, YEAR),
-    Kind.CRYPTO: calendar(Kind.CRYPTO, YEAR, frozenset({SHUT})),
-}
+"""A day without crypto trading."""
+CALENDARS = {Kind.STOCKS: calendar(Kind.STOCKS, YEAR), Kind.CRYPTO: calendar(Kind.CRYPTO, YEAR, frozenset({SHUT}))}
 ALL = tuple(TIMEFRAMES.values())
 GOOD = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "volume": 100.0}
 NAN, INF = math.nan, math.inf
@@ -44,7 +41,7 @@ def store(database_url):
 
 @pytest.fixture
 def put(database_url):
-    """Stores bars: (symbol, timeframe name, start, values that differ from a good bar's)."""
+    """Insert bars: (symbol, timeframe name, start, values that differ from a good bar's)."""
 
     def put(*bars):
         with psycopg.connect(database_url) as connection, connection.cursor() as cursor:
@@ -63,7 +60,7 @@ def examine(store, *symbols, kind=Kind.STOCKS, timeframes=ALL, days=YEAR):
 
 @pytest.fixture
 def broken(store, put):
-    """The rules that each of some bars (timeframe name, start, values) breaks, in their order: each has its own symbol."""
+    """Return the rules that each bar (timeframe name, start, values) breaks; every bar has its own symbol."""
 
     def broken(bars, kind=Kind.STOCKS):
         names = [f"S{number}" for number in range(len(bars))]
@@ -78,11 +75,11 @@ def broken(store, put):
 
 
 def local(moment, kind=Kind.STOCKS):
-    """A wall-clock time of the market, as ISO text, as an instant."""
+    """Convert a local time of the market, as ISO text."""
     return datetime.fromisoformat(moment).replace(tzinfo=HOURS[kind].zone).astimezone(UTC)
 
 
-def test_the_rules_have_these_names():
+def test_rule_names():
     assert set(RULES.values()) == {HIGH, LOW, PRICE, VOLUME, GRID, SESSION}
 
 
@@ -124,7 +121,7 @@ BAD_VALUES = [
 ]
 
 
-def test_a_bar_that_can_be_breaks_no_rule(broken):
+def test_a_valid_bar_breaks_no_rule(broken):
     at = local("2024-03-05T09:30")
     assert broken([("1m", at, values) for values in GOOD_VALUES]) == [set()] * len(GOOD_VALUES)
 
@@ -133,7 +130,7 @@ def test_a_bar_that_can_be_breaks_no_rule(broken):
     ("timeframe", "at"),
     [("1m", "2024-03-05T09:30"), ("4h", "2024-03-05T07:00"), ("1d", "2024-03-05"), ("1w", "2024-03-03")],
 )
-def test_values_that_cannot_be_break_just_these_rules(broken, timeframe, at):
+def test_invalid_values_break_exactly_these_rules(broken, timeframe, at):
     found = broken([(timeframe, local(at), values) for values, _ in BAD_VALUES])
     for (values, rules), these in zip(BAD_VALUES, found, strict=True):
         assert these == rules, values
@@ -153,7 +150,7 @@ STOCKS_STARTS = [
     ("1m", "2024-03-05T20:00:01", {GRID, SESSION}),
     ("1m", "2024-03-09T12:00", {SESSION}),  # a Saturday
     ("1m", "2024-03-29T12:00", {SESSION}),  # Good Friday
-    ("1m", "2024-11-29T16:59", set()),  # a half day: late prints arrive until the evening
+    ("1m", "2024-11-29T16:59", set()),  # a half day, with late prints until the evening
     ("1m", "2024-11-29T19:59", set()),
     ("1m", "2024-11-29T20:00", {SESSION}),
     ("5m", "2024-03-05T03:55", {SESSION}),
@@ -170,12 +167,12 @@ STOCKS_STARTS = [
     ("1h", "2024-03-05T19:00", set()),
     ("1h", "2024-03-05T20:00", {SESSION}),
     ("1h", "2024-03-05T09:30", {GRID}),
-    # In winter 4h bars start at 23:00, 03:00, 07:00 … New York: the first minutes lie in the one from 03:00.
+    # In winter 4h bars start at 23:00, 03:00, 07:00 … New York: the first minutes are in the one from 03:00.
     ("4h", "2024-03-07T23:00", {SESSION}),
     ("4h", "2024-03-08T03:00", set()),
     ("4h", "2024-03-08T19:00", set()),
     ("4h", "2024-03-08T04:00", {GRID}),
-    # In summer at 00:00, 04:00 … 16:00: the one from 20:00 begins when trading has ended.
+    # In summer at 00:00, 04:00 … 16:00: the one from 20:00 starts when trading has ended.
     ("4h", "2024-03-11T00:00", {SESSION}),
     ("4h", "2024-03-11T04:00", set()),
     ("4h", "2024-03-11T16:00", set()),
@@ -224,7 +221,7 @@ def test_a_bar_starts_on_the_grid_and_within_its_session(broken, kind, starts):
         assert these == rules, (timeframe, at)
 
 
-# --- What is told
+# --- Results
 
 
 def test_bars_are_counted_by_series_and_rule_with_the_start_of_the_first(store, put):
@@ -249,7 +246,7 @@ def test_bars_are_counted_by_series_and_rule_with_the_start_of_the_first(store, 
     assert {i.first.tzinfo for i in found.invalid} == {UTC}
 
 
-def test_only_the_symbols_timeframes_and_days_that_are_named_are_looked_at(store, put):
+def test_only_the_given_symbols_timeframes_and_days_are_examined(store, put):
     bad = {"volume": -1.0}
     put(
         ("AAPL", "1m", local("2024-03-04T23:59"), bad),
@@ -266,7 +263,7 @@ def test_only_the_symbols_timeframes_and_days_that_are_named_are_looked_at(store
 
 
 @pytest.mark.parametrize("timeframe", ["1m", "4h", "1d"])
-def test_days_without_a_session_have_no_place_for_a_bar(store, put, timeframe):
+def test_days_without_a_session_allow_no_bar(store, put, timeframe):
     saturday, sunday = date(2024, 3, 9), date(2024, 3, 10)
     at = local("2024-03-09T00:00" if timeframe == "1d" else "2024-03-09T11:00")
     put(("AAPL", timeframe, at, {}))
@@ -275,24 +272,24 @@ def test_days_without_a_session_have_no_place_for_a_bar(store, put, timeframe):
 
 
 @pytest.mark.parametrize("timeframes", [(), (DAY_1,), (DAY_1, WEEK_1), (MINUTE_1,)])
-def test_any_choice_of_timeframes_can_be_examined(store, put, timeframes):
+def test_any_timeframes_can_be_examined(store, put, timeframes):
     put(("X", "1d", local("2024-03-09"), {}), ("X", "1w", local("2024-03-10"), {}))
     found = examine(store, "X", timeframes=timeframes)
     assert set(found.bars) == {t.name for t in timeframes} - {"1m"}
     assert [i.rule for i in found.invalid] == [SESSION] * (DAY_1 in timeframes)
 
 
-def test_where_nothing_is_stored_nothing_is_wrong(store):
+def test_an_empty_table_is_valid(store):
     found = examine(store, "X")
     assert (found.bars, found.invalid) == ({}, ())
     assert examine(store).invalid == ()
 
 
-# --- For all bars
+# --- Random bars
 
 NUMBERS = st.sampled_from([-INF, -1.0, 0.0, 1e-8, 8.0, 9.0, 10.0, 11.0, 12.0, INF, NAN])
 VALUES = st.dictionaries(st.sampled_from(sorted(GOOD)), NUMBERS, max_size=3)
-# Around the ends of half days, holidays, weekends and of both changes of the clocks; off the grid now and then.
+# Around the ends of half days, holidays, weekends and both changes of the clocks; sometimes off the grid.
 DAYS = st.sampled_from(
     [date(2024, m, d) for m, d in ((3, 8), (3, 9), (3, 10), (3, 11), (5, 4), (7, 3), (7, 4), (11, 1), (11, 3), (11, 4))]
 )
@@ -308,7 +305,7 @@ STARTS = st.builds(
 
 
 def by_the_words(kind, timeframe, at, values):
-    """The rules that a bar breaks, one sentence after the other. NaN counts as greater than everything."""
+    """Return the rules that a bar breaks. NaN counts as greater than everything."""
     trading, hours = CALENDARS[kind], HOURS[kind]
     o, h, lo, c = ((1, 0.0) if math.isnan(v) else (0, v) for v in (values[n] for n in ("open", "high", "low", "close")))
     found = set()
@@ -339,11 +336,8 @@ def by_the_words(kind, timeframe, at, values):
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.sampled_from(Kind),
-    st.lists(st.tuples(st.sampled_from(ALL), STARTS, VALUES), min_size=1, max_size=40),
-)
-def test_each_bar_breaks_the_rules_that_it_breaks_by_their_words(broken, database_url, kind, bars):
+@given(st.sampled_from(Kind), st.lists(st.tuples(st.sampled_from(ALL), STARTS, VALUES), min_size=1, max_size=40))
+def test_rules_agree_with_their_definitions_in_python(broken, database_url, kind, bars):
     with psycopg.connect(database_url) as connection:
         connection.execute("truncate market_data")
     found = broken([(timeframe.name, at, values) for timeframe, at, values in bars], kind)
@@ -363,9 +357,7 @@ def test_each_bar_breaks_the_rules_that_it_breaks_by_their_words(broken, databas
         pytest.param(Kind.CRYPTO, "X:ETHUSD", date(2024, 3, 3), date(2024, 3, 16), id="coins in spring"),
     ],
 )
-def test_bars_of_a_healthy_vendor_and_all_that_is_made_from_them_break_no_rule(
-    store, database_url, kind, ticker, first, last
-):
+def test_bars_of_a_healthy_vendor_and_derived_ones_break_no_rule(store, database_url, kind, ticker, first, last):
     vendor = Market(Scenario(), lambda: MOMENT)
     trading = CALENDARS[kind]
     zone = trading.hours.zone
@@ -374,10 +366,10 @@ def test_bars_of_a_healthy_vendor_and_all_that_is_made_from_them_break_no_rule(
     for timeframe, ask in ((MINUTE_1, vendor.minute_bars), (DAY_1, vendor.daily_bars)):
         c = ask(ticker, first, last)
         bars = Bars(c.t, c.open, c.high, c.low, c.close, c.volume, c.vwap, c.trades)
-        answer = WholeSessions(sessions, tuple(count_by_session(bars, sessions, zone)), bars)
+        answer = CompleteSessions(sessions, tuple(count_by_session(bars, sessions, zone)), bars)
         terms = WriteContext(zone, MOMENT, derived=made_from(timeframe, ALL), finished=sessions)
         BarStore.beside(store).write("X", timeframe, answer, terms)
-    # A week is stamped on its Sunday, which may lie before the first session.
+    # A week starts on Sunday, possibly before the first session.
     found = examine(store, "X", kind=kind, days=DayRange(first - 6 * ONE_DAY, last))
     assert found.invalid == ()
     assert set(found.bars) == set(TIMEFRAMES)

@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy
 from alembic import command
 
-from backfill_assets.adapters.alchemy import sqlalchemy_url
+from backfill_assets.adapters.postgres import sqlalchemy_url
 from backfill_assets.adapters.store import schema
-from backfill_assets.adapters.store.revision import NEEDED, VERSION_TABLE, require_current
+from backfill_assets.adapters.store.schema import NEEDED, VERSION_TABLE, require_current
 from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable, SchemaBehind
 from backfill_assets_tests.support import rows
 
@@ -22,6 +22,7 @@ TABLES = {
     "backfill_run_restatements",
     "backfill_run_series",
     "backfill_runs",
+    "check_results",
     "corporate_event_lookups",
     "corporate_events",
     "coverage",
@@ -62,7 +63,7 @@ def downgrade(url):
 
 
 def migrate(url, move, revision):
-    """To a revision, by Alembic's upgrade or downgrade."""
+    """Move to a revision by Alembic's upgrade or downgrade."""
     config = schema._config()
     engine = sqlalchemy.create_engine(sqlalchemy_url(url), poolclass=sqlalchemy.NullPool)
     with engine.connect() as connection:
@@ -71,7 +72,7 @@ def migrate(url, move, revision):
         connection.commit()
 
 
-def test_upgrade_makes_the_market_tables_in_the_default_schema_and_nothing_else(empty_database):
+def test_upgrade_creates_the_market_tables_in_the_default_schema_only(empty_database):
     revision = schema.upgrade(empty_database)
     assert revision == NEEDED
     assert tables(empty_database) == {("public", name) for name in TABLES}
@@ -88,7 +89,7 @@ def test_a_second_upgrade_changes_nothing(empty_database):
     assert rows(empty_database, "select name from rate_limit") == [("kept",)]
 
 
-def test_upgrades_at_once_from_threads_and_processes_make_the_tables_once(empty_database):
+def test_concurrent_upgrades_of_processes_create_the_tables_once(empty_database):
     processes = [
         subprocess.Popen([sys.executable, "-c", UPGRADE, empty_database], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -99,29 +100,29 @@ def test_upgrades_at_once_from_threads_and_processes_make_the_tables_once(empty_
     assert tables(empty_database) == {("public", name) for name in TABLES}
 
 
-def test_upgrades_at_once_from_threads_make_the_tables_once(empty_database):
+def test_concurrent_upgrades_of_threads_create_the_tables_once(empty_database):
     with ThreadPoolExecutor(4) as pool:
         revisions = set(pool.map(schema.upgrade, [empty_database] * 4))
     assert len(revisions) == 1
     assert rows(empty_database, "select version_num from backfill_schema_version") == [(revisions.pop(),)]
 
 
-def test_the_tables_are_missed_until_they_are_made(empty_database):
+def test_missing_tables_are_an_error_until_they_are_created(empty_database):
     with pytest.raises(SchemaBehind, match="not there yet: run `backfill db upgrade`"):
         require_current(empty_database)
-    assert tables(empty_database) == set()  # asking makes nothing
+    assert tables(empty_database) == set()  # checking creates nothing
     schema.upgrade(empty_database)
     require_current(empty_database)
 
 
-def test_tables_of_another_revision_are_named(database_url):
+def test_tables_of_another_revision_are_an_error(database_url):
     with psycopg.connect(database_url) as connection:
         connection.execute("update backfill_schema_version set version_num = 'f00d'")
     with pytest.raises(SchemaBehind, match=r"at revision f00d, the code needs \d{4}"):
         require_current(database_url)
 
 
-def test_upgrading_tables_of_a_newer_program_is_refused_in_a_sentence(database_url):
+def test_upgrading_tables_of_a_newer_program_is_an_error(database_url):
     with psycopg.connect(database_url) as connection:
         connection.execute("update backfill_schema_version set version_num = 'f00d'")
     with pytest.raises(BackfillError, match="f00d"):
@@ -129,7 +130,7 @@ def test_upgrading_tables_of_a_newer_program_is_refused_in_a_sentence(database_u
     assert rows(database_url, "select version_num from backfill_schema_version") == [("f00d",)]
 
 
-def test_a_role_that_may_not_make_tables_is_told_so_in_a_sentence(empty_database):
+def test_a_role_without_permission_to_create_tables_is_an_error(empty_database):
     role = "may_not_" + empty_database.rsplit("_", 1)[1]
     with psycopg.connect(empty_database, autocommit=True) as connection:
         connection.execute(f"create role {role}")
@@ -142,14 +143,14 @@ def test_a_role_that_may_not_make_tables_is_told_so_in_a_sentence(empty_database
             connection.execute(f"drop role {role}")
 
 
-def test_an_emptied_version_table_counts_as_no_tables(database_url):
+def test_an_empty_version_table_counts_as_no_tables(database_url):
     with psycopg.connect(database_url) as connection:
         connection.execute("delete from backfill_schema_version")
     with pytest.raises(SchemaBehind, match="not there yet"):
         require_current(database_url)
 
 
-def test_down_and_up_again_leads_to_the_same_tables(database_url):
+def test_downgrade_and_upgrade_lead_to_the_same_tables(database_url):
     before = columns(database_url)
     downgrade(database_url)
     assert tables(database_url) == {("public", VERSION_TABLE)}
@@ -160,7 +161,7 @@ def test_down_and_up_again_leads_to_the_same_tables(database_url):
     assert sorted(columns(database_url)) == sorted(before)
 
 
-def test_records_of_runs_keep_what_they_say_when_their_keys_grow_and_shrink(empty_database):
+def test_run_records_survive_the_change_of_their_keys(empty_database):
     migrate(empty_database, command.upgrade, "0007")
     with psycopg.connect(empty_database) as connection:
         connection.execute(
@@ -169,8 +170,8 @@ def test_records_of_runs_keep_what_they_say_when_their_keys_grow_and_shrink(empt
         )
         connection.execute("insert into backfill_run_series values ('r', 'AAPL', '1d', 5, 5, 0, 5, 0, 0, null)")
     migrate(empty_database, command.upgrade, "0008")
-    told = "select kind, market, symbol, sessions, features_written from backfill_run_series"
-    assert rows(empty_database, told) == [("ohlcv", "stocks", "AAPL", 5, 0)]
+    query = "select kind, market, symbol, sessions, features_written from backfill_run_series"
+    assert rows(empty_database, query) == [("ohlcv", "stocks", "AAPL", 5, 0)]
     with psycopg.connect(empty_database) as connection:
         connection.execute(
             """insert into backfill_runs (run_id, kind, market, trigger, started_at, status)
@@ -182,13 +183,15 @@ def test_records_of_runs_keep_what_they_say_when_their_keys_grow_and_shrink(empt
 
 
 @pytest.mark.parametrize("ask", [schema.upgrade, require_current])
-def test_nobody_there(ask):
-    with pytest.raises(DatabaseUnavailable, match=r"127\.0\.0\.1:1/x cannot be used \(nobody answers there\)") as told:
+def test_a_server_that_does_not_answer(ask):
+    with pytest.raises(
+        DatabaseUnavailable, match=r"127\.0\.0\.1:1/x cannot be used \(the server does not answer\)"
+    ) as raised:
         ask("postgresql://me:sekrit@127.0.0.1:1/x")
-    assert "sekrit" not in str(told.value)
+    assert "sekrit" not in str(raised.value)
 
 
-# --- 0002: gaps, and answers that also tell of failures
+# --- 0002: gaps, and failures in session_answers
 
 DAY = "2024-03-0"
 AT = datetime(2024, 3, 9, 2, tzinfo=UTC)

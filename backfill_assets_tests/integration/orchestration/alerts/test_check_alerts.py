@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
-import dagster as dg
 import psycopg
 import pytest
 
-from backfill_assets.orchestration.alerts import check_alerts
-from backfill_assets.simulator import Hole
+from backfill_assets.adapters.store.alerts import AlertStore
+from backfill_assets.domain.alert_rules import CheckResult
+from backfill_assets.simulator import Fault, Hole
 from backfill_assets_tests.dagster_harness import definitions
 from backfill_assets_tests.integration.orchestration.alerts.alerting import Sensor
 from backfill_assets_tests.integration.orchestration.universes import CRYPTO, STOCKS
@@ -17,7 +17,7 @@ from backfill_assets_tests.support import MOMENT, universe
 HALF_MINUTE = timedelta(seconds=30)
 EARLIER = datetime(2025, 6, 24, 12, tzinfo=UTC)  # five sessions before MOMENT
 GAP, LATEST = "gap:stocks", "check:stocks/ohlcv:latest_session_is_here"
-VALID = "check:stocks/ohlcv/1d:bars_are_valid"
+VALID = "check:stocks/ohlcv_1d:bars_are_valid"
 
 
 @pytest.fixture
@@ -59,10 +59,10 @@ def test_a_gap_warns_once_becomes_critical_once_and_recovers_once(harness, senso
         sensor.tick(EARLIER)
     assert hook.titles == [f"WARNING: {GAP}"]
     (message,) = hook.received
-    assert "MSFT lacks most: 3 sessions." in message["message"]
-    assert "Repair:   backfill repair --symbols MSFT" in message["message"]
-    link = "http://127.0.0.1:3000/assets/stocks/ohlcv/1d?view=checks&checkDetail=no_missing_sessions"
-    assert f"Dagit:    {link}" in message["message"]
+    assert "MSFT has 3 unexplained missing sessions." in message["message"]
+    assert "Repair:     backfill repair --symbols MSFT" in message["message"]
+    link = "http://127.0.0.1:3000/assets/stocks/ohlcv_1d?view=checks&checkDetail=no_missing_sessions"
+    assert f"Dagster UI: {link}" in message["message"]
 
     assert harness.check().success  # nobody fetched for a week
     for _ in range(3):
@@ -122,7 +122,7 @@ def test_a_newest_session_that_some_lack_is_one_warning_for_all_timeframes(harne
     fill(harness)
     sensor.tick()
     assert hook.titles == [f"WARNING: {LATEST}"]
-    assert "stocks/ohlcv/1d  2025-06-30 is missing for 1 of 3 symbols." in hook.received[0]["message"]
+    assert "stocks/ohlcv_1d  2025-06-30 is missing for 1 of 3 symbols." in hook.received[0]["message"]
     holes(harness)
     fill(harness, retry="NOW", only=["1d"])  # the week's check has not been run again: it still stands failed
     sensor.tick()
@@ -132,23 +132,23 @@ def test_a_newest_session_that_some_lack_is_one_warning_for_all_timeframes(harne
     assert hook.titles[1:] == [f"RECOVERED: {LATEST}"]
 
 
-def test_after_more_results_than_a_tick_follows_every_check_is_looked_at(harness, sensor, hook, monkeypatch):
+def test_a_result_of_a_check_that_is_not_defined_is_ignored(harness, sensor, hook):
     fill(harness)
-    sensor.tick()
-    spoil(harness, -1)
-    assert harness.check().success
-    monkeypatch.setattr(check_alerts, "MOST_RESULTS", 1)
-    sensor.tick()
-    assert hook.titles == [f"CRITICAL: {VALID}"]
-
-
-def test_a_result_of_a_check_that_is_not_ours_is_not_told(harness, sensor, hook):
-    fill(harness)
-    harness.instance.report_runless_asset_event(
-        dg.AssetCheckEvaluation(dg.AssetKey(["other"]), "x", passed=False, metadata={})
-    )
+    with AlertStore(harness.database_url) as store:
+        store.write_check_results([CheckResult("other", "x", passed=False, error=True, sentence="Bad.")], MOMENT)
     sensor.tick()
     assert hook.received == []
+
+
+def test_results_are_written_even_if_the_run_fails(harness):
+    """The daily bars of one symbol fail; the newest results are those of the failed run."""
+    harness.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/day/"),))
+    assert not harness.run("2025-06-16|AAPL", "2025-06-30|NVDA").success
+    query = "select passed, severity from check_results where asset = 'stocks/ohlcv_1d' and check_name = %s"
+    assert harness.rows(query, "no_missing_sessions") == [(False, "error")]
+    harness.vendor.change(faults=())
+    fill(harness, retry="NOW")
+    assert harness.rows(query, "no_missing_sessions") == [(True, "warning")]
 
 
 def test_what_the_universe_does_not_keep_any_more_is_closed(harness, sensor, hook):
@@ -171,7 +171,7 @@ def test_without_channels_the_sensor_says_so_and_alerts_are_kept(harness, monkey
     holes(harness, 18, 24)
     fill(harness)
     sensor = Sensor("check_alerts", harness.instance, harness.definitions)
-    assert sensor.tick() == "ALERT_URLS is not set: nobody is told. 1 alert open."
+    assert sensor.tick() == "ALERT_URLS is not set: alerts are not sent. 1 alert open."
     assert harness.rows("select incident, told_at from alerts") == [(GAP, None)]
     with webhook() as hook:
         monkeypatch.setenv("ALERT_URLS", hook.url)

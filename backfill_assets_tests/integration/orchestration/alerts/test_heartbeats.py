@@ -1,14 +1,13 @@
 """Sensors and schedules that do not tick, as the two alerting sensors see them in an instance with everything in it."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from dagster._core.test_utils import instance_for_test
 
 from backfill_assets.deployment.private_api import Ticking
-from backfill_assets.domain.alert_rules import HeartbeatSeen
-from backfill_assets.orchestration.alerts.heartbeats import SILENT_AFTER, Watch, automation_names, heartbeats
+from backfill_assets.domain.alert_rules import HeartbeatObservation
+from backfill_assets.orchestration.alerts.heartbeats import SILENT_AFTER, Watch, automation_names, observe_heartbeats
 from backfill_assets_tests.dagster_harness import definitions
 from backfill_assets_tests.integration.orchestration.alerts.alerting import Sensor, Ticks
 from backfill_assets_tests.integration.orchestration.universes import CRYPTO, STOCKS
@@ -26,11 +25,11 @@ WATCHED = Watch(LONG_AGO, MOMENT)
 def ticking(*, ago=None, last=None, started=LONG_AGO, off=False, error=""):
     """How one ticks, by minutes since its last good tick or the instant of it."""
     good = MOMENT - timedelta(minutes=ago) if ago is not None else last
-    return Ticking("", off, started, good, error)
+    return Ticking(off, started, good, error)
 
 
 def seen(name, how, watch=WATCHED):
-    found = heartbeats({name: replace(how, name=name)} if how else {}, REPOSITORY, [name], watch)
+    found = observe_heartbeats({name: how} if how else {}, REPOSITORY, [name], watch)
     assert len(found) <= 1
     return found[0] if found else None
 
@@ -48,7 +47,7 @@ def test_what_is_on_unless_somebody_switches_it_off_is_watched():
 def test_a_sensor_is_silent_when_it_has_missed_ten_looks(minutes, silent):
     found = seen("gap_repair", ticking(ago=minutes))
     last = MOMENT - timedelta(minutes=minutes)
-    assert found == HeartbeatSeen("gap_repair", schedule=False, silent=silent, switched_off=False, last=last)
+    assert found == HeartbeatObservation("gap_repair", schedule=False, silent=silent, switched_off=False, last=last)
 
 
 def test_a_sensor_that_looks_more_seldom_has_more_time():

@@ -9,7 +9,7 @@ import pytest
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.runs import end_dead_runs
 from backfill_assets.deployment.tags import HOST_TAG, PROCESS_TAG, WILL_RETRY_TAG
-from backfill_assets.domain.run_record import RunKind, RunStart
+from backfill_assets.domain.runs import RunKind, RunStart
 from backfill_assets.simulator import Fault
 from backfill_assets_tests.dagster_harness import QUIET, definitions
 from backfill_assets_tests.integration.orchestration.alerts.alerting import Sensor, ended_run
@@ -19,7 +19,7 @@ from backfill_assets_tests.support import MOMENT, universe
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 OHLCV, FEATURES, BACKFILL = "run:stocks_ohlcv_job", "run:stocks_features_job", "backfill:stocks"
-BARS = frozenset({dg.AssetKey(["stocks", "ohlcv", "1d"])})
+BARS = frozenset({dg.AssetKey(["stocks", "ohlcv_1d"])})
 CRASH = ("ZeroDivisionError", "division by zero")
 REFUSAL = Fault(kind="status", status=401)
 SERIES = ("SeriesFailed", "1 of 3 series could not be fetched whole: AAPL 1d: …")
@@ -56,7 +56,7 @@ def test_a_refused_key_is_critical_once_and_over_with_the_next_good_run(harness,
     assert hook.titles == [f"CRITICAL: {OHLCV}"]
     (message,) = hook.received
     assert "a run failed. Polygon" in message["message"]
-    assert "Repair:   backfill run --markets stocks" in message["message"]
+    assert "Repair:     backfill run --markets stocks" in message["message"]
     (failed,) = harness.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
     assert f"/runs/{failed.run_id}" in message["message"]
     harness.vendor.change(faults=())
@@ -94,7 +94,7 @@ def test_a_command_whose_process_is_gone_is_a_warning(harness, sensor, hook):
     assert end_dead_runs(harness.instance) == 1
     sensor.tick()
     assert hook.titles == [f"WARNING: {OHLCV}"]
-    assert "The process that carried this run out is gone" in hook.received[0]["message"]
+    assert "The process of this run is gone" in hook.received[0]["message"]
 
 
 def test_the_record_of_a_run_whose_process_is_gone_is_closed(harness, sensor):
@@ -116,7 +116,7 @@ def test_a_crash_that_the_daemon_makes_good_is_a_warning_and_one_that_it_does_no
     run(harness, 0, ("", "The run's process died."), step_error=False, tags={WILL_RETRY_TAG: "true"})
     sensor.tick()
     assert hook.titles == [f"WARNING: {OHLCV}"]
-    assert "The run's process died. It is tried again." in hook.received[0]["message"]
+    assert "The run's process died. It will be retried." in hook.received[0]["message"]
     run(harness, 5, ("", "The run's process died."), step_error=False, tags={WILL_RETRY_TAG: "false"})
     sensor.tick()
     assert hook.titles[1:] == [f"now CRITICAL: {OHLCV}"]
@@ -145,7 +145,11 @@ def test_what_has_been_made_good_before_anybody_looked_is_not_told(harness, sens
     ("job", "fields", "incident"),
     [
         ("stocks_ohlcv_checks", {}, "run:stocks_ohlcv_checks"),
-        ("__ASSET_JOB", {"asset_selection": frozenset({dg.AssetKey(["stocks", "listings"])})}, "run:stocks/listings"),
+        (
+            "__ASSET_JOB",
+            {"asset_selection": frozenset({dg.AssetKey(["stocks", "listings"])})},
+            "run:stocks_listings_job",
+        ),
         (
             "__ASSET_JOB",
             {"asset_selection": frozenset({dg.AssetKey(["stocks", "corporate_events"])})},
@@ -155,7 +159,7 @@ def test_what_has_been_made_good_before_anybody_looked_is_not_told(harness, sens
             "__ASSET_JOB",
             {
                 "asset_selection": frozenset(),
-                "asset_check_selection": frozenset({dg.AssetCheckKey(dg.AssetKey(["stocks", "ohlcv", "1d"]), "x")}),
+                "asset_check_selection": frozenset({dg.AssetCheckKey(dg.AssetKey(["stocks", "ohlcv_1d"]), "x")}),
             },
             "run:stocks_ohlcv_checks",
         ),

@@ -75,7 +75,7 @@ def test_every_market_has_one_without_partitions_made_from_what_the_vendor_is_as
     for kept in UNIVERSE.markets:
         node = graph.get(completeness_key(kept))
         assert node.partitions_def is None
-        assert {key.to_user_string() for key in node.parent_keys} == {f"{kept.name}/ohlcv/{t}" for t in ("1m", "1d")}
+        assert {key.to_user_string() for key in node.parent_keys} == {f"{kept.name}/ohlcv_{t}" for t in ("1m", "1d")}
 
 
 @pytest.mark.parametrize("of", ["stocks", "crypto"])

@@ -4,15 +4,14 @@ import dagster as dg
 import pytest
 
 from backfill_assets.orchestration.completeness import sensors as module
-from backfill_assets.orchestration.completeness.sensors import filled_by
 from backfill_assets_tests.dagster_harness import definitions
 from backfill_assets_tests.integration.orchestration.universes import CRYPTO, STOCKS, create_run, range_tags
 from backfill_assets_tests.support import universe
 
 STARTED, QUEUED, SUCCESS = (getattr(dg.DagsterRunStatus, s) for s in ("STARTED", "QUEUED", "SUCCESS"))
 DEFINITIONS = definitions(universe(STOCKS, CRYPTO))
-NOTHING = "No run of the bars has ended since the last look."
-DAILY = dg.AssetKey(["stocks", "ohlcv", "1d"])
+NOTHING = "No run of the bars has ended since the last tick."
+DAILY = dg.AssetKey(["stocks", "ohlcv_1d"])
 
 
 class Sensor:
@@ -83,7 +82,10 @@ def test_many_runs_of_a_backfill_are_one_measurement(sensor):
 def test_a_market_waits_until_the_last_of_its_runs_has_ended(sensor):
     sensor.ran()
     waiting = [sensor.ran(STARTED), sensor.ran(QUEUED)]
-    assert (sensor.tick(), sensor.said) == ([], "Runs of stocks are under way: measured when they have ended.")
+    assert (sensor.tick(), sensor.said) == (
+        [],
+        "Runs of stocks are in progress: measured when they have ended.",
+    )
     for run in waiting:
         assert sensor.tick() == []
         sensor.end(run)
@@ -133,15 +135,6 @@ def test_after_more_runs_than_a_tick_looks_at_every_market_is_measured(sensor, m
 def test_an_unreadable_cursor_is_a_first_look(fresh, cursor):
     fresh.cursor = cursor
     assert fresh.tick() == ["stocks_completeness_job", "crypto_completeness_job"]
-
-
-def test_a_run_is_known_by_its_job_or_by_its_assets(fresh):
-    weekly = dg.AssetKey(["etfs", "ohlcv", "1w"])
-    runs = [
-        fresh.ran(),
-        fresh.ran(job="__ASSET_JOB", asset_selection=frozenset({weekly, dg.AssetKey(["crypto", "listings"])})),
-    ]
-    assert filled_by(runs) == {"stocks", "etfs"}
 
 
 def test_it_looks_without_being_switched_on():

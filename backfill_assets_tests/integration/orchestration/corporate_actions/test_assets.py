@@ -45,7 +45,7 @@ def test_the_job_asks_twice_and_tells_what_it_found(harness):
     job = harness.defs.resolve_job_def("stocks_events_job")
     result = job.execute_in_process(instance=harness.instance, run_config={"loggers": QUIET})
     assert metadata(result) == {
-        "asked_since": "2024-01-02",
+        "requested_since": "2024-01-02",
         "splits": 1,
         "dividends": 1,
         "new": 2,
@@ -66,7 +66,7 @@ def test_a_second_run_asks_for_the_last_weeks_and_tells_that_nothing_changed(har
     listed(harness)
     harness.materialize(*KEY)
     told = metadata(harness.materialize(*KEY, now=MOMENT + timedelta(days=1)))
-    assert told["asked_since"] == "2025-05-17"
+    assert told["requested_since"] == "2025-05-17"
     assert (told["splits"], told["dividends"], told["new"], told["changed"], told["withdrawn"]) == (1, 1, 0, 0, 0)
 
 
@@ -79,7 +79,7 @@ def test_config_says_how_far_back_a_run_asks(harness, config, since):
     job = harness.defs.resolve_job_def("stocks_events_job")
     ops = {"stocks__corporate_events": {"config": config}}
     again = job.execute_in_process(instance=harness.instance, run_config={"ops": ops, "loggers": QUIET})
-    assert metadata(again)["asked_since"] == since
+    assert metadata(again)["requested_since"] == since
 
 
 def test_doubt_is_told_and_withdraws_nothing(harness):
@@ -88,7 +88,7 @@ def test_doubt_is_told_and_withdraws_nothing(harness):
     harness.vendor.change(splits=())
     told = metadata(harness.materialize(*KEY))
     assert (told["splits"], told["withdrawn"]) == (1, 0)
-    assert told["warnings"].startswith("Polygon lists no split of any ticker since 2025-05-17, which cannot be all")
+    assert told["warnings"].startswith("Polygon lists no split of any ticker since 2025-05-17, which is implausible")
 
 
 def test_a_fault_fails_the_run_in_a_sentence_and_leaves_the_table(harness):
@@ -103,7 +103,7 @@ def test_a_split_that_prices_show_is_plausible(harness):
     listed(harness)
     around_the_split(harness)
     found = verdict(harness.materialize(*KEY))
-    assert (found.passed, found.description) == (True, "1 judged, all plausible.")
+    assert (found.passed, found.description) == (True, "1 splits examined, all plausible.")
     assert {name: value.value for name, value in found.metadata.items()} == {"judged": 1, "not_judged": 0}
 
 

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 
 from backfill_assets.adapters.store import features as store
-from backfill_assets.adapters.store.corporate_actions import EventStore
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.domain.adjustments import SplitRatio
-from backfill_assets.domain.corporate_action_history import Event, EventKind, Listed
-from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction, ListedActions
 from backfill_assets.domain.features import COLUMNS, LOOK_BACK, compute_range
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.orchestration.features.assets import FeaturesConfig
 from backfill_assets.pipelines import features as pipeline
-from backfill_assets.pipelines.features import FeatureOrder, fill_features
+from backfill_assets.pipelines.features import FeatureRequest, compute_features
 from backfill_assets.simulator import Hole
 from backfill_assets_tests.dagster_harness import definitions, failure
 from backfill_assets_tests.support import MOMENT, market, stored_bars, universe
@@ -131,9 +130,10 @@ def test_a_session_of_which_a_row_is_missing_stays_missing_though_nothing_is_kno
 def computed_unseen(harness):
     """All features of the week, without Dagster's knowledge."""
     stocks = harness.universe.markets[0]
-    order = FeatureOrder(stocks, stocks.symbols, stocks.timeframes, DayRange(date(2024, 3, 4), date(2024, 3, 8)))
+    days = (date(2024, 3, 4), date(2024, 3, 8))
+    request = FeatureRequest(stocks, dict.fromkeys(stocks.symbols, days), stocks.timeframes)
     with store.FeatureStore(harness.database_url) as table:
-        asyncio.run(fill_features(order, table))
+        asyncio.run(compute_features(request, table))
 
 
 def test_days_and_symbols_narrow_what_is_computed(fetched):
@@ -229,9 +229,9 @@ def test_a_run_that_is_broken_off_is_finished_by_the_next_with_the_same_rows(fet
 
 def record(harness, *splits):
     """Let the store learn of all that AAPL has, as the look-up of corporate events does."""
-    events = tuple(Event("AAPL", EventKind.SPLIT, ex_date, 1.0, 4.0) for ex_date in splits)
-    listed = Listed(date(2024, 1, 2), events, frozenset({("AAPL", EventKind.SPLIT)}))
-    with EventStore(harness.database_url, connections=1) as table:
+    events = tuple(CorporateAction("AAPL", ActionKind.SPLIT, ex_date, 1.0, 4.0) for ex_date in splits)
+    listed = ListedActions(date(2024, 1, 2), events, frozenset({("AAPL", ActionKind.SPLIT)}))
+    with CorporateActionStore(harness.database_url, connections=1) as table:
         table.record(["AAPL"], listed, [Symbol("AAPL", "AAPL")], MOMENT, NEW_YORK)
 
 
@@ -283,6 +283,6 @@ def test_a_run_over_bars_does_not_run_features_and_the_other_way_round(fetched):
 def test_each_timeframe_depends_on_the_bars_of_the_same():
     graph = definitions(universe(market("stocks", "AAPL", timeframes=" ".join(TIMEFRAMES)))).resolve_asset_graph()
     for timeframe in TIMEFRAMES:
-        node = graph.get(dg.AssetKey(["stocks", "features", timeframe]))
-        assert node.parent_keys == {dg.AssetKey(["stocks", "ohlcv", timeframe])}
-        assert node.partitions_def == graph.get(dg.AssetKey(["stocks", "ohlcv", timeframe])).partitions_def
+        node = graph.get(dg.AssetKey(["stocks", f"features_{timeframe}"]))
+        assert node.parent_keys == {dg.AssetKey(["stocks", f"ohlcv_{timeframe}"])}
+        assert node.partitions_def == graph.get(dg.AssetKey(["stocks", f"ohlcv_{timeframe}"])).partitions_def

@@ -8,7 +8,7 @@ import pytest
 from backfill_assets.adapters.store.feature_quality import FeatureQuality
 from backfill_assets.domain.features import COLUMNS
 from backfill_assets.domain.timeframes import TIMEFRAMES
-from backfill_assets.orchestration.features.checks import WAITED_LONG, WAITED_TOO_LONG, feature_check_specs
+from backfill_assets.orchestration.features.checks import LATE_AFTER, VERY_LATE_AFTER, feature_check_specs
 from backfill_assets_tests.integration.orchestration.ohlcv.test_checks import SESSIONS, told, verdicts
 from backfill_assets_tests.support import MOMENT, market
 
@@ -98,7 +98,9 @@ def test_alone_they_compute_and_materialize_nothing(fetched):
 
 def test_every_timeframe_has_its_checks():
     specs = feature_check_specs(market("stocks", "AAPL", timeframes=" ".join(TIMEFRAMES)))
-    assert [(s.asset_key.path[-1], s.name) for s in specs] == [(t, n) for t in TIMEFRAMES for n in _ordered()]
+    assert [(s.asset_key.path[-1].removeprefix("features_"), s.name) for s in specs] == [
+        (t, n) for t in TIMEFRAMES for n in _ordered()
+    ]
     assert not any(spec.blocking for spec in specs)
 
 
@@ -183,9 +185,9 @@ def test_what_is_found_in_days_apart_is_told_as_one(computed):
 @pytest.mark.parametrize(
     ("waited", "passed", "severity"),
     [
-        (WAITED_LONG - timedelta(minutes=1), True, WARN),
-        (WAITED_LONG + timedelta(minutes=1), False, WARN),
-        (WAITED_TOO_LONG + timedelta(minutes=1), False, ERROR),
+        (LATE_AFTER - timedelta(minutes=1), True, WARN),
+        (LATE_AFTER + timedelta(minutes=1), False, WARN),
+        (VERY_LATE_AFTER + timedelta(minutes=1), False, ERROR),
     ],
 )
 def test_what_waits_is_bad_after_26_hours_and_worse_a_day_later(fetched, waited, passed, severity):
@@ -211,7 +213,7 @@ def test_what_was_computed_before_a_change_waits_again(computed):
     )
     found = check(computed)
     assert told(found["1d", "features_are_fresh"]) == {"series_waiting": 1, "series_late": 0}
-    assert found["1d", "features_are_fresh"].description == "1 series wait to be computed, 0 of them for too long."
+    assert found["1d", "features_are_fresh"].description == "1 series out of date, 0 of them for more than 26 hours."
     assert told(found["1m", "features_are_fresh"])["series_waiting"] == 0
 
 

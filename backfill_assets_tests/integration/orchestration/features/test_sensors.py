@@ -16,7 +16,7 @@ from backfill_assets_tests.integration.orchestration.universes import create_run
 from backfill_assets_tests.support import MOMENT, market, universe
 
 CORNERS = ("2025-06-16|AAPL", "2025-06-30|NVDA")
-QUIET = "stocks: nothing is out of date. crypto: nothing is out of date."
+QUIET = "stocks: all features are up to date. crypto: all features are up to date."
 OUTCOMES = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED]
 
 
@@ -52,7 +52,7 @@ def symbols(request):
 def carry_out(harness, request, **options):
     """Run what was asked for."""
     market_name = request.job_name.removesuffix("_features_job")
-    only = [key.path[-1] for key in request.asset_selection]
+    only = [key.path[-1].removeprefix("features_") for key in request.asset_selection]
     result = harness.run(
         *corners(request), of=market_name, family="features", only=only, symbols=symbols(request), **options
     )
@@ -96,7 +96,7 @@ def test_new_bars_are_one_run_over_all_their_sessions_and_symbols(fetched):
     assert request.job_name == "stocks_features_job"
     assert corners(request) == CORNERS
     assert symbols(request) == []
-    assert request.asset_selection == [dg.AssetKey(["stocks", "features", t]) for t in ("1d", "1w")]
+    assert request.asset_selection == [dg.AssetKey(["stocks", f"features_{t}"]) for t in ("1d", "1w")]
     assert request.tags["backfill/trigger"] == "stale features"
 
 
@@ -127,7 +127,7 @@ def test_symbols_between_two_stale_ones_are_left_out(computed):
     request = asked(computed)
     assert corners(request) == ("2025-06-20|AAPL", "2025-06-26|NVDA")
     assert symbols(request) == ["AAPL", "NVDA"]
-    assert request.asset_selection == [dg.AssetKey(["stocks", "features", "1d"])]
+    assert request.asset_selection == [dg.AssetKey(["stocks", "features_1d"])]
 
 
 def stale(harness, symbol, timeframe, day):
@@ -193,11 +193,11 @@ def test_bars_before_the_first_day_are_not_chased(computed):
 
 @pytest.mark.parametrize("status", OUTCOMES)
 @pytest.mark.parametrize(
-    ("family", "what"), [("features", "over its features"), ("ohlcv", "over its bars")], ids=["features", "ohlcv"]
+    ("family", "what"), [("features", "of its features"), ("ohlcv", "of its bars")], ids=["features", "ohlcv"]
 )
 def test_a_run_of_the_market_is_waited_for(fetched, status, family, what):
     run = create_run(fetched.instance, status, range_tags(*CORNERS), job_name=f"stocks_{family}_job")
-    said = f"stocks: waits for the end of run {run.run_id[:8]} {what}. crypto: nothing is out of date."
+    said = f"stocks: waits for run {run.run_id[:8]} {what}. crypto: all features are up to date."
     assert tick(fetched) == ({}, said)
     fetched.instance.report_run_failed(run)
     assert corners(asked(fetched)) == CORNERS
@@ -207,13 +207,13 @@ def test_a_backfill_of_the_bars_is_waited_for(fetched):
     backfill = launch_backfill(
         fetched.instance,
         fetched.defs.get_repository_def(),
-        [dg.AssetKey(["stocks", "ohlcv", "1d"])],
+        [dg.AssetKey(["stocks", "ohlcv_1d"])],
         [("2025-06-20|MSFT", "2025-06-20|NVDA")],
         title="By hand",
         tags={},
         at=MOMENT,
     )
-    assert tick(fetched)[1].startswith(f"stocks: waits for the end of backfill {backfill} over its bars.")
+    assert tick(fetched)[1].startswith(f"stocks: waits for backfill {backfill} of its bars.")
 
 
 def test_runs_of_another_market_and_of_the_checks_are_not_waited_for(fetched):

@@ -9,7 +9,7 @@ import pytest
 
 from backfill_assets.cli.progress import watched
 from backfill_assets.domain.retries import FIRST_PAUSE, Retry
-from backfill_assets.orchestration.ohlcv import materializations
+from backfill_assets.orchestration.ohlcv import assets
 from backfill_assets.orchestration.ohlcv.assets import OhlcvConfig
 from backfill_assets.pipelines.backfill_request import Refresh
 from backfill_assets.pipelines.progress import Silent
@@ -173,7 +173,7 @@ class FirstShown(Silent):
 
 
 def test_dagster_shows_the_first_symbols_bars_while_the_others_are_asked_for(harness, monkeypatch):
-    monkeypatch.setattr(materializations, "ENOUGH", len(WEEK))
+    monkeypatch.setattr(assets, "BATCH", len(WEEK))
     listener = FirstShown(harness)
     harness.defs = definitions_with(watched(listener), harness.universe)
     assert harness.run("2024-03-04|AAPL", "2024-03-08|MSFT", max_concurrent=1).success
@@ -186,7 +186,7 @@ def test_dagster_shows_the_first_symbols_bars_while_the_others_are_asked_for(har
 
 def test_a_run_that_ends_early_is_told_by_the_next_where_dagster_does_not_show_it_yet(harness, monkeypatch):
     """A key that is withdrawn in the middle: what was stored before is stored, and shown in the end."""
-    monkeypatch.setattr(materializations, "ENOUGH", 1)
+    monkeypatch.setattr(assets, "BATCH", 1)
     harness.vendor.change(faults=(Fault(kind="status", status=401, ticker="MSFT"),))
     assert not harness.run("2024-03-04|AAPL", "2024-03-08|MSFT", max_concurrent=1).success
     assert harness.materialized("1m") <= cells(symbols=("AAPL",))

@@ -60,7 +60,7 @@ def targets(harness):
 
 def test_without_a_key_it_says_so_and_launches_nothing(harness, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
-    assert harness.tick(cursor="{}") == "POLYGON_API_KEY is not set: nothing can be repaired."
+    assert harness.tick(cursor="{}") == "POLYGON_API_KEY is not set: gaps are not repaired."
     assert harness.cursor == "{}"
     assert launched(harness) == []
 
@@ -80,7 +80,7 @@ def test_a_market_is_repaired_by_one_backfill_over_each_symbols_first_to_last_mi
         + WELL
     )
     symbols = {"MSFT": MSFT_DAYS, "NVDA": NVDA_DAYS}
-    assert targets(harness) == {"stocks/ohlcv/1d": symbols, "stocks/ohlcv/1w": symbols}
+    assert targets(harness) == {"stocks/ohlcv_1d": symbols, "stocks/ohlcv_1w": symbols}
     assert backfill.title == "Repair of stocks gaps"
     assert backfill.tags == {
         "backfill/repair": "stocks",
@@ -116,7 +116,7 @@ def test_the_next_tick_finds_the_repair_under_way_and_launches_no_other(harness)
     harness.tick(DUE)
     (backfill,) = launched(harness)
     for later in (timedelta(seconds=30), timedelta(hours=11)):
-        assert harness.tick(DUE + later) == f"stocks: repair {backfill.backfill_id} is under way. {WELL}"
+        assert harness.tick(DUE + later) == f"stocks: repair {backfill.backfill_id} is in progress. {WELL}"
     assert len(launched(harness)) == 1
 
 
@@ -140,7 +140,7 @@ def test_a_symbol_waits_for_a_run_over_its_days_while_the_others_are_repaired(ha
     run = create_run(harness.instance, status, range_tags("2025-06-24|MSFT", "2025-06-30|MSFT"))
     said = harness.tick(DUE)
     assert "repairs NVDA 2025-06-26 to 2025-06-27; MSFT: a run over these days is under way." in said
-    assert targets(harness)["stocks/ohlcv/1d"] == {"NVDA": NVDA_DAYS}
+    assert targets(harness)["stocks/ohlcv_1d"] == {"NVDA": NVDA_DAYS}
 
     end_backfills(harness.instance)
     harness.instance.report_run_failed(run)
@@ -153,7 +153,7 @@ def test_a_run_over_other_days_or_of_another_market_is_not_waited_for(harness):
     crypto = range_tags("2025-06-16|MSFT", "2025-06-30|NVDA")
     create_run(harness.instance, dg.DagsterRunStatus.STARTED, crypto, job_name="crypto_ohlcv_job")
     harness.tick(DUE)
-    assert targets(harness)["stocks/ohlcv/1d"] == {"MSFT": MSFT_DAYS, "NVDA": NVDA_DAYS}
+    assert targets(harness)["stocks/ohlcv_1d"] == {"MSFT": MSFT_DAYS, "NVDA": NVDA_DAYS}
 
 
 def test_a_backfill_that_a_person_launched_is_waited_for_too(harness):
@@ -162,7 +162,7 @@ def test_a_backfill_that_a_person_launched_is_waited_for_too(harness):
     launch_backfill(
         harness.instance,
         repository,
-        [dg.AssetKey(["stocks", "ohlcv", "1d"])],
+        [dg.AssetKey(["stocks", "ohlcv_1d"])],
         [("2025-06-20|MSFT", "2025-06-20|NVDA")],
         title="By hand",
         tags={},
@@ -188,7 +188,7 @@ def test_a_cursor_that_was_lost_after_the_launch_launches_nothing_twice(harness)
     with_holes(harness, *HOLES)
     harness.tick(DUE)
     (backfill,) = launched(harness)
-    assert harness.tick(DUE, cursor=None) == f"stocks: repair {backfill.backfill_id} is under way. {WELL}"
+    assert harness.tick(DUE, cursor=None) == f"stocks: repair {backfill.backfill_id} is in progress. {WELL}"
     assert len(launched(harness)) == 1
 
 
@@ -239,7 +239,7 @@ def test_launches_that_change_nothing_are_paused_ever_longer_and_end(harness, mo
     end_backfills(harness.instance)
     for later in (timedelta(minutes=5), timedelta(hours=6)):
         assert harness.tick(at + later) == (
-            f"stocks: MSFT: asked for often enough, left to the checks; `backfill repair` asks again. {WELL}"
+            f"stocks: MSFT: all attempts are used up; run `backfill repair` to retry. {WELL}"
         )
     assert len(launched(harness)) == 3
 
@@ -262,7 +262,7 @@ def test_sessions_that_failed_often_enough_are_left_to_the_checks(harness, monke
         assert not harness.run("2025-06-16|AAPL", "2025-06-30|NVDA", now=now).success
     assert harness.run("2025-06-28|BTC", "2025-06-30|BTC", of="crypto").success
     assert harness.tick(DUE + timedelta(hours=1)) == (
-        f"stocks: MSFT: asked for often enough, left to the checks; `backfill repair` asks again. {WELL}"
+        f"stocks: MSFT: all attempts are used up; run `backfill repair` to retry. {WELL}"
     )
     assert launched(harness) == []
 
@@ -287,10 +287,10 @@ def test_a_session_that_nobody_asked_for_is_the_nights_for_six_hours(harness):
 def test_many_symbols_are_repaired_in_turns(harness, small_universe):
     names = [s.name for s in small_universe.markets[0].symbols]
     assert "; 2 more due symbols wait for the next turn" in harness.tick()
-    assert set(targets(harness)["stocks/ohlcv/1m"]) == set(names[:MOST_SYMBOLS])
+    assert set(targets(harness)["stocks/ohlcv_1m"]) == set(names[:MOST_SYMBOLS])
     end_backfills(harness.instance)
     harness.tick(MOMENT + timedelta(seconds=30))
-    assert set(targets(harness)["stocks/ohlcv/1m"]) == set(names[MOST_SYMBOLS:])
+    assert set(targets(harness)["stocks/ohlcv_1m"]) == set(names[MOST_SYMBOLS:])
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_a_repair_from_before_the_universe_changed_is_no_stumbling_block(harness
     (repair,) = [b for b in launched(harness) if b.tags["backfill/repair"] == "stocks"]
     harness.universe = universe(market("stocks", *names, timeframes=timeframes, start=start))
     later = MOMENT + timedelta(seconds=30)
-    assert harness.tick(later) == f"stocks: repair {repair.backfill_id} is under way."
+    assert harness.tick(later) == f"stocks: repair {repair.backfill_id} is in progress."
     end_backfills(harness.instance)
     assert "stocks: backfill " in harness.tick(later + FIRST_PAUSE)
 

@@ -1,4 +1,4 @@
-"""Bars, the sessions they answer, and the rate limit that all processes share."""
+"""Bars, sessions, and the shared rate limit."""
 
 from alembic import op
 
@@ -7,7 +7,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.execute("""
         create table market_data (
           symbol text not null,
@@ -65,6 +65,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables, bars included."""
+    """Drop the tables, with all bars."""
     for table in ("rate_limit", "coverage", "session_answers", "market_data"):
         op.execute(f"drop table {table}")

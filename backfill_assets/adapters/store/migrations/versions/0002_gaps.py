@@ -1,4 +1,4 @@
-"""Gaps with their history, attempts that failed, and the symbols' listing dates."""
+"""Gaps with their history, failed attempts, and listing dates."""
 
 from alembic import op
 
@@ -7,7 +7,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Make the tables; let an answer's row also tell of failed attempts, refusals and thin sessions."""
+    """Create the tables, and add failures, refusals and partial sessions to session_answers."""
     op.execute("alter table session_answers rename column empty_answers to answers")
     op.execute("update session_answers set answers = 1 where bars > 0")
     op.execute("""

@@ -1,4 +1,4 @@
-"""Which rows of features a written bar or a split can reach."""
+"""Marks of stale features."""
 
 from alembic import op
 
@@ -7,7 +7,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Make the table, and mark everything that is stored: nothing has been computed yet."""
+    """Create the table and mark all stored bars, since no features exist yet."""
     op.execute("""
         create table feature_marks (
           id bigint generated always as identity primary key,

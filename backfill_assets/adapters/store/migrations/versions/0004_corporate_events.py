@@ -1,4 +1,4 @@
-"""Splits and dividends, and bars read in the shares of a day."""
+"""Splits, dividends, and adjusted bars."""
 
 from alembic import op
 
@@ -7,7 +7,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Make the tables, the factor of splits, and the adjusted bars."""
+    """Create the tables, the functions for split factors, and the views of adjusted bars."""
     op.execute("""
         create table corporate_events (
           symbol text not null,
@@ -50,7 +50,7 @@ def upgrade() -> None:
           'From which ex-date on the events of a symbol were asked for, and when this was last answered whole.'""")
     op.execute("""
         create aggregate split_product (float8) (sfunc = float8mul, stype = float8, initcond = '1', parallel = safe)""")
-    # The bodies are parsed now and hold their tables by identity: a reader's search path does not matter.
+    # The bodies are parsed now and refer to tables by identity, regardless of a reader's search path.
     op.execute("""
         create function split_factor(symbol text, day date, as_of date) returns float8
         language sql stable strict parallel safe
@@ -64,7 +64,7 @@ def upgrade() -> None:
         comment on function split_factor is
           'What a raw price of day is multiplied by, and a volume divided by, to be in the shares of as_of. Days in New York;
           1 where no split lies between, and for days after as_of.'""")
-    # One row a split instead of one call a bar: readers join it, and symbols without splits find nothing in it.
+    # One row per split instead of one call per bar: readers join it, and symbols without splits have no rows.
     op.execute("""
         create function split_stretches(as_of date)
         returns table (symbol text, starts timestamptz, ends timestamptz, factor float8)
@@ -121,7 +121,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them; the bars are as they were."""
+    """Drop them. Bars are not affected."""
     op.execute("drop function market_data_as_of")
     op.execute("drop view market_data_adjusted")
     op.execute("drop function split_stretches")

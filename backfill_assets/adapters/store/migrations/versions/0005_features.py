@@ -1,4 +1,4 @@
-"""Features of every bar, and bars and features side by side."""
+"""Features, and a view of bars with their features."""
 
 from alembic import op
 
@@ -7,7 +7,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Make the table and the view."""
+    """Create the table and the view."""
     op.execute("""
         create table market_features (
           symbol text not null,

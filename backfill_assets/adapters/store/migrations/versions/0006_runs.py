@@ -1,4 +1,4 @@
-"""What each run did."""
+"""The record of runs."""
 
 from alembic import op
 
@@ -7,7 +7,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.execute("""
         create table backfill_runs (
           run_id text primary key,

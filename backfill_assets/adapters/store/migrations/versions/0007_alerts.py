@@ -1,4 +1,4 @@
-"""Alerts: what is or was wrong, and the messages that are to reach somebody."""
+"""Alerts and their deliveries."""
 
 from alembic import op
 
@@ -7,7 +7,7 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.execute("""
         create table alerts (
           id bigint generated always as identity primary key,

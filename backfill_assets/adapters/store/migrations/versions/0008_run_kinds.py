@@ -1,4 +1,4 @@
-"""Runs over features and events on record too: a run of Dagster's may work on several markets and kinds."""
+"""Record runs over features and corporate actions: one Dagster run may work on several markets and kinds."""
 
 from alembic import op
 
@@ -7,7 +7,7 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    """Name kind and market in every key."""
+    """Add kind and market to every key."""
     op.execute("""
         alter table backfill_run_series drop constraint backfill_run_series_run_id_fkey,
           drop constraint backfill_run_series_pkey;
@@ -45,7 +45,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Bars only again, by the run alone."""
+    """Keep only runs over bars, with the run id as key."""
     op.execute("""
         delete from backfill_runs where kind <> 'ohlcv';
         delete from backfill_runs r using backfill_runs other

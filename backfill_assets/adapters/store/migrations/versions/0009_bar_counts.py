@@ -1,12 +1,12 @@
-"""How many bars each series has, kept by triggers: counting ten million rows takes longer than a page may wait."""
+"""The number of bars of each series, maintained by triggers: counting ten million rows is too slow for a page."""
 
 from alembic import op
 
 revision = "0009"
 down_revision = "0008"
 
-# A transition table holds the rows of one statement, so a COPY of a page costs one upsert. To see that all rows are of one
-# series costs less than grouping them. What an insert changes by `on conflict do update` is not among its new rows.
+# A transition table holds the rows of one statement, so a COPY of a page takes one upsert. Checking that all rows are of one
+# series is cheaper than grouping them. Rows changed by `on conflict do update` are not among the new rows of an insert.
 TRIGGERS = """
   create function market_data_counted() returns trigger language plpgsql as $$
   declare
@@ -55,7 +55,7 @@ TRIGGERS = """
 
 
 def upgrade() -> None:
-    """Count what is stored; nobody writes meanwhile."""
+    """Count the stored bars while writers are locked out."""
     op.execute("lock table market_data in share row exclusive mode")
     op.execute("""
         create table market_data_counts (

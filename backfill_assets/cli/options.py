@@ -1,0 +1,67 @@
+"""The options that several commands share. Loaded for `backfill --help` too: no heavy imports belong here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated
+
+import typer
+
+MAX_CONCURRENT = 50
+
+
+class Names(tuple[str, ...]):
+    """Names, each once."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Names:
+        """Split a comma-separated list. Raises typer.BadParameter."""
+        names = [name.strip() for name in text.split(",")]
+        if not all(names):
+            raise typer.BadParameter(f"{text!r} is not a list like A,B.")
+        return cls(dict.fromkeys(names))
+
+
+def parse_day(text: str) -> date:
+    """Parse an ISO date. Raises typer.BadParameter: Typer's own message for a datetime shows a strptime format."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a date like 2025-01-31.") from None
+
+
+Symbols = Annotated[Names | None, typer.Option(parser=Names.parse, metavar="A,B", help="Only these symbols: AAPL,BTC.")]
+Markets = Annotated[
+    Names | None, typer.Option(parser=Names.parse, metavar="A,B", help="Only these markets: stocks,crypto.")
+]
+Timeframes = Annotated[
+    Names | None, typer.Option(parser=Names.parse, metavar="A,B", help="Only these timeframes: 1m,1h,1d.")
+]
+Days = Annotated[int | None, typer.Option(min=1, max=36_525, metavar="N", help="Only the last N calendar days.")]
+Start = Annotated[
+    date | None,
+    typer.Option(parser=parse_day, metavar="DAY", help="First day: 2025-01-31. Default: the market's first."),
+]
+End = Annotated[
+    date | None, typer.Option(parser=parse_day, metavar="DAY", help="Last day, inclusive. Default: the last finished.")
+]
+MaxConcurrent = Annotated[
+    int, typer.Option(min=1, max=MAX_CONCURRENT, metavar="N", help="Symbols to work on at the same time.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON, and nothing else, to standard output.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a command is to work on; None means all."""
+
+    symbols: Names | None = None
+    markets: Names | None = None
+    timeframes: Names | None = None
+    days: int | None = None
+    start: date | None = None
+    end: date | None = None
+    max_concurrent: int = 3

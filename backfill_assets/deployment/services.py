@@ -1,0 +1,118 @@
+"""Dagster's programs as services of `backfill up`: start and stop them, and end those that a killed one left running."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from backfill_assets.adapters.private_files import open_private
+from backfill_assets.adapters.processes import find, identity
+
+STARTED_BY = "BACKFILL_STARTED_BY"
+"""Environment variable of services and of what they start: the host, the `backfill up` process, and its data folder."""
+
+_PROGRAMS = frozenset({"dagster_webserver", "dagster._daemon", "code-server"})
+_STOP_SECONDS = 20
+_IDLE_SECONDS = 5
+
+
+@dataclass(slots=True)
+class Service:
+    """A program that `backfill up` keeps running.
+
+    log      output is appended to this file
+    socket   for a code server: where it listens. It loads the code in a process of its own, and forwards calls to it
+    """
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    environment: Mapping[str, str]
+    socket: Path | None = None
+    process: psutil.Popen = field(init=False)
+
+    def start(self) -> None:
+        """Start the program. Only its owner can read its log and what it writes."""
+        with os.fdopen(open_private(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as output:
+            self.process = psutil.Popen(
+                self.command,
+                # Not the project's folder: Dagster loads a `.env` of the working folder over the environment.
+                cwd=self.log.parent,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # Ctrl-C must reach `backfill up` alone, which then stops all services in order.
+                start_new_session=True,
+                umask=0o077,
+            )
+
+    def stop(self) -> None:
+        """Stop the program, and wait until it has exited. A code server is not given time for its runs: they go on alone."""
+        _end([self.process], _STOP_SECONDS if self.socket is None else _IDLE_SECONDS)
+
+    def is_listening(self) -> bool:
+        """Whether a code server accepts connections, which it does once it has tried to load the code."""
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self.socket)) == 0
+
+    def has_lost_code(self) -> bool:
+        """Whether the process with the code is gone, as when it was killed: the code server does not replace it."""
+        return self.is_listening() and not self.process.children()
+
+
+def started_by_this_process(data: Path) -> dict[str, str]:
+    """Return the variable that marks the services of this process over a data folder."""
+    return {STARTED_BY: f"{socket.gethostname()} {identity(os.getpid())} {data}"}
+
+
+def end_orphans(data: Path) -> int:
+    """End what this process, or one that was killed, left running over a data folder; return how many services there were.
+
+    A process that carries out a run is left alone.
+    """
+    me = identity(os.getpid())
+    orphans = [process for starter, process in marked(data) if starter == me or find(starter) is None]
+    services = [process for process in orphans if _PROGRAMS & set(process.info["cmdline"])]
+    _end(services, _STOP_SECONDS)
+    # Processes with code exit by themselves once nobody calls them and their runs have ended. But the thread that sees to
+    # that dies at its first error, for instance if the database is away (`_cleanup_thread` in dagster/_grpc/server.py,
+    # 1.13). Then the process stays, with 200 MB.
+    with_code = [process for process in orphans if {"api", "grpc"} <= set(process.info["cmdline"])]
+    _, alive = psutil.wait_procs(with_code, timeout=_IDLE_SECONDS)
+    _end([process for process in alive if not _carries_out_run(process)], _STOP_SECONDS)
+    return len(services)
+
+
+def marked(data: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """Yield services over a data folder, and what they started, each with the identity of its `backfill up` process."""
+    for process in psutil.process_iter(["environ", "cmdline"]):  # each is None for another user's process
+        host, starter, folder = (process.info["environ"] or {}).get(STARTED_BY, "  ").split(" ", 2)
+        if process.info["cmdline"] and (host, folder) == (socket.gethostname(), str(data)):
+            yield starter, process
+
+
+def _carries_out_run(process: psutil.Process) -> bool:
+    return any(
+        other.info["ppid"] == process.pid and "multiprocessing.spawn" in " ".join(other.info["cmdline"] or ())
+        for other in psutil.process_iter(["ppid", "cmdline"])
+    )
+
+
+def _end(processes: Sequence[psutil.Process], seconds: float) -> None:
+    """Terminate processes, and kill those still running after some seconds."""
+    for process in processes:
+        with suppress(psutil.Error):  # it has exited
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    for process in alive:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=seconds)

@@ -1,0 +1,171 @@
+"""Keep the Dagster UI, the daemon and the code servers that both share running."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Never
+
+import httpx
+
+from backfill_assets.adapters.private_files import make_private_folder
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.deployment.address import Address
+from backfill_assets.deployment.code_locations import code_locations, reload_code
+from backfill_assets.deployment.services import Service, end_orphans, started_by_this_process
+from backfill_assets.domain.errors import BackfillError
+from backfill_assets.domain.sessions import horizon
+
+_POLL_SECONDS = 0.2
+_CHECK_SECONDS = 5
+"""How often code servers are checked, which is also the least time between two restarts of one."""
+
+_RELOAD_PAUSE_SECONDS = 60
+"""How long code that was lost and reloaded is not checked: if it needs too much memory, it is killed again at once."""
+
+
+class ServiceStopped(BackfillError):
+    """A service exited by itself."""
+
+
+class UniverseWatcher:
+    """Detects changes of what the code was loaded with: the universe file, and the year, which moves the calendars' end.
+
+    say   receives what a user should know, one sentence at a time
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        say: Callable[[str], None],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._settings = settings
+        self._say = say
+        self._now = now
+        self._loaded = self._last = self._state()
+
+    def changed(self) -> bool:
+        """Whether to load the code again. A file that changed since the last call may still be being written: not yet."""
+        state, last = self._state(), self._last
+        self._last = state
+        if state == self._loaded or state != last:
+            return False
+        reason = "New year" if state[0] == self._loaded[0] else "Universe file changed"
+        self._loaded = state
+        try:
+            universe = self._settings.universe(self._now().date())
+        except BackfillError as error:
+            self._say(f"The previous universe stays in use: {error}")
+            return False
+        self._say(f"{reason}; reloading.")
+        for warning in universe.warnings():
+            self._say(warning)
+        return True
+
+    def _state(self) -> tuple[tuple[int, ...] | None, date]:
+        end = horizon(self._now().date())
+        try:
+            found = self._settings.universe_file.stat()
+        except OSError:
+            return None, end
+        return (found.st_ino, found.st_size, found.st_mtime_ns), end
+
+
+class Supervisor:
+    """Runs the services of a project folder.
+
+    stack   stops the services when it closes
+    say     receives what a user should know, one sentence at a time
+    """
+
+    def __init__(self, settings: Settings, address: Address, stack: ExitStack, say: Callable[[str], None]) -> None:
+        self.logs = make_private_folder(settings.data / "logs")
+        self._settings = settings
+        self._address = address
+        self._stack = stack
+        self._say = say
+        self._universe = UniverseWatcher(settings, say)
+        self._services: list[Service] = []
+        self._code_servers: dict[Path, Service] = {}
+
+    def start(self) -> None:
+        """Start all services; return when the UI responds. Raises ServiceStopped if one exits before."""
+        # Private, and short: the path of a socket has at most 107 bytes, which rules out the data folder.
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="backfill-")))
+        self._stack.callback(end_orphans, self._settings.data)
+        servers, commands = code_locations(self._settings.project / "workspace.yaml", folder)
+        for number, (socket, command) in enumerate(commands.items()):
+            name = "code-server" if len(commands) == 1 else f"code-server-{number}"
+            self._code_servers[socket] = self._start(name, command, socket)
+        self._wait_until(lambda: all(server.is_listening() for server in self._code_servers.values()))
+        workspace = folder / "workspace.yaml"
+        workspace.write_text(json.dumps({"load_from": [{"grpc_server": one} for one in servers]}))  # JSON is YAML
+        python, where = (sys.executable, "-m"), ("-w", str(workspace))
+        address = ("-h", str(self._address.host), "-p", str(self._address.port))
+        self._start("webserver", (*python, "dagster_webserver", *where, *address))
+        self._start("daemon", (*python, "dagster._daemon", "run", *where))
+        self._wait_until(self._ui_responds)
+
+    def watch(self) -> Never:
+        """Keep the services running until an exception; reload the code when the universe changes.
+
+        A code server that exits is restarted. Raises ServiceStopped if another service exits.
+        """
+        outdated: set[Path] = set()
+        next_check = 0.0
+        while True:
+            self._require_running(service for service in self._services if service.socket is None)
+            if self._universe.changed():
+                outdated.update(self._code_servers)
+            if time.monotonic() >= next_check:
+                next_check = time.monotonic() + _CHECK_SECONDS
+                for socket, server in self._code_servers.items():
+                    if (code := server.process.poll()) is not None:
+                        self._say(f"Service {server.name} exited with code {code}; restarting it. Log: {server.log}")
+                        server.start()
+                    elif server.has_lost_code():
+                        outdated.add(socket)
+                        next_check = time.monotonic() + _RELOAD_PAUSE_SECONDS
+            for socket in [socket for socket in outdated if self._code_servers[socket].is_listening()]:
+                reload_code(socket)
+                outdated.remove(socket)
+            time.sleep(_POLL_SECONDS)
+
+    def _start(self, name: str, command: Sequence[str], socket: Path | None = None) -> Service:
+        environment = {
+            **os.environ,
+            **started_by_this_process(self._settings.data),
+            "DAGSTER_HOME": str(self._settings.project),
+            # Where links in messages lead, unless it is set.
+            "DAGIT_URL": os.environ.get("DAGIT_URL") or self._address.url,
+        }
+        service = Service(name, command, self.logs / f"{name}.log", environment, socket)
+        service.start()
+        self._stack.callback(service.stop)
+        self._services.append(service)
+        return service
+
+    def _wait_until(self, ready: Callable[[], bool]) -> None:
+        while not ready():
+            self._require_running(self._services)
+            time.sleep(_POLL_SECONDS)
+        self._require_running(self._services)
+
+    def _require_running(self, services: Iterable[Service]) -> None:
+        for service in services:
+            if (code := service.process.poll()) is not None:
+                raise ServiceStopped(f"Service {service.name} exited with code {code}. See its log: {service.log}")
+
+    def _ui_responds(self) -> bool:
+        try:
+            return httpx.get(f"{self._address.url}/server_info", timeout=5, trust_env=False).is_success
+        except httpx.TransportError:
+            return False

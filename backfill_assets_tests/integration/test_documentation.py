@@ -1,0 +1,74 @@
+"""The SQL of the documentation, run as it is printed, and the tables that it describes."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from backfill_assets_tests.support import PROJECT, rows
+
+PAGES = sorted((PROJECT / "docs").rglob("*.md"))
+QUERIES = [
+    pytest.param(block, id=page.stem)
+    for page in PAGES
+    for block in re.findall(r"^```sql\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    if re.match(r"(--.*\n)?(select|delete)\b", block, re.IGNORECASE)
+]
+OBJECTS = """
+  select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'v')
+  union all select proname from pg_proc where pronamespace = 'public'::regnamespace"""
+LEFT = """
+  select nspname from pg_namespace where nspname = 'dagster'
+  union all select relname from pg_class where relnamespace = 'public'::regnamespace
+  union all select proname from pg_proc where pronamespace = 'public'::regnamespace
+  union all select typname from pg_type where typnamespace = 'public'::regnamespace"""
+
+
+def page(*path):
+    return PROJECT.joinpath("docs", *path).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_the_queries_of_the_pages_run(database_url, query):
+    with psycopg.connect(database_url) as connection:
+        connection.execute(query)
+
+
+def test_the_queries_are_found():
+    assert len(QUERIES) >= 10
+
+
+def test_the_tutorials_python_example_runs(database_url):
+    (code,) = re.findall(r"```python\n(.*?)```", page("tutorial.md"), re.DOTALL)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("""
+            insert into market_data (symbol, timeframe, "timestamp", open, high, low, close, volume, source)
+            values ('AAPL', '1m', '2026-11-21 00:59Z', 260.31, 260.31, 260.20, 260.20, 4268, 'polygon')""")
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace(".venv/bin/backfill", str(Path(sys.executable).with_name("backfill")))],
+        env=os.environ | {"DATABASE_URL": database_url},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-6:] == ["19:59:00-05:00", "260.31", "260.31", "260.2", "260.2", "4268.0"]
+
+
+def test_every_table_view_and_function_is_documented(database_url):
+    reference = page("reference", "tables.md")
+    assert [name for (name,) in rows(database_url, OBJECTS) if not re.search(rf"`{name}\b", reference)] == []
+
+
+def test_removing_everything_leaves_nothing(dagster_database_url):
+    (statements,) = re.findall(
+        r"```sql\n(.*?)```", page("howto", "own-postgresql.md").partition("## Remove everything\n")[2], re.DOTALL
+    )
+    assert len(rows(dagster_database_url, LEFT)) > 1
+    with psycopg.connect(dagster_database_url) as connection:
+        connection.execute(statements)
+    assert rows(dagster_database_url, LEFT) == []
