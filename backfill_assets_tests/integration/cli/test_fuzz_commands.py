@@ -49,10 +49,8 @@ def test_any_command_line_is_carried_out_or_ends_in_one_sentence(bare_backfill, 
 
 
 @settings(QUICK, max_examples=300 if SOAK else 20)
-@given(
-    port=st.sampled_from(["-1", "0", "65536", "80 ", "x", "", "1e3", "٣٠٠٠"]) | st.text(alphabet="abc-.,", max_size=5)
-)
-def test_a_port_that_is_none_starts_nothing(bare_backfill, port) -> None:
+@given(port=st.sampled_from(["-1", "0", "65536", "x", "", "1e3"]) | st.text(alphabet="abc-.,", max_size=5))
+def test_an_invalid_port_starts_nothing(bare_backfill, port) -> None:
     result = bare_backfill("up", f"--port={port}")
     assert result.code == 2
     assert len(result.err.strip().splitlines()) == 1

@@ -12,6 +12,13 @@ SCHEMA = json.loads((PROJECT / "docs" / "reference" / "report.schema.json").read
 WEEK = ("--symbols", "AAPL,MSFT", "--start", "2024-03-04", "--end", "2024-03-08")
 
 
+@pytest.fixture
+def week(backfill, snapshots):
+    """Run commands after a run over WEEK."""
+    snapshots.restore_or_make((__name__, "week"), backfill.database_url, lambda: backfill("run", *WEEK))
+    return backfill
+
+
 def reported(backfill, *options):
     result = backfill("report", *options)
     assert (result.code, result.err) == (0, "")
@@ -68,14 +75,13 @@ def test_a_filled_gap_is_reported(backfill):
     assert {r["outcome"] for r in report["retry_results"]} == {"filled"}
 
 
-def test_restated_bars_are_counted_and_listed(backfill):
-    backfill("run", *WEEK)
-    backfill.vendor.change(restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 5), factor=1.01),))
-    with psycopg.connect(backfill.database_url) as connection:  # asked for again, as if it had come back thin
+def test_restated_bars_are_counted_and_listed(week):
+    week.vendor.change(restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 5), factor=1.01),))
+    with psycopg.connect(week.database_url) as connection:  # asked for again, as if it had come back thin
         connection.execute("update session_answers set partial = true where symbol = 'AAPL' and timeframe = '1m'")
         connection.execute("update session_answers set answered_at = answered_at - interval '1 day'")
-    backfill("run", *WEEK)
-    report = reported(backfill)
+    week("run", *WEEK)
+    report = reported(week)
     restated = report["restatements"]
     assert {(r["symbol"], r["timeframe"]) for r in restated} == {("AAPL", "1m")}
     # A New York day ends after midnight UTC.
@@ -125,13 +131,12 @@ def test_runs_of_features_and_corporate_actions_are_reported(backfill):
     }
 
 
-def test_a_series_without_features_is_reported_with_the_reason(backfill):
-    assert backfill("run", *WEEK).code == 0
-    with psycopg.connect(backfill.database_url) as connection:
+def test_a_series_without_features_is_reported_with_the_reason(week):
+    with psycopg.connect(week.database_url) as connection:
         connection.execute("update market_data set close = 'NaN' where symbol = 'AAPL' and timeframe = '1d'")
     days = WEEK[2:]
-    assert backfill("features", "--symbols", "AAPL", *days).code == 1
-    report = reported(backfill, "--last")
+    assert week("features", "--symbols", "AAPL", *days).code == 1
+    report = reported(week, "--last")
     features = next(run for run in report["runs"] if run["kind"] == "features")
     (failed,) = [row for row in report["series"] if row["error"]]
     assert (failed["timeframe"], failed["missing_before"], failed["missing_after"]) == ("1d", 5, 5)
@@ -139,21 +144,19 @@ def test_a_series_without_features_is_reported_with_the_reason(backfill):
     assert (features["status"], features["error"]) == ("failed", failed["error"])
 
 
-def test_runs_are_found_by_id_and_by_day(backfill):
-    backfill("run", *WEEK)
-    backfill("run", "--symbols", "BTC", "--start", "2024-03-04", "--end", "2024-03-05")
-    both = reported(backfill)
+def test_runs_are_found_by_id_and_by_day(week):
+    week("run", "--symbols", "BTC", "--start", "2024-03-04", "--end", "2024-03-05")
+    both = reported(week)
     assert sorted(r["market"] for r in both["runs"]) == ["crypto", "stocks"]
     crypto = next(r for r in both["runs"] if r["market"] == "crypto")
-    assert reported(backfill, "--run", crypto["run_id"])["runs"] == [crypto]
-    assert reported(backfill, "--since", "2020-01-01")["summary"]["runs"] == 2
-    assert reported(backfill, "--since", "2999-01-01")["summary"]["runs"] == 0
+    assert reported(week, "--run", crypto["run_id"])["runs"] == [crypto]
+    assert reported(week, "--since", "2020-01-01")["summary"]["runs"] == 2
+    assert reported(week, "--since", "2999-01-01")["summary"]["runs"] == 0
 
 
-def test_a_report_is_written_to_a_file(backfill, tmp_path):
-    backfill("run", *WEEK)
+def test_a_report_is_written_to_a_file(week, tmp_path):
     file = tmp_path / "report.json"
-    assert backfill("report", "--output", str(file)).out == ""
+    assert week("report", "--output", str(file)).out == ""
     jsonschema.validate(json.loads(file.read_text()), SCHEMA)
 
 
