@@ -78,6 +78,6 @@ async def test_the_key_follows_no_redirect(status: int) -> None:
             async with client:
                 with pytest.raises(BadRequest) as caught:
                     _ = [page async for page in client.pages("AAPL", DAY_1, date(2024, 1, 2), date(2024, 1, 3))]
-    assert elsewhere.asked == []
-    assert len(vendor.asked) == 1
+    assert elsewhere.requests == []
+    assert len(vendor.requests) == 1
     assert KEY not in str(caught.value)

@@ -114,8 +114,8 @@ def onward(path: str) -> list[str | None]:
 
 def asked_of(vendor: ScriptedVendor, elsewhere: ScriptedVendor) -> None:
     """The key went to the vendor in a header, and to nobody else."""
-    assert elsewhere.asked == []
-    for asked in vendor.asked:
+    assert elsewhere.requests == []
+    for asked in vendor.requests:
         assert KEY not in asked.target
         assert asked.headers["authorization"] == f"Bearer {KEY}"
 
