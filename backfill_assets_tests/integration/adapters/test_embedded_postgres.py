@@ -678,9 +678,16 @@ except BackfillError as error:
 
 
 def as_ordinary_user(folder: Path) -> str:
-    """Run the script and return its output. It drops root's privileges after importing, since Python may be private."""
+    """What the script prints. It takes off root's rights after its imports, as the interpreter may be root's alone."""
+    # That user cannot write coverage data into the project's folder.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     result = subprocess.run(
-        [sys.executable, "-c", AS_ORDINARY_USER, folder], capture_output=True, text=True, check=False, cwd="/"
+        [sys.executable, "-c", AS_ORDINARY_USER, folder],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env=environ,
     )
     assert result.stderr == ""
     return result.stdout
