@@ -678,7 +678,7 @@ except BackfillError as error:
 
 
 def as_ordinary_user(folder: Path) -> str:
-    """What the script prints. It takes off root's rights after its imports, as the interpreter may be root's alone."""
+    """Run the script and return its output. It drops root's privileges after importing, since Python may be private."""
     # That user cannot write coverage data into the project's folder.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     result = subprocess.run(
