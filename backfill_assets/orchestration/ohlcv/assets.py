@@ -15,11 +15,12 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import Written
 from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.deployment.runs import interruptible, run_start
+from backfill_assets.domain.answers import SessionAnswer
 from backfill_assets.domain.retries import Retries, Retry
 from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.timeframes import Timeframe
-from backfill_assets.domain.universe import Market
+from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.orchestration.check_results import report_checks
 from backfill_assets.orchestration.keys import ohlcv_key
 from backfill_assets.orchestration.materializations import mark_materialized
@@ -34,8 +35,8 @@ from backfill_assets.pipelines.health import examine
 from backfill_assets.pipelines.listings import expected, in_question, known_listings, look_up_stale
 from backfill_assets.pipelines.ohlcv import SettledSeries, fetch_missing, series_failure
 
-BATCH = 500
-"""Partitions that are marked together: a batch costs a few statements, as much as a dozen partitions."""
+BATCH = 200
+"""Partitions of an asset that are marked together: a batch costs a few statements, as much as a dozen partitions."""
 
 
 class OhlcvConfig(dg.Config):
@@ -125,28 +126,24 @@ async def _mark_settled(
     A session without bars stays missing.
     """
     series: list[SettledSeries] = []
-    unmarked: list[SettledSeries] = []
+    unmarked: dict[Timeframe, list[tuple[Symbol, SessionAnswer]]] = {timeframe: [] for timeframe in request.timeframes}
+
+    async def mark(timeframe: Timeframe) -> None:
+        found, unmarked[timeframe] = unmarked[timeframe], []
+        await asyncio.to_thread(mark_materialized, context, ohlcv_key(request.market, timeframe), found)
+
     async with aclosing(fetch) as settled:
         async for one in settled:
             series.append(one)
-            unmarked.append(one)
-            if sum(len(s.wanted) for s in unmarked) >= BATCH:
-                await asyncio.to_thread(_mark, context, request, unmarked)
-                unmarked = []
-    await asyncio.to_thread(_mark, context, request, unmarked)
-    return series
-
-
-def _mark(context: dg.AssetExecutionContext, request: BackfillRequest, series: Sequence[SettledSeries]) -> None:
+            if one.timeframe not in unmarked:
+                continue  # the source of a requested timeframe
+            answers = (one.answers[session] for session in one.wanted if session in one.answers)
+            unmarked[one.timeframe] += [(one.symbol, answer) for answer in answers if answer.bars]
+            if len(unmarked[one.timeframe]) >= BATCH:
+                await mark(one.timeframe)
     for timeframe in request.timeframes:
-        found = (
-            (one.symbol, one.answers[session])
-            for one in series
-            if one.timeframe == timeframe
-            for session in one.wanted
-            if session in one.answers and one.answers[session].bars
-        )
-        mark_materialized(context, ohlcv_key(request.market, timeframe), found)
+        await mark(timeframe)
+    return series
 
 
 def _summary(timeframe: Timeframe, series: Sequence[SettledSeries]) -> str:

@@ -70,7 +70,7 @@ def test_no_more_symbols_than_the_most_are_repaired_at_once_and_the_rest_keep_th
     names = [f"S{n:02}" for n in range(MOST_SYMBOLS + 3)]
     first = chosen(*map(gap, names))
     assert list(first.repairs) == names[:MOST_SYMBOLS]
-    assert first.waiting == ("3 more due symbols wait for the next turn",)
+    assert first.waiting == ("3 more due symbols wait for the next tick",)
     left = [gap(name) for name in names[MOST_SYMBOLS:]]
     assert list(chosen(*left, tried=first.tried).repairs) == names[MOST_SYMBOLS:]
 
@@ -86,7 +86,7 @@ def test_launches_that_change_nothing_come_at_doubling_pauses_and_end():
     passed = [(at - NOW) / A_MINUTE for at in launched]
     assert passed == [0, 2, 2 + 4, 2 + 4 + 8, 2 + 4 + 8 + 16]
     assert len(passed) == RETRIES.attempts
-    assert choice.waiting == ("AAPL: asked for often enough, left to the checks; `backfill repair` asks again",)
+    assert choice.waiting == ("AAPL: all attempts are used up; run `backfill repair` to retry",)
 
 
 @pytest.mark.parametrize(
@@ -111,12 +111,12 @@ def test_during_the_pause_the_next_attempt_is_told():
 def test_a_symbol_that_was_asked_for_often_enough_is_left_to_the_checks():
     choice = chosen(gap("AAPL", attempts=5, due=None), gap("MSFT", attempts=5, due=None), gap("MSFT", 4))
     assert choice.repairs == {"MSFT": days(4)}
-    assert choice.waiting == ("AAPL: asked for often enough, left to the checks; `backfill repair` asks again",)
+    assert choice.waiting == ("AAPL: all attempts are used up; run `backfill repair` to retry",)
 
 
 def test_of_many_symbols_five_are_named():
     lost = [gap(f"S{n}", attempts=5, due=None) for n in range(7)]
-    assert chosen(*lost).waiting[-1].startswith("S0, S1, S2, S3, S4 and 2 more: asked for often enough")
+    assert chosen(*lost).waiting[-1].startswith("S0, S1, S2, S3, S4 and 2 more: all attempts are used up")
 
 
 def test_what_is_forgotten_is_what_is_well_again():

@@ -251,7 +251,7 @@ def test_what_was_given_up_is_taken_up_when_more_is_missing(harness, monkeypatch
     for at in (MOMENT, MOMENT + FIRST_PAUSE):
         assert "repairs MSFT 2025-06-16 to 2025-06-30, NVDA" in harness.tick(at)
         end_backfills(harness.instance)
-    assert "MSFT, NVDA: asked for often enough" in harness.tick(MOMENT + timedelta(hours=6))
+    assert "MSFT, NVDA: all attempts are used up" in harness.tick(MOMENT + timedelta(hours=6))
     assert "repairs AAPL 2025-07-01, MSFT 2025-06-16 to 2025-07-01, NVDA" in harness.tick(fill_night)
 
 
