@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +32,7 @@ VALUES = st.sampled_from(
     command=st.sampled_from(COMMANDS),
     words=st.lists(st.sampled_from(OPTIONS) | VALUES | st.text(max_size=10), max_size=4),
 )
-def test_any_command_line_is_carried_out_or_ends_in_one_sentence(bare_backfill, tmp_path, command, words) -> None:
+def test_any_command_line_succeeds_or_prints_one_line(bare_backfill, tmp_path, command, words) -> None:
     here = Path.cwd()
     os.chdir(tmp_path)  # --output may name any file
     try:
@@ -46,32 +45,3 @@ def test_any_command_line_is_carried_out_or_ends_in_one_sentence(bare_backfill, 
         assert len(result.err.strip().splitlines()) == 1, result.err
     assert bare_backfill.vendor.requests == []
     bare_backfill.results.clear()
-
-
-@settings(QUICK, max_examples=300 if SOAK else 20)
-@given(
-    port=st.sampled_from(["-1", "0", "65536", "80 ", "x", "", "1e3", "٣٠٠٠"]) | st.text(alphabet="abc-.,", max_size=5)
-)
-def test_a_port_that_is_none_starts_nothing(bare_backfill, port) -> None:
-    result = bare_backfill("up", f"--port={port}")
-    assert result.code == 2
-    assert len(result.err.strip().splitlines()) == 1
-
-
-WRONG = [
-    "--days=0",
-    "--symbols='; drop table market_data; --",
-    "--start=2024-02-30",
-    "--timeframes=13m",
-    "--max-concurrent=0",
-]
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_words_change_no_table(wrong: str, backfill) -> None:
-    counts = """select relname, n_tup_ins, n_tup_upd, n_tup_del from pg_stat_user_tables order by 1"""
-    before = backfill.rows(counts)
-    for command in ("run", "features"):
-        assert backfill(command, wrong).code == 2
-    assert backfill.rows(counts) == before
-    assert backfill.vendor.requests == []

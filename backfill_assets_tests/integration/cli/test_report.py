@@ -71,7 +71,7 @@ def test_a_filled_gap_is_reported(backfill):
 def test_restated_bars_are_counted_and_listed(backfill):
     backfill("run", *WEEK)
     backfill.vendor.change(restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 5), factor=1.01),))
-    with psycopg.connect(backfill.database_url) as connection:  # asked for again, as if it had come back thin
+    with psycopg.connect(backfill.database_url) as connection:  # requested again as if it were partial
         connection.execute("update session_answers set partial = true where symbol = 'AAPL' and timeframe = '1m'")
         connection.execute("update session_answers set answered_at = answered_at - interval '1 day'")
     backfill("run", *WEEK)
@@ -110,13 +110,13 @@ def test_runs_of_features_and_corporate_actions_are_reported(backfill):
     assert backfill("run", *WEEK, "--features").code == 0
     assert backfill("events", "--markets", "stocks").code == 0
     report = reported(backfill, "--last")
-    told = {run["kind"]: run for run in report["runs"]}
-    assert {kind: (run["market"], run["status"], run["trigger"]) for kind, run in told.items()} == dict.fromkeys(
+    by_kind = {run["kind"]: run for run in report["runs"]}
+    assert {kind: (run["market"], run["status"], run["trigger"]) for kind, run in by_kind.items()} == dict.fromkeys(
         ("ohlcv", "features", "events"), ("stocks", "succeeded", "command line")
     )
     rows = backfill.rows("select count(*) from market_features")[0][0]
-    assert (told["features"]["requests"], told["features"]["features_written"]) == (0, rows)
-    assert (told["events"]["requests"], told["ohlcv"]["features_written"]) == (2, 0)
+    assert (by_kind["features"]["requests"], by_kind["features"]["features_written"]) == (0, rows)
+    assert (by_kind["events"]["requests"], by_kind["ohlcv"]["features_written"]) == (2, 0)
     computed = [row for row in report["series"] if row["kind"] == "features"]
     assert sum(row["features_written"] for row in computed) == rows
     assert {(row["symbol"], row["sessions"], row["missing_before"], row["missing_after"]) for row in computed} == {

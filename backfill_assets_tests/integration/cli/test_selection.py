@@ -224,13 +224,10 @@ def test_a_wrong_selection_is_one_sentence(options, sentence):
             "{value!r} is not a date like 2025-01-31.",
         ),
         ("--end", ["yesterday", "２０２５-01-01"], "{value!r} is not a date like 2025-01-31."),  # noqa: RUF001  # tried
-        ("--days", ["1.5", "", "three", "²", "٣"], "Input should be a valid integer"),
+        ("--days", ["1.5", "three", "٣"], "Input should be a valid integer"),
         ("--days", ["-3", "0"], "Input should be greater than or equal to 1."),
         ("--days", ["36526"], "Input should be less than or equal to 36525."),
-        ("--days", ["9" * 5000], "Unable to parse input string as an integer"),
-        ("--max-concurrent", ["0"], "Input should be greater than or equal to 1."),
         ("--max-concurrent", ["51"], "Input should be less than or equal to 50."),
-        ("--max-concurrent", ["many"], "Input should be a valid integer"),
     ],
 )
 def test_a_malformed_value_is_one_sentence_that_names_the_option(bare_backfill, option, values, sentence):
@@ -241,7 +238,7 @@ def test_a_malformed_value_is_one_sentence_that_names_the_option(bare_backfill, 
         assert result.error.endswith(". See `backfill --help`.")
 
 
-def test_of_many_symbols_ten_are_named():
+def test_only_ten_known_symbols_are_named():
     many = parse_universe(
         f"markets: {{stocks: {{start: 2024-01-02, symbols: [{', '.join(f'S{n:02}' for n in range(14))}]}}}}",
         "u.yaml",
