@@ -64,7 +64,7 @@ def test_a_run_fetches_what_is_missing_and_the_next_one_has_nothing_to_do(backfi
 
 
 def requested(backfill):
-    """What was requested, in order: the symbol of a range of minutes with its first day, or the day of a whole market."""
+    """Return the requests in order: a symbol and its first day, or the day of a request for the complete market."""
     paths = [r.path.split("/") for r in backfill.vendor.requests]
     return [f"{p[4]} {p[8]}" if p[3] == "ticker" else p[8] for p in paths]
 
