@@ -18,7 +18,7 @@ class _Snapshot:
 
 
 class Snapshots:
-    """Snapshots of a database and of in-sqlite SQLite databases, by state. Use the fixture `snapshots`."""
+    """Snapshots of a database and of in-memory SQLite databases, by state. Use the fixture `snapshots`."""
 
     def __init__(self, server: psycopg.Connection) -> None:
         self._server = server

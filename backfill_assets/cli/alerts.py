@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from rich.table import Table
-
 from backfill_assets.adapters import database
 from backfill_assets.adapters.notify import channel_names, channels
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.alerts import AlertStore, Delivery
-from backfill_assets.cli.output import output_console
-from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, FAILED, counted
+from backfill_assets.cli.output import (
+    COMPLETE,
+    DAYS_MISSING,
+    FAILED,
+    counted,
+    iso,
+    output_console,
+    plain_table,
+    print_json,
+)
 from backfill_assets.deployment.private_api import daemon_seen, ticking
 from backfill_assets.domain.alert_history import Incident
 from backfill_assets.domain.alert_messages import Message, format_duration, table, ui_path
@@ -83,7 +88,7 @@ def alerts_command(*, as_json: bool) -> int:
             channel_names(settings.alert_urls),
         )
     if as_json:
-        sys.stdout.write(json.dumps(_json(state, settings.dagster_ui_url), indent=2) + "\n")
+        print_json(_json(state, settings.dagster_ui_url))
     else:
         _show(state)
     return state.exit_code
@@ -114,10 +119,11 @@ def _show(state: AlertState) -> None:
         sys.stdout.write("No alert is open.\n")
     for incident in state.incidents:
         finding, lasted = incident.finding, format_duration(state.now - incident.opened_at)
+        notified = f"notified at {format_utc(incident.notified.at)}" if incident.notified else "not notified"
         lines = [
             f"{finding.severity.name}  {finding.incident}",
             f"  {finding.sentence}",
-            f"  Since {format_utc(incident.opened_at)}, {lasted}; {_notified(incident)}.",
+            f"  Since {format_utc(incident.opened_at)}, {lasted}; {notified}.",
             *([f"  Repair: {finding.repair}"] if finding.repair else []),
             *(f"    {line}" for line in (table(finding.rows, _SHOWN_ROWS) if finding.rows else [])),
         ]
@@ -130,15 +136,10 @@ def _show(state: AlertState) -> None:
         sys.stdout.write(f"{complaint}\n")
 
 
-def _notified(incident: Incident) -> str:
-    return f"notified at {format_utc(incident.notified.at)}" if incident.notified else "not notified"
-
-
 def _show_waiting(state: AlertState) -> None:
     sys.stdout.write(f"{counted(len(state.waiting), 'message')} not delivered:\n")
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("channel", "message", "since", "attempts", "next attempt", "last error"):
-        shown.add_column(name, justify="right" if name == "attempts" else "left")
+    names = ("channel", "message", "since", "attempts", "next attempt", "last error")
+    shown = plain_table(*names, right=["attempts"])
     for delivery in state.waiting:
         removed = delivery.channel not in state.configured
         shown.add_row(
@@ -156,14 +157,14 @@ def _json(state: AlertState, ui_url: str) -> dict[str, object]:
     """Return the state for a program; instants are ISO 8601 in UTC."""
     return {
         "exit_code": state.exit_code,
-        "as_of": _iso(state.now),
+        "as_of": iso(state.now),
         "alerts": [
             {
                 "incident": i.finding.incident,
                 "severity": i.finding.severity.word,
                 "sentence": i.finding.sentence,
-                "opened_at": _iso(i.opened_at),
-                "told_at": _iso(i.notified.at) if i.notified else None,
+                "opened_at": iso(i.opened_at),
+                "told_at": iso(i.notified.at) if i.notified else None,
                 "repair": i.finding.repair,
                 "dagit": f"{ui_url}{ui_path(i.finding.place)}" if ui_path(i.finding.place) else None,
                 "details": [dict(zip(i.finding.rows[0], row, strict=True)) for row in i.finding.rows[1:]],
@@ -175,18 +176,14 @@ def _json(state: AlertState, ui_url: str) -> dict[str, object]:
             {
                 "channel": d.channel,
                 "message": d.message.title,
-                "created_at": _iso(d.created_at),
+                "created_at": iso(d.created_at),
                 "attempts": d.attempts,
-                "next_attempt_at": _iso(d.next_attempt_at),
+                "next_attempt_at": iso(d.next_attempt_at),
                 "error": d.error or None,
             }
             for d in state.waiting
         ],
-        "daemon_seen": _iso(state.daemon),
-        "last_looked": {name: _iso(last) for name, last in state.sensors.items()},
+        "daemon_seen": iso(state.daemon),
+        "last_looked": {name: iso(last) for name, last in state.sensors.items()},
         "complaint": state.complaint,
     }
-
-
-def _iso(at: datetime | None) -> str | None:
-    return at.astimezone(UTC).isoformat() if at else None

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, date, datetime
-
-import dagster as dg
-from rich.table import Table
+from datetime import UTC, date
 
 from backfill_assets.adapters import database
-from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, StoredAction
 from backfill_assets.cli.options import Options
-from backfill_assets.cli.output import output_console
-from backfill_assets.cli.result import COMPLETE, FAILED
-from backfill_assets.cli.selection import backfill_requests
+from backfill_assets.cli.output import (
+    COMPLETE,
+    FAILED,
+    iso,
+    output_console,
+    plain_table,
+    print_errors,
+    print_json,
+    run_json,
+)
+from backfill_assets.cli.selection import select
 from backfill_assets.deployment.runs import end_dead_runs
 from backfill_assets.domain.corporate_actions import CorporateAction
 from backfill_assets.domain.errors import UsageMistake
@@ -34,38 +37,31 @@ def events_command(options: Options, *, as_json: bool) -> int:
 
     A request returns all symbols of a market, so `--symbols` only selects markets and what is listed.
     """
-    settings = Settings.read()
-    settings.require_project()
-    now = datetime.now(UTC)
-    universe = settings.universe(now.date())
-    chosen = [request for request in backfill_requests(options, universe, now) if request.market.kind is Kind.STOCKS]
+    settings, universe, requests = select(options, project=True)
+    chosen = [request for request in requests if request.market.kind is Kind.STOCKS]
     if not chosen:
         raise UsageMistake("Only stocks have splits and dividends: select a market of stocks.")
     settings.require_key()
     names = [symbol.name for request in chosen for symbol in request.wanted]
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[Market, Outcome] = {}
     with CorporateActionStore(database.ready(settings), connections=1) as store, open_instance(settings) as instance:
         end_dead_runs(instance)
         defs = build_definitions(universe=universe)
         for request in chosen:
-            outcomes[request.market.name] = outcome = _update(instance, defs, settings, request.market)
+            market = request.market
+            job = defs.resolve_job_def(f"{market.name}_events_job")
+            outcome = run_job(instance, job, settings, assets=frozenset({corporate_events_key(market)}))
+            outcomes[market] = outcome
             if outcome.concerns_every_market:
                 break
         stored = store.read(names)
     code = COMPLETE if all(outcome.succeeded for outcome in outcomes.values()) else FAILED
     if as_json:
-        sys.stdout.write(json.dumps(_as_json(code, outcomes, stored), indent=2) + "\n")
+        print_json(_json(code, outcomes, stored))
     elif code == COMPLETE:
         _show(stored)
-    for market, outcome in outcomes.items():
-        if outcome.error:
-            sys.stderr.write(f"backfill: {market}: {outcome.error}\n")
+    print_errors(outcomes.items())
     return code
-
-
-def _update(instance: dg.DagsterInstance, defs: dg.Definitions, settings: Settings, market: Market) -> Outcome:
-    job = defs.resolve_job_def(f"{market.name}_events_job")
-    return run_job(instance, job, settings, assets=frozenset({corporate_events_key(market)}))
 
 
 def _show(stored: Sequence[StoredAction]) -> None:
@@ -73,11 +69,7 @@ def _show(stored: Sequence[StoredAction]) -> None:
     if not stored:
         sys.stdout.write("No splits or dividends are known.\n")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("symbol", "kind", "ex-date"):
-        table.add_column(name)
-    table.add_column("ratio or amount", justify="right")
-    table.add_column("withdrawn")
+    table = plain_table("symbol", "kind", "ex-date", "ratio or amount", "withdrawn", right=["ratio or amount"])
     for s in stored:
         colour = "green" if s.withdrawn_at is None else "yellow"
         withdrawn = "" if s.withdrawn_at is None else f"{s.withdrawn_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
@@ -93,26 +85,18 @@ def _size(event: CorporateAction) -> str:
     return f"{event.cash_amount:g} {event.currency or ''}".rstrip()
 
 
-def _as_json(code: int, outcomes: Mapping[str, Outcome], stored: Sequence[StoredAction]) -> dict[str, object]:
+def _json(code: int, outcomes: Mapping[Market, Outcome], stored: Sequence[StoredAction]) -> dict[str, object]:
     """Return the result as JSON: days are ISO dates, times ISO 8601 in UTC."""
     return {
         "exit_code": code,
-        "runs": [
-            {"market": market, "run_id": outcome.run_id, "succeeded": outcome.succeeded, "error": outcome.error}
-            for market, outcome in outcomes.items()
-        ],
+        "runs": [run_json(market, outcome) for market, outcome in outcomes.items()],
         "events": [_event_json(s) for s in stored],
     }
 
 
 def _event_json(stored: StoredAction) -> dict[str, object]:
-    history = {
-        name: None if at is None else at.astimezone(UTC).isoformat()
-        for name, at in (
-            ("first_seen", stored.first_seen),
-            ("changed_at", stored.changed_at),
-            ("withdrawn_at", stored.withdrawn_at),
-        )
+    return {n: v.isoformat() if isinstance(v, date) else v for n, v in asdict(stored.action).items()} | {
+        "first_seen": iso(stored.first_seen),
+        "changed_at": iso(stored.changed_at),
+        "withdrawn_at": iso(stored.withdrawn_at),
     }
-    facts = {n: v.isoformat() if isinstance(v, date) else v for n, v in asdict(stored.action).items()}
-    return facts | history

@@ -1,21 +1,86 @@
-"""Consoles and files that commands write to."""
+"""Exit codes of the commands, and how they write: formats, consoles, files."""
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
+from rich.table import Table
 
 from backfill_assets.adapters.private_files import write_private
 from backfill_assets.domain.errors import UsageMistake
+from backfill_assets.domain.universe import Market
+from backfill_assets.pipelines.outcomes import Outcome
 
+COMPLETE, FAILED, DAYS_MISSING = 0, 1, 3
 PIPED_WIDTH = 160
+
+
+def worst(*codes: int) -> int:
+    """Return the worst exit code: failed, then days missing, then complete."""
+    return min(codes, key=(FAILED, DAYS_MISSING, COMPLETE).index)
+
+
+def duration(seconds: float) -> str:
+    """Format a duration: 4 s, 1:05 min, 2:30 h."""
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    minutes, rest = divmod(rounded, 60)
+    return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
+
+
+def counted(number: int, thing: str) -> str:
+    """Format a number with its noun: 1 session, 2 sessions."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def instant(at: datetime) -> str:
+    """Format an aware instant: 2025-01-31 02:00:00 UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def iso(at: datetime | None) -> str | None:
+    """Format an aware instant for JSON: ISO 8601 in UTC."""
+    return at.astimezone(UTC).isoformat() if at else None
+
+
+def plain_table(*columns: str, right: Iterable[str] = ()) -> Table:
+    """Return a table without lines; the columns named in `right` are aligned to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left")
+    return table
+
+
+def print_json(document: object) -> None:
+    """Print a JSON document on standard output."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def print_errors(outcomes: Iterable[tuple[Market, Outcome | None]]) -> None:
+    """Print a line for each failed run on standard error."""
+    for market, outcome in outcomes:
+        if outcome and outcome.error:
+            sys.stderr.write(f"backfill: {market.name}: {outcome.error}\n")
+
+
+def run_json(market: Market, outcome: Outcome) -> dict[str, object]:
+    """Return a market's run for JSON."""
+    return {
+        "market": market.name,
+        "run_id": outcome.run_id,
+        "succeeded": outcome.succeeded,
+        "error": outcome.error,
+    }
 
 
 def output_console() -> Console:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-
-from rich.table import Table
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.cli.options import Options
-from backfill_assets.cli.output import output_console
-from backfill_assets.cli.result import COMPLETE, counted, duration
-from backfill_assets.cli.selection import backfill_requests
+from backfill_assets.cli.output import COMPLETE, counted, duration, output_console, plain_table, print_json
+from backfill_assets.cli.selection import select
 from backfill_assets.domain.request_plan import ApiCall, floor_seconds, pages_of
 from backfill_assets.pipelines.backfill_request import plan, recorded
 from backfill_assets.pipelines.listings import expected
@@ -23,12 +18,10 @@ from backfill_assets.pipelines.listings import expected
 
 def plan_command(options: Options, *, as_json: bool) -> int:
     """Run `backfill plan` and return its exit code."""
-    now = datetime.now(UTC)
-    settings = Settings.read()
-    chosen = backfill_requests(options, settings.universe(now.date()), now, settings.retries)
+    settings, _, chosen = select(options)
     with BarStore(database.ready(settings)) as store:
-        requests = [expected(store, call) for call in chosen]
-        plans = {call.market.name: plan(call, recorded(store, call)) for call in requests}
+        requests = [expected(store, request) for request in chosen]
+        plans = {request.market.name: plan(request, recorded(store, request)) for request in requests}
     show_plans(plans, settings, as_json=as_json)
     return COMPLETE
 
@@ -39,14 +32,10 @@ def show_plans(plans: Mapping[str, Sequence[ApiCall]], settings: Settings, *, as
     floor = floor_seconds(requests, settings.requests_per_second)
     if as_json:
         listed = [_json(market, call) for market, planned in plans.items() for call in planned]
-        result = {"requests": requests, "floor_seconds": floor, "plan": listed}
-        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+        print_json({"requests": requests, "floor_seconds": floor, "plan": listed})
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("market", "symbols", "timeframe", "days"):
-        table.add_column(name)
-    table.add_column("sessions", justify="right")
-    table.add_column("requests", justify="right")
+    numbers = ("sessions", "requests")
+    table = plain_table("market", "symbols", "timeframe", "days", *numbers, right=numbers)
     for market, planned in plans.items():
         for call in planned:
             span = str(call.start) if call.start == call.end else f"{call.start} to {call.end}"

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 
 from backfill_assets.adapters import database
-from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.base import Store
-from backfill_assets.cli.gaps import gaps_meant
+from backfill_assets.cli.gaps import requested_gaps
 from backfill_assets.cli.options import Options
+from backfill_assets.cli.output import COMPLETE, DAYS_MISSING
 from backfill_assets.cli.plan import show_plans
-from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, exit_code
-from backfill_assets.cli.run import run_markets, show_results
-from backfill_assets.cli.selection import backfill_requests
+from backfill_assets.cli.run import exit_code, run_markets, show_results
+from backfill_assets.cli.selection import select
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.retries import Retry
 from backfill_assets.domain.universe import Symbol
@@ -24,15 +23,12 @@ from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of,
 
 def repair_command(options: Options, *, explained: bool, dry_run: bool, as_json: bool) -> int:
     """Run `backfill repair` and return its exit code."""
-    now = datetime.now(UTC)
-    settings = Settings.read()
-    settings.require_project()
-    universe = settings.universe(now.date())
+    settings, universe, chosen = select(options, project=True)
     retry = Retry.EXPLAINED if explained else Retry.NOW
-    chosen = [replace(request, retry=retry) for request in backfill_requests(options, universe, now, settings.retries)]
 
     def repairs(store: Store) -> list[BackfillRequest]:
-        return [_narrowed(request, gaps_meant(store, request), explained=explained) for request in chosen]
+        found = [(replace(request, retry=retry), requested_gaps(store, request)) for request in chosen]
+        return [_narrowed(request, gaps if explained else unexplained(gaps)) for request, gaps in found]
 
     if not dry_run:
         results = run_markets(settings, universe, repairs, max_concurrent=options.max_concurrent, quiet=as_json)
@@ -47,12 +43,11 @@ def repair_command(options: Options, *, explained: bool, dry_run: bool, as_json:
     return DAYS_MISSING if is_open else COMPLETE
 
 
-def _narrowed(request: BackfillRequest, gaps: Sequence[Gap], *, explained: bool) -> BackfillRequest:
-    """Narrow a request to the sessions of gaps: of all of them, or of those without an explanation."""
-    meant = list(gaps) if explained else unexplained(gaps)
+def _narrowed(request: BackfillRequest, gaps: Sequence[Gap]) -> BackfillRequest:
+    """Narrow a request to the sessions of gaps."""
     wanted: dict[Symbol, tuple[date, ...]] = {}
     for symbol in request.wanted:
-        days = {day for gap in meant if gap.symbol == symbol.name for day in request.calendar.within(gap.days)}
+        days = {day for gap in gaps if gap.symbol == symbol.name for day in request.calendar.within(gap.days)}
         if days:
             wanted[symbol] = tuple(sorted(days))
     return replace(request, wanted=wanted)

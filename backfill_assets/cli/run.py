@@ -2,45 +2,76 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import date
 
 from rich.console import Console
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.adapters.store.bars import BarStore
-from backfill_assets.cli import feature_result
-from backfill_assets.cli import result as market_result
+from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers
 from backfill_assets.cli.options import Options
-from backfill_assets.cli.output import output_console, progress_console
-from backfill_assets.cli.result import (
-    MarketResult,
+from backfill_assets.cli.output import (
+    COMPLETE,
+    DAYS_MISSING,
+    FAILED,
     counted,
     duration,
-    exit_code,
+    instant,
+    output_console,
+    plain_table,
     print_errors,
-    show,
+    print_json,
+    progress_console,
+    run_json,
     worst,
 )
-from backfill_assets.cli.selection import backfill_requests
-from backfill_assets.domain.request_plan import floor_seconds
-from backfill_assets.domain.universe import Universe
-from backfill_assets.pipelines.backfill_request import BackfillRequest, plan, recorded, underived
+from backfill_assets.cli.selection import select
+from backfill_assets.domain.answers import Answers, missing_sessions
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.gaps import Gap, unexplained
+from backfill_assets.domain.request_plan import ApiCall, floor_seconds, pages_of
+from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
+from backfill_assets.domain.universe import Symbol, Universe
+from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of, plan, recorded, underived
 from backfill_assets.pipelines.listings import expected
+from backfill_assets.pipelines.outcomes import Outcome
 from backfill_assets.pipelines.progress import Silent
+
+_SHOWN_SERIES = 4
+_SHOWN_CAUSES = 12
+
+
+@dataclass(slots=True)
+class MarketResult:
+    """A market's backfill request and what became of it.
+
+    outcome   of its run; None if no run was needed
+    answers   what is stored, as of the plan and after the run
+    """
+
+    request: BackfillRequest
+    plan: Sequence[ApiCall] = ()
+    outcome: Outcome | None = None
+    answers: SeriesAnswers = field(default_factory=dict)
+    gaps: list[Gap] = field(default_factory=list)
+
+    @property
+    def planned_requests(self) -> int:
+        """The most requests that the plan takes, without retries."""
+        return pages_of(self.plan)
+
+    def series(self, symbol: Symbol, timeframe: Timeframe) -> Answers:
+        """Return what is stored of a series."""
+        return self.answers.get((symbol.name, timeframe.name), {})
 
 
 def run_command(options: Options, *, features: bool = False, as_json: bool = False) -> int:
     """Run `backfill run` and return its exit code; with `features`, compute those of the range unless a run ended early."""
-    now = datetime.now(UTC)
-    settings = Settings.read()
-    settings.require_project()
-    universe = settings.universe(now.date())
-    chosen = backfill_requests(options, universe, now, settings.retries)
+    settings, universe, chosen = select(options, project=True)
     results = run_markets(
         settings,
         universe,
@@ -55,16 +86,15 @@ def run_command(options: Options, *, features: bool = False, as_json: bool = Fal
         show_results(results, as_json=False)
     from backfill_assets.cli import features as features_command  # noqa: PLC0415  # loads Dagster
 
-    computed = features_command.compute(settings, universe, chosen, features_command.AT_ONCE, quiet=as_json)
-    code = worst(exit_code(results), feature_result.exit_code(computed))
+    computed = features_command.compute(settings, universe, chosen, quiet=as_json)
+    code = worst(exit_code(results), features_command.exit_code(computed))
     if as_json:
-        both = market_result.as_json(results) | {"exit_code": code, "features": feature_result.as_json(computed)}
-        sys.stdout.write(json.dumps(both, indent=2) + "\n")
+        print_json(_json(results) | {"exit_code": code, "features": features_command.results_json(computed)})
         print_errors((r.request.market, r.outcome) for r in results)
         print_errors((r.request.market, r.outcome) for r in computed)
     else:
         sys.stdout.write("\n")
-        features_command.tell(computed)
+        features_command.show_results(computed)
     return code
 
 
@@ -91,8 +121,9 @@ def run_markets(
             settings.require_key()
         _run(settings, universe, store, console, [r for r in results if r.request.days], max_concurrent)
         for result in results:
-            request = expected(store, result.request)  # the run may have looked up listings
-            result.update(request, recorded(store, request))
+            result.request = expected(store, result.request)  # the run may have looked up listings
+            result.answers = recorded(store, result.request)
+            result.gaps = gaps_of(result.request, result.answers)
     return results
 
 
@@ -140,15 +171,12 @@ def _planned(store: BarStore, request: BackfillRequest) -> MarketResult:
 
 def _announce(console: Console, settings: Settings, results: Sequence[MarketResult]) -> None:
     for result in results:
-        request, days = result.request, result.request.days
-        if not request.wanted:  # a repair without gaps
-            console.print(f"{request.market.name}: nothing to fetch")
-            continue
-        sessions = max(map(len, request.wanted.values()), default=0)
-        span = f"{days} ({counted(sessions, 'session')})" if days else "no finished session in this range"
-        frames = ", ".join(t.name for t in request.timeframes)
-        symbols, planned = counted(len(request.wanted), "symbol"), counted(result.planned_requests, "request")
-        console.print(f"{request.market.name}: {symbols}, {frames}, {span}: {planned}")
+        market = result.request.market.name
+        if result.request.wanted:
+            planned = counted(result.planned_requests, "request")
+            console.print(f"{market}: {describe(result.request)}: {planned}")
+        else:  # a repair without gaps
+            console.print(f"{market}: nothing to fetch")
     total, rate = sum(r.planned_requests for r in results), settings.requests_per_second
     if not total:
         console.print("No requests needed.")
@@ -157,16 +185,125 @@ def _announce(console: Console, settings: Settings, results: Sequence[MarketResu
         console.print(f"{counted(total, 'request')} at {rate:g} per second{least}.")
 
 
+def describe(request: BackfillRequest) -> str:
+    """Describe a request: 2 symbols, 1m, 1d, 2024-03-04 to 2024-03-08 (5 sessions)."""
+    sessions = counted(max(map(len, request.wanted.values()), default=0), "session")
+    span = f"{request.days} ({sessions})" if request.days else "no finished session in this range"
+    return ", ".join([counted(len(request.wanted), "symbol"), *(t.name for t in request.timeframes), span])
+
+
 def show_results(results: Sequence[MarketResult], *, as_json: bool) -> None:
     """Print results on standard output and the errors of runs on standard error."""
     if as_json:
-        sys.stdout.write(json.dumps(market_result.as_json(results), indent=2) + "\n")
+        print_json(_json(results))
     elif not any(r.request.wanted for r in results):
         sys.stdout.write("No unexplained gaps.\n")
     elif not _ended_early(results):
-        show(output_console(), results)
+        _show(output_console(), results)
     print_errors((r.request.market, r.outcome) for r in results)
+
+
+def exit_code(results: Sequence[MarketResult]) -> int:
+    """Return 0 if complete, 1 if a run failed, 3 if sessions are missing without an explanation."""
+    if any(r.outcome and not r.outcome.succeeded for r in results):
+        return FAILED
+    return DAYS_MISSING if any(unexplained(r.gaps) for r in results) else COMPLETE
 
 
 def _ended_early(results: Sequence[MarketResult]) -> bool:
     return any(r.outcome and r.outcome.ended_early for r in results)
+
+
+def _show(console: Console, results: Sequence[MarketResult]) -> None:
+    """Print the bars of each symbol and timeframe with the days complete, then what is missing and when it is retried."""
+    shown = [t for t in TIMEFRAMES.values() if any(t in r.request.timeframes for r in results)]
+    numbers = ["days", *(t.name for t in shown)]
+    table = plain_table("symbol", *numbers, right=numbers)
+    for result in results:
+        still_open = {gap.symbol for gap in unexplained(result.gaps)}
+        for symbol, sessions in result.request.wanted.items():
+            series = {t: result.series(symbol, t) for t in result.request.timeframes}
+            missing = max((len(missing_sessions(sessions, answers)) for answers in series.values()), default=0)
+            colour = "red" if symbol.name in still_open else "yellow" if missing else "green"
+            days = f"[{colour}]{len(sessions) - missing}/{len(sessions)}[/]"
+            bars = (f"{_bars_of(t, sessions, series[t]):,}" if t in series else "" for t in shown)
+            table.add_row(symbol.name, days, *bars)
+    console.print(table)
+    for result in results:
+        show_causes(console, result.gaps, lambda cause: f"{cause.reason}[/]: {cause.description}")
+    if still_missing := [gap for result in results for gap in unexplained(result.gaps)]:
+        at = min((gap.next_attempt_at for gap in still_missing if gap.next_attempt_at), default=None)
+        retry = f"Next retry: {instant(at)}." if at else "No retry is scheduled."
+        console.print(f"{retry} To fetch now: `backfill repair`.")
+
+
+def _bars_of(timeframe: Timeframe, sessions: Iterable[date], answers: Answers) -> int:
+    """Count the bars of sessions; a weekly bar belongs to each of its sessions and counts once."""
+    found = [answers[s] for s in sessions if s in answers]
+    return len({a.first for a in found if a.bars}) if timeframe == WEEK_1 else sum(a.bars for a in found)
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Sessions that are missing for one reason; `series` has the timeframes by symbol name."""
+
+    days: DayRange
+    sessions: int
+    reason: str
+    explained: bool
+    series: dict[str, list[str]]
+
+    @property
+    def description(self) -> str:
+        """Days and the first few series: 2024-03-06 (1 session) of AAPL 1m 5m."""
+        series = ", ".join(" ".join([s, *t]) for s, t in list(self.series.items())[:_SHOWN_SERIES])
+        more = f" and {len(self.series) - _SHOWN_SERIES} more" if len(self.series) > _SHOWN_SERIES else ""
+        return f"{self.days} ({counted(self.sessions, 'session')}) of {series}{more}"
+
+
+def show_causes(console: Console, gaps: Iterable[Gap], sentence: Callable[[Cause], str]) -> None:
+    """Print the first causes of gaps; `sentence` describes one and closes the colour that is opened before it."""
+    alike: dict[tuple[DayRange, int, str, bool], dict[str, list[str]]] = {}
+    for gap in gaps:
+        what = (gap.days, gap.sessions, gap.reason.value, gap.explained)
+        alike.setdefault(what, {}).setdefault(gap.symbol, []).append(gap.timeframe)
+    causes = [Cause(*what, series) for what, series in alike.items()]
+    for cause in causes[:_SHOWN_CAUSES]:
+        # Not wrapped: a sentence may hold a command to copy.
+        console.print(f"[{'yellow' if cause.explained else 'red'}]{sentence(cause)}", soft_wrap=True)
+    if len(causes) > _SHOWN_CAUSES:
+        console.print(f"… and {len(causes) - _SHOWN_CAUSES} more: see `backfill gaps`.")
+
+
+def _json(results: Sequence[MarketResult]) -> dict[str, object]:
+    """Return the results for JSON; days are ISO dates."""
+    return {
+        "exit_code": exit_code(results),
+        "planned_requests": sum(r.planned_requests for r in results),
+        "runs": [run_json(r.request.market, r.outcome) for r in results if r.outcome],
+        "series": [
+            _series_json(r, symbol, timeframe, sessions)
+            for r in results
+            for symbol, sessions in r.request.wanted.items()
+            for timeframe in r.request.timeframes
+        ],
+    }
+
+
+def _series_json(
+    result: MarketResult, symbol: Symbol, timeframe: Timeframe, sessions: Sequence[date]
+) -> dict[str, object]:
+    answers = result.series(symbol, timeframe)
+    missing = missing_sessions(sessions, answers)
+    gaps = [g for g in result.gaps if (g.symbol, g.timeframe) == (symbol.name, timeframe.name)]
+    explained = [g.days for g in gaps if g.explained]
+    return {
+        "market": result.request.market.name,
+        "symbol": symbol.name,
+        "timeframe": timeframe.name,
+        "expected_sessions": len(sessions),
+        "complete_sessions": len(sessions) - len(missing),
+        "bars": _bars_of(timeframe, sessions, answers),
+        "missing": [s.isoformat() for s in missing],
+        "explained": [s.isoformat() for s in missing if any(s in days for days in explained)],
+    }

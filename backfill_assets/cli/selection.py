@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 
+from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.options import Options
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
@@ -14,6 +15,18 @@ from backfill_assets.domain.sessions import HOURS
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Market, Universe
 from backfill_assets.pipelines.backfill_request import BackfillRequest, market_calendar
+
+
+def select(options: Options, *, project: bool = False) -> tuple[Settings, Universe, list[BackfillRequest]]:
+    """Return settings, universe and requests for the options of a command, as of now.
+
+    With `project`, raise SettingMistake unless DAGSTER_HOME is the project's folder.
+    """
+    now, settings = datetime.now(UTC), Settings.read()
+    if project:
+        settings.require_project()
+    universe = settings.universe(now.date())
+    return settings, universe, backfill_requests(options, universe, now, settings.retries)
 
 
 def backfill_requests(

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from backfill_assets.adapters import database
-from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.gaps import GapStore
 from backfill_assets.cli.gaps import gap_json
 from backfill_assets.cli.options import Options
-from backfill_assets.cli.output import output_console, write_file
-from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, counted
-from backfill_assets.cli.selection import backfill_requests
+from backfill_assets.cli.output import (
+    COMPLETE,
+    DAYS_MISSING,
+    counted,
+    iso,
+    output_console,
+    plain_table,
+    print_json,
+    write_file,
+)
+from backfill_assets.cli.selection import select
 from backfill_assets.domain.completeness import Completeness, Counts, Row, SessionState
 from backfill_assets.domain.gaps import unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES
@@ -40,27 +44,24 @@ _COLOURS = {
 
 def status_command(options: Options, *, as_json: bool, html: Path | None) -> int:
     """Show how complete each symbol is. Returns the exit code."""
-    now = datetime.now(UTC)
-    settings = Settings.read()
-    universe = settings.universe(now.date())
-    chosen = backfill_requests(options, universe, now, settings.retries)
-    found = []
+    settings, universe, requests = select(options)
+    now, found = datetime.now(UTC), []
     with GapStore(database.ready(settings)) as store:
         store.forget_others(series_of(universe))
-        for request in chosen:
+        for request in requests:
             market = replace(request.market, symbols=tuple(request.wanted))
             watched = Watched(market, request.calendar, known_listings(store, market), request.retries)
             found.append(measure(store, watched, now))
     if html is not None:
         write_file(html, page(found), "--html")
     if as_json:
-        sys.stdout.write(json.dumps(status_json(found), indent=2) + "\n")
+        print_json(_json(found))
     else:
         show_status(output_console(), found, now)
-    return exit_code(found)
+    return _exit_code(found)
 
 
-def exit_code(found: Sequence[Completeness]) -> int:
+def _exit_code(found: Sequence[Completeness]) -> int:
     """Return 3 if there are unexplained gaps, else 0."""
     return DAYS_MISSING if any(unexplained(f.gaps) for f in found) else COMPLETE
 
@@ -70,13 +71,12 @@ def show_status(console: Console, found: Sequence[Completeness], now: datetime) 
     for market in found:
         console.print(f"{market.market}, {span(market)}: {summary(market.counts)}")
     shown = [name for name in TIMEFRAMES if any(name in market.timeframes for market in found)]
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("symbol", overflow="fold")
-    for name in shown:
-        table.add_column(name, no_wrap=True)
-    table.add_column("gaps", justify="right", no_wrap=True)
-    table.add_column("last bar (UTC)", no_wrap=True)
-    table.add_column("next try", no_wrap=True)
+    table = plain_table("symbol", *shown, "gaps", "last bar (UTC)", "next try", right=["gaps"])
+    table.padding = (0, 1, 0, 0)
+    symbols, *others = table.columns
+    symbols.overflow = "fold"
+    for column in others:
+        column.no_wrap = True
     for market in found:
         for row in market.rows:
             table.add_row(*_cells(row, shown, now))
@@ -116,11 +116,11 @@ def _until(row: Row, now: datetime) -> str:
     return f"in {-int(-seconds // length)} {unit}"
 
 
-def status_json(found: Sequence[Completeness]) -> dict[str, object]:
+def _json(found: Sequence[Completeness]) -> dict[str, object]:
     """Return the status as JSON: days are ISO dates, times ISO 8601 in UTC, shares from 0 to 1."""
     return {
-        "exit_code": exit_code(found),
-        "as_of": _iso(max((market.at for market in found), default=None)),
+        "exit_code": _exit_code(found),
+        "as_of": iso(max((market.at for market in found), default=None)),
         "markets": [
             {
                 "market": market.market,
@@ -136,8 +136,8 @@ def status_json(found: Sequence[Completeness]) -> dict[str, object]:
                 "symbol": row.symbol,
                 **_counts(row.counts),
                 "open_gaps": len(row.open_gaps),
-                "last_bar": _iso(row.last_bar),
-                "next_attempt_at": _iso(row.next_attempt_at),
+                "last_bar": iso(row.last_bar),
+                "next_attempt_at": iso(row.next_attempt_at),
             }
             for market in found
             for row in market.rows
@@ -149,7 +149,7 @@ def status_json(found: Sequence[Completeness]) -> dict[str, object]:
                 "timeframe": series.timeframe,
                 **_counts(series.counts),
                 "open_gaps": len(series.open_gaps),
-                "last_bar": _iso(series.last_bar),
+                "last_bar": iso(series.last_bar),
             }
             for market in found
             for row in market.rows
@@ -168,7 +168,3 @@ def _counts(counts: Counts) -> dict[str, float]:
         "partial_sessions": counts.partial,
         "missing_sessions": counts.missing,
     }
-
-
-def _iso(at: datetime | None) -> str | None:
-    return at.astimezone(UTC).isoformat() if at else None

@@ -14,14 +14,14 @@ from backfill_assets.deployment.services import end_orphans
 
 
 def up_command(address: Address, *, demo: bool) -> int:
-    """Carry out `backfill up`; return the exit code."""
+    """Run `backfill up` until it is interrupted, and return its exit code."""
     # Also where they are ignored: a shell starts a background job with SIGINT ignored, and closing the terminal must stop
     # the services.
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.default_int_handler)
     with ExitStack() as stack:
         if demo:
-            from backfill_assets.cli.profile import demo_profile  # noqa: PLC0415  # loads the simulator
+            from backfill_assets.cli.demo import demo_profile  # noqa: PLC0415  # loads the simulator
 
             stack.enter_context(demo_profile())
         settings = Settings.read()

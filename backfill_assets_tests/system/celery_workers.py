@@ -1,4 +1,4 @@
-"""Celery workers and their Redis for a test, each a process group of its own with a home of its own."""
+"""Celery workers, each with a process group and a DAGSTER_HOME of its own, and their Redis server."""
 
 import os
 import shutil
@@ -13,34 +13,33 @@ from pathlib import Path
 
 import pytest
 
-from backfill_assets_tests.system.platform import PROJECT, wait_until
+from backfill_assets_tests.support import PROJECT, unused_port
+from backfill_assets_tests.system.platform import wait_until
 
 CELERY = PROJECT / "deploy" / "celery"
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker with all its children; `name` as Celery knows it."""
+    """A worker; `name` is Celery's."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def kill(self) -> None:
-        """As a machine dies: the worker, its children and the command that started them, at once."""
+        """Kill the worker with all its children, as if its machine died."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(20)
 
 
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
-    """A Redis of the test's own on a free port, without a file; its URL."""
+    """Run a Redis server without persistence; yield its URL."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     arguments = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
     with subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL) as process:
         try:
@@ -52,7 +51,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 
 def home(folder: Path, *, poll_seconds: int) -> Path:
-    """A DAGSTER_HOME with the files of deploy/celery, in which lost workers are looked for every `poll_seconds`."""
+    """Make a DAGSTER_HOME from the files of deploy/celery, whose daemon looks for lost workers every `poll_seconds`."""
     folder.mkdir(parents=True)
     shutil.copy(PROJECT / "workspace.yaml", folder)
     shipped = (CELERY / "dagster.yaml").read_text(encoding="utf-8")
@@ -64,7 +63,7 @@ def home(folder: Path, *, poll_seconds: int) -> Path:
 
 @contextmanager
 def worker(name: str, environment: Mapping[str, str], folder: Path) -> Iterator[Worker]:
-    """A worker that executes two runs at a time, started as docs/howto/several-machines.md says; killed at the end."""
+    """Start a worker for two runs at a time, as docs/howto/several-machines.md describes; kill it at the end."""
     programs = Path(sys.executable).parent
     log = folder / "worker.log"
     command = [programs / "dagster-celery", "worker", "start", "-A", "dagster_celery.app", "-q", "dagster", "-n", name]

@@ -23,6 +23,7 @@ _LONGEST_WAIT_SECONDS = 150
 LONG_RETRY_PAUSE = {"BACKFILL_RETRY_FIRST_PAUSE": "86400"}
 """Settings that keep the repair sensor from fetching what a test leaves missing."""
 
+_RUNS = "{ runsOrError { ... on Runs { results { runId jobName status tags { key value } } } } }"
 _LAUNCH = """
 mutation ($parameters: LaunchBackfillParams!) {
   launchPartitionBackfill(backfillParams: $parameters) {
@@ -49,6 +50,11 @@ class Platform:
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
 
+    def runs(self) -> list[dict[str, Any]]:
+        """Return all runs, with their tags by name."""
+        found = self.graphql(_RUNS)["runsOrError"]["results"]
+        return [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in found]
+
     def launch(self, assets: Iterable[tuple[str, ...]], partitions: Iterable[str], config: object = None) -> str:
         """Launch a backfill of these partitions, as an asset's page does; return its id."""
         parameters = {
@@ -63,6 +69,20 @@ class Platform:
         return str(answer["backfillId"])
 
 
+def run_command(variables: dict[str, str], *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a `backfill` command in an environment."""
+    return subprocess.run(
+        [BACKFILL, *map(str, arguments)],
+        cwd=PROJECT,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        **options,
+    )
+
+
 def wait_until[T](question: Callable[[], T | None]) -> T:
     """Poll until the answer is not None, and return it."""
     deadline = time.monotonic() + _LONGEST_WAIT_SECONDS
@@ -75,8 +95,8 @@ def wait_until[T](question: Callable[[], T | None]) -> T:
 
 def is_midway(simulator: Simulator, database_url: str) -> bool:
     """Return whether minutes are stored and days requested, which lasts for a while where the vendor's days are slow."""
-    asked = any("/1/day/" in request.path for request in simulator.requests)
-    return asked and bool(rows(database_url, "select 1 from market_data where timeframe = '1m' limit 1"))
+    requested = any("/1/day/" in request.path for request in simulator.requests)
+    return requested and bool(rows(database_url, "select 1 from market_data where timeframe = '1m' limit 1"))
 
 
 def environment(simulator: Simulator, data: Path, database_url: str, universe: str, **settings: str) -> dict[str, str]:

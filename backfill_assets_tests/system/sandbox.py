@@ -6,7 +6,7 @@ from pathlib import Path
 
 from backfill_assets.simulator import Simulator
 from backfill_assets_tests.support import rows
-from backfill_assets_tests.system.platform import BACKFILL, PROJECT, environment
+from backfill_assets_tests.system.platform import BACKFILL, PROJECT, environment, run_command
 
 UNIVERSE = """
 markets:
@@ -49,9 +49,7 @@ class Sandbox:
 
     def backfill(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a `backfill` command."""
-        with self.start(*arguments) as process:
-            stdout, stderr = process.communicate(timeout=240)
-        return subprocess.CompletedProcess([], process.returncode, stdout, stderr)
+        return run_command(self.variables, *arguments, start_new_session=True)
 
     def tables(self, *without: str) -> dict[str, list[tuple]]:
         """Return the number and digest of each table's rows by series, without columns that hold the time."""

@@ -1,8 +1,7 @@
-"""Alerts from end to end: real runs, real daemon, real channels; who is told what, how often, and where no secret stands."""
+"""Alerts from end to end: runs, daemon and channels are real, each channel is notified once, and no secret is written."""
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -21,14 +20,14 @@ from backfill_assets_tests.integration.orchestration.alerts.alerting import Sens
 from backfill_assets_tests.receivers import mail_server, webhook
 from backfill_assets_tests.secrets_search import find_secrets, secrets_in_urls
 from backfill_assets_tests.support import read_settings
-from backfill_assets_tests.system.platform import BACKFILL, PROJECT, Platform, environment, platform, wait_until
+from backfill_assets_tests.system.platform import Platform, environment, platform, run_command, wait_until
 from backfill_assets_tests.system.test_repair import sessions
 
 KEY = "a-key-for-tests"
 LOGIN = "hookUserName:h00kPassWord"
 GAP = "gap:stocks"
 LATER = timedelta(seconds=70)
-"""Longer than the first pause of a channel that did not take a message."""
+"""Longer than the first pause after a failed delivery."""
 
 TICKS = """
 {
@@ -74,40 +73,40 @@ ASSETS = """
 }"""
 
 
-def lacking(*days: str) -> Scenario:
-    """A vendor that has nothing of AAPL on these days."""
+def vendor_without(*days: str) -> Scenario:
+    """Return a vendor without bars of AAPL on these days."""
     dates = [date.fromisoformat(day) for day in days]
     return Scenario(api_keys=(KEY,), holes=tuple(Hole(ticker="AAPL", first=day, last=day) for day in dates))
 
 
-def command(variables: dict[str, str], *words: str) -> str:
-    """Run one as a user does; all that it said. Sessions are missing, or nothing is."""
-    done = subprocess.run([BACKFILL, *words], cwd=PROJECT, env=variables, capture_output=True, text=True, check=False)
+def command(variables: dict[str, str], *arguments: str) -> str:
+    """Run a command that exits with 0 or 3; return its output."""
+    done = run_command(variables, *arguments)
     assert done.returncode in {0, 3}, done.stderr
     return done.stdout + done.stderr
 
 
-def looks(running: Platform) -> list[str]:
-    """What the sensor's ticks have said, the newest first."""
+def tick_messages(running: Platform) -> list[str]:
+    """Return the skip messages of the sensor's ticks, newest first."""
     ticks = running.graphql(TICKS)["sensorOrError"]["sensorState"]["ticks"]
     assert not [tick["error"] for tick in ticks if tick["error"]]
     return [tick["skipReason"] for tick in ticks if tick["skipReason"]]
 
 
-def said(running: Platform, words: str) -> str:
-    """What a tick said, once one has said something with these words."""
-    return wait_until(lambda: next((look for look in looks(running) if words in look), None))
+def tick_message_with(running: Platform, text: str) -> str:
+    """Wait for a tick whose message contains the text; return the message."""
+    return wait_until(lambda: next((message for message in tick_messages(running) if text in message), None))
 
 
 def of_gaps(titles: list[str]) -> list[str]:
-    """The subjects about the gap. No others, but that the hourly checks may meet features that wait."""
+    """Return the subjects about the gap; the hourly checks may also report features that are not computed yet."""
     assert not [title for title in titles if GAP not in title and ":stocks/features" not in title]
     return [title for title in titles if GAP in title]
 
 
 @contextmanager
 def instance(variables: dict[str, str]) -> Iterator[dg.DagsterInstance]:
-    """The platform's own records, in this process, with the platform's environment."""
+    """Open the platform's Dagster instance in this process."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             if os.environ.get(name) != value:
@@ -116,48 +115,48 @@ def instance(variables: dict[str, str]) -> Iterator[dg.DagsterInstance]:
             yield opened
 
 
-def test_a_gap_is_told_once_at_each_rung_to_every_channel_and_no_secret_is_written(
+def test_each_channel_is_notified_once_of_each_severity_and_no_secret_is_written(
     tmp_path: Path, database_url: str
 ) -> None:
     days = sessions(Kind.STOCKS, 12)
     small, wide = days[6:8], days[:8]
     kept = f"markets: {{stocks: {{start: {days[0]}, symbols: [AAPL, SPY], timeframes: [1d]}}}}"
     heard: dict[str, str] = {}
-    with Simulator(lacking(*small)) as vendor, mail_server() as mail, webhook() as hook:
-        # The plan does not reach the first six sessions yet: they are explained, and two remain that are not.
+    with Simulator(vendor_without(*small)) as vendor, mail_server() as mail, webhook() as hook:
+        # The vendor's plan does not include the first six sessions yet: they are explained, the other two are not.
         vendor.change(history_edge=date.fromisoformat(days[6]))
         address = hook.url.replace("json://", f"json://{LOGIN}@")
         settings = {"ALERT_URLS": f"{address} {mail.url}", "BACKFILL_RETRY_FIRST_PAUSE": "3600"}
         variables = environment(vendor, tmp_path, database_url, kept, **settings)
 
-        def told() -> tuple[list[str], list[str]]:
-            """What has arrived about the gap: at the webhook, and by mail."""
+        def received() -> tuple[list[str], list[str]]:
+            """Return the received subjects about the gap: by webhook, and by mail."""
             return of_gaps(hook.titles), of_gaps([str(m["Subject"]) for m in mail.received])
 
         heard["run"] = command(variables, "run", "--features", "--start", days[6])
         heard["refused"] = command(variables, "run", "--end", days[5])
 
-        # Two sessions: one warning, by either way.
+        # Two sessions are missing: one warning on each channel.
         with platform(vendor, tmp_path, database_url, kept, **settings) as running:
-            wait_until(lambda: all(told()) or None)
-            assert told() == ([f"WARNING: {GAP}"],) * 2
-            # No DAGSTER_UI_URL is set: the link leads to the Dagit of this very `backfill up`.
+            wait_until(lambda: all(received()) or None)
+            assert received() == ([f"WARNING: {GAP}"],) * 2
+            # DAGSTER_UI_URL is not set: the link leads to this `backfill up`.
             (warning,) = [message["message"] for message in hook.received if GAP in message["title"]]
             assert f"{running.url}/assets/stocks/ohlcv_1d" in warning
 
-        # Eight, while one channel is down, and after a restart: the other one is told, and of nothing that it knows.
+        # Eight, after a restart and while the webhook is down: only the change is sent by mail.
         hook.down()
-        vendor.scenario = lacking(*wide)
+        vendor.scenario = vendor_without(*wide)
         heard["wider"] = command(variables, "repair", "--explained")
         with platform(vendor, tmp_path, database_url, kept, **settings) as running:
-            heard["tick"] = said(running, "1 message for json waiting")
-            assert told() == ([f"WARNING: {GAP}"], [f"WARNING: {GAP}", f"now CRITICAL: {GAP}"])
+            heard["tick"] = tick_message_with(running, "1 message for json waiting")
+            assert received() == ([f"WARNING: {GAP}"], [f"WARNING: {GAP}", f"now CRITICAL: {GAP}"])
             heard |= {"runs": json.dumps(running.graphql(RUNS)), "assets": json.dumps(running.graphql(ASSETS))}
             heard["page"] = httpx.get(f"{running.url}/").text
         assert "1 alert open." in heard["tick"]
         assert "no_missing_sessions" in heard["assets"]
 
-        # The channel is back: it is given what it missed, and the other one nothing twice.
+        # The webhook is up again: it receives what it missed, and the mail nothing twice.
         hook.up()
         critical = [f"WARNING: {GAP}", f"now CRITICAL: {GAP}"]
         universe = read_settings(variables).universe(datetime.now(UTC).date())
@@ -165,14 +164,14 @@ def test_a_gap_is_told_once_at_each_rung_to_every_channel_and_no_secret_is_writt
             sensor = Sensor("check_alerts", opened, lambda now: definitions(universe, now))
             for _ in range(2):
                 heard["later"] = sensor.tick(datetime.now(UTC) + LATER, cursor=None)
-            assert told() == (critical, critical)
+            assert received() == (critical, critical)
 
-            # Filled: one recovery each.
-            vendor.scenario = lacking()
+            # Filled: one message of recovery on each channel.
+            vendor.scenario = vendor_without()
             heard["filled"] = command(variables, "repair")
             for cursor in (sensor.cursor, None):
                 heard["over"] = sensor.tick(datetime.now(UTC) + LATER, cursor=cursor)
-            assert told() == ([*critical, f"RECOVERED: {GAP}"],) * 2
+            assert received() == ([*critical, f"RECOVERED: {GAP}"],) * 2
             assert heard["over"] == "No alert is open."
 
         heard["hook"] = json.dumps(hook.received)

@@ -1,4 +1,4 @@
-"""The database dies, is restarted, or runs out of disk under `backfill run`; the same command again makes it good."""
+"""The database is killed, restarted or runs out of disk during `backfill run`; run again, the command completes the data."""
 
 import os
 import random
@@ -18,7 +18,7 @@ from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
 from backfill_assets.simulator import Fault, Scenario, Simulator
 from backfill_assets_tests.postgres import public_folder
 from backfill_assets_tests.support import SOAK
-from backfill_assets_tests.system.platform import BACKFILL, PROJECT, wait_until
+from backfill_assets_tests.system.platform import wait_until
 from backfill_assets_tests.system.sandbox import Sandbox, most_in_a_second, sandbox
 
 RATE = 20
@@ -29,18 +29,18 @@ markets:
   crypto: {start: 2026-09-04, symbols: [BTC]}
 """
 COMMAND = ["run", "--start", "2026-07-06", "--end", "2026-09-11"]
-"""A page of some 45,000 minutes for each stock, whose COPY lasts long enough to be met."""
+"""A page of some 45,000 minutes for each stock, whose COPY takes long enough to be interrupted."""
 
 SLOW = Scenario(faults=(Fault(kind="slow", seconds=0.3),))
 COPYING = "select 1 from pg_stat_progress_copy where command = 'COPY FROM'"
 KILLS = 20 if SOAK else 1
 RESTARTS = 10 if SOAK else 1
 ROOM = 6 * 2**20
-"""Bytes that are left on the disk: the tables have begun to grow when they are used up."""
+"""Bytes that are left on the disk, enough for the tables to begin to grow."""
 
 SEGMENT = 16 * 2**20
 ROOM_BELOW_A_SEGMENT = 12 * 2**20
-"""Bytes that are left where the log, which grows by whole segments of 16 MB, is to be the first that finds none."""
+"""Bytes that are left so that the WAL, which grows by segments of 16 MB, is the first to run out of space."""
 
 ANNOUNCED = re.compile(r"(stocks|crypto|AAPL|SPY|BTC)[: ]|\d+ requests? at ")
 """The lines that a run writes to standard error while nothing has failed."""
@@ -48,9 +48,9 @@ ANNOUNCED = re.compile(r"(stocks|crypto|AAPL|SPY|BTC)[: ]|\d+ requests? at ")
 
 @pytest.fixture(scope="module")
 def undisturbed() -> dict:
-    """The tables of a run that nothing happened to."""
+    """The tables of a run without faults."""
     with public_folder() as folder, Simulator() as simulator:
-        still = embedded_world(simulator, folder)
+        still = embedded_sandbox(simulator, folder)
         done = still.backfill(*COMMAND)
         assert done.returncode == 0, done.stderr
         tables = still.tables()
@@ -66,15 +66,15 @@ def folder() -> Iterator[Path]:
         EmbeddedPostgres(made).stop()
 
 
-def embedded_world(simulator: Simulator, folder: Path) -> Sandbox:
-    """A world whose database is the embedded one of its data folder, as a new user's is."""
+def embedded_sandbox(simulator: Simulator, folder: Path) -> Sandbox:
+    """Make a sandbox on the embedded server of its data folder."""
     url = EmbeddedPostgres(folder).url()
     made = sandbox(simulator, folder, "", UNIVERSE, POLYGON_REQUESTS_PER_SECOND=str(RATE))
     return Sandbox(simulator, url, made.variables)
 
 
 def kill_server(folder: Path) -> None:
-    """`kill -9` of the server and of all its sessions, as when a machine dies or its memory is used up."""
+    """Kill the server and all its sessions."""
     postmaster = psutil.Process(int((folder / "postgres" / "data" / "postmaster.pid").read_text().split()[0]))
     for process in (postmaster, *postmaster.children(recursive=True)):
         try:
@@ -83,47 +83,42 @@ def kill_server(folder: Path) -> None:
             continue
 
 
-def said_of_failure(stderr: str) -> str:
-    """The one sentence that a run failed with, after what it had announced; nothing else may stand there."""
+def error_of(stderr: str) -> str:
+    """Return the error of a run; assert that only progress was printed before it."""
     *before, sentence = stderr.strip().splitlines()
     assert sentence.startswith("backfill: "), stderr
     assert not [line for line in before if not ANNOUNCED.match(line)], stderr
     return sentence
 
 
-def made_good(broken: Sandbox, folder: Path, undisturbed: dict) -> None:
-    """The same command again, and all is as if nothing had happened."""
+def assert_same_command_completes(broken: Sandbox, folder: Path, undisturbed: dict) -> None:
+    """Run the command again; assert that tables, runs and rate are those of an undisturbed run."""
     again = broken.backfill(*COMMAND)
     assert again.returncode == 0, again.stderr
-    is_whole(broken, folder, undisturbed)
-
-
-def is_whole(broken: Sandbox, folder: Path, undisturbed: dict) -> None:
-    """What is stored is what an undisturbed run stores, nothing is left unfinished, and the rate was kept."""
-    whole = Sandbox(broken.simulator, EmbeddedPostgres(folder).url(), broken.variables)
-    assert whole.tables() == undisturbed
-    assert whole.unfinished() == []
+    restarted = Sandbox(broken.simulator, EmbeddedPostgres(folder).url(), broken.variables)
+    assert restarted.tables() == undisturbed
+    assert restarted.unfinished() == []
     assert most_in_a_second(broken.simulator) <= RATE
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
-def test_a_server_that_is_killed_in_a_copy(seed: int, folder: Path, undisturbed: dict) -> None:
+def test_a_server_killed_during_copy(seed: int, folder: Path, undisturbed: dict) -> None:
     with Simulator(SLOW) as simulator:
-        broken = embedded_world(simulator, folder)
+        broken = embedded_sandbox(simulator, folder)
         with broken.start(*COMMAND) as process:
             with psycopg.connect(broken.database_url, autocommit=True) as connection:
-                met = until_copying(connection, process)
-            time.sleep(random.Random(seed).random() * 0.02)  # the moment within the COPY is what is tried here
+                seen = until_copying(connection, process)
+            time.sleep(random.Random(seed).random() * 0.02)  # the moment is what the test varies
             kill_server(folder)
-            said, stderr = ended(process)
-        assert met, "the run was over before a COPY was seen"
-        assert process.returncode == 1, said + stderr
-        assert "cannot be used (" in said_of_failure(stderr)
-        made_good(broken, folder, undisturbed)
+            stdout, stderr = ended(process)
+        assert seen, "the run ended before a COPY was seen"
+        assert process.returncode == 1, stdout + stderr
+        assert "cannot be used (" in error_of(stderr)
+        assert_same_command_completes(broken, folder, undisturbed)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a program said and complained of, once it has ended, which it must soon do by itself."""
+    """Return the output of a command, which must end by itself."""
     try:
         return process.communicate(timeout=120)
     except subprocess.TimeoutExpired:
@@ -132,17 +127,17 @@ def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def all_ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
-    """Of each its code and what it said, once all have ended: also of the last, where the first was not as it should."""
-    heard = []
+    """Return exit code and output of each command, after all have ended."""
+    results = []
     for process in processes:
         with process:
-            said, stderr = ended(process)
-        heard.append((process.returncode, said, stderr))
-    return heard
+            stdout, stderr = ended(process)
+        results.append((process.returncode, stdout, stderr))
+    return results
 
 
 def until_copying(connection: psycopg.Connection, process: subprocess.Popen[str]) -> bool:
-    """Whether a COPY into the tables was seen before the program ended; it lasts a hundred times as long as a pause here."""
+    """Return whether a COPY was seen before the command ended; a COPY takes a hundred times as long as a pause here."""
     while process.poll() is None:
         if connection.execute(COPYING).fetchone():
             return True
@@ -151,25 +146,25 @@ def until_copying(connection: psycopg.Connection, process: subprocess.Popen[str]
 
 
 @pytest.mark.parametrize("seed", range(RESTARTS))
-def test_a_server_that_is_restarted_under_three_runs(seed: int, folder: Path, undisturbed: dict) -> None:
+def test_a_server_restarted_during_three_runs(seed: int, folder: Path, undisturbed: dict) -> None:
     with Simulator(SLOW) as simulator:
-        broken = embedded_world(simulator, folder)
+        broken = embedded_sandbox(simulator, folder)
         started = [broken.start(*COMMAND, "--symbols", symbol) for symbol in SYMBOLS]
         wait_until(lambda: True if simulator.requests else None)
-        time.sleep(random.Random(seed).random() * 2)  # the moment is what is tried here
+        time.sleep(random.Random(seed).random() * 2)  # the moment is what the test varies
         server = EmbeddedPostgres(folder)
         assert server.stop()
         server.url()
-        for code, said, stderr in all_ended(started):
+        for code, stdout, stderr in all_ended(started):
             if code:
-                assert code == 1, said + stderr
-                assert said_of_failure(stderr)
-        made_good(broken, folder, undisturbed)
+                assert code == 1, stdout + stderr
+                assert error_of(stderr)
+        assert_same_command_completes(broken, folder, undisturbed)
 
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of its own on the folder."""
+    """Mount a small file system on the folder."""
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=512m,mode=755", "tmpfs", folder],
         capture_output=True,
@@ -186,47 +181,47 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
-def test_a_disk_that_is_full(undisturbed: dict) -> None:
+def test_a_full_disk(undisturbed: dict) -> None:
     with public_folder() as mount_point, small_disk(mount_point) as folder, Simulator(SLOW) as simulator:
-        broken = embedded_world(simulator, folder)
-        upgraded(broken)
-        filler = filled(folder, ROOM)
+        broken = embedded_sandbox(simulator, folder)
+        upgrade(broken)
+        filler = fill_disk(folder, ROOM)
         failed = broken.backfill(*COMMAND)
         assert failed.returncode == 1, failed.stdout + failed.stderr
-        assert "No space left on device" in said_of_failure(failed.stderr)
+        assert "No space left on device" in error_of(failed.stderr)
         filler.unlink()
-        made_good(broken, folder, undisturbed)
+        assert_same_command_completes(broken, folder, undisturbed)
 
 
-@pytest.mark.skipif(not SOAK, reason="over a minute of waiting for a server that is gone: `make soak`")
+@pytest.mark.skipif(not SOAK, reason="waits over a minute for a dead server: `make soak`")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
-def test_a_disk_that_is_full_for_the_log_ends_the_server_and_the_next_command_says_why(undisturbed: dict) -> None:
+def test_the_next_command_reports_a_server_that_ended_because_the_disk_was_full(undisturbed: dict) -> None:
     with public_folder() as mount_point, small_disk(mount_point) as folder, Simulator(SLOW) as simulator:
-        broken = embedded_world(simulator, folder)
-        upgraded(broken)
+        broken = embedded_sandbox(simulator, folder)
+        upgrade(broken)
         with psycopg.connect(broken.database_url, autocommit=True) as connection:
             fill_segment(connection)
-        filler = filled(folder, ROOM_BELOW_A_SEGMENT)
+        filler = fill_disk(folder, ROOM_BELOW_A_SEGMENT)
         failed = broken.backfill(*COMMAND)
         assert failed.returncode == 1, failed.stdout + failed.stderr
-        assert "cannot be used (" in said_of_failure(failed.stderr)
+        assert "cannot be used (" in error_of(failed.stderr)
         assert re.search(r"PANIC: .*No space left on device", (folder / "postgres" / "server.log").read_text())
 
         refused = broken.backfill(*COMMAND)
         assert refused.returncode == 1, refused.stdout + refused.stderr
-        assert "No space left on device" in said_of_failure(refused.stderr)
+        assert "No space left on device" in error_of(refused.stderr)
 
         filler.unlink()
-        made_good(broken, folder, undisturbed)
+        assert_same_command_completes(broken, folder, undisturbed)
 
 
-def upgraded(broken: Sandbox) -> None:
-    """The tables are made: while there is room, as it is the bars that are to find none."""
-    subprocess.run([BACKFILL, "db", "upgrade"], cwd=PROJECT, env=broken.variables, check=True, capture_output=True)
+def upgrade(broken: Sandbox) -> None:
+    """Make the tables while there is room."""
+    broken.backfill("db", "upgrade").check_returncode()
 
 
-def filled(folder: Path, room: int) -> Path:
-    """The file that fills the disk of a folder but for `room` bytes."""
+def fill_disk(folder: Path, room: int) -> Path:
+    """Fill the disk of a folder up to `room` bytes; return the file."""
     free = os.statvfs(folder)
     filler = folder / "filler"
     with filler.open("wb") as file:
@@ -235,7 +230,7 @@ def filled(folder: Path, room: int) -> Path:
 
 
 def fill_segment(connection: psycopg.Connection) -> None:
-    """Write to the server's log until less than a megabyte is left of its segment."""
+    """Write to the WAL until less than a megabyte is left of its segment."""
     while True:
         (used,) = connection.execute("select (pg_current_wal_insert_lsn() - '0/0') %% %s", [SEGMENT]).fetchone()
         if SEGMENT - used < 2**20:

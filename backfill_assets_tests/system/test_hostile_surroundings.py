@@ -1,9 +1,7 @@
-"""A whole platform on the embedded server, as a new user starts it, where much is against it: everybody may write what others
-make, PG… variables are meant for another server, `backfill up` is killed, and so are its code servers."""
+"""The platform on the embedded server in a hostile environment: umask 0, wrong PG… variables, killed processes."""
 
 import os
 import stat
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,17 +12,15 @@ from backfill_assets.simulator import Simulator
 from backfill_assets_tests.integration.adapters.test_database import CHANGING, HARMFUL
 from backfill_assets_tests.postgres import public_folder
 from backfill_assets_tests.system.platform import (
-    BACKFILL,
-    PROJECT,
     Platform,
     backfill_up,
     code_processes,
     environment,
+    run_command,
     wait_until,
 )
 
 UNIVERSE = "markets: {crypto: {start: 2026-08-03, symbols: [BTC], timeframes: [1d]}}"
-RUNS = "{ runsOrError { ... on Runs { results { jobName status } } } }"
 SYMBOLS = """
 {
   assetNodeOrError(assetKey: {path: ["crypto", "ohlcv_1d"]}) {
@@ -35,7 +31,7 @@ STATUS = "query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ...
 OTHERS_READ_OR_WRITE, OTHERS_PASS = 0o066, 0o011
 
 
-def test_it_keeps_its_files_to_itself_uses_its_own_server_and_ends_what_a_killed_one_left() -> None:
+def test_files_are_private_and_services_of_a_killed_platform_are_ended() -> None:
     with public_folder() as parent, Simulator() as simulator:
         data = parent / "new" / "data"
         settings = {**HARMFUL, **CHANGING, "BACKFILL_DATA_DIR": str(data)}
@@ -43,40 +39,29 @@ def test_it_keeps_its_files_to_itself_uses_its_own_server_and_ends_what_a_killed
         variables.pop("NUMBA_CACHE_DIR", None)
 
         def command(*arguments: str) -> None:
-            done = subprocess.run(
-                [BACKFILL, *arguments],
-                cwd=PROJECT,
-                env=variables,
-                capture_output=True,
-                text=True,
-                check=False,
-                umask=0,
-                timeout=200,
-            )
+            done = run_command(variables, *arguments, umask=0)
             assert done.returncode == 0, done.stderr
 
         try:
             command("run", "--start", "2026-09-08", "--end", "2026-09-09", "--features")
             with backfill_up(simulator, variables, umask=0) as running:
-                assert wait_until(lambda: _measured(running)) == "SUCCESS", (
-                    "a run that the daemon launched after the command's"
-                )
-                _look(data)
-                left = _killed(running)
+                assert wait_until(lambda: _completeness_run(running)) == "SUCCESS"
+                _assert_files_are_private(data)
+                left = _kill(running)
             with backfill_up(simulator, variables, umask=0) as again:
-                assert not any(_goes_on(service) for service in left)
+                assert not any(_is_running(service) for service in left)
                 services = psutil.Process(again.process.pid).children()
                 assert len(services) == len(left) == 3
-                _look(data)
-                _follows(again)
-            assert not any(_goes_on(service) for service in services)
+                _assert_files_are_private(data)
+                _assert_it_recovers(again)
+            assert not any(_is_running(service) for service in services)
         finally:
             command("db", "stop")
-        _look(data)
+        _assert_files_are_private(data)
 
 
-def _follows(running: Platform) -> None:
-    """A change of the universe is shown, and killed code servers are replaced: backfills are carried out."""
+def _assert_it_recovers(running: Platform) -> None:
+    """Assert that the universe is reloaded, and that backfills succeed after code servers were killed."""
 
     def symbols() -> list[str]:
         dimensions = running.graphql(SYMBOLS)["assetNodeOrError"]["partitionKeysByDimension"]
@@ -119,38 +104,37 @@ def _backfill(running: Platform, partition: str) -> None:
     wait_until(succeeded)
 
 
-def _measured(running: Platform) -> str | None:
-    """How the daemon's run that measures completeness has ended."""
-    runs = running.graphql(RUNS)["runsOrError"]["results"]
-    ended = [run["status"] for run in runs if run["jobName"] == "crypto_completeness_job"]
+def _completeness_run(running: Platform) -> str | None:
+    """Return the status of the daemon's completeness run, once it has ended."""
+    ended = [run["status"] for run in running.runs() if run["jobName"] == "crypto_completeness_job"]
     return next((status for status in ended if status in {"SUCCESS", "FAILURE"}), None)
 
 
-def _killed(running: Platform) -> list[psutil.Process]:
-    """The services of a `backfill up` that is ended by `kill -9`; they go on."""
+def _kill(running: Platform) -> list[psutil.Process]:
+    """Kill `backfill up`; return its services, which keep running."""
     services = psutil.Process(running.process.pid).children()
     running.process.kill()
     running.process.wait(60)
-    assert all(_goes_on(service) for service in services)
+    assert all(_is_running(service) for service in services)
     return services
 
 
-def _goes_on(service: psutil.Process) -> bool:
+def _is_running(service: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return service.is_running() and service.status() != psutil.STATUS_ZOMBIE
     return False
 
 
 def _reached_by_others(folder: Path) -> Iterator[Path]:
-    """The folder and what is in it, as far as another user gets."""
+    """Yield the folder and what another user can reach in it."""
     yield folder
     if folder.stat().st_mode & OTHERS_PASS:
         for path in folder.iterdir():
             yield from _reached_by_others(path) if path.is_dir() else [path]
 
 
-def _look(data: Path) -> None:
-    """Nothing in the data folder is read or written by others."""
+def _assert_files_are_private(data: Path) -> None:
+    """Assert that others can neither read nor write what is in the data folder."""
     open_to_others = {
         p: oct(p.stat().st_mode) for p in _reached_by_others(data) if p.stat().st_mode & OTHERS_READ_OR_WRITE
     }
@@ -161,4 +145,4 @@ def _look(data: Path) -> None:
     assert stat.S_IMODE(data.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
     private = [*data.glob("logs/*.log"), data / "postgres/password", data / "postgres/url"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
-    assert list(data.rglob("compute_logs/**/*.err")), "the run's output was looked at too"
+    assert list(data.rglob("compute_logs/**/*.err")), "the output of runs was checked too"

@@ -1,10 +1,9 @@
-"""Dagit as a person sees and uses it: the real webserver and daemon in a browser, asserted on by what can be read there.
+"""The Dagster UI in a browser, with a real webserver and daemon: assertions on what a user reads there.
 
-A backfill is launched by hand, and a repair by the sensor beside it; both bring bars and stand on the page of backfills.
+A backfill is launched by hand and a repair by the sensor; both fetch bars and are on the page of backfills.
 """
 
 import re
-import subprocess
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -16,7 +15,7 @@ from backfill_assets.domain.sessions import Kind
 from backfill_assets.simulator import Scenario, Simulator
 from backfill_assets_tests.support import assert_same_bars, stored_bars
 from backfill_assets_tests.system.browser import browser_page
-from backfill_assets_tests.system.platform import BACKFILL, PROJECT, Platform, environment, platform, wait_until
+from backfill_assets_tests.system.platform import Platform, environment, platform, run_command, wait_until
 from backfill_assets_tests.system.test_repair import BACKFILLS, RETRIES, both, sessions, shown
 
 DAYS = sessions(Kind.STOCKS, 5)
@@ -25,7 +24,7 @@ HEALED, BY_HAND = DAYS[2], DAYS[3]
 UNIVERSE = f"markets: {{stocks: {{start: {DAYS[0]}, symbols: [AAPL, SPY]}}}}"
 LATE = (*both("SPY", HEALED, HEALED), *both("AAPL", BY_HAND, BY_HAND))
 CONFIG = "ops: {stocks_ohlcv: {config: {retry: EXPLAINED}}}"
-"""Whoever launches it knows that the vendor has by now what it had confirmed to be empty."""
+"""Requests sessions again that the vendor has confirmed to be empty."""
 
 COMPLETENESS = """
 {
@@ -42,18 +41,18 @@ def page() -> Iterator[Page]:
         yield opened
 
 
-def test_dagit_shows_what_is_stored_checked_and_automated_and_fills_what_is_missing(
+def test_the_ui_shows_assets_checks_and_automation_and_backfills_succeed(
     page: Page, tmp_path: Path, database_url: str
 ) -> None:
     with Simulator(Scenario(holes=LATE)) as simulator:
         variables = environment(simulator, tmp_path, database_url, UNIVERSE, **RETRIES)
         report = tmp_path / "status.html"
-        # The second empty answer is the last one: the sensor leaves AAPL in peace.
+        # After the second empty answer, the sensor does not retry AAPL.
         for command in (["run"], ["repair", "--symbols", "AAPL"], ["status", "--html", report]):
-            subprocess.run([BACKFILL, *command], cwd=PROJECT, env=variables, capture_output=True, check=False)
+            run_command(variables, *command)
         the_page_of_the_command(page, report)
         first, last = date.fromisoformat(DAYS[0]), date.fromisoformat(DAYS[-1])
-        whole = {symbol: simulator.market.daily_bars(symbol, first, last) for symbol in SYMBOLS}
+        complete = {symbol: simulator.market.daily_bars(symbol, first, last) for symbol in SYMBOLS}
         assert [len(stored_bars(database_url, s, "1d")) for s in SYMBOLS] == [len(DAYS) - 1] * 2
         simulator.scenario = Scenario()
         with platform(simulator, tmp_path, database_url, UNIVERSE, **RETRIES) as up:
@@ -75,12 +74,12 @@ def test_dagit_shows_what_is_stored_checked_and_automated_and_fills_what_is_miss
     assert repair["title"] == "Repair of stocks gaps"
     assert [run["status"] for backfill in (launched, repair) for run in backfill["runs"]] == ["SUCCESS"] * 2
     for symbol in SYMBOLS:
-        assert_same_bars(stored_bars(database_url, symbol, "1d"), whole[symbol])
+        assert_same_bars(stored_bars(database_url, symbol, "1d"), complete[symbol])
     assert marked == {(day, symbol) for day in DAYS for symbol in SYMBOLS}
 
 
 def shows(page: Page, *texts: str) -> None:
-    """Whether all of it can be read there, or soon."""
+    """Wait until the page contains the texts."""
     for text in texts:
         expect(page.locator("body")).to_contain_text(text)
 
@@ -101,7 +100,7 @@ def its_partitions(page: Page, url: str) -> None:
 
 
 def its_checks(page: Page, url: str) -> None:
-    """What the vendor has confirmed to be empty stays in the table, until it is asked for by hand."""
+    """A session that the vendor has confirmed to be empty is still listed."""
     page.goto(f"{url}/assets/stocks/ohlcv_1d?view=checks&checkDetail=no_missing_sessions")
     shows(page, "bars_are_valid", "latest_session_is_here", "Evaluation result", BY_HAND)
 
@@ -113,7 +112,7 @@ def the_automation(page: Page, url: str) -> None:
 
 
 def completeness(up: Platform) -> list[dict] | None:
-    """Its first materialization, which the sensor asks for after the first run."""
+    """Return the first materialization, which the sensor requests after the first run."""
     return up.graphql(COMPLETENESS)["assetNodeOrError"]["assetMaterializations"] or None
 
 
@@ -127,16 +126,16 @@ def the_completeness_picture(page: Page, url: str) -> None:
 
 
 def the_page_of_the_command(page: Page, report: Path) -> None:
-    """It is whole by itself: nothing but the file is asked for."""
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    """The page loads nothing but the file."""
+    loaded: list[str] = []
+    page.on("request", lambda request: loaded.append(request.url))
     page.goto(report.as_uri())
     shows(page, "SPY", HEALED, BY_HAND)
-    assert [one for one in asked if not one.startswith("data:")] == [report.as_uri()]
+    assert [one for one in loaded if not one.startswith("data:")] == [report.as_uri()]
 
 
 def ended(up: Platform, *, by_hand: bool) -> dict | None:
-    """The backfill that a person launched, or the sensor, once its runs have ended."""
+    """Return the backfill that was launched by hand or by the sensor, once its runs have ended."""
     found = up.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"]
     for backfill in found:
         repair = any(tag["key"] == "backfill/repair" for tag in backfill["tags"])
@@ -147,7 +146,7 @@ def ended(up: Platform, *, by_hand: bool) -> dict | None:
 
 
 def launch_by_hand(page: Page, url: str) -> None:
-    """One day of all symbols, with a config, from the page of an asset's partitions."""
+    """Launch one day of all symbols, with a config, from the page of an asset's partitions."""
     page.goto(f"{url}/assets/stocks/ohlcv_1d?view=partitions")
     expect(page.locator("body")).to_contain_text("Missing (")
     page.get_by_role("button", name=re.compile("Materialize")).first.click()
@@ -172,7 +171,7 @@ def launch_by_hand(page: Page, url: str) -> None:
 
 
 def the_page_of_backfills(page: Page, url: str, *ids: str) -> None:
-    """Both, who launched them, and how far they are: the daemon looks every half minute whether a backfill is done."""
+    """Both backfills are listed with who launched them; the daemon updates their status every half minute."""
     page.goto(f"{url}/runs")
     page.get_by_role("tab", name="Backfills").click()
     for text in (*ids, "Manually launched", "gap_repair", "backfill/repair: stocks"):
@@ -181,7 +180,7 @@ def the_page_of_backfills(page: Page, url: str, *ids: str) -> None:
 
 
 def the_page_of_one(page: Page, backfill: str) -> None:
-    """That it fills what was due and nothing else, and that its run succeeded."""
+    """The repair has only what was due, and its run succeeded."""
     page.get_by_role("link", name=backfill).click()
     expect(page.locator("body")).to_contain_text(f"{HEALED}|SPY")
     page.get_by_role("tab", name="Runs").click()

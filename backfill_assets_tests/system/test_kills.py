@@ -1,4 +1,4 @@
-"""`backfill run` is killed at random moments, and the same command again makes the tables those of an undisturbed run."""
+"""`backfill run` is killed at random moments; run again, it leads to the tables of an undisturbed run."""
 
 import os
 import random
@@ -21,12 +21,12 @@ COMMAND = ["run", "--features", *RANGE]
 KILLS = 100 if SOAK else 2
 REQUESTS = 6
 LONGEST_SECONDS = 6.0
-"""After the last request: deriving, checks and features are still to come."""
+"""Enough to kill it after the last request too, while it derives bars, checks them or computes features."""
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, postgres_server: str, postgres_template: str) -> Iterator[dict]:
-    """The tables of a run that nothing happened to."""
+    """The tables of a run without faults."""
     with database_copy(postgres_server, postgres_template) as url, Simulator() as simulator:
         still = sandbox(simulator, tmp_path_factory.mktemp("undisturbed"), url)
         done = still.backfill(*COMMAND)
@@ -35,21 +35,21 @@ def undisturbed(tmp_path_factory, postgres_server: str, postgres_template: str) 
 
 
 def kill_at(broken: Sandbox, chance: random.Random) -> None:
-    """Start the command, and kill it after a random request and a random while more."""
+    """Start the command, and kill it a random time after a random request."""
     after, pause = chance.randint(0, REQUESTS), chance.random() ** 2 * LONGEST_SECONDS
     before = len(broken.simulator.requests)
     with broken.start(*COMMAND) as process:
         wait_until(
             lambda: True if len(broken.simulator.requests) - before >= after or process.poll() is not None else None
         )
-        time.sleep(pause)  # the moment is what is tried here
+        time.sleep(pause)  # the moment is what the test varies
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
         process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
-def test_a_killed_run_is_made_whole_by_the_same_command(seed, tmp_path: Path, database_url: str, undisturbed) -> None:
+def test_the_same_command_completes_a_killed_run(seed, tmp_path: Path, database_url: str, undisturbed) -> None:
     with Simulator(SLOW) as simulator:
         broken = sandbox(simulator, tmp_path, database_url, POLYGON_REQUESTS_PER_SECOND=str(RATE))
         kill_at(broken, random.Random(seed))

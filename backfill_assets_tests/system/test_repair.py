@@ -1,8 +1,6 @@
-"""Gaps repair themselves, and what stays empty is asked for once more by hand: real webserver, real daemon, the sensor's own
-backfills and one that is launched as Dagit does it, and what Dagit then shows."""
+"""Gaps are repaired by the sensor's backfills and by one launched by hand, with a real webserver and daemon."""
 
 import json
-import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +8,7 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Kind, calendar
 from backfill_assets.simulator import Hole, Scenario, Simulator
 from backfill_assets_tests.support import rows
-from backfill_assets_tests.system.platform import BACKFILL, PROJECT, Platform, environment, platform, wait_until
+from backfill_assets_tests.system.platform import Platform, environment, platform, run_command, wait_until
 
 RETRIES = {"BACKFILL_RETRY_FIRST_PAUSE": "1", "BACKFILL_RETRY_ATTEMPTS": "2"}
 
@@ -73,7 +71,7 @@ TICKS = """
 
 
 def sessions(kind: Kind, number: int) -> tuple[str, ...]:
-    """The last finished sessions of a kind of market."""
+    """Return the last finished sessions of a kind of market."""
     now = datetime.now(UTC)
     of = calendar(kind, DayRange(now.date() - timedelta(days=40), now.date()))
     newest = of.last_finished(now)
@@ -82,14 +80,14 @@ def sessions(kind: Kind, number: int) -> tuple[str, ...]:
 
 
 def both(ticker: str, first: str, last: str, requests: int | None = None) -> tuple[Hole, Hole]:
-    """A hole in the minutes and one in the days; each heals after so many requests, or never."""
+    """Return a hole in the minutes and one in the days; each heals after so many requests, or never."""
     days = {"first": datetime.fromisoformat(first).date(), "last": datetime.fromisoformat(last).date()}
     minute = Hole(ticker=ticker, base="minute", heal_after_requests=requests, **days)
     return minute, Hole(ticker=ticker, base="day", heal_after_requests=requests, **days)
 
 
 def repaired(running: Platform) -> list[dict]:
-    """The backfills of the sensor, once their two runs have ended."""
+    """Return the sensor's backfills, once their two runs have ended."""
 
     def ended() -> list[dict] | None:
         found = running.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"]
@@ -100,7 +98,7 @@ def repaired(running: Platform) -> list[dict]:
 
 
 def shown(running: Platform, path: tuple[str, ...], days: tuple[str, ...]) -> set[tuple[str, str]]:
-    """Those of the days' partitions that Dagit shows as materialized: (day, symbol)."""
+    """Return the days' partitions that the Dagster UI shows as materialized: (day, symbol)."""
     statuses = running.graphql(MATERIALIZED, path=path)["assetNodeOrError"]["assetPartitionStatuses"]
     return {
         (day, symbol)
@@ -112,14 +110,14 @@ def shown(running: Platform, path: tuple[str, ...], days: tuple[str, ...]) -> se
 
 
 def ended(running: Platform, backfill: str) -> list[str] | None:
-    """How the runs of a backfill have ended, once there are any and all have."""
+    """Return the statuses of a backfill's runs, once all have ended."""
     (found,) = [b for b in running.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"] if b["id"] == backfill]
     statuses = [run["status"] for run in found["runs"]]
     return statuses if statuses and {"SUCCESS", "FAILURE"}.issuperset(statuses) else None
 
 
 def bars(running: Platform, timeframe: str, partitions: set[str]) -> dict[str, int]:
-    """How many bars the materializations of those of the partitions tell of that have one."""
+    """Return the number of bars in the metadata of the partitions' materializations."""
     node = running.graphql(BARS, path=["stocks", f"ohlcv_{timeframe}"])["assetNodeOrError"]
     return {
         event["partition"]: entry["intValue"]
@@ -130,7 +128,7 @@ def bars(running: Platform, timeframe: str, partitions: set[str]) -> dict[str, i
 
 
 def verdict(execution: dict) -> tuple:
-    """Status, severity, sentence, and the rows of the table of gaps without their next attempts."""
+    """Return status, severity, description, and the table of gaps without next attempts."""
     evaluation = execution["evaluation"]
     (table,) = [e["table"] for e in evaluation["metadataEntries"] if e["label"] == "gaps"]
     records = [json.loads(record) for record in table["records"]]
@@ -144,12 +142,12 @@ def verdict(execution: dict) -> tuple:
 
 
 def answered(database_url: str) -> list[tuple]:
-    """Timeframe, session and symbol of what has bars."""
+    """Return timeframe, session and symbol of sessions with bars."""
     return rows(database_url, "select timeframe, session::text, symbol from session_answers where bars > 0")
 
 
 def left(database_url: str) -> list[tuple]:
-    """The gaps of the timeframes that the vendor is asked for."""
+    """Return the open gaps of the timeframes that are requested from the vendor."""
     return rows(
         database_url,
         """select distinct symbol, gap_start::text, gap_end::text, reason, explained, attempts, next_attempt_at
@@ -157,8 +155,8 @@ def left(database_url: str) -> list[tuple]:
     )
 
 
-def a_person_knows_better(running: Platform, days: tuple[str, ...], marked: set[tuple[str, str]]) -> None:
-    """A backfill by hand of what stayed empty, one of whose two days is there by now: exactly that one is marked then."""
+def backfill_by_hand(running: Platform, days: tuple[str, ...], marked: set[tuple[str, str]]) -> None:
+    """Backfill two days that were empty, of which the vendor has one by now: only that one is materialized."""
     there, not_there = days[6:8]
     running.simulator.scenario = Scenario(holes=both("AAPL", not_there, not_there))
     before = len(running.simulator.requests)
@@ -170,19 +168,19 @@ def a_person_knows_better(running: Platform, days: tuple[str, ...], marked: set[
     assert wait_until(lambda: ended(running, launched)) == ["SUCCESS"]
 
     sent = [r.path.split("/")[7:10] for r in running.simulator.requests[before:] if "/range/" in r.path]
-    assert sorted(sent) == [[timespan, there, not_there] for timespan in ("day", "minute")], "one request a timeframe"
+    assert sorted(sent) == [[timespan, there, not_there] for timespan in ("day", "minute")], (
+        "one request for each timeframe"
+    )
     assert not any(request.url_key for request in running.simulator.requests)
     for timeframe, most in (("1m", 960), ("1d", 1)):
-        told = bars(running, timeframe, {f"{day}|AAPL" for day in (there, not_there)})
-        assert set(told) == {f"{there}|AAPL"}
-        assert 1 <= told[f"{there}|AAPL"] <= most
+        counts = bars(running, timeframe, {f"{day}|AAPL" for day in (there, not_there)})
+        assert set(counts) == {f"{there}|AAPL"}
+        assert 1 <= counts[f"{there}|AAPL"] <= most
         assert shown(running, ("stocks", f"ohlcv_{timeframe}"), days) == marked | {(there, "AAPL")}
     assert len(running.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"]) == 3, "the sensor launches no more"
 
 
-def test_gaps_are_filled_by_the_daemon_and_what_stays_empty_is_left_in_peace_until_a_person_asks(
-    tmp_path: Path, database_url: str
-) -> None:
+def test_gaps_are_repaired_and_confirmed_empty_sessions_only_by_hand(tmp_path: Path, database_url: str) -> None:
     days = {"stocks": sessions(Kind.STOCKS, 10), "crypto": sessions(Kind.CRYPTO, 5)}
     stocks, coins = days["stocks"], days["crypto"]
     universe = f"""
@@ -195,9 +193,7 @@ markets:
     with Simulator(Scenario(holes=(*late, *never))) as simulator:
         data = tmp_path / "data folder"
         variables = environment(simulator, data, database_url, universe, **RETRIES)
-        first = subprocess.run(
-            [BACKFILL, "run"], cwd=PROJECT, env=variables, capture_output=True, text=True, check=False
-        )
+        first = run_command(variables, "run")
         assert first.returncode == 3, first.stderr
         with platform(simulator, data, database_url, universe, **RETRIES) as running:
             repairs = {b["title"]: b for b in repaired(running)}
@@ -210,9 +206,9 @@ markets:
             }
             stored, gaps = answered(database_url), left(database_url)
 
-            a_person_knows_better(running, stocks, found["stocks", "1d"])
+            backfill_by_hand(running, stocks, found["stocks", "1d"])
 
-    # One backfill a market, on Dagit's page of backfills like any other.
+    # One backfill for each market, on the page of backfills like any other.
     assert set(repairs) == {"Repair of stocks gaps", "Repair of crypto gaps"}
     of_stocks = repairs["Repair of stocks gaps"]
     assert of_stocks["isAssetBackfill"]
@@ -223,7 +219,7 @@ markets:
     sentence = f"stocks: backfill {of_stocks['id']} repairs AAPL {stocks[2]} to {stocks[7]}."
     assert [t for t in sensor["ticks"] if sentence in (t["skipReason"] or "")]
 
-    # Materialized exactly where bars are.
+    # Exactly the partitions with bars are materialized.
     assert found["stocks", "1m"] == found["stocks", "1d"]
     assert found["stocks", "1d"] == {(d, s) for d in stocks for s in ("AAPL", "SPY")} - {
         (d, "AAPL") for d in stocks[6:8]
@@ -233,10 +229,10 @@ markets:
         there = {(day, symbol) for t, day, symbol in stored if t == timeframe}
         assert there == found["stocks", timeframe] | found["crypto", timeframe]
 
-    # The vendor was asked twice, and had nothing: nobody asks again.
+    # The vendor confirmed twice that it has nothing: no retry is due.
     assert gaps == [("AAPL", stocks[6], stocks[7], "vendor_empty", True, 2, None)]
 
-    # What the check said after the first run, and what it says now.
+    # The check's first and last result.
     assert verdict(checks[-1]) == (
         "FAILED",
         "WARN",

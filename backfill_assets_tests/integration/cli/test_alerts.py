@@ -1,4 +1,4 @@
-"""`backfill alerts`: what is open, what waits, whether anybody looks; and the test of the channels."""
+"""`backfill alerts`: open alerts, undelivered messages, missing heartbeats; and the test of the channels."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ NOW = OLD = datetime.min.replace(tzinfo=UTC)  # each test has its own
 
 @pytest.fixture(autouse=True)
 def _present(monkeypatch):
-    """A daemon that was seen when the tests were collected would be too long ago when they run."""
+    """Set NOW when a test runs: a heartbeat from the time of collection would be too old."""
     now = datetime.now(UTC).replace(microsecond=0)
     monkeypatch.setitem(globals(), "NOW", now)
     monkeypatch.setitem(globals(), "OLD", now - timedelta(hours=3))
@@ -37,12 +37,12 @@ CRASH = JobObservation("crypto_ohlcv_job", Failure("0f1e", "It broke."))
 UNWATCHED = "The Dagster daemon is down"
 
 
-def stand(backfill, *seen, urls=(), error=None):
-    """Have these stand open since OLD, told to those addresses, whose first attempt failed with the error."""
-    terms = AlertSettings(tuple(channel_names(urls)), timedelta(hours=24), "http://127.0.0.1:3000")
+def open_alerts(backfill, *seen, urls=(), error=None):
+    """Open alerts at OLD and notify the channels of `urls`; with `error`, the first attempts fail."""
+    alert_settings = AlertSettings(tuple(channel_names(urls)), timedelta(hours=24), "http://127.0.0.1:3000")
     with AlertStore(backfill.database_url, connections=1) as store:
-        settle(store, seen, terms, OLD)
-        for name in terms.channels:
+        settle(store, seen, alert_settings, OLD)
+        for name in alert_settings.channels:
             while due := store.claim(name, OLD, OLD + timedelta(minutes=2)):
                 if error:
                     store.failed(due, error, NOW + timedelta(hours=1))
@@ -52,7 +52,7 @@ def stand(backfill, *seen, urls=(), error=None):
 
 @pytest.fixture
 def watched(backfill):
-    """The daemon is seen to live, and both sensors tick."""
+    """Record heartbeats of the daemon, and ticks of both sensors."""
     with backfill.instance() as instance:
         for part in ("SENSOR", "SCHEDULER"):
             instance.add_daemon_heartbeat(DaemonHeartbeat(NOW.timestamp(), part, "d", []))
@@ -70,14 +70,14 @@ def hook(monkeypatch):
         yield running
 
 
-def test_nothing_is_open_and_somebody_looks(watched, hook):
+def test_nothing_is_open_and_the_daemon_runs(watched, hook):
     assert hook
     result = watched("alerts")
     assert (result.code, result.out, result.err) == (0, "No alert is open.\n", "")
 
 
-def test_an_open_alert_is_listed_with_its_details_and_its_cure(watched, hook):
-    stand(watched, GAPS, CRASH, urls=[hook.url])
+def test_an_open_alert_is_listed_with_its_details_and_repair(watched, hook):
+    open_alerts(watched, GAPS, CRASH, urls=[hook.url])
     result = watched("alerts")
     assert result.code == 3
     assert result.out.splitlines() == [
@@ -95,8 +95,8 @@ def test_an_open_alert_is_listed_with_its_details_and_its_cure(watched, hook):
     ]
 
 
-def test_for_a_program_the_same_as_json(watched, hook):
-    stand(watched, GAPS, urls=[hook.url], error="it answered 500.")
+def test_json_has_the_same_content(watched, hook):
+    open_alerts(watched, GAPS, urls=[hook.url], error="it answered 500.")
     result = watched("alerts", "--json")
     answer = json.loads(result.out)
     assert (result.code, answer["exit_code"]) == (3, 3)
@@ -114,8 +114,8 @@ def test_for_a_program_the_same_as_json(watched, hook):
     assert TOKEN not in result.out + result.err
 
 
-def test_a_message_that_could_not_be_delivered_is_shown_although_its_alert_is_over(watched, hook):
-    stand(watched, GAPS, urls=[hook.url], error="it answered 500.")
+def test_an_undelivered_message_is_shown_after_its_alert_is_closed(watched, hook):
+    open_alerts(watched, GAPS, urls=[hook.url], error="it answered 500.")
     with AlertStore(watched.database_url, connections=1) as store:
         settle(store, [GapObservation("stocks", ())], AlertSettings((), timedelta(hours=24), ""), NOW)
     result = watched("alerts")
@@ -125,22 +125,22 @@ def test_a_message_that_could_not_be_delivered_is_shown_although_its_alert_is_ov
     assert "CRITICAL: gap:stocks" in result.out
 
 
-def test_a_message_for_a_channel_that_is_gone_says_so(watched, monkeypatch):
-    stand(watched, GAPS, urls=["slack://a/b/c"], error="it answered 500.")
+def test_a_message_for_a_removed_channel_is_marked(watched, monkeypatch):
+    open_alerts(watched, GAPS, urls=["slack://a/b/c"], error="it answered 500.")
     monkeypatch.delenv("ALERT_URLS", raising=False)
     result = watched("alerts")
     assert "ALERT_URLS is not set: alerts are not sent." in result.out
     assert "no longer in ALERT_URLS" in result.out
 
 
-def test_a_daemon_that_never_ran_is_told_and_is_no_success(backfill, hook):
+def test_a_daemon_that_never_ran_is_reported_with_exit_code_3(backfill, hook):
     assert hook
     result = backfill("alerts")
     assert result.code == 3
     assert result.out.splitlines()[1].startswith(f"{UNWATCHED} (never seen): nothing is watched")
 
 
-def test_a_daemon_that_does_not_run_any_more_is_told_and_is_no_success(watched, hook):
+def test_a_daemon_that_stopped_is_reported_with_exit_code_3(watched, hook):
     assert hook
     with watched.instance() as instance:
         instance.add_daemon_heartbeat(DaemonHeartbeat(OLD.timestamp(), "SENSOR", "d", []))
@@ -150,7 +150,7 @@ def test_a_daemon_that_does_not_run_any_more_is_told_and_is_no_success(watched, 
     assert json.loads(watched("alerts", "--json").out)["complaint"].startswith(UNWATCHED)
 
 
-def test_a_sensor_that_does_not_look_is_told_and_is_no_success(backfill, hook):
+def test_a_sensor_that_does_not_tick_is_reported_with_exit_code_3(backfill, hook):
     assert hook
     with backfill.instance() as instance:
         for part in ("SENSOR", "SCHEDULER"):
@@ -167,8 +167,8 @@ def test_a_sensor_that_does_not_look_is_told_and_is_no_success(backfill, hook):
 # --- The test of the channels
 
 
-def test_every_channel_is_sent_a_message_and_says_whether_it_took_it(bare_backfill, monkeypatch):
-    """Without a database: what alerts is to be tried before anything else works."""
+def test_each_channel_is_sent_a_message_and_its_result_is_printed(bare_backfill, monkeypatch):
+    """It needs no database."""
     with webhook() as hook, mail_server() as mail:
         monkeypatch.setenv("ALERT_URLS", f"{hook.url} {mail.url}")
         result = bare_backfill("alerts", "test")
@@ -192,7 +192,7 @@ def test_without_channels_there_is_nothing_to_test(bare_backfill, monkeypatch):
     )
 
 
-def test_an_unreadable_list_of_addresses_is_one_sentence_without_any_of_it(bare_backfill, monkeypatch):
+def test_malformed_addresses_are_rejected_without_printing_them(bare_backfill, monkeypatch):
     monkeypatch.setenv("ALERT_URLS", f"mailto:{PASSWORD}@example.org")
     result = bare_backfill("alerts", "test")
     assert (result.code, result.error) == (
@@ -201,7 +201,7 @@ def test_an_unreadable_list_of_addresses_is_one_sentence_without_any_of_it(bare_
     )
 
 
-def test_days_that_failed_are_listed_too(watched, hook):
+def test_failed_days_are_listed(watched, hook):
     days = tuple(DAYS)[:3]
-    stand(watched, FailedDaysObservation("crypto", days, "0f1e"), urls=[hook.url])
+    open_alerts(watched, FailedDaysObservation("crypto", days, "0f1e"), urls=[hook.url])
     assert "Repair: backfill run --markets crypto" in watched("alerts").out

@@ -1,4 +1,4 @@
-"""The commands as they are typed: exit codes, what is said, what is sent, and what is left behind."""
+"""Commands: exit codes, output, requests, and what is stored."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_a_run_fetches_what_is_missing_and_the_next_one_has_nothing_to_do(backfi
 
 
 def requested(backfill):
-    """What was requested, in order: the symbol of a range of minutes with its first day, or the day of a whole market."""
+    """Return the requests in order: a symbol and its first day, or the day of a request for the complete market."""
     paths = [r.path.split("/") for r in backfill.vendor.requests]
     return [f"{p[4]} {p[8]}" if p[3] == "ticker" else p[8] for p in paths]
 
@@ -72,7 +72,7 @@ def requested(backfill):
 def test_days_of_the_whole_market_come_before_the_last_three_symbols_and_the_newest_first(
     backfill, monkeypatch, tmp_path
 ):
-    """The first symbols come before them: they show what the vendor's plan gives."""
+    """The first symbols come before them: they show what the vendor's plan includes."""
     universe = "markets: {stocks: {start: 2024-01-02, symbols: [AAPL, MSFT, NVDA, TSLA, AMZN]}}"
     (tmp_path / "five.yaml").write_text(universe, encoding="utf-8")
     monkeypatch.setenv("BACKFILL_UNIVERSE", str(tmp_path / "five.yaml"))
@@ -81,7 +81,7 @@ def test_days_of_the_whole_market_come_before_the_last_three_symbols_and_the_new
     assert requested(backfill) == [*(f"{s} 2024-03-04" for s in first), *days, *(f"{s} 2024-03-04" for s in last)]
 
 
-def test_of_one_symbol_the_newest_days_come_first(backfill):
+def test_the_newest_days_of_a_symbol_are_requested_first(backfill):
     minutes = ("run", "--symbols", "AAPL", "--timeframes", "1m", "--start")
     backfill(*minutes, "2024-02-01", "--end", "2024-05-31")
     before = len(backfill.vendor.requests)
@@ -89,7 +89,7 @@ def test_of_one_symbol_the_newest_days_come_first(backfill):
     assert requested(backfill)[before:] == ["AAPL 2024-06-03", "AAPL 2024-01-31"]
 
 
-def test_a_hole_is_told_of_until_it_is_confirmed_empty(backfill, monkeypatch):
+def test_a_hole_is_reported_until_it_is_confirmed_empty(backfill, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "3")
     hole = date(2024, 3, 6)
     backfill.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="minute"),))
@@ -104,9 +104,9 @@ def test_a_hole_is_told_of_until_it_is_confirmed_empty(backfill, monkeypatch):
     assert "No requests needed." in result[-1].err
     assert len(backfill.vendor.requests) == 4 + 2
     found = json.loads(backfill(*STOCKS, "--json").out)
-    lacking = [s for s in found["series"] if s["missing"]]
-    assert [(s["symbol"], s["timeframe"]) for s in lacking] == [("AAPL", t) for t in list(TIMEFRAMES)[:6]]
-    assert all(s["missing"] == s["explained"] == ["2024-03-06"] for s in lacking)
+    missing = [s for s in found["series"] if s["missing"]]
+    assert [(s["symbol"], s["timeframe"]) for s in missing] == [("AAPL", t) for t in list(TIMEFRAMES)[:6]]
+    assert all(s["missing"] == s["explained"] == ["2024-03-06"] for s in missing)
 
 
 def test_a_refused_key_costs_one_request_and_gives_one_sentence(backfill):
@@ -114,9 +114,9 @@ def test_a_refused_key_costs_one_request_and_gives_one_sentence(backfill):
     result = backfill("run", *WEEK)
     assert result.code == 1
     assert len(backfill.vendor.requests) == 1
-    told = [line for line in result.err.splitlines() if "POLYGON_API_KEY" in line]
-    assert told == [result.err.splitlines()[-1]]
-    assert told[0].startswith("backfill: stocks: Polygon refuses the API key")
+    *before, last = result.err.splitlines()
+    assert not [line for line in before if "POLYGON_API_KEY" in line]
+    assert last.startswith("backfill: stocks: Polygon refuses the API key")
     assert "Traceback" not in result.out + result.err
     assert result.out == ""
     assert backfill.rows("select count(*) from session_answers") == [(0,)]
@@ -164,39 +164,27 @@ def test_symbols_and_timeframes_limit_the_requests(backfill):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("command", "sentence"),
     [
-        (["run", "--symbols", "APPL"], "Symbol 'APPL' is not in the universe; did you mean AAPL?"),
-        (["run", "--symbols", "aapl"], "did you mean AAPL?"),
-        (
-            ["run", "--symbols", "AAPL,,MSFT"],
-            "'AAPL,,MSFT' is not a list like A,B. See `backfill --help`.",
+        *(
+            (f"{name} --symbols APPL", "Symbol 'APPL' is not in the universe; did you mean AAPL?")
+            for name in ("run", "plan", "features", "status", "gaps", "repair", "events")
         ),
-        (["run", "--symbols", "BTC", "--markets", "stocks"], "Symbol 'BTC' is not in the selected markets"),
-        (["run", "--markets", "bonds"], "Market 'bonds' is not in the universe; there are stocks, crypto."),
-        (["run", "--timeframes", "7m"], "Timeframe '7m' is "),
-        (["run", "--days", "0"], "Invalid value for '--days': Input should be greater than or equal to 1."),
-        (["run", "--days", "ten"], "Invalid value for '--days': Input should be a valid integer"),
-        (["run", "--days", "\uff13"], "Invalid value for '--days': Input should be a valid integer"),
-        (["run", "--days", "5", "--start", "2024-03-04"], "--days and --start exclude each other"),
-        (["run", "--start", "2024-02-30"], "Invalid value for '--start': '2024-02-30' is not a date like 2025-01-31."),
-        (["run", "--start", "2099-01-01"], "--start 2099-01-01 is in the future."),
-        (["run", "--start", "2024-03-08", "--end", "2024-03-04"], "--end 2024-03-04 is before --start 2024-03-08."),
-        (
-            ["run", "--max-concurrent", "51"],
-            "Invalid value for '--max-concurrent': Input should be less than or equal to 50.",
-        ),
-        (["run", "--nonsense"], "--nonsense"),
-        (["run", "superfluous"], "superfluous"),
-        (["fetch"], "fetch"),
-        (["db", "drop"], "drop"),
-        (["up", "--port", "70000"], "Invalid value for '--port': Input should be less than or equal to 65535."),
-        (["db", "start"], "DATABASE_URL names a server of your own"),
-        (["db", "stop"], "DATABASE_URL names a server of your own"),
+        ("repair --symbols BTC --markets stocks", "Symbol 'BTC' is not in the selected markets"),
+        ("events --markets crypto", "Only stocks have splits and dividends: select a market of stocks."),
+        ("features --start 2099-01-01", "--start 2099-01-01 is in the future."),
+        ("gaps --days 3", "No such option: --days"),
+        ("repair --timeframes 1m", "No such option: --timeframes"),
+        ("run superfluous", "superfluous"),
+        ("fetch", "fetch"),
+        ("db drop", "drop"),
+        ("up --port 70000", "Invalid value for '--port': Input should be less than or equal to 65535."),
+        ("db start", "DATABASE_URL names a server of your own"),
+        ("db stop", "DATABASE_URL names a server of your own"),
     ],
 )
-def test_wrong_usage_is_one_line_and_touches_nothing(bare_backfill, arguments, sentence):
-    result = bare_backfill(*arguments)
+def test_wrong_usage_is_one_line_and_touches_nothing(bare_backfill, command, sentence):
+    result = bare_backfill(*command.split())
     assert (result.code, result.out) == (2, "")
     assert sentence in result.error
     assert bare_backfill.vendor.requests == []
@@ -241,7 +229,7 @@ def test_a_folder_without_dagster_yaml_is_reported(backfill, monkeypatch, tmp_pa
     assert "has no dagster.yaml" in result.error
 
 
-@pytest.mark.parametrize("command", [("run", *WEEK), ("db", "upgrade")])
+@pytest.mark.parametrize("command", [("run", *WEEK), ("gaps",), ("events",), ("db", "upgrade")])
 def test_an_unreachable_database_is_one_line(bare_backfill, command):
     result = bare_backfill(*command)
     assert (result.code, result.out) == (1, "")
@@ -253,7 +241,7 @@ def test_an_unreachable_database_is_one_line(bare_backfill, command):
 def test_a_connection_that_breaks_while_the_records_are_opened_is_one_line(backfill):
     over = threading.Event()
 
-    def end_who_waits(connection):
+    def end_the_waiting_session(connection):
         waits = """select pg_terminate_backend(pid) from pg_locks join pg_database on database = pg_database.oid
                    where locktype = 'advisory' and not granted and datname = current_database()"""
         while not over.is_set():
@@ -263,7 +251,7 @@ def test_a_connection_that_breaks_while_the_records_are_opened_is_one_line(backf
 
     with psycopg.connect(backfill.database_url, autocommit=True) as other, ThreadPoolExecutor(1) as beside:
         other.execute("select pg_advisory_lock(%s)", [_CREATION_LOCK])
-        ended = beside.submit(end_who_waits, other)
+        ended = beside.submit(end_the_waiting_session, other)
         result = backfill("run", *WEEK)
         over.set()
         assert ended.result()
@@ -361,7 +349,7 @@ def test_an_orphan_that_holds_the_port_is_ended_before_the_port_is_checked(bare_
 
 
 def every_row(url):
-    """All that a database holds, as text, by table."""
+    """The content of each table as text."""
     with psycopg.connect(url) as connection:
         names = connection.execute(
             """select format('%I.%I', schemaname, tablename) from pg_tables
@@ -372,8 +360,7 @@ def every_row(url):
                 yield name, b"".join(bytes(block) for block in copy)
 
 
-def test_the_key_is_nowhere(backfill):
-    """As a program, with a vendor that fails, one that refuses, and one that is well: where else could it be written?"""
+def test_the_key_is_not_stored_or_printed(backfill):
     backfill.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT"),))
     assert backfill.program(*STOCKS).code == 1
     backfill.vendor.change(faults=(), api_keys=("another",))
@@ -398,7 +385,7 @@ def test_a_subprocess_prints_the_same(backfill):
     assert "fetch" in wrong.error
 
 
-def test_help_needs_nothing_at_all(bare_backfill, monkeypatch):
+def test_help_needs_no_settings(bare_backfill, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "nonsense")
     monkeypatch.setenv("POLYGON_REQUESTS_PER_SECOND", "nonsense")
     result = bare_backfill("--help")
@@ -431,15 +418,22 @@ def test_a_new_derived_timeframe_needs_no_request(backfill, monkeypatch, tmp_pat
     assert made == [("1h",), ("1w",), ("5m",)]
 
 
-@pytest.mark.parametrize("lacking", ["dagster.yaml", "workspace.yaml"])
-def test_a_home_that_is_not_a_project_is_one_line_and_unchanged(bare_backfill, monkeypatch, tmp_path, lacking):
+@pytest.mark.parametrize("missing", ["dagster.yaml", "workspace.yaml"])
+def test_a_home_that_is_not_a_project_is_one_line_and_unchanged(bare_backfill, monkeypatch, tmp_path, missing):
     home = tmp_path / "home"
     home.mkdir()
-    other = {"dagster.yaml": "workspace.yaml", "workspace.yaml": "dagster.yaml"}[lacking]
+    other = {"dagster.yaml": "workspace.yaml", "workspace.yaml": "dagster.yaml"}[missing]
     (home / other).write_text("{}", encoding="utf-8")
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     for command in (["run", *WEEK], ["up"]):
         result = bare_backfill(*command)
         assert result.code == 2
-        assert f"{home} has no {lacking}: run this in the project's folder" in result.error
+        assert f"{home} has no {missing}: run this in the project's folder" in result.error
     assert [p.name for p in home.iterdir()] == [other]
+
+
+def test_no_dagster_is_loaded_before_it_is_needed():
+    """plan, status, gaps and report never need it; run and repair load it after they have planned."""
+    modules = ", ".join(f"backfill_assets.cli.{name}" for name in ("plan", "status", "gaps", "report", "run", "repair"))
+    code = f"import sys, {modules}; sys.exit('dagster' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""`backfill features`: exit codes, what is said, and the runs that it leaves behind."""
+"""`backfill features`: exit codes, output, and the runs."""
 
 import json
 import os
@@ -20,8 +20,6 @@ STOCKS = ("--markets", "stocks", *WEEK)
 
 @pytest.fixture
 def fetched(backfill, snapshots):
-    """A shell whose stocks have the bars of the week."""
-
     def fetch():
         assert backfill("run", *STOCKS).code == 0
 
@@ -72,14 +70,14 @@ def test_no_key_is_needed(fetched, monkeypatch):
     assert fetched("features", *STOCKS).code == 0
 
 
-def test_bars_that_are_missing_are_named_with_the_command_that_fetches_them(fetched):
+def test_missing_bars_are_listed_with_the_command_that_fetches_them(fetched):
     result = fetched("features", "--start", "2024-03-07", "--end", "2024-03-11")
     assert result.code == 3
     every = " ".join(TIMEFRAMES)
-    told = [line for line in result.out.splitlines() if line.startswith("no bars")]
+    lines = [line for line in result.out.splitlines() if line.startswith("no bars")]
     stocks = f"2024-03-11 (1 session) of AAPL {every}, MSFT {every}"
     crypto = f"2024-03-07 to 2024-03-11 (5 sessions) of BTC {every}"
-    assert told == [
+    assert lines == [
         f"no bars, so no features (missing): {stocks}: `backfill run --markets stocks --start 2024-03-11 --end 2024-03-11`",
         f"no bars, so no features (missing): {crypto}: `backfill run --markets crypto --start 2024-03-07 --end 2024-03-11`",
     ]
@@ -87,12 +85,12 @@ def test_bars_that_are_missing_are_named_with_the_command_that_fetches_them(fetc
     assert rows["AAPL"] == ["2", "2", "3"]
     assert rows["BTC"] == ["0", "0", "5"]
     assert runs(fetched, "crypto_features_job") == []
-    for line in told:
+    for line in lines:
         assert fetched(*line.split("`")[1].split()[1:]).code == 0
     assert fetched("features", "--start", "2024-03-07", "--end", "2024-03-11").code == 0
 
 
-def test_a_hole_that_is_explained_lacks_its_features_without_blame(backfill):
+def test_an_explained_hole_is_not_a_failure(backfill):
     hole = date(2024, 3, 6)
     backfill.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="minute"),))
     while backfill("run", *STOCKS).code == 3:
@@ -156,24 +154,7 @@ def test_bars_that_cannot_be_used_are_named_beside_what_was_computed(fetched):
     assert "not computed though there are bars: AAPL 1d" in result.out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--symbols", "APPL"], "Symbol 'APPL' is not in the universe; did you mean AAPL?"),
-        (["--timeframes", "7m"], "Timeframe '7m' is unknown"),
-        (["--days", "5", "--start", "2024-03-04"], "--days and --start exclude each other"),
-        (["--max-concurrent", "51"], "Invalid value for '--max-concurrent': Input should be less than or equal to 50."),
-        (["--start", "2099-01-01"], "--start 2099-01-01 is in the future."),
-    ],
-)
-def test_wrong_usage_is_one_line_and_touches_nothing(bare_backfill, arguments, sentence):
-    result = bare_backfill("features", *arguments)
-    assert (result.code, result.out) == (2, "")
-    assert sentence in result.error
-    assert not bare_backfill.data.exists()
-
-
-def test_tables_that_are_behind_are_told_of(backfill):
+def test_outdated_tables_are_reported(backfill):
     with psycopg.connect(backfill.database_url) as connection:
         connection.execute("update backfill_schema_version set version_num = '0004'")
     result = backfill("features", *WEEK)
@@ -190,7 +171,7 @@ def test_a_range_before_the_markets_first_day_has_nothing_to_compute(backfill):
 # --- After a run
 
 
-def test_a_run_may_be_followed_by_its_features(backfill):
+def test_a_run_with_features_computes_them(backfill):
     result = backfill("run", "--features", *STOCKS)
     assert result.code == 0
     bars, features = result.out.split("\n\n")
@@ -200,7 +181,7 @@ def test_a_run_may_be_followed_by_its_features(backfill):
         assert [r.job_name for r in instance.get_runs()] == ["stocks_features_job", "stocks_ohlcv_job"]
 
 
-def test_a_run_with_features_says_all_in_one_document(backfill):
+def test_a_run_with_features_prints_one_json_document(backfill):
     hole = date(2024, 3, 6)
     backfill.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="day"),))
     result = backfill("run", "--features", "--timeframes", "1d", *STOCKS, "--json")
@@ -211,7 +192,7 @@ def test_a_run_with_features_says_all_in_one_document(backfill):
     assert found["planned_requests"] == 2
 
 
-def test_after_a_run_that_failed_outright_nothing_is_computed(fetched):
+def test_no_features_are_computed_after_a_run_that_ended_early(fetched):
     fetched.vendor.change(api_keys=("another",))
     result = fetched("run", "--features", "--start", "2024-03-04", "--end", "2024-03-11")
     assert result.code == 1
@@ -219,7 +200,7 @@ def test_after_a_run_that_failed_outright_nothing_is_computed(fetched):
     assert runs(fetched) == []
 
 
-def test_after_a_run_of_which_a_series_failed_the_others_are_computed(backfill):
+def test_features_are_computed_although_a_series_failed(backfill):
     backfill.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/day/"),))
     result = backfill("run", "--features", *STOCKS)
     assert result.code == 1

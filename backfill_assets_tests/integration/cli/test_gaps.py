@@ -1,4 +1,4 @@
-"""`backfill gaps`: what is listed, how it reads, and the exit code."""
+"""`backfill gaps`: output and exit code."""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -18,13 +18,13 @@ THIN = Hole(ticker="X:BTCUSD", first=date(2024, 3, 9), last=date(2024, 3, 9), ba
 
 
 def lines(result):
-    """The words of each line, columns apart from one another by two blanks or more."""
+    """Return the cells of each line, which two blanks or more separate."""
     assert max(map(len, result.out.splitlines()), default=0) <= WIDTH
     return [[word for word in (w.strip() for w in line.split("  ")) if word] for line in result.out.splitlines()]
 
 
 def due(backfill, symbol, timeframe):
-    """Two minutes after the one attempt."""
+    """Return when the retry is due: two minutes after the only attempt."""
     found = backfill.rows(
         "select min(answered_at) from session_answers where symbol = %s and timeframe = %s and (bars = 0 or partial)",
         symbol,
@@ -70,9 +70,9 @@ def test_empty_and_thin_sessions_are_listed_until_explained(closed_markets, monk
         ["BTC", " ".join(INTRADAY), "2024-03-09", "1", "partial", "1", f"{of_thin:%Y-%m-%d %H:%M:%S} UTC"],
         ["13 unexplained gaps. To fetch them now: `backfill repair`"],
     ]
-    told = backfill("gaps", "--json")
-    assert (told.code, told.err) == (3, "")
-    gaps = json.loads(told.out)
+    as_json = backfill("gaps", "--json")
+    assert (as_json.code, as_json.err) == (3, "")
+    gaps = json.loads(as_json.out)
     assert len(gaps) == 13
     assert gaps[0] == {
         "symbol": "AAPL",
@@ -135,25 +135,3 @@ def test_symbols_outside_the_universe_have_no_gaps(closed_markets, monkeypatch, 
     closed_markets("gaps")
     found = closed_markets.rows("select symbol, count(*), bool_or(filled) from backfill_gaps group by 1 order by 1")
     assert found == [("AAPL", 1, False), ("BTC", 8, False)]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--symbols", "APPL"], "Symbol 'APPL' is not in the universe; did you mean AAPL?"),
-        (["--markets", "bonds"], "Market 'bonds' is not in the universe; there are stocks, crypto."),
-        (["--timeframes", "7m"], "Timeframe '7m' is unknown"),
-        (["--days", "3"], "No such option: --days"),
-        (["superfluous"], "superfluous"),
-    ],
-)
-def test_wrong_usage_is_one_line(bare_backfill, arguments, sentence):
-    result = bare_backfill("gaps", *arguments)
-    assert (result.code, result.out) == (2, "")
-    assert sentence in result.error
-
-
-def test_an_unreachable_database_is_one_line(bare_backfill):
-    result = bare_backfill("gaps")
-    assert (result.code, result.out) == (1, "")
-    assert "PostgreSQL at 127.0.0.1:1/market cannot be used" in result.error

@@ -1,4 +1,4 @@
-"""`backfill repair`: what is asked for at once, what is only shown, and the exit code."""
+"""`backfill repair`: requests, output and exit code."""
 
 import json
 from datetime import date
@@ -20,17 +20,17 @@ PLANNED = [
 
 @pytest.fixture
 def holed(backfilled_except):
-    """A store that lacks two days of one share and two of one coin, answered empty less than the first pause ago."""
+    """A store in which two days of a stock and two of a coin are missing; their retries are not due yet."""
     return backfilled_except(LOST, TWO_DAYS)
 
 
 def sent(backfill, before):
-    """Ticker, timespan, first and last day of what was asked for since."""
+    """Return ticker, timespan, first and last day of the requests after the first `before`."""
     paths = [r.path.split("/") for r in backfill.vendor.requests[before:]]
     return sorted((p[4], p[7], p[8], p[9]) for p in paths if p[2] == "aggs")
 
 
-def test_it_asks_at_once_for_what_is_missing_and_for_nothing_else(holed):
+def test_only_missing_sessions_are_requested_before_their_retry_is_due(holed):
     before = len(holed.vendor.requests)
     assert holed("run").code == 3
     assert len(holed.vendor.requests) == before, "an ordinary run waits for the pause"
@@ -61,7 +61,7 @@ def test_it_asks_at_once_for_what_is_missing_and_for_nothing_else(holed):
     assert holed("gaps").out == "Nothing is missing.\n"
 
 
-def test_symbols_narrow_it(holed):
+def test_symbols_limit_what_is_repaired(holed):
     before = len(holed.vendor.requests)
     holed.vendor.change(holes=())
     assert holed("repair", "--symbols", "BTC").code == 0
@@ -80,16 +80,16 @@ def test_a_dry_run_shows_and_sends_nothing(holed, monkeypatch):
         *PLANNED,
         ["3 requests at 500 per second: at least 0 s."],
     ]
-    told = json.loads(holed("repair", "--dry-run", "--symbols", "BTC", "--json").out)
-    assert told["requests"] == 1
-    assert [(p["market"], p["symbols"], p["timeframe"], p["sessions"]) for p in told["plan"]] == [
+    as_json = json.loads(holed("repair", "--dry-run", "--symbols", "BTC", "--json").out)
+    assert as_json["requests"] == 1
+    assert [(p["market"], p["symbols"], p["timeframe"], p["sessions"]) for p in as_json["plan"]] == [
         ("crypto", ["BTC"], "1d", 2)
     ]
     assert len(holed.vendor.requests) == requests
     assert holed.rows("select * from session_answers order by 1, 2, 3") == before
 
 
-def test_what_is_explained_is_asked_for_only_when_that_is_said(holed, monkeypatch):
+def test_explained_gaps_are_requested_only_with_the_option(holed, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
     backdate_answers(holed.database_url)
     assert holed("run").code == 0
@@ -114,19 +114,19 @@ def test_what_is_explained_is_asked_for_only_when_that_is_said(holed, monkeypatc
     assert holed("gaps").out == "Nothing is missing.\n"
 
 
-def test_without_a_key_it_is_one_sentence_and_nothing_is_sent(holed, monkeypatch):
+def test_without_a_key_nothing_is_sent(holed, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
     before = len(holed.vendor.requests)
     result = holed("repair", "--json")
     assert (result.code, result.out) == (1, "")
     assert result.error == "POLYGON_API_KEY is not set: set it to the key from the vendor's dashboard."
     assert len(holed.vendor.requests) == before
-    with_words = holed("repair")
-    assert with_words.code == 1
-    assert with_words.err.splitlines()[-1] == f"backfill: {result.error}"
+    as_text = holed("repair")
+    assert as_text.code == 1
+    assert as_text.err.splitlines()[-1] == f"backfill: {result.error}"
 
 
-def test_a_vendor_that_fails_is_told_of_and_the_gap_stays(holed):
+def test_a_failed_request_is_reported_and_the_gap_stays(holed):
     holed.vendor.change(faults=(Fault(kind="status", status=404, ticker="AAPL"),), holes=())
     result = holed("repair")
     assert result.code == 1
@@ -142,29 +142,8 @@ def test_json_is_alone_on_standard_output(holed):
     assert (result.code, result.err) == (3, "")
     found = json.loads(result.out)
     assert (found["exit_code"], found["planned_requests"]) == (3, 3)
-    lacking = [(s["symbol"], s["timeframe"], s["missing"], s["explained"]) for s in found["series"] if s["missing"]]
-    assert lacking == [("BTC", "1d", ["2024-03-08", "2024-03-09"], [])]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--symbols", "APPL"], "Symbol 'APPL' is not in the universe; did you mean AAPL?"),
-        (["--symbols", "BTC", "--markets", "stocks"], "Symbol 'BTC' is not in the selected markets"),
-        (["--markets", "bonds"], "Market 'bonds' is not in the universe; there are stocks, crypto."),
-        (
-            ["--max-concurrent", "0"],
-            "Invalid value for '--max-concurrent': Input should be greater than or equal to 1.",
-        ),
-        (["--timeframes", "1m"], "No such option: --timeframes"),
-        (["superfluous"], "superfluous"),
-    ],
-)
-def test_wrong_usage_is_one_line(bare_backfill, arguments, sentence):
-    result = bare_backfill("repair", *arguments)
-    assert (result.code, result.out) == (2, "")
-    assert sentence in result.error
-    assert bare_backfill.vendor.requests == []
+    missing = [(s["symbol"], s["timeframe"], s["missing"], s["explained"]) for s in found["series"] if s["missing"]]
+    assert missing == [("BTC", "1d", ["2024-03-08", "2024-03-09"], [])]
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,6 @@ def test_before_a_markets_first_session_has_finished_there_is_nothing():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"symbols": "NOPE!"}, "Symbol 'NOPE!' is not in the universe; there are AAPL, MSFT, BRK.B, BTC, ETH, SPY."),
         (
             {"symbols": "AAPL,NOPE!"},
             "Symbol 'NOPE!' is not in the universe; there are AAPL, MSFT, BRK.B, BTC, ETH, SPY.",
@@ -198,9 +197,10 @@ def test_before_a_markets_first_session_has_finished_there_is_nothing():
         ({"symbols": "brk-b"}, "Symbol 'brk-b' is not in the universe; did you mean BRK.B?"),
         ({"markets": "stock"}, "Market 'stock' is not in the universe; did you mean stocks?"),
         ({"markets": "zzz"}, "Market 'zzz' is not in the universe; there are stocks, crypto, daily."),
-        ({"timeframes": "7m"}, "Timeframe '7m' is unknown: there are 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w."),
         ({"timeframes": "1m,7m"}, "Timeframe '7m' is unknown: there are 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w."),
         ({"markets": "daily", "timeframes": "1m"}, "Timeframe 1m is not in the universe for daily."),
+        ({"symbols": "SPY", "timeframes": "1m"}, "Timeframe 1m is not in the universe for daily."),
+        ({"symbols": "AAPL", "markets": "crypto"}, "Symbol 'AAPL' is not in the selected markets; there are BTC, ETH."),
         ({"start": "2025-02-02", "end": "2025-02-01"}, "--end 2025-02-01 is before --start 2025-02-02."),
         ({"start": "2025-06-10"}, "--start 2025-06-10 is in the future."),
         ({"start": "2025-06-10", "end": "2025-06-12"}, "--start 2025-06-10 is in the future."),
@@ -224,13 +224,10 @@ def test_a_wrong_selection_is_one_sentence(options, sentence):
             "{value!r} is not a date like 2025-01-31.",
         ),
         ("--end", ["yesterday", "２０２５-01-01"], "{value!r} is not a date like 2025-01-31."),  # noqa: RUF001  # tried
-        ("--days", ["1.5", "", "three", "²", "٣"], "Input should be a valid integer"),
+        ("--days", ["1.5", "three", "٣"], "Input should be a valid integer"),
         ("--days", ["-3", "0"], "Input should be greater than or equal to 1."),
         ("--days", ["36526"], "Input should be less than or equal to 36525."),
-        ("--days", ["9" * 5000], "Unable to parse input string as an integer"),
-        ("--max-concurrent", ["0"], "Input should be greater than or equal to 1."),
         ("--max-concurrent", ["51"], "Input should be less than or equal to 50."),
-        ("--max-concurrent", ["many"], "Input should be a valid integer"),
     ],
 )
 def test_a_malformed_value_is_one_sentence_that_names_the_option(bare_backfill, option, values, sentence):
@@ -241,7 +238,7 @@ def test_a_malformed_value_is_one_sentence_that_names_the_option(bare_backfill, 
         assert result.error.endswith(". See `backfill --help`.")
 
 
-def test_of_many_symbols_ten_are_named():
+def test_only_ten_known_symbols_are_named():
     many = parse_universe(
         f"markets: {{stocks: {{start: 2024-01-02, symbols: [{', '.join(f'S{n:02}' for n in range(14))}]}}}}",
         "u.yaml",
@@ -253,11 +250,3 @@ def test_of_many_symbols_ten_are_named():
 
 def test_days_back_from_an_end_in_antiquity_have_no_sessions():
     assert all(sessions(o) == () for o in chosen(days=36525, end="0050-01-01"))
-
-
-def test_a_timeframe_that_no_selected_symbol_has_is_a_mistake():
-    assert mistake(symbols="SPY", timeframes="1m") == "Timeframe 1m is not in the universe for daily."
-
-
-def test_a_symbol_of_another_market_is_not_reported_as_missing_from_the_universe():
-    assert "is not in the universe" not in mistake(symbols="AAPL", markets="crypto")

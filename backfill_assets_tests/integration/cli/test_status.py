@@ -1,4 +1,4 @@
-"""`backfill status`: what a terminal, a pipe, a program and a browser are given, and the exit code."""
+"""`backfill status`: output on a terminal, in a pipe, as JSON and HTML, and the exit code."""
 
 import io
 import json
@@ -27,7 +27,6 @@ def words(text):
 
 
 def shown(*found, width=80, terminal=False, now=NOW):
-    """What a console of that width shows."""
     screen = io.StringIO()
     console = Console(file=screen, width=width, force_terminal=terminal, color_system="standard" if terminal else None)
     show_status(console, found, now)
@@ -149,32 +148,26 @@ def test_a_page_that_cannot_be_written_is_one_sentence(closed_markets, tmp_path,
     assert not list(Path(tmp_path).rglob("*.part"))
 
 
-def test_wrong_names_are_one_sentence(bare_backfill):
-    result = bare_backfill("status", "--symbols", "AAPLE")
-    assert (result.code, result.out) == (2, "")
-    assert "did you mean AAPL?" in result.error
-
-
 # --- The terminal
 
 
 def table(text):
-    """The table's lines, its head left out."""
+    """Return the table's lines without its head."""
     lines = text.splitlines()
     head = next(i for i, line in enumerate(lines) if line.startswith("symbol"))
     legend = next(i for i, line in enumerate(lines) if "explained, " in line and "complete, " in line)
     return lines[head + 1 : legend]
 
 
-def lacking_in_all_timeframes(symbol):
-    """The widest row that there can be."""
+def incomplete_in_all_timeframes(symbol):
+    """Return a market with the widest possible row."""
     first, *others = incomplete_market(symbols=(symbol, "MSFT", "NVDA", "SPY")).rows
     series = tuple(replace(s, counts=first.series[0].counts, gaps=first.series[0].gaps) for s in first.series)
     return replace(incomplete_market(), rows=(replace(first, series=series), *others))
 
 
 def test_it_fits_eighty_columns_with_symbols_of_eight_letters():
-    plain = shown(lacking_in_all_timeframes("BRK.B-AB"), now=NOW - timedelta(minutes=55))
+    plain = shown(incomplete_in_all_timeframes("BRK.B-AB"), now=NOW - timedelta(minutes=55))
     assert max(map(len, plain.splitlines())) <= 80
     widest, *others = table(plain)
     assert widest == f"BRK.B-AB {'✗98% ' * 8}  16 2025-06-30 23:59 in 59 min"
@@ -183,7 +176,7 @@ def test_it_fits_eighty_columns_with_symbols_of_eight_letters():
 
 def test_a_longer_symbol_is_folded():
     symbol = "ABCDEFGHIJKLMNOPQRST"
-    lines = table(shown(lacking_in_all_timeframes(symbol), now=NOW - timedelta(minutes=55)))
+    lines = table(shown(incomplete_in_all_timeframes(symbol), now=NOW - timedelta(minutes=55)))
     assert {len(line) for line in lines} == {80}
     assert "".join(line.split()[0] for line in lines[:-3]) == symbol
     assert lines[0].endswith(f" {'✗98% ' * 8}  16 2025-06-30 23:59 in 59 min")
@@ -204,7 +197,7 @@ def test_piped_output_has_no_colours(closed_markets):
 
 
 @pytest.mark.parametrize(
-    ("before", "told"),
+    ("before", "expected"),
     [
         (timedelta(seconds=-1), "now"),
         (timedelta(seconds=30), "in 30 s"),
@@ -214,10 +207,10 @@ def test_piped_output_has_no_colours(closed_markets):
         (timedelta(days=3), "in 3 d"),
     ],
 )
-def test_the_time_until_the_next_retry(before, told):
+def test_the_time_until_the_next_retry(before, expected):
     due = NOW + timedelta(minutes=4)
     (line,) = [line for line in shown(incomplete_market(), now=due - before).splitlines() if line.startswith("AAPL")]
-    assert line.rstrip().endswith(f" 23:59 {told}")
+    assert line.rstrip().endswith(f" 23:59 {expected}")
 
 
 def test_markets_of_other_timeframes_leave_their_columns_empty():

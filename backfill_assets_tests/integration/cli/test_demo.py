@@ -1,8 +1,8 @@
-"""The demo's made-up vendor: what it lists stays where it is from one day to the next."""
+"""The splits and dividends of the demo stay the same from one day to the next."""
 
 from datetime import date, timedelta
 
-from backfill_assets.cli.profile import DAYS, _scenario
+from backfill_assets.cli.demo import DAYS, _scenario
 
 
 def test_every_30_days_have_a_dividend_and_a_split_and_no_day_moves_them():
