@@ -15,8 +15,8 @@ from backfill_assets.cli.result import COMPLETE, DAYS_MISSING, FAILED, SHOWN_CAU
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
 from backfill_assets.domain.universe import Market, Symbol
+from backfill_assets.pipelines.audit import Outcome
 from backfill_assets.pipelines.backfill_request import BackfillRequest
-from backfill_assets.pipelines.outcomes import Outcome
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.request_plan import ApiCall, pages_of
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
 from backfill_assets.domain.universe import Market, Symbol
+from backfill_assets.pipelines.audit import Outcome
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of
-from backfill_assets.pipelines.outcomes import Outcome
 
 COMPLETE, FAILED, DAYS_MISSING = 0, 1, 3
 _SHOWN = 4

@@ -50,7 +50,7 @@ def log_materializations(context: dg.AssetExecutionContext, events: Iterable[dg.
     """Record materializations of single partitions in one batch; `context.log_event` writes each of them separately."""
     pending = list(events)
     step = context.get_step_execution_context().step
-    batch = generate_event_batch_id()  # type: ignore[no-untyped-call]  # Dagster's own gap
+    batch = generate_event_batch_id()  # type: ignore[no-untyped-call]  # untyped in Dagster
     for position, event in enumerate(pending, start=1):
         context.instance.report_dagster_event(
             DagsterEvent(

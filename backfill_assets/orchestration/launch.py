@@ -17,15 +17,22 @@ from backfill_assets.adapters.store.feature_quality import FeatureSession
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.environment import set_defaults
 from backfill_assets.deployment.private_api import hide_retry_warnings, records_needed, run_in_process
-from backfill_assets.deployment.runs import close_records, end_dead_runs, run_failure, this_process
+from backfill_assets.deployment.runs import (
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    TRIGGER_TAG,
+    close_records,
+    end_dead_runs,
+    run_failure,
+    this_process,
+)
 from backfill_assets.deployment.storage import DataFolderComputeLogs
-from backfill_assets.deployment.tags import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.orchestration.keys import features_key, ohlcv_key
 from backfill_assets.orchestration.partitions import partition_key
+from backfill_assets.pipelines.audit import Outcome
 from backfill_assets.pipelines.backfill_request import BackfillRequest
-from backfill_assets.pipelines.outcomes import Outcome
 
 type Family = Literal["ohlcv", "features"]
 """The partitioned assets of a market, as the names of its jobs and ops have them."""
@@ -108,7 +115,7 @@ def run_job(
             assets=assets,
             tags={
                 **tags,
-                # Whoever started the command sees that it failed, and can run it again.
+                # The user sees that the command failed, and can run it again.
                 "dagster/max_retries": "0",
                 TRIGGER_TAG: "command line",
                 **this_process(),

@@ -17,8 +17,7 @@ from backfill_assets.domain.listings import UNKNOWN
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.timeframes import MINUTE_1
 from backfill_assets.domain.universe import Market
-from backfill_assets.pipelines.gaps import Watched, find_gaps
-from backfill_assets.pipelines.minutes import ThinSession, judge_minutes
+from backfill_assets.pipelines.gaps import ThinSession, Watched, find_gaps, judge_minutes
 
 RECENT = timedelta(days=35)
 """How far back bars are always examined. Older bars were examined by the run that wrote them."""

@@ -108,7 +108,7 @@ def series_failure(request: BackfillRequest, series: Iterable[SettledSeries]) ->
     failed.sort(key=lambda s: (symbols.index(s.symbol), s.timeframe.seconds))
     named = "; ".join(f"{s.symbol} {s.timeframe}: {s.error}" for s in failed[:5])
     more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-    return SeriesFailed(f"{len(failed)} of {len(fetched)} series could not be fetched whole: {named}{more}")
+    return SeriesFailed(f"{len(failed)} of {len(fetched)} series could not be fetched completely: {named}{more}")
 
 
 _AFTER_THE_DAYS = 3

@@ -8,7 +8,7 @@ import psutil
 import psycopg
 import pytest
 
-from backfill_assets.deployment.tags import BACKFILL_TAG, RANGE_START_TAG
+from backfill_assets.deployment.runs import BACKFILL_TAG, RANGE_START_TAG
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.simulator import Fault, Scenario, Simulator
 from backfill_assets_tests.postgres import database_copy

@@ -20,9 +20,8 @@ from backfill_assets.domain.retries import USUAL
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.backfill_request import BackfillRequest, market_calendar
-from backfill_assets.pipelines.gaps import Watched, find_gaps
+from backfill_assets.pipelines.gaps import ThinSession, Watched, find_gaps, judge_minutes
 from backfill_assets.pipelines.listings import in_question, known_listings, look_up
-from backfill_assets.pipelines.minutes import ThinSession, judge_minutes
 from backfill_assets.pipelines.ohlcv import SettledSeries, fetch_missing
 from backfill_assets.simulator import Simulator
 from backfill_assets_tests.integration.adapters.scripted_vendor import NoSleep

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.domain.completeness import Counts, SessionState
 from backfill_assets.domain.timeframes import TIMEFRAMES
-from backfill_assets.pipelines.completeness import measure
+from backfill_assets.pipelines.gaps import measure
 from backfill_assets.simulator import Hole
 from backfill_assets_tests.integration.pipelines.harness import (
     INTRADAY,

@@ -7,8 +7,7 @@ import dagster as dg
 import pytest
 
 from backfill_assets.adapters.store.runs import RunStore
-from backfill_assets.deployment.runs import end_dead_runs
-from backfill_assets.deployment.tags import HOST_TAG, PROCESS_TAG, WILL_RETRY_TAG
+from backfill_assets.deployment.runs import HOST_TAG, PROCESS_TAG, WILL_RETRY_TAG, end_dead_runs
 from backfill_assets.domain.runs import RunKind, RunStart
 from backfill_assets.simulator import Fault
 from backfill_assets_tests.dagster_harness import QUIET, definitions
@@ -22,7 +21,7 @@ OHLCV, FEATURES, BACKFILL = "run:stocks_ohlcv_job", "run:stocks_features_job", "
 BARS = frozenset({dg.AssetKey(["stocks", "ohlcv_1d"])})
 CRASH = ("ZeroDivisionError", "division by zero")
 REFUSAL = Fault(kind="status", status=401)
-SERIES = ("SeriesFailed", "1 of 3 series could not be fetched whole: AAPL 1d: …")
+SERIES = ("SeriesFailed", "1 of 3 series could not be fetched completely: AAPL 1d: …")
 
 
 @pytest.fixture

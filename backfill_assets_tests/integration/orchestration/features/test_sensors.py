@@ -7,8 +7,7 @@ import dagster as dg
 import pytest
 
 from backfill_assets.deployment.private_api import launch_backfill
-from backfill_assets.deployment.runs import this_process
-from backfill_assets.deployment.tags import PROCESS_TAG
+from backfill_assets.deployment.runs import PROCESS_TAG, this_process
 from backfill_assets.orchestration.resources import MarketStore
 from backfill_assets.simulator import Restatement
 from backfill_assets_tests.dagster_harness import FixedClock, definitions

@@ -201,7 +201,7 @@ def test_a_series_that_fails_fails_the_run_and_what_was_answered_is_materialized
     assert not result.success
     error = failure(result)
     assert error.cls_name == "SeriesFailed"
-    assert "1 of 6 series could not be fetched whole: MSFT 1m: Polygon does not know" in error.message
+    assert "1 of 6 series could not be fetched completely: MSFT 1m: Polygon does not know" in error.message
     everybody = ("AAPL", "MSFT", "NVDA")
     assert harness.materialized("1m") == cells(symbols=("AAPL", "NVDA"))
     assert harness.materialized("1d") == cells(symbols=everybody)

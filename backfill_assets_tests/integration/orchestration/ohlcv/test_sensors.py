@@ -9,8 +9,7 @@ import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 
 from backfill_assets.deployment.private_api import launch_backfill, unfinished_backfills
-from backfill_assets.deployment.runs import this_process
-from backfill_assets.deployment.tags import PROCESS_TAG
+from backfill_assets.deployment.runs import PROCESS_TAG, this_process
 from backfill_assets.domain.retries import FIRST_PAUSE
 from backfill_assets.pipelines.repair import MOST_SYMBOLS
 from backfill_assets.simulator import Fault, Hole
