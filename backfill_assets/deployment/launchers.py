@@ -10,7 +10,7 @@ from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, Worke
 from dagster._serdes import ConfigurableClassData
 
 from backfill_assets.adapters.processes import find, identity
-from backfill_assets.deployment.runs import LAUNCHED_ON_TAG
+from backfill_assets.deployment.runs import LAUNCHED_ON_TAG, PROCESS_DIED
 
 
 class WatchedRunLauncher(dg.DefaultRunLauncher):
@@ -37,7 +37,7 @@ class WatchedRunLauncher(dg.DefaultRunLauncher):
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Check whether the process of a started run is alive. Runs launched on other machines count as running."""
         if run.tags.get(LAUNCHED_ON_TAG) == socket.gethostname() and not self._is_alive(run.run_id):
-            return CheckRunHealthResult(WorkerStatus.FAILED, "The process of this run is gone; what it stored is kept.")
+            return CheckRunHealthResult(WorkerStatus.FAILED, PROCESS_DIED)
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
     def _is_alive(self, run_id: str) -> bool:

@@ -46,15 +46,17 @@ BACKFILL_TAG = "dagster/backfill"
 WILL_RETRY_TAG = "dagster/will_retry"
 """Dagster's own, on failed runs: whether the daemon retries it, `true` or `false`."""
 
+PROCESS_DIED = "The process of this run died; what it stored is kept."
+
 _UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> int:
-    """Mark as failed the runs of this machine's commands whose process is gone, and return their number."""
+    """Mark as failed the runs of this machine's commands whose process has died, and return their number."""
     mine = dg.RunsFilter(statuses=_UNFINISHED, tags={HOST_TAG: socket.gethostname()})
     dead = [run for run in instance.get_runs(filters=mine) if find(run.tags.get(PROCESS_TAG, "")) is None]
     for run in dead:
-        instance.report_run_failed(run, "The process of this run is gone; what it stored is kept.")
+        instance.report_run_failed(run, PROCESS_DIED)
     return len(dead)
 
 

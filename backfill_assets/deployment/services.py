@@ -107,7 +107,7 @@ class Service:
             )
 
     def stop(self) -> None:
-        """Stop the program, and wait until it has exited. A code server does not wait for its runs, which go on."""
+        """Stop the program, and wait until it has exited. Runs of a code server continue without it."""
         _end([self.process], _STOP_SECONDS if self.socket is None else _IDLE_SECONDS)
 
     def is_listening(self) -> bool:
@@ -116,7 +116,7 @@ class Service:
             return client.connect_ex(str(self.socket)) == 0
 
     def has_lost_code(self) -> bool:
-        """Whether the process with the code is gone, as when it was killed: the code server does not replace it."""
+        """Whether the process with the code has died: the code server does not replace it."""
         return self.is_listening() and not self.process.children()
 
 

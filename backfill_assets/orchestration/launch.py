@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from types import MappingProxyType
@@ -27,8 +27,6 @@ from backfill_assets.deployment.runs import (
     this_process,
 )
 from backfill_assets.deployment.storage import DataFolderComputeLogs
-from backfill_assets.domain.timeframes import Timeframe
-from backfill_assets.domain.universe import Symbol
 from backfill_assets.orchestration.keys import features_key, ohlcv_key
 from backfill_assets.orchestration.partitions import partition_key
 from backfill_assets.pipelines.audit import Outcome
@@ -134,11 +132,7 @@ def run_job(
 
 def all_materialized(instance: dg.DagsterInstance, request: BackfillRequest, answers: SeriesAnswers) -> bool:
     """Whether every requested session that has bars is materialized in Dagster."""
-
-    def stored(symbol: Symbol, timeframe: Timeframe) -> Iterable[date]:
-        recorded = answers.get((symbol.name, timeframe.name), {})
-        return (s for s in request.wanted[symbol] if s in recorded and recorded[s].bars)
-
+    stored = {(*series, day) for series, found in answers.items() for day, answer in found.items() if answer.bars}
     return _all_materialized(instance, request, "ohlcv", stored)
 
 
@@ -147,21 +141,15 @@ def all_features_materialized(
 ) -> bool:
     """Whether every requested session that has all its features is materialized in Dagster."""
     complete = {(s.symbol, s.timeframe, s.session) for s in sessions if s.whole}
-
-    def stored(symbol: Symbol, timeframe: Timeframe) -> Iterable[date]:
-        return (s for s in request.wanted[symbol] if (symbol.name, timeframe.name, s) in complete)
-
-    return _all_materialized(instance, request, "features", stored)
+    return _all_materialized(instance, request, "features", complete)
 
 
 def _all_materialized(
-    instance: dg.DagsterInstance,
-    request: BackfillRequest,
-    family: Family,
-    stored: Callable[[Symbol, Timeframe], Iterable[date]],
+    instance: dg.DagsterInstance, request: BackfillRequest, family: Family, expected: Container[tuple[str, str, date]]
 ) -> bool:
     for timeframe in request.timeframes:
         known = instance.get_materialized_partitions(_KEYS[family](request.market, timeframe))
-        if any(partition_key(s, symbol) not in known for symbol in request.wanted for s in stored(symbol, timeframe)):
+        wanted = ((symbol, day) for symbol, days in request.wanted.items() for day in days)
+        if any((s.name, timeframe.name, d) in expected and partition_key(d, s) not in known for s, d in wanted):
             return False
     return True

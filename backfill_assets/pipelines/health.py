@@ -31,14 +31,14 @@ class Health:
     thin      sessions with far too few minutes
     examined  the bars that were examined
     newest    the last session that the nightly run has had time to fetch, None if there is none yet
-    awaited   the symbols that are expected to have it
+    expected  the symbols that are expected to have it
     """
 
     gaps: tuple[Gap, ...]
     thin: tuple[ThinSession, ...]
     examined: Examination
     newest: date | None
-    awaited: tuple[str, ...]
+    expected: tuple[str, ...]
 
     def without_newest(self, timeframe: str) -> list[str]:
         """Return the symbols whose newest session is missing without an explanation."""
@@ -90,5 +90,5 @@ def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None
         thin=tuple(thin),
         examined=examined,
         newest=newest,
-        awaited=tuple(s for s in symbols if newest and watched.listings.get(s, UNKNOWN).expects(newest)),
+        expected=tuple(s for s in symbols if newest and watched.listings.get(s, UNKNOWN).expects(newest)),
     )

@@ -26,7 +26,7 @@ HELD = Scenario(faults=(Fault(kind="slow", path="/range/1/day/", seconds=20.0),)
 
 RUNS = "{ runsOrError { ... on Runs { results { runId status tags { key value } } } } }"
 SAID = "select string_agg(event, ' ') from dagster.event_logs where run_id = any(%s)"
-GONE = "The process of this run is gone; what it stored is kept."
+GONE = "The process of this run died; what it stored is kept."
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Dagster reads the annotations of the bodies as objects: no `from __future__ impo
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 from datetime import datetime
 from urllib.parse import unquote, urlsplit
 
@@ -76,12 +76,7 @@ def check_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
                 *_observe_checks(alerts.check_results(), checks),
                 *observe_heartbeats(ticking(context.instance), repository, names, watch),
             ]
-            report = _notify(
-                alerts,
-                clock,
-                observations,
-                lambda incident: incident.startswith(("gap:", "check:", "heartbeat:")) and incident not in watched,
-            )
+            report = _notify(alerts, clock, observations, ("gap:", "check:", "heartbeat:"), watched)
         return dg.SensorResult(skip_reason=report, cursor=_cursor(watch, None))
 
     return check_alerts
@@ -117,12 +112,7 @@ def run_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
         watched |= {f"backfill:{market.name}" for market in universe.markets}
         with AlertStore(store.url()) as alerts:
             close_records(context.instance, RunStore.beside(alerts))
-            report = _notify(
-                alerts,
-                clock,
-                observations,
-                lambda incident: incident.startswith(("run:", "backfill:")) and incident not in watched,
-            )
+            report = _notify(alerts, clock, observations, ("run:", "backfill:"), watched)
         return dg.SensorResult(skip_reason=report, cursor=_cursor(watch, newest))
 
     return run_alerts
@@ -157,14 +147,27 @@ def _subject(check: dg.AssetCheckKey) -> str:
 
 
 def _notify(
-    store: AlertStore, clock: Clock, observations: Collection[Observation], removed: Callable[[str], bool]
+    store: AlertStore,
+    clock: Clock,
+    observations: Collection[Observation],
+    kinds: tuple[str, ...],
+    watched: Container[str],
 ) -> str:
-    """Write what changed, send the messages that are due, and summarize the open alerts."""
+    """Write what changed, send the messages that are due, and summarize the open alerts.
+
+    Incidents of these kinds (prefixes) that are not in `watched` are closed.
+    """
     settings = Settings.read()
     alert_settings = AlertSettings(
         tuple(channel_names(settings.alert_urls)), settings.alert_repeat, settings.dagster_ui_url, _secrets(settings)
     )
-    settle(store, observations, alert_settings, clock.now(), removed)
+    settle(
+        store,
+        observations,
+        alert_settings,
+        clock.now(),
+        lambda incident: incident.startswith(kinds) and incident not in watched,
+    )
     sent = deliver(store, channels(settings.alert_urls), clock.now)
     report = summary(store.open(), store.waiting(), sent)
     return report if settings.alert_urls else f"{NO_CHANNELS} {report}"

@@ -15,8 +15,8 @@ from backfill_assets.deployment.runs import interruptible, run_start
 from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market
-from backfill_assets.orchestration.check_results import report_checks
-from backfill_assets.orchestration.features.checks import feature_check_outcomes, feature_check_specs
+from backfill_assets.orchestration.check_results import outcomes_of, report_checks
+from backfill_assets.orchestration.features.checks import CHECKS, feature_check_specs
 from backfill_assets.orchestration.features.specs import features_spec
 from backfill_assets.orchestration.keys import features_key
 from backfill_assets.orchestration.partitions import cells, mark_materialized, market_partitions
@@ -69,7 +69,8 @@ def feature_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         if request:
             _mark(context, request, computation, sessions)
         if health:
-            for result in report_checks(store, clock, feature_check_outcomes(market, checked, health)):
+            timeframes = {features_key(market, timeframe): timeframe for timeframe in market.timeframes}
+            for result in report_checks(store, clock, outcomes_of(timeframes, checked, CHECKS, health)):
                 yield result
         if failure:
             raise failure

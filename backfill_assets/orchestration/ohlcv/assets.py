@@ -21,9 +21,9 @@ from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
-from backfill_assets.orchestration.check_results import report_checks
+from backfill_assets.orchestration.check_results import outcomes_of, report_checks
 from backfill_assets.orchestration.keys import ohlcv_key
-from backfill_assets.orchestration.ohlcv.checks import ohlcv_check_outcomes, ohlcv_check_specs
+from backfill_assets.orchestration.ohlcv.checks import CHECKS, ohlcv_check_specs
 from backfill_assets.orchestration.ohlcv.specs import ohlcv_spec
 from backfill_assets.orchestration.partitions import cells, mark_materialized, market_partitions
 from backfill_assets.orchestration.resources import Clock, MarketStore, PolygonApi, Watcher
@@ -109,7 +109,8 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
                 watched = Watched(market, calendar, known_listings(bars, market), Settings.read().retries)
                 health = await asyncio.to_thread(examine, bars, watched, clock.now(), days)
         if health:
-            for result in report_checks(store, clock, ohlcv_check_outcomes(market, checked, health)):
+            timeframes = {ohlcv_key(market, timeframe): timeframe for timeframe in market.timeframes}
+            for result in report_checks(store, clock, outcomes_of(timeframes, checked, CHECKS, health)):
                 yield result
         if failure:
             raise failure
@@ -120,7 +121,7 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
 async def _mark_settled(
     context: dg.AssetExecutionContext, request: BackfillRequest, fetch: AsyncGenerator[SettledSeries, None]
 ) -> list[SettledSeries]:
-    """Mark the sessions of each settled series that have bars as materialized, while the fetch goes on; return the series.
+    """Mark the sessions of each settled series that have bars as materialized, while others are fetched; return all series.
 
     A session without bars stays missing.
     """

@@ -91,7 +91,7 @@ def test_a_run_is_healthy_as_long_as_its_process_is_alive(instance, process):
     for launcher in (instance.run_launcher, instance.run_launcher, restarted(instance)):
         found = launcher.check_run_worker_health(run)
         assert found.status is WorkerStatus.FAILED
-        assert found.msg == "The process of this run is gone; what it stored is kept."
+        assert found.msg == "The process of this run died; what it stored is kept."
 
 
 def test_a_later_process_with_the_same_id_is_not_taken_for_the_runs(instance, process, monkeypatch):

@@ -13,7 +13,7 @@ from backfill_assets_tests.integration.orchestration.alerts.alerting import ende
 from backfill_assets_tests.support import MOMENT
 
 BEGUN, ENDED = MOMENT - timedelta(minutes=2), MOMENT
-KILLED = ("", "The process of this run is gone; what it stored is kept.")
+KILLED = ("", "The process of this run died; what it stored is kept.")
 
 
 @pytest.fixture

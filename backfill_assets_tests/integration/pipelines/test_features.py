@@ -137,6 +137,10 @@ class World:
         with BarStore(self.url) as store:
             store.write(self.symbol, timeframe, answer(bars, *of, zone=self.zone), terms)
 
+    def write_all(self) -> None:
+        self.write(DAY_1)
+        self.write(MINUTE_1)
+
     def change(self, timeframe, row: int, factor: float, columns: Sequence[str] = ("high", "close", "volume")) -> None:
         """Change a traded bar, without storing it."""
         bars = self.bars[timeframe]
@@ -284,8 +288,7 @@ def test_a_change_after_everything_was_computed(database_url, nature):
     world = World(database_url, nature)
     for number in range(len(nature.splits)):
         world.split(number)
-    world.write(DAY_1)
-    world.write(MINUTE_1)
+    world.write_all()
     world.compute()
     world.assert_complete()
     start = day_starts([nature.dense], world.zone)[0]
@@ -303,8 +306,7 @@ def test_a_change_after_everything_was_computed(database_url, nature):
 def world(database_url):
     """A stock with everything written and computed."""
     made = World(database_url, replace(STOCK, splits=()))
-    made.write(DAY_1)
-    made.write(MINUTE_1)
+    made.write_all()
     made.compute()
     return made
 
@@ -358,8 +360,7 @@ def test_a_late_minute_changes_the_vwap_of_all_later_minutes_of_its_session(data
 def test_a_split_rewrites_rows_of_its_symbol_from_its_day_on_only(database_url):
     worlds = [World(database_url, STOCK, name) for name in ("AAPL", "MSFT")]
     for world in worlds:
-        world.write(DAY_1)
-        world.write(MINUTE_1)
+        world.write_all()
         world.compute()
         world.assert_complete(splits=())
     ours, other = worlds
@@ -409,8 +410,7 @@ def test_a_changed_day_recomputes_its_week_even_if_the_raw_week_is_unchanged(dat
 
 def test_a_split_stored_while_its_rows_are_computed_is_applied(database_url, monkeypatch):
     world = World(database_url, STOCK)
-    world.write(DAY_1)
-    world.write(MINUTE_1)
+    world.write_all()
     calls = []
 
     def learning(*arguments):
@@ -436,8 +436,7 @@ class PowerCutError(Exception):
 def test_an_interrupted_computation_continues_where_it_stopped(database_url, monkeypatch, pieces):
     monkeypatch.setattr(store_of_features, "MOST_ROWS", 300)
     world = World(database_url, FEW)
-    world.write(DAY_1)
-    world.write(MINUTE_1)
+    world.write_all()
     left = pieces
 
     def failing(*arguments):
@@ -478,8 +477,7 @@ World(sys.argv[1], FEW).compute()
 
 def test_a_killed_process_leaves_what_it_committed(database_url):
     world = World(database_url, FEW)
-    world.write(DAY_1)
-    world.write(MINUTE_1)
+    world.write_all()
     command = [sys.executable, "-c", CHILD, database_url]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         for _ in range(3):
@@ -500,8 +498,7 @@ def test_a_killed_process_leaves_what_it_committed(database_url):
 def test_two_computations_at_once_share_the_work(database_url, monkeypatch):
     monkeypatch.setattr(store_of_features, "MOST_ROWS", 200)
     world = World(database_url, FEW)
-    world.write(DAY_1)
-    world.write(MINUTE_1)
+    world.write_all()
 
     async def both():
         with FeatureStore(database_url) as one, FeatureStore(database_url) as other:
@@ -612,8 +609,7 @@ def test_the_first_rows_of_a_series_are_null_for_the_warm_up_of_each_column(worl
 def test_a_price_that_is_not_finite_fails_only_its_series(database_url, column):
     worlds = {name: World(database_url, FEW, name) for name in ("AAPL", "MSFT")}
     for world in worlds.values():
-        world.write(DAY_1)
-        world.write(MINUTE_1)
+        world.write_all()
     with psycopg.connect(database_url, autocommit=True) as connection:
         bad = f"""update market_data set {column} = 'NaN' where symbol = 'AAPL' and (timeframe, "timestamp") in
           (('1m', '2024-03-12 12:00Z'), ('1d', '2024-03-06 05:00Z'))"""  # noqa: S608  # named above

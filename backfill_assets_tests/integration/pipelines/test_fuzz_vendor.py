@@ -97,18 +97,9 @@ def onward(path: str) -> list[str | None]:
     """Return possible next-page URLs; ELSEWHERE is a server that must not be called."""
     return [
         *(None, None, None, f"ELSEWHERE{path}?cursor=1", f"ELSEWHERE{path}?cursor=2&apiKey=x"),
-        *(
-            "https://api.polygon.io@ELSEWHERE/",
-            "//ELSEWHERE/v2",
-            "javascript:alert(1)",
-            "\x00",
-            f"ELSEWHERE{path}/../../x",
-        ),
-        *(
-            "https://[::1",
-            f"ELSEWHERE{path}\r\nX-Other: 1",
-            "ELSEWHERE/v2/aggs/ticker/MSFT/range/1/minute/1/2?cursor=3",
-        ),
+        *("https://api.polygon.io@ELSEWHERE/", "//ELSEWHERE/v2", "javascript:alert(1)", "\x00", "https://[::1"),
+        *(f"ELSEWHERE{path}/../../x", f"ELSEWHERE{path}\r\nX-Other: 1"),
+        "ELSEWHERE/v2/aggs/ticker/MSFT/range/1/minute/1/2?cursor=3",
     ]
 
 

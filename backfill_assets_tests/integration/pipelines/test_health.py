@@ -26,7 +26,7 @@ async def test_a_complete_market_has_no_findings(database_url):
         await one.fetch()
         found = health(one)
         assert (found.gaps, found.thin, found.examined.invalid) == ((), (), ())
-        assert (found.newest, found.awaited) == (FRIDAY, ("AAPL", "MSFT"))
+        assert (found.newest, found.expected) == (FRIDAY, ("AAPL", "MSFT"))
         assert found.without_newest("1m") == []
         counted = dict(rows(database_url, "select timeframe, count(*) from market_data group by 1"))
         assert found.examined.bars == counted
@@ -89,13 +89,13 @@ async def test_sessions_that_are_explained_or_outside_the_listing_are_not_expect
             found = health(one)
             one.clock.advance(minutes=32)
         assert [(gap.symbol, gap.explained) for gap in found.gaps] == [("AAPL", True)]
-        assert (found.awaited, found.without_newest("1d")) == (("AAPL",), [])
+        assert (found.expected, found.without_newest("1d")) == (("AAPL",), [])
 
 
 async def test_before_the_first_session_nothing_is_expected(database_url):
     async with simulated(database_url, datetime(2024, 12, 2, 12, tzinfo=UTC), "stocks", "AAPL", "2024-12-02") as one:
         found = health(one)
-        assert (found.gaps, found.newest, found.awaited) == ((), None, ())
+        assert (found.gaps, found.newest, found.expected) == ((), None, ())
         assert found.examined.days == (DayRange(date(2024, 12, 2), date(2024, 12, 2)),)
 
 
