@@ -183,7 +183,7 @@ def up(
 ) -> None:
     """Start the Dagster UI (Dagit) and daemon; stop them with Ctrl-C."""
     from backfill_assets.cli.up import up_command
-    from backfill_assets.deployment.address import Address
+    from backfill_assets.deployment.services import Address
 
     raise typer.Exit(up_command(Address.parse(host, port, behind_proxy=behind_proxy), demo=demo))
 

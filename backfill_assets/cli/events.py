@@ -29,7 +29,7 @@ from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.build import build_definitions
 from backfill_assets.orchestration.keys import corporate_events_key
 from backfill_assets.orchestration.launch import open_instance, run_job
-from backfill_assets.pipelines.outcomes import Outcome
+from backfill_assets.pipelines.audit import Outcome
 
 
 def events_command(options: Options, *, as_json: bool) -> int:

@@ -36,10 +36,10 @@ from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
 from backfill_assets.domain.universe import Market, Symbol, Universe
 from backfill_assets.orchestration.build import build_definitions
 from backfill_assets.orchestration.launch import all_features_materialized, open_for_runs, run_family
+from backfill_assets.pipelines.audit import Outcome
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of, recorded
 from backfill_assets.pipelines.feature_health import stale_sessions
 from backfill_assets.pipelines.listings import expected
-from backfill_assets.pipelines.outcomes import Outcome
 from backfill_assets.pipelines.progress import Silent
 
 _SHOWN_SERIES = 12

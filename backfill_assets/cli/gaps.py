@@ -26,9 +26,8 @@ from backfill_assets.cli.selection import select
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.timeframes import MINUTE_1
 from backfill_assets.pipelines.backfill_request import BackfillRequest
-from backfill_assets.pipelines.gaps import Watched, find_gaps, series_of
+from backfill_assets.pipelines.gaps import Watched, find_gaps, judge_minutes, series_of
 from backfill_assets.pipelines.listings import known_listings
-from backfill_assets.pipelines.minutes import judge_minutes
 
 
 def gaps_command(options: Options, *, as_json: bool) -> int:

@@ -18,7 +18,7 @@ from rich.table import Table
 from backfill_assets.adapters.private_files import write_private
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.universe import Market
-from backfill_assets.pipelines.outcomes import Outcome
+from backfill_assets.pipelines.audit import Outcome
 
 COMPLETE, FAILED, DAYS_MISSING = 0, 1, 3
 PIPED_WIDTH = 160

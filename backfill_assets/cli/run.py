@@ -36,9 +36,9 @@ from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.request_plan import ApiCall, floor_seconds, pages_of
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
 from backfill_assets.domain.universe import Symbol, Universe
+from backfill_assets.pipelines.audit import Outcome
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of, plan, recorded, underived
 from backfill_assets.pipelines.listings import expected
-from backfill_assets.pipelines.outcomes import Outcome
 from backfill_assets.pipelines.progress import Silent
 
 _SHOWN_SERIES = 4

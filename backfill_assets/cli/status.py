@@ -27,8 +27,7 @@ from backfill_assets.cli.selection import select
 from backfill_assets.domain.completeness import Completeness, Counts, Row, SessionState
 from backfill_assets.domain.gaps import unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES
-from backfill_assets.pipelines.completeness import measure
-from backfill_assets.pipelines.gaps import Watched, series_of
+from backfill_assets.pipelines.gaps import Watched, measure, series_of
 from backfill_assets.pipelines.listings import known_listings
 from backfill_assets.presentation.page import page
 from backfill_assets.presentation.text import GLYPHS, instant, percent, repair_command, span, summary

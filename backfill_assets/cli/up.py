@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.deployment.address import Address
-from backfill_assets.deployment.services import end_orphans
+from backfill_assets.deployment.services import Address, end_orphans
 
 
 def up_command(address: Address, *, demo: bool) -> int:

@@ -1,4 +1,4 @@
-"""Runs on the Celery workers of several machines: what deploy/celery/dagster.yaml names."""
+"""The run launcher that deploy/celery/dagster.yaml names: runs on the Celery workers of several machines."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
 _PINGS = 3
 _PING_SECONDS = 2.0
-"""A worker answers within milliseconds, whatever its children do; three times two seconds bridge a busy machine."""
+"""A worker answers within milliseconds, whatever its children do; three pings of two seconds allow for a busy machine."""
 
 
 class WatchedCeleryRunLauncher(CeleryRunLauncher):
-    """Dagster's Celery launcher, which notices that a worker died.
+    """Dagster's Celery launcher, which also detects that a worker died.
 
-    Celery keeps a task *started* for ever when its machine is gone, and Dagster believes it. Here the worker is asked.
+    When a worker's machine is lost, Celery keeps its task *started* forever. This launcher pings the worker.
     """
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Whether the worker of a started run still answers. Raises the broker's error where Redis is away."""
+        """Check whether the worker of a started run answers. Raises the broker's error if Redis is unavailable."""
         task_id = run.tags.get(DAGSTER_CELERY_TASK_ID_TAG)
-        if task_id is None:  # a command's own run, which that command's machine watches
+        if task_id is None:  # the run of a command, which executes it itself
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        # The state and the worker's name in one read: a task that ends in between would have neither.
+        # One read for the state and the worker's name: the task may end between two.
         task = self.celery.backend.get_task_meta(task_id)
         if task["status"] == "STARTED":
             worker = task["result"]["hostname"]
@@ -38,7 +38,7 @@ class WatchedCeleryRunLauncher(CeleryRunLauncher):
         )
 
     def terminate(self, run_id: str) -> bool:
-        """Have the run's process ended; the run is canceling from now on, as Dagster expects of a launcher."""
+        """Mark the run as canceling, and end its process."""
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished or DAGSTER_CELERY_TASK_ID_TAG not in run.tags:
             return False

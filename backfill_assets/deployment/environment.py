@@ -27,7 +27,7 @@ def set_defaults() -> None:
         return
     folder = Settings.read().data / "numba"
     try:
-        make_private_folder(folder)  # code is loaded from it: nobody else may write to it
+        make_private_folder(folder)  # code is loaded from it, so only its owner may write to it
     except OSError:
         return
     if os.access(folder, os.W_OK | os.X_OK):

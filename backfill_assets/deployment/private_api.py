@@ -50,7 +50,7 @@ def log_materializations(context: dg.AssetExecutionContext, events: Iterable[dg.
     """Record materializations of single partitions in one batch; `context.log_event` writes each of them separately."""
     pending = list(events)
     step = context.get_step_execution_context().step
-    batch = generate_event_batch_id()  # type: ignore[no-untyped-call]  # Dagster's own gap
+    batch = generate_event_batch_id()  # type: ignore[no-untyped-call]  # untyped in Dagster
     for position, event in enumerate(pending, start=1):
         context.instance.report_dagster_event(
             DagsterEvent(
@@ -186,8 +186,9 @@ def ticking(instance: dg.DagsterInstance) -> dict[str, Ticking]:
 
 def _ticking(instance: dg.DagsterInstance, state: InstigatorState) -> Ticking:
     origin, selector = state.instigator_origin_id, state.selector_id
-    good = instance.get_tick_summaries(origin, selector, limit=1, statuses=[TickStatus.SUCCESS, TickStatus.SKIPPED])
-    ended = instance.get_tick_summaries(origin, selector, limit=1, statuses=_ENDED_TICKS)
+    good_statuses = [TickStatus.SUCCESS, TickStatus.SKIPPED]
+    good = instance.get_tick_summaries(origin, selector, limit=1, statuses=good_statuses)
+    ended = instance.get_tick_summaries(origin, selector, limit=1, statuses=[*good_statuses, TickStatus.FAILURE])
     error = ""
     if ended and ended[0].status is TickStatus.FAILURE:
         tick = instance.get_ticks(origin, selector, limit=1, statuses=[TickStatus.FAILURE])[0]
@@ -208,9 +209,6 @@ def _ticking(instance: dg.DagsterInstance, state: InstigatorState) -> Ticking:
     )
 
 
-_ENDED_TICKS = [TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE]
-
-
 def last_due(schedule: dg.ScheduleDefinition, before: datetime) -> datetime:
     """Return when a schedule was last due, at or before `before`."""
     crons = [schedule.cron_schedule] if isinstance(schedule.cron_schedule, str) else schedule.cron_schedule
@@ -224,11 +222,10 @@ def daemon_seen(instance: dg.DagsterInstance) -> datetime | None:
     Each sends one about every half minute.
     """
     heartbeats = instance.get_daemon_heartbeats()
-    last = [heartbeats[part].timestamp for part in ("SENSOR", "SCHEDULER") if part in heartbeats]
-    return datetime.fromtimestamp(min(last), UTC) if len(last) == _WATCHED_PARTS else None
-
-
-_WATCHED_PARTS = 2
+    threads = ("SENSOR", "SCHEDULER")
+    if any(thread not in heartbeats for thread in threads):
+        return None
+    return datetime.fromtimestamp(min(heartbeats[thread].timestamp for thread in threads), UTC)
 
 
 def pool_connections(storage: DagsterPostgresStorage) -> None:

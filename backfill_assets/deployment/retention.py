@@ -1,6 +1,6 @@
-"""Taking old entries out of Dagster's event log, which Dagster itself never does.
+"""Delete old entries of Dagster's event log, which Dagster itself never does.
 
-The newest materialization of every partition stays, and the newest evaluation of every check: they are what Dagit shows.
+The newest materialization of every partition and the newest evaluation of every check are kept: the Dagster UI shows them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from backfill_assets.adapters.sql import statements
 SQL = statements(__package__, "retention.sql")
 
 _AT_A_TIME = 10_000
-"""Rows that one transaction takes: none holds its locks for long."""
+"""Rows deleted in one transaction, so that none holds its locks for long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """How many entries went: of runs' logs, of materializations that newer ones repeat, of checks that were made again."""
+    """How many entries were deleted: of runs' logs, superseded materializations, and superseded check evaluations."""
 
     events: int
     materializations: int
@@ -30,20 +30,18 @@ class Purged:
 
 
 def purge_events(url: str, before: datetime) -> Purged:
-    """Take away what is older than `before` (aware) and shown nowhere. Raises DatabaseUnavailable."""
+    """Delete what is older than `before` (aware) and not shown anywhere. Raises DatabaseUnavailable."""
     with connected(url) as connection:
         row: Any = connection.execute("select to_regclass('dagster.event_logs') is not null").fetchone()
         if not row[0]:
             return Purged(0, 0, 0)
         # Dagster stores instants without a zone, in UTC.
         until = before.astimezone(UTC).replace(tzinfo=None)
-        return Purged(*(_repeat(connection, name, until) for name in _STATEMENTS))
+        parts = ("old_events", "outdated_materializations", "outdated_checks")
+        return Purged(*(_delete_all(connection, name, until) for name in parts))
 
 
-_STATEMENTS = ("old_events", "outdated_materializations", "outdated_checks")
-
-
-def _repeat(connection: psycopg.Connection[Row], statement: str, before: datetime) -> int:
+def _delete_all(connection: psycopg.Connection[Row], statement: str, before: datetime) -> int:
     total = 0
     while True:
         row: Any = connection.execute(SQL[statement], {"before": before, "most": _AT_A_TIME}).fetchone()

@@ -1,5 +1,5 @@
 -- name: old_events
--- What a run that ended said of itself, step by step. What assets are shown by stays: that is for the two statements below.
+-- The step logs of ended runs. Entries about assets and checks are left to the two statements below.
 with gone as (
   delete from dagster.event_logs where id in (
     select e.id from dagster.event_logs e
@@ -15,7 +15,7 @@ with gone as (
 select count(*) from gone
 
 -- name: outdated_materializations
--- A partition is shown by its newest materialization: older ones only repeat it.
+-- The Dagster UI shows the newest materialization of a partition; older ones are superseded.
 with gone as (
   delete from dagster.event_logs where id in (
     select e.id from dagster.event_logs e
@@ -30,7 +30,7 @@ with gone as (
 select count(*) from gone
 
 -- name: outdated_checks
--- A check is shown by its newest evaluation.
+-- The Dagster UI shows the newest evaluation of a check.
 with gone as (
   delete from dagster.asset_check_executions where id in (
     select c.id from dagster.asset_check_executions c

@@ -1,4 +1,4 @@
-"""Runs: their processes, failures and records in `backfill_runs`, and interruption by signals."""
+"""Runs: their tags, processes, failures and records in `backfill_runs`, and interruption by signals."""
 
 from __future__ import annotations
 
@@ -16,19 +16,47 @@ import dagster as dg
 
 from backfill_assets.adapters.processes import find, identity
 from backfill_assets.adapters.store.runs import RunStore
-from backfill_assets.deployment.tags import BACKFILL_TAG, HOST_TAG, PROCESS_TAG, TRIGGER_TAG
 from backfill_assets.domain.runs import RunKind, RunStart, RunStatus
 from backfill_assets.domain.universe import Market
+
+TRIGGER_TAG = "backfill/trigger"
+"""What started the run."""
+
+# The Dagster UI hides tags that begin with a dot.
+HOST_TAG = ".dagster/backfill_host"
+PROCESS_TAG = ".dagster/backfill_process"
+"""The process that executes the run, if it is a command's own."""
+
+LAUNCHED_ON_TAG = ".dagster/backfill_launched_on"
+"""The machine on which the daemon launched the run, if it did so in a local process."""
+
+REPAIR_TAG = "backfill/repair"
+"""The market, on backfills that repair gaps."""
+
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+"""Dagster's own: two corners of the rectangle of partitions of a run."""
+
+PARTITION_TAG = "dagster/partition"
+"""Dagster's own: the partition of a run that has only one."""
+
+BACKFILL_TAG = "dagster/backfill"
+"""Dagster's own: the backfill that a run belongs to."""
+
+WILL_RETRY_TAG = "dagster/will_retry"
+"""Dagster's own, on failed runs: whether the daemon retries it, `true` or `false`."""
+
+PROCESS_DIED = "The process of this run died; what it stored is kept."
 
 _UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> int:
-    """Mark as failed the runs of this machine's commands whose process is gone, and return their number."""
+    """Mark as failed the runs of this machine's commands whose process has died, and return their number."""
     mine = dg.RunsFilter(statuses=_UNFINISHED, tags={HOST_TAG: socket.gethostname()})
     dead = [run for run in instance.get_runs(filters=mine) if find(run.tags.get(PROCESS_TAG, "")) is None]
     for run in dead:
-        instance.report_run_failed(run, "The process of this run is gone; what it stored is kept.")
+        instance.report_run_failed(run, PROCESS_DIED)
     return len(dead)
 
 
@@ -51,7 +79,7 @@ class RunFailure:
 def run_failure(instance: dg.DagsterInstance, run_id: str) -> RunFailure:
     """Return why a run failed."""
     types = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
-    said = ""
+    message = ""
     for entry in instance.all_logs(run_id, of_type=types):
         event = entry.dagster_event
         if event is None:
@@ -61,8 +89,8 @@ def run_failure(instance: dg.DagsterInstance, run_id: str) -> RunFailure:
             error = error.cause
         if error is not None:
             return RunFailure(" ".join(error.message.split(": ", 1)[-1].split()), error.cls_name or "")
-        said = event.message or said
-    return RunFailure(" ".join(said.split()) or "The run ended without an error; see its log in the Dagster UI.")
+        message = event.message or message
+    return RunFailure(" ".join(message.split()) or "The run ended without an error; see its log in the Dagster UI.")
 
 
 _ENDS = {

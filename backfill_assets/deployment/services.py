@@ -1,7 +1,8 @@
-"""Dagster's programs as services of `backfill up`: start and stop them, and end those that a killed one left running."""
+"""Dagster's programs as services of `backfill up`: their address, starting and stopping them, and ending leftover ones."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import subprocess
@@ -9,11 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import psutil
 
 from backfill_assets.adapters.private_files import open_private
 from backfill_assets.adapters.processes import find, identity
+from backfill_assets.domain.errors import SettingMistake, UsageMistake
 
 STARTED_BY = "BACKFILL_STARTED_BY"
 """Environment variable of services and of what they start: the host, the `backfill up` process, and its data folder."""
@@ -21,6 +24,55 @@ STARTED_BY = "BACKFILL_STARTED_BY"
 _PROGRAMS = frozenset({"dagster_webserver", "dagster._daemon", "code-server"})
 _STOP_SECONDS = 20
 _IDLE_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An IP address of this machine and a TCP port, on which the Dagster UI listens."""
+
+    host: ipaddress.IPv4Address | ipaddress.IPv6Address
+    port: int
+
+    @classmethod
+    def parse(cls, host: str, port: int, *, behind_proxy: bool) -> Self:
+        """Parse the options of the command line; `localhost` is 127.0.0.1.
+
+        Raises UsageMistake for an invalid address, and for an address that other machines can reach unless a
+        proxy is in front of it.
+        """
+        try:
+            address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        except ValueError:
+            raise UsageMistake(
+                f"--host {host!r} is not an IP address: use 127.0.0.1, ::1, 0.0.0.0 or an address of this machine."
+            ) from None
+        if not (address.is_loopback or behind_proxy):
+            raise UsageMistake(
+                f"--host {host} is reachable from other machines, and the Dagster UI (Dagit) has no login: anyone who "
+                "reaches it can launch and delete. Put a proxy with a login in front of it and add --i-have-a-proxy, or "
+                "leave out --host."
+            )
+        return cls(address, port)
+
+    @property
+    def url(self) -> str:
+        """The URL for a browser on this machine, without a trailing slash."""
+        host = self.host
+        if host.is_unspecified:
+            host = ipaddress.ip_address("127.0.0.1" if host.version == 4 else "::1")  # IPv4
+        return f"http://{f'[{host}]' if host.version == 6 else host}:{self.port}"  # IPv6
+
+    def require_free(self) -> None:
+        """Raise SettingMistake if the address cannot be listened on, for instance because the port is in use."""
+        with socket.socket(socket.AF_INET if self.host.version == 4 else socket.AF_INET6) as probe:  # IPv4
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((str(self.host), self.port))
+            except OSError as error:
+                raise SettingMistake(
+                    f"Cannot listen on port {self.port} of {self.host}: {error.strerror}. "
+                    "Choose another port with --port, or an address of this machine with --host."
+                ) from None
 
 
 @dataclass(slots=True)
@@ -55,7 +107,7 @@ class Service:
             )
 
     def stop(self) -> None:
-        """Stop the program, and wait until it has exited. A code server is not given time for its runs: they go on alone."""
+        """Stop the program, and wait until it has exited. Runs of a code server continue without it."""
         _end([self.process], _STOP_SECONDS if self.socket is None else _IDLE_SECONDS)
 
     def is_listening(self) -> bool:
@@ -64,7 +116,7 @@ class Service:
             return client.connect_ex(str(self.socket)) == 0
 
     def has_lost_code(self) -> bool:
-        """Whether the process with the code is gone, as when it was killed: the code server does not replace it."""
+        """Whether the process with the code has died: the code server does not replace it."""
         return self.is_listening() and not self.process.children()
 
 
@@ -76,18 +128,18 @@ def started_by_this_process(data: Path) -> dict[str, str]:
 def end_orphans(data: Path) -> int:
     """End what this process, or one that was killed, left running over a data folder; return how many services there were.
 
-    A process that carries out a run is left alone.
+    A process that executes a run is left running.
     """
     me = identity(os.getpid())
     orphans = [process for starter, process in marked(data) if starter == me or find(starter) is None]
     services = [process for process in orphans if _PROGRAMS & set(process.info["cmdline"])]
     _end(services, _STOP_SECONDS)
-    # Processes with code exit by themselves once nobody calls them and their runs have ended. But the thread that sees to
-    # that dies at its first error, for instance if the database is away (`_cleanup_thread` in dagster/_grpc/server.py,
-    # 1.13). Then the process stays, with 200 MB.
+    # Processes with code exit once nobody calls them and their runs have ended. But the thread that does this dies at its
+    # first error, for instance if the database is unavailable (`_cleanup_thread` in dagster/_grpc/server.py, 1.13). Then
+    # the process stays, with 200 MB.
     with_code = [process for process in orphans if {"api", "grpc"} <= set(process.info["cmdline"])]
     _, alive = psutil.wait_procs(with_code, timeout=_IDLE_SECONDS)
-    _end([process for process in alive if not _carries_out_run(process)], _STOP_SECONDS)
+    _end([process for process in alive if not _executes_run(process)], _STOP_SECONDS)
     return len(services)
 
 
@@ -99,7 +151,7 @@ def marked(data: Path) -> Iterator[tuple[str, psutil.Process]]:
             yield starter, process
 
 
-def _carries_out_run(process: psutil.Process) -> bool:
+def _executes_run(process: psutil.Process) -> bool:
     return any(
         other.info["ppid"] == process.pid and "multiprocessing.spawn" in " ".join(other.info["cmdline"] or ())
         for other in psutil.process_iter(["ppid", "cmdline"])

@@ -1,4 +1,4 @@
-"""Where Dagster keeps its records and files: the classes that dagster.yaml names."""
+"""The storage classes that dagster.yaml names: where Dagster keeps its records and files."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class MarketEventLogStorage(PostgresEventLogStorage):
 
     @property
     def supports_partition_subset_in_asset_materialization_planned_events(self) -> bool:
-        """Return True unless the environment says otherwise; Dagster's default is False.
+        """Return True unless the environment variable is set; Dagster's default is False.
 
-        Recording a run over 775 partitions takes 0.9 s with it, 9 s without. The partitions of a failed run then read
-        missing instead of failed.
+        Recording a run over 775 partitions takes 0.9 s with it, 9 s without. The partitions of a failed run are then
+        shown as missing instead of failed.
         """
         return (
             PLANNED_SUBSETS not in os.environ
@@ -54,7 +54,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
-        """Return no options: the environment says which database."""
+        """Return no options: DATABASE_URL names the database."""
         return {}
 
     @classmethod
@@ -81,7 +81,7 @@ class DataFolderComputeLogs(LocalComputeLogManager):
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
-        """Return no options: the environment says where the data folder is."""
+        """Return no options: BACKFILL_DATA_DIR names the data folder."""
         return {}
 
     @classmethod
@@ -114,7 +114,7 @@ class DataFolderArtifacts(LocalArtifactStorage):
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
-        """Return no options: the environment says where the data folder is."""
+        """Return no options: BACKFILL_DATA_DIR names the data folder."""
         return {}
 
     @classmethod

@@ -8,19 +8,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Never
 
 import httpx
+import yaml
+from dagster._check import CheckError
+from dagster._core.errors import DagsterInvalidConfigError, DagsterUserCodeUnreachableError
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, ManagedGrpcPythonEnvCodeLocationOrigin
+from dagster._core.workspace.load import location_origins_from_yaml_paths
+from dagster._grpc.client import DagsterGrpcClient
 
 from backfill_assets.adapters.private_files import make_private_folder
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.deployment.address import Address
-from backfill_assets.deployment.code_locations import code_locations, reload_code
-from backfill_assets.deployment.services import Service, end_orphans, started_by_this_process
-from backfill_assets.domain.errors import BackfillError
+from backfill_assets.deployment.services import Address, Service, end_orphans, started_by_this_process
+from backfill_assets.domain.errors import BackfillError, SettingMistake
 from backfill_assets.domain.sessions import horizon
 
 _POLL_SECONDS = 0.2
@@ -29,6 +33,9 @@ _CHECK_SECONDS = 5
 
 _RELOAD_PAUSE_SECONDS = 60
 """How long code that was lost and reloaded is not checked: if it needs too much memory, it is killed again at once."""
+
+_RELOAD_SECONDS = 180
+"""Dagster's limit for loading code: DEFAULT_LOCAL_CODE_SERVER_STARTUP_TIMEOUT."""
 
 
 class ServiceStopped(BackfillError):
@@ -169,3 +176,47 @@ class Supervisor:
             return httpx.get(f"{self._address.url}/server_info", timeout=5, trust_env=False).is_success
         except httpx.TransportError:
             return False
+
+
+def code_locations(workspace: Path, folder: Path) -> tuple[list[dict[str, object]], dict[Path, tuple[str, ...]]]:
+    """Read a workspace file.
+
+    Returns the `grpc_server` entry of each code location, and by socket the commands that start a server for each location
+    that has none yet. The sockets are in `folder`. Raises SettingMistake if Dagster cannot read the file.
+    """
+    try:
+        origins = location_origins_from_yaml_paths([str(workspace)])
+    except (CheckError, DagsterInvalidConfigError, yaml.YAMLError, OSError) as error:
+        reason = error.errors[0].message if isinstance(error, DagsterInvalidConfigError) else str(error)
+        reason = " ".join(reason.partition(" Expected: ")[0].rpartition("Description: ")[2].split())
+        raise SettingMistake(f"Dagster cannot read {workspace}: {reason.removesuffix('.')}.") from None
+    servers: list[dict[str, object]] = []
+    commands: dict[Path, tuple[str, ...]] = {}
+    for number, origin in enumerate(origins):
+        if isinstance(origin, ManagedGrpcPythonEnvCodeLocationOrigin):
+            target, socket = origin.loadable_target_origin, folder / f"{number}.sock"
+            commands[socket] = (
+                *(target.executable_path or sys.executable, "-m", "dagster", "code-server", "start", "-s", str(socket)),
+                *(("--use-python-environment-entry-point",) if target.executable_path else ()),
+                *("--location-name", origin.location_name, *target.get_cli_args()),
+            )
+            # Dagster requires a host beside the socket, and ignores it.
+            where: dict[str, object] = {"host": "localhost", "socket": str(socket)}
+            where["additional_metadata"] = target.as_dict
+        elif isinstance(origin, GrpcServerCodeLocationOrigin):
+            where = {"host": origin.host, "port": origin.port, "socket": origin.socket, "ssl": origin.use_ssl}
+            where["additional_metadata"] = origin.additional_metadata
+        else:
+            raise TypeError(f"unknown kind of code location: {type(origin).__name__}")
+        where["location_name"] = origin.location_name
+        servers.append({k: v for k, v in where.items() if v is not None})
+    return servers, commands
+
+
+def reload_code(socket: Path) -> None:
+    """Make a code server load its code again; its clients notice. Runs that have started keep the old code.
+
+    Does nothing if the server cannot be reached. If the code cannot be loaded, the Dagster UI shows why.
+    """
+    with suppress(DagsterUserCodeUnreachableError):
+        DagsterGrpcClient(socket=str(socket)).reload_code(timeout=_RELOAD_SECONDS)

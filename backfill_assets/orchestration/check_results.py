@@ -1,4 +1,4 @@
-"""What checks found: written to our own table, from which alerts are sent, and returned to Dagster."""
+"""Results of checks: stored in a table from which alerts are sent, and returned to Dagster."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from datetime import date
 import dagster as dg
 
 from backfill_assets.deployment.private_api import UnfinishedBackfill
-from backfill_assets.deployment.tags import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, REPAIR_TAG
+from backfill_assets.deployment.runs import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, REPAIR_TAG
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.keys import OHLCV, family_of

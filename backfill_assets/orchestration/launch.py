@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from types import MappingProxyType
@@ -17,15 +17,20 @@ from backfill_assets.adapters.store.feature_quality import FeatureSession
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.environment import set_defaults
 from backfill_assets.deployment.private_api import hide_retry_warnings, records_needed, run_in_process
-from backfill_assets.deployment.runs import close_records, end_dead_runs, run_failure, this_process
+from backfill_assets.deployment.runs import (
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    TRIGGER_TAG,
+    close_records,
+    end_dead_runs,
+    run_failure,
+    this_process,
+)
 from backfill_assets.deployment.storage import DataFolderComputeLogs
-from backfill_assets.deployment.tags import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
-from backfill_assets.domain.timeframes import Timeframe
-from backfill_assets.domain.universe import Symbol
 from backfill_assets.orchestration.keys import features_key, ohlcv_key
 from backfill_assets.orchestration.partitions import partition_key
+from backfill_assets.pipelines.audit import Outcome
 from backfill_assets.pipelines.backfill_request import BackfillRequest
-from backfill_assets.pipelines.outcomes import Outcome
 
 type Family = Literal["ohlcv", "features"]
 """The partitioned assets of a market, as the names of its jobs and ops have them."""
@@ -108,7 +113,7 @@ def run_job(
             assets=assets,
             tags={
                 **tags,
-                # Whoever started the command sees that it failed, and can run it again.
+                # The user sees that the command failed, and can run it again.
                 "dagster/max_retries": "0",
                 TRIGGER_TAG: "command line",
                 **this_process(),
@@ -127,11 +132,7 @@ def run_job(
 
 def all_materialized(instance: dg.DagsterInstance, request: BackfillRequest, answers: SeriesAnswers) -> bool:
     """Whether every requested session that has bars is materialized in Dagster."""
-
-    def stored(symbol: Symbol, timeframe: Timeframe) -> Iterable[date]:
-        recorded = answers.get((symbol.name, timeframe.name), {})
-        return (s for s in request.wanted[symbol] if s in recorded and recorded[s].bars)
-
+    stored = {(*series, day) for series, found in answers.items() for day, answer in found.items() if answer.bars}
     return _all_materialized(instance, request, "ohlcv", stored)
 
 
@@ -140,21 +141,15 @@ def all_features_materialized(
 ) -> bool:
     """Whether every requested session that has all its features is materialized in Dagster."""
     complete = {(s.symbol, s.timeframe, s.session) for s in sessions if s.whole}
-
-    def stored(symbol: Symbol, timeframe: Timeframe) -> Iterable[date]:
-        return (s for s in request.wanted[symbol] if (symbol.name, timeframe.name, s) in complete)
-
-    return _all_materialized(instance, request, "features", stored)
+    return _all_materialized(instance, request, "features", complete)
 
 
 def _all_materialized(
-    instance: dg.DagsterInstance,
-    request: BackfillRequest,
-    family: Family,
-    stored: Callable[[Symbol, Timeframe], Iterable[date]],
+    instance: dg.DagsterInstance, request: BackfillRequest, family: Family, expected: Container[tuple[str, str, date]]
 ) -> bool:
     for timeframe in request.timeframes:
         known = instance.get_materialized_partitions(_KEYS[family](request.market, timeframe))
-        if any(partition_key(s, symbol) not in known for symbol in request.wanted for s in stored(symbol, timeframe)):
+        wanted = ((symbol, day) for symbol, days in request.wanted.items() for day in days)
+        if any((s.name, timeframe.name, d) in expected and partition_key(d, s) not in known for s, d in wanted):
             return False
     return True

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.deployment.tags import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
+from backfill_assets.deployment.runs import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
 from backfill_assets.domain.sessions import Calendar, Kind
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.features.checks import feature_check_specs
@@ -37,7 +37,7 @@ class MarketJob:
     name           of the job, after the market's name
     schedule       name of the schedule, after the market's name
     cron           in UTC
-    trigger        value of the tag that says what started a run
+    trigger        value of the tag that names what started a run
     family         of the assets that the job materializes or checks
     kinds          of the markets that have the job
     over_sessions  runs over the newest sessions of all symbols, if one has finished in the last 24 hours

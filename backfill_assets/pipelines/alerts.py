@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from backfill_assets.adapters.store.alerts import AlertStore, Delivery
-from backfill_assets.domain.alert_history import Change, Incident, NotificationPolicy, changes
+from backfill_assets.adapters.store.base import reconnecting
+from backfill_assets.domain.alert_history import Incident, NotificationPolicy, changes
 from backfill_assets.domain.alert_messages import Message, message
 from backfill_assets.domain.alert_rules import Observation
 from backfill_assets.domain.alerts import Finding
@@ -52,27 +53,24 @@ class AlertSettings:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
+@reconnecting
 def settle(
     store: AlertStore,
-    observations: Iterable[Observation],
+    observations: Collection[Observation],
     settings: AlertSettings,
     now: datetime,
     removed: Callable[[str], bool] = lambda _: False,
 ) -> None:
     """Compare what was observed with the open incidents, and write the changes and their messages.
 
-    `removed` says whether what an incident is about is no longer watched.
+    `removed` returns whether what an incident is about is no longer watched.
     """
     found = {o.incident: _without_secrets(o.finding(), settings.secrets) for o in observations}
     policy = NotificationPolicy(settings.repeat, has_channels=bool(settings.channels))
-
-    def decide(known: Sequence[Incident]) -> list[tuple[Change, Message | None]]:
-        return [
-            (change, message(change, now, settings.ui_url) if change.notice else None)
-            for change in changes(known, found, policy, now, removed)
-        ]
-
-    store.settle(decide, settings.channels, now)
+    with store.locked() as alerts:
+        for change in changes(alerts.incidents, found, policy, now, removed):
+            notice = message(change, now, settings.ui_url) if change.notice else None
+            alerts.write(change, notice, settings.channels, now)
 
 
 def _without_secrets(finding: Finding | None, secrets: Sequence[str]) -> Finding | None:

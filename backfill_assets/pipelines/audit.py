@@ -1,4 +1,4 @@
-"""The record of a run, written however the run ends."""
+"""The record of a run, written however the run ends, and its outcome for the command that started it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from datetime import datetime
 from typing import Protocol
 
 from backfill_assets.adapters.store.base import Store
+from backfill_assets.adapters.store.features import UnusableBars
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.domain.answers import missing_sessions
-from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable
+from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable, NotEntitled
 from backfill_assets.domain.gaps import Gap
 from backfill_assets.domain.runs import Restatement, RunEnd, RunStart, RunStatus, SeriesRecord, gap_outcomes
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of
-from backfill_assets.pipelines.ohlcv import SettledSeries
+from backfill_assets.pipelines.ohlcv import SeriesFailed, SettledSeries
 
 
 class Traffic(Protocol):
@@ -59,12 +60,12 @@ def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -
     """
     runs, record = RunStore.beside(store), RunRecord()
     runs.start(start)
-    status, error, away = RunStatus.SUCCEEDED, None, False
+    status, error, unavailable = RunStatus.SUCCEEDED, None, False
     try:
         yield record
     except BackfillError as failure:
         status, error = RunStatus.FAILED, str(failure)
-        away = isinstance(failure, DatabaseUnavailable) and not runs.is_reachable()
+        unavailable = isinstance(failure, DatabaseUnavailable) and not runs.is_reachable()
         raise
     except Exception as failure:
         status, error = RunStatus.FAILED, type(failure).__name__
@@ -75,7 +76,7 @@ def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -
     finally:
         if record.error:
             status, error = RunStatus.FAILED, record.error
-        if not away:
+        if not unavailable:
             runs.finish(_end(record, start, clock(), status, error))
 
 
@@ -109,3 +110,27 @@ def _series_record(series: SettledSeries) -> SeriesRecord:
         bars_unchanged=series.written.unchanged,
         error=str(series.error) if series.error else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The outcome of a run; if it failed, `error` is one sentence and `kind` the name of its type."""
+
+    run_id: str
+    error: str | None = None
+    kind: str = ""
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether the run stopped before all of its series were tried."""
+        return not self.succeeded and self.kind not in {SeriesFailed.__name__, UnusableBars.__name__}
+
+    @property
+    def concerns_every_market(self) -> bool:
+        """Whether the next market's run would fail for the same reason."""
+        return self.ended_early and self.kind != NotEntitled.__name__
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the run finished without an error."""
+        return self.error is None

@@ -13,7 +13,7 @@ from backfill_assets.domain.universe import Symbol
 
 _ENOUGH = 3
 """Calls in a row that got no response, each after all its retries, or symbols that the vendor's plan refuses before it has
-allowed any: further calls would end alike."""
+allowed any: further calls would fail too."""
 
 
 @dataclass(frozen=True, slots=True)

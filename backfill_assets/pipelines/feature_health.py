@@ -78,12 +78,11 @@ def stale_sessions(
         return []
     sessions = calendar.within(DayRange(calendar.span.start, newest))
     found = store.stale([s.name for s in market.symbols], market.timeframes)
-    spans_by_symbol = ((s, _hull(s, sessions, calendar)) for s in found)
-    return [(series, hull) for series, hull in spans_by_symbol if hull]
+    return [(series, hull) for series in found if (hull := _hull(series, sessions, calendar))]
 
 
 def _hull(stale: StaleSeries, sessions: Sequence[date], calendar: Calendar) -> DayRange | None:
-    """Return the sessions of the stale bars' days. If such a day is not a session any more, take the nearest around it."""
+    """Return the sessions of the stale bars' days. If such a day is no longer a session, take the nearest ones."""
     first, last = (at.astimezone(calendar.hours.zone).date() for at in (stale.first, stale.last))
     week = timedelta(days=6 if TIMEFRAMES[stale.timeframe] == WEEK_1 else 0)
     if last + week < sessions[0]:

@@ -1,20 +1,26 @@
-"""Find the gaps of a market, and keep the table of gaps up to date."""
+"""Find the gaps and partial sessions of a market, record them, and measure how complete the market is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from itertools import product
 
-from backfill_assets.adapters.store.base import reconnecting
+import numpy as np
+
+from backfill_assets.adapters.store.base import Store, reconnecting
 from backfill_assets.adapters.store.gaps import GapStore
+from backfill_assets.adapters.store.series import SeriesStore
+from backfill_assets.domain.completeness import Completeness, completeness
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gap_history import reconcile
 from backfill_assets.domain.gaps import Gap, GapFinder
 from backfill_assets.domain.listings import Listing
+from backfill_assets.domain.minutes import likely_minutes, partial
 from backfill_assets.domain.retries import Retries
 from backfill_assets.domain.sessions import Calendar
+from backfill_assets.domain.timeframes import MINUTE_1
 from backfill_assets.domain.universe import Market, Universe
 
 
@@ -54,3 +60,43 @@ def find_gaps(store: GapStore, watched: Watched, now: datetime) -> list[Gap]:
 def series_of(universe: Universe) -> Iterable[tuple[str, str]]:
     """Return every series of a universe as (symbol, timeframe name)."""
     return ((s.name, t.name) for m in universe.markets for s in m.symbols for t in m.timeframes)
+
+
+@dataclass(frozen=True, slots=True)
+class ThinSession:
+    """A session with far fewer minute bars than is likely from the symbol's other sessions."""
+
+    symbol: str
+    session: date
+    bars: int
+    likely: int
+
+
+def judge_minutes(store: SeriesStore, symbols: Sequence[str], calendar: Calendar) -> list[ThinSession]:
+    """Examine all stored sessions of the symbols, update their marks, and return the partial sessions, ascending."""
+    found: list[ThinSession] = []
+    marks: dict[tuple[str, date], bool] = {}
+    for symbol, counts in sorted(store.minute_counts(symbols, calendar.span).items()):
+        judged = [c for c in counts if c.session in calendar]
+        bars = np.array([c.bars for c in judged], np.int64)
+        regular = np.array([calendar.regular_minutes(c.session) for c in judged], np.int64)
+        likely, _ = likely_minutes(bars, regular)
+        thin = partial(bars, regular)
+        for i, count in enumerate(judged):
+            if thin[i]:
+                found.append(ThinSession(symbol, count.session, count.bars, round(float(likely[i]))))
+            if bool(thin[i]) != count.partial:
+                marks[symbol, count.session] = bool(thin[i])
+    store.mark_partial(marks)
+    return found
+
+
+def measure(store: Store, watched: Watched, now: datetime) -> Completeness:
+    """Measure a market at `now`; this also updates the marks of partial sessions and the table of gaps."""
+    market = watched.market
+    symbols = [s.name for s in market.symbols]
+    if MINUTE_1 in market.timeframes:
+        judge_minutes(SeriesStore.beside(store), symbols, watched.calendar)
+    gaps = find_gaps(GapStore.beside(store), watched, now)
+    last_bars = SeriesStore.beside(store).last_bars(symbols, market.timeframes)
+    return completeness(market, watched.finished(now).sessions, watched.listings, gaps, last_bars, now)

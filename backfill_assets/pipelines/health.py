@@ -17,8 +17,7 @@ from backfill_assets.domain.listings import UNKNOWN
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.timeframes import MINUTE_1
 from backfill_assets.domain.universe import Market
-from backfill_assets.pipelines.gaps import Watched, find_gaps
-from backfill_assets.pipelines.minutes import ThinSession, judge_minutes
+from backfill_assets.pipelines.gaps import ThinSession, Watched, find_gaps, judge_minutes
 
 RECENT = timedelta(days=35)
 """How far back bars are always examined. Older bars were examined by the run that wrote them."""
@@ -32,14 +31,14 @@ class Health:
     thin      sessions with far too few minutes
     examined  the bars that were examined
     newest    the last session that the nightly run has had time to fetch, None if there is none yet
-    awaited   the symbols that are expected to have it
+    expected  the symbols that are expected to have it
     """
 
     gaps: tuple[Gap, ...]
     thin: tuple[ThinSession, ...]
     examined: Examination
     newest: date | None
-    awaited: tuple[str, ...]
+    expected: tuple[str, ...]
 
     def without_newest(self, timeframe: str) -> list[str]:
         """Return the symbols whose newest session is missing without an explanation."""
@@ -91,5 +90,5 @@ def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None
         thin=tuple(thin),
         examined=examined,
         newest=newest,
-        awaited=tuple(s for s in symbols if newest and watched.listings.get(s, UNKNOWN).expects(newest)),
+        expected=tuple(s for s in symbols if newest and watched.listings.get(s, UNKNOWN).expects(newest)),
     )

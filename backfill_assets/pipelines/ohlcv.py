@@ -71,14 +71,14 @@ async def fetch_missing(
 ) -> AsyncGenerator[SettledSeries, None]:
     """Fetch what is missing, `at_once` symbols at a time, and yield each series as soon as it is settled.
 
-    A source timeframe is followed by the timeframes derived from it. The fetch goes on while the caller works on a series; it
-    ends, with its calls cancelled, when the generator is closed: iterate within `contextlib.aclosing`. `clock` returns the
+    A source timeframe is followed by the timeframes derived from it. The fetch continues while the caller works on a series.
+    It ends, with its calls cancelled, when the generator is closed: iterate within `contextlib.aclosing`. `clock` returns the
     present, aware.
 
-    A series that fails has an `error`, and its sessions are recorded as failed; the others go on. Sessions that the vendor's
-    plan does not reach back to are recorded as refused, which is no failure. Some errors end the fetch and are raised: a
-    refused key, an unavailable database, a plan that has never allowed anything and refuses three symbols (or all, if there
-    are fewer), and an unreachable vendor. In the last two cases the sessions count as never requested.
+    A series that fails has an `error`, and its sessions are recorded as failed; the others continue. Sessions that the
+    vendor's plan does not reach back to are recorded as refused, which is not a failure. Some errors end the fetch and are
+    raised: a refused key, an unavailable database, a plan that has never allowed anything and refuses three symbols (or all,
+    if there are fewer), and an unreachable vendor. In the last two cases the sessions count as never requested.
     """
     before = await asyncio.to_thread(recorded, store, request)
     fetch = _Fetch(request, store, vendor, clock, progress, before)
@@ -108,7 +108,7 @@ def series_failure(request: BackfillRequest, series: Iterable[SettledSeries]) ->
     failed.sort(key=lambda s: (symbols.index(s.symbol), s.timeframe.seconds))
     named = "; ".join(f"{s.symbol} {s.timeframe}: {s.error}" for s in failed[:5])
     more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-    return SeriesFailed(f"{len(failed)} of {len(fetched)} series could not be fetched whole: {named}{more}")
+    return SeriesFailed(f"{len(failed)} of {len(fetched)} series could not be fetched completely: {named}{more}")
 
 
 _AFTER_THE_DAYS = 3

@@ -8,7 +8,7 @@ import psutil
 import psycopg
 import pytest
 
-from backfill_assets.deployment.tags import BACKFILL_TAG, RANGE_START_TAG
+from backfill_assets.deployment.runs import BACKFILL_TAG, RANGE_START_TAG
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.simulator import Fault, Scenario, Simulator
 from backfill_assets_tests.postgres import database_copy
@@ -25,7 +25,7 @@ HELD = Scenario(faults=(Fault(kind="slow", path="/range/1/day/", seconds=20.0),)
 """When the daemon is killed, minutes are stored and days are in flight."""
 
 EVENTS = "select string_agg(event, ' ') from dagster.event_logs where run_id = any(%s)"
-GONE = "The process of this run is gone; what it stored is kept."
+GONE = "The process of this run died; what it stored is kept."
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -40,6 +41,20 @@ class Delivery:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class OpenAlerts:
+    """The open incidents, the oldest first, in a transaction that has the table of alerts locked."""
+
+    incidents: Sequence[Incident]
+    _connection: psycopg.Connection[Row]
+
+    def write(self, change: Change, message: Message | None, channels: Sequence[str], now: datetime) -> None:
+        """Write a change, and its message to all channels. Without channels no notification is recorded."""
+        number = _write(self._connection, change, now, notified=bool(message and channels))
+        if message:
+            self._connection.execute(SQL["put_out"], _put_out(number, change, message, channels, now))
+
+
 class AlertStore(Store):
     """The tables `check_results`, `alerts` and `alert_deliveries`, and the open gaps."""
 
@@ -72,25 +87,15 @@ class AlertStore(Store):
             for asset, check, passed, severity, sentence, details, cure in rows
         ]
 
-    def settle(
-        self,
-        decide: Callable[[Sequence[Incident]], Sequence[tuple[Change, Message | None]]],
-        channels: Sequence[str],
-        now: datetime,
-    ) -> None:
-        """Pass the open incidents to `decide`, and write the changes that it returns, each with its message to all channels.
+    @contextmanager
+    def locked(self) -> Iterator[OpenAlerts]:
+        """Lock the alerts and read the open incidents, in one transaction that ends with the context.
 
-        One transaction, under a lock that concurrent callers wait for. Without channels no notification is recorded.
+        A second caller waits. Use it in a function decorated with `reconnecting`.
         """
-
-        def work(connection: psycopg.Connection[Row]) -> None:
+        with self._connection() as connection:
             connection.execute(SQL["lock_alerts"])
-            for change, message in decide(_open(connection)):
-                number = _write(connection, change, now, notified=bool(message and channels))
-                if message:
-                    connection.execute(SQL["put_out"], _put_out(number, change, message, channels, now))
-
-        self._transaction(work)
+            yield OpenAlerts(_open(connection), connection)
 
     def open(self) -> list[Incident]:
         """Return the open incidents, the oldest first."""

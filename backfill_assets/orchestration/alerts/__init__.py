@@ -1,1 +1,1 @@
-"""The sensors that send alerts. What is wrong is decided in `domain/alert_rules.py`."""
+"""The sensors that send alerts. The rules are in `domain/alert_rules.py`."""

@@ -1,4 +1,4 @@
-"""What ended runs say about the jobs they belong to."""
+"""Observe jobs by their runs that have ended."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from backfill_assets.deployment.runs import ended_at, run_failure
-from backfill_assets.deployment.tags import PROCESS_TAG, WILL_RETRY_TAG
-from backfill_assets.domain.alert_rules import (
-    FailedDaysObservation,
-    Failure,
-    JobObservation,
-    Observation,
-)
+from backfill_assets.deployment.runs import PROCESS_TAG, WILL_RETRY_TAG, ended_at, run_failure
+from backfill_assets.domain.alert_rules import FailedDaysObservation, Failure, JobObservation, Observation
 from backfill_assets.domain.runs import EndedRun, failed_days, unresolved_failure
 from backfill_assets.domain.universe import Universe
 from backfill_assets.orchestration.keys import family_of
@@ -26,7 +20,7 @@ LOOK_BACK = timedelta(days=14)
 
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 _MADE_BY_DAGSTER = "__"
-"""Prefix of the jobs that Dagster makes for a selection of assets."""
+"""Prefix of the jobs that Dagster creates for a selection of assets."""
 
 _JOB_OF_FAMILY = {job.family: job.name for job in JOBS if not job.name.endswith("_checks")}
 
@@ -66,9 +60,9 @@ def observe_runs(instance: dg.DagsterInstance, universe: Universe, now: datetime
 
 
 def jobs_of(run: dg.DagsterRun) -> set[str]:
-    """Return the jobs that a run belongs to: its own, or those of its assets if Dagster made its job for a selection.
+    """Return the jobs that a run belongs to: its own, or those of its assets if Dagster created its job for a selection.
 
-    Assets of no job are named by their key.
+    Assets without a job are named by their key.
     """
     if not run.job_name.startswith(_MADE_BY_DAGSTER):
         return {run.job_name}
@@ -101,7 +95,7 @@ def watched_jobs(repository: dg.RepositoryDefinition) -> set[str]:
 def _last_failure(
     instance: dg.DagsterInstance, records: Mapping[str, dg.RunRecord], *, any_failure: bool
 ) -> Failure | None:
-    """Return the last failure that no later run has made good. A run that names the series that failed has found gaps."""
+    """Return the last failure that no later run has resolved, except runs that failed for single series: those are gaps."""
 
     def harmless(run: EndedRun) -> bool:
         return not any_failure and run_failure(instance, run.run).kind == SeriesFailed.__name__

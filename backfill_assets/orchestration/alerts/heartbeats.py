@@ -1,6 +1,6 @@
 """Whether sensors and schedules tick.
 
-While the daemon is down nothing is watched. After such a pause everything has its usual time again before it is silent.
+While the daemon is down nothing is watched; after such a pause everything has its full time again before it is overdue.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from backfill_assets.deployment.private_api import Ticking, last_due
 from backfill_assets.domain.alert_rules import HeartbeatObservation
 
 SILENT_AFTER = timedelta(minutes=5)
-"""Ten ticks of a sensor that runs every half minute; a slower sensor has ten of its own."""
+"""Ten ticks of a sensor that runs every half minute; a slower sensor has ten of its own ticks."""
 
 _MISSED_TICKS = 10
 LATE = timedelta(minutes=15)

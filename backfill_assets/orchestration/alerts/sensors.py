@@ -6,7 +6,7 @@ Dagster reads the annotations of the bodies as objects: no `from __future__ impo
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Container, Iterable
 from datetime import datetime
 from urllib.parse import unquote, urlsplit
 
@@ -76,13 +76,8 @@ def check_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
                 *_observe_checks(alerts.check_results(), checks),
                 *observe_heartbeats(ticking(context.instance), repository, names, watch),
             ]
-            said = _notify(
-                alerts,
-                clock,
-                observations,
-                lambda incident: incident.startswith(("gap:", "check:", "heartbeat:")) and incident not in watched,
-            )
-        return dg.SensorResult(skip_reason=said, cursor=_cursor(watch, None))
+            report = _notify(alerts, clock, observations, ("gap:", "check:", "heartbeat:"), watched)
+        return dg.SensorResult(skip_reason=report, cursor=_cursor(watch, None))
 
     return check_alerts
 
@@ -91,7 +86,7 @@ def run_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
     """Define the sensor that alerts on failed runs, however they were started. On by default.
 
     Dagster's run failure sensor starts from the newest failure when its cursor is lost, and does not know which failures a
-    later run has made good.
+    later run has resolved.
     """
 
     @dg.sensor(
@@ -117,13 +112,8 @@ def run_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
         watched |= {f"backfill:{market.name}" for market in universe.markets}
         with AlertStore(store.url()) as alerts:
             close_records(context.instance, RunStore.beside(alerts))
-            said = _notify(
-                alerts,
-                clock,
-                observations,
-                lambda incident: incident.startswith(("run:", "backfill:")) and incident not in watched,
-            )
-        return dg.SensorResult(skip_reason=said, cursor=_cursor(watch, newest))
+            report = _notify(alerts, clock, observations, ("run:", "backfill:"), watched)
+        return dg.SensorResult(skip_reason=report, cursor=_cursor(watch, newest))
 
     return run_alerts
 
@@ -157,17 +147,30 @@ def _subject(check: dg.AssetCheckKey) -> str:
 
 
 def _notify(
-    store: AlertStore, clock: Clock, observations: Iterable[Observation], removed: Callable[[str], bool]
+    store: AlertStore,
+    clock: Clock,
+    observations: Collection[Observation],
+    kinds: tuple[str, ...],
+    watched: Container[str],
 ) -> str:
-    """Write what changed, send the messages that are due, and summarize the open alerts."""
+    """Write what changed, send the messages that are due, and summarize the open alerts.
+
+    Incidents of these kinds (prefixes) that are not in `watched` are closed.
+    """
     settings = Settings.read()
     alert_settings = AlertSettings(
         tuple(channel_names(settings.alert_urls)), settings.alert_repeat, settings.dagster_ui_url, _secrets(settings)
     )
-    settle(store, observations, alert_settings, clock.now(), removed)
+    settle(
+        store,
+        observations,
+        alert_settings,
+        clock.now(),
+        lambda incident: incident.startswith(kinds) and incident not in watched,
+    )
     sent = deliver(store, channels(settings.alert_urls), clock.now)
-    said = summary(store.open(), store.waiting(), sent)
-    return said if settings.alert_urls else f"{NO_CHANNELS} {said}"
+    report = summary(store.open(), store.waiting(), sent)
+    return report if settings.alert_urls else f"{NO_CHANNELS} {report}"
 
 
 def _secrets(settings: Settings) -> tuple[str, ...]:

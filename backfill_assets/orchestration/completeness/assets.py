@@ -16,8 +16,7 @@ from backfill_assets.domain.timeframes import sources
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.keys import OHLCV, OWNERS, completeness_key, ohlcv_key
 from backfill_assets.orchestration.resources import Clock, MarketStore
-from backfill_assets.pipelines.completeness import measure
-from backfill_assets.pipelines.gaps import Watched
+from backfill_assets.pipelines.gaps import Watched, measure
 from backfill_assets.pipelines.listings import known_listings
 from backfill_assets.presentation.text import markdown, repair_command
 

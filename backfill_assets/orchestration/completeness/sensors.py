@@ -10,7 +10,7 @@ from datetime import datetime
 import dagster as dg
 
 from backfill_assets.deployment.private_api import records_needed
-from backfill_assets.deployment.tags import TRIGGER_TAG
+from backfill_assets.deployment.runs import TRIGGER_TAG
 from backfill_assets.domain.universe import Universe
 from backfill_assets.orchestration.in_flight import targets, unfinished_runs
 from backfill_assets.orchestration.keys import OHLCV

@@ -15,12 +15,11 @@ from backfill_assets.deployment.runs import interruptible, run_start
 from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market
-from backfill_assets.orchestration.check_results import report_checks
-from backfill_assets.orchestration.features.checks import feature_check_outcomes, feature_check_specs
+from backfill_assets.orchestration.check_results import outcomes_of, report_checks
+from backfill_assets.orchestration.features.checks import CHECKS, feature_check_specs
 from backfill_assets.orchestration.features.specs import features_spec
 from backfill_assets.orchestration.keys import features_key
-from backfill_assets.orchestration.materializations import mark_materialized
-from backfill_assets.orchestration.partitions import cells, market_partitions
+from backfill_assets.orchestration.partitions import cells, mark_materialized, market_partitions
 from backfill_assets.orchestration.resources import Clock, MarketStore, Watcher
 from backfill_assets.pipelines.feature_health import examine_features
 from backfill_assets.pipelines.features import Computation, FeatureRequest, compute_recorded
@@ -35,7 +34,7 @@ class FeaturesConfig(dg.Config):
 
 
 def feature_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
-    """The features of a market: assets such as `stocks/features_1m`, partitioned by session day and symbol."""
+    """Define the features of a market: assets such as `stocks/features_1m`, partitioned by session day and symbol."""
 
     @dg.multi_asset(
         name=f"{market.name}_features",
@@ -70,7 +69,8 @@ def feature_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         if request:
             _mark(context, request, computation, sessions)
         if health:
-            for result in report_checks(store, clock, feature_check_outcomes(market, checked, health)):
+            timeframes = {features_key(market, timeframe): timeframe for timeframe in market.timeframes}
+            for result in report_checks(store, clock, outcomes_of(timeframes, checked, CHECKS, health)):
                 yield result
         if failure:
             raise failure

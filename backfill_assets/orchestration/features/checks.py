@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import dagster as dg
 
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market
-from backfill_assets.orchestration.check_results import ERROR, WARN, CheckOutcome, Table, format_utc, outcomes_of
+from backfill_assets.orchestration.check_results import ERROR, WARN, CheckOutcome, Table, format_utc
 from backfill_assets.orchestration.keys import features_key
 from backfill_assets.pipelines.feature_health import FeatureHealth
 
@@ -34,13 +34,6 @@ def feature_check_specs(market: Market) -> list[dg.AssetCheckSpec]:
         for timeframe in market.timeframes
         for name in _DESCRIPTIONS
     ]
-
-
-def feature_check_outcomes(
-    market: Market, selected: Iterable[dg.AssetCheckKey], health: FeatureHealth
-) -> Mapping[dg.AssetCheckKey, CheckOutcome]:
-    """Evaluate the selected checks."""
-    return outcomes_of({features_key(market, t): t for t in market.timeframes}, selected, _CHECKS, health)
 
 
 def _features_cover_bars(health: FeatureHealth, timeframe: Timeframe) -> CheckOutcome:
@@ -120,7 +113,7 @@ def _repair(timeframe: Timeframe, symbols: Sequence[str]) -> str | None:
     return f"backfill features --timeframes {timeframe} --symbols {','.join(symbols)}" if symbols else None
 
 
-_CHECKS: dict[str, Callable[[FeatureHealth, Timeframe], CheckOutcome]] = {
+CHECKS: dict[str, Callable[[FeatureHealth, Timeframe], CheckOutcome]] = {
     "features_cover_bars": _features_cover_bars,
     "features_are_fresh": _features_are_fresh,
     "values_in_range": _values_in_range,

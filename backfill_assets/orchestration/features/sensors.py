@@ -10,8 +10,7 @@ import dagster as dg
 
 from backfill_assets.adapters.store.features import FeatureStore, StaleSeries
 from backfill_assets.deployment.private_api import UnfinishedBackfill, records_needed, unfinished_backfills
-from backfill_assets.deployment.runs import end_dead_runs
-from backfill_assets.deployment.tags import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
+from backfill_assets.deployment.runs import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG, end_dead_runs
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market, Universe

@@ -16,17 +16,16 @@ from backfill_assets.adapters.store.bars import Written
 from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.deployment.runs import interruptible, run_start
 from backfill_assets.domain.answers import SessionAnswer
-from backfill_assets.domain.retries import Retries, Retry
+from backfill_assets.domain.retries import Retry
 from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
-from backfill_assets.orchestration.check_results import report_checks
+from backfill_assets.orchestration.check_results import outcomes_of, report_checks
 from backfill_assets.orchestration.keys import ohlcv_key
-from backfill_assets.orchestration.materializations import mark_materialized
-from backfill_assets.orchestration.ohlcv.checks import ohlcv_check_outcomes, ohlcv_check_specs
+from backfill_assets.orchestration.ohlcv.checks import CHECKS, ohlcv_check_specs
 from backfill_assets.orchestration.ohlcv.specs import ohlcv_spec
-from backfill_assets.orchestration.partitions import cells, market_partitions
+from backfill_assets.orchestration.partitions import cells, mark_materialized, market_partitions
 from backfill_assets.orchestration.resources import Clock, MarketStore, PolygonApi, Watcher
 from backfill_assets.pipelines.audit import recorded_run
 from backfill_assets.pipelines.backfill_request import BackfillRequest, Refresh
@@ -57,7 +56,7 @@ class OhlcvConfig(dg.Config):
 
 
 def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
-    """The bars of a market: assets such as `stocks/ohlcv_1m`, partitioned by session day and symbol."""
+    """Define the bars of a market: assets such as `stocks/ohlcv_1m`, partitioned by session day and symbol."""
 
     @dg.multi_asset(
         name=f"{market.name}_ohlcv",
@@ -107,10 +106,11 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
                 for timeframe in request.timeframes:
                     context.log.info(_summary(timeframe, [s for s in series if s.timeframe == timeframe]))
             if checked:
-                watched = Watched(market, calendar, known_listings(bars, market), retries())
+                watched = Watched(market, calendar, known_listings(bars, market), Settings.read().retries)
                 health = await asyncio.to_thread(examine, bars, watched, clock.now(), days)
         if health:
-            for result in report_checks(store, clock, ohlcv_check_outcomes(market, checked, health)):
+            timeframes = {ohlcv_key(market, timeframe): timeframe for timeframe in market.timeframes}
+            for result in report_checks(store, clock, outcomes_of(timeframes, checked, CHECKS, health)):
                 yield result
         if failure:
             raise failure
@@ -121,7 +121,7 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
 async def _mark_settled(
     context: dg.AssetExecutionContext, request: BackfillRequest, fetch: AsyncGenerator[SettledSeries, None]
 ) -> list[SettledSeries]:
-    """Mark the sessions of each settled series that have bars as materialized, while the fetch goes on; return the series.
+    """Mark the sessions of each settled series that have bars as materialized, while others are fetched; return all series.
 
     A session without bars stays missing.
     """
@@ -169,10 +169,12 @@ def _request(
     selected = context.selected_asset_keys
     timeframes = tuple(t for t in market.timeframes if ohlcv_key(market, t) in selected)
     return BackfillRequest(
-        market, calendar, wanted, timeframes, now, refresh=config.refresh, retry=config.retry, retries=retries()
+        market,
+        calendar,
+        wanted,
+        timeframes,
+        now,
+        refresh=config.refresh,
+        retry=config.retry,
+        retries=Settings.read().retries,
     )
-
-
-def retries() -> Retries:
-    """Return the pauses between attempts that the environment sets."""
-    return Settings.read().retries

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import dagster as dg
 
@@ -17,7 +17,7 @@ from backfill_assets.domain.gaps import (
 )
 from backfill_assets.domain.timeframes import MINUTE_1, Timeframe
 from backfill_assets.domain.universe import Market
-from backfill_assets.orchestration.check_results import ERROR, WARN, CheckOutcome, Table, format_utc, outcomes_of
+from backfill_assets.orchestration.check_results import ERROR, WARN, CheckOutcome, Table, format_utc
 from backfill_assets.orchestration.keys import ohlcv_key
 from backfill_assets.pipelines.health import Health
 
@@ -39,13 +39,6 @@ def ohlcv_check_specs(market: Market) -> list[dg.AssetCheckSpec]:
         for name in _DESCRIPTIONS
         if name != "minutes_are_complete" or timeframe == MINUTE_1
     ]
-
-
-def ohlcv_check_outcomes(
-    market: Market, selected: Iterable[dg.AssetCheckKey], health: Health
-) -> Mapping[dg.AssetCheckKey, CheckOutcome]:
-    """Evaluate the selected checks."""
-    return outcomes_of({ohlcv_key(market, t): t for t in market.timeframes}, selected, _CHECKS, health)
 
 
 def _no_missing_sessions(health: Health, timeframe: Timeframe) -> CheckOutcome:
@@ -160,15 +153,15 @@ def _latest_session_is_here(health: Health, timeframe: Timeframe) -> CheckOutcom
     missing = health.without_newest(timeframe.name)
     numbers: dict[str, dg.RawMetadataValue] = {
         "session": health.newest.isoformat(),
-        "symbols_expected": len(health.awaited),
+        "symbols_expected": len(health.expected),
         "symbols_missing": len(missing),
     }
     if not missing:
         return CheckOutcome(passed=True, sentence=f"All symbols have {health.newest}.", severity=WARN, numbers=numbers)
     return CheckOutcome(
         passed=False,
-        sentence=f"{health.newest} is missing for {len(missing)} of {len(health.awaited)} symbols.",
-        severity=ERROR if len(missing) == len(health.awaited) else WARN,
+        sentence=f"{health.newest} is missing for {len(missing)} of {len(health.expected)} symbols.",
+        severity=ERROR if len(missing) == len(health.expected) else WARN,
         numbers={**numbers, "missing": ", ".join(missing)},
         repair=f"backfill repair --symbols {','.join(missing)}",
     )
@@ -178,7 +171,7 @@ def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-_CHECKS: dict[str, Callable[[Health, Timeframe], CheckOutcome]] = {
+CHECKS: dict[str, Callable[[Health, Timeframe], CheckOutcome]] = {
     "no_missing_sessions": _no_missing_sessions,
     "bars_are_valid": _bars_are_valid,
     "minutes_are_complete": _minutes_are_complete,

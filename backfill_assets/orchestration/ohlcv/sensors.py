@@ -17,8 +17,7 @@ from backfill_assets.deployment.private_api import (
     records_needed,
     unfinished_backfills,
 )
-from backfill_assets.deployment.runs import end_dead_runs
-from backfill_assets.deployment.tags import REPAIR_TAG, TRIGGER_TAG
+from backfill_assets.deployment.runs import REPAIR_TAG, TRIGGER_TAG, end_dead_runs
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market, Universe

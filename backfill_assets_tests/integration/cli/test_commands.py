@@ -17,10 +17,9 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from backfill_assets.adapters.processes import identity
-from backfill_assets.deployment.runs import end_dead_runs
+from backfill_assets.deployment.runs import HOST_TAG, PROCESS_TAG, TRIGGER_TAG, end_dead_runs
 from backfill_assets.deployment.services import started_by_this_process
 from backfill_assets.deployment.storage import _CREATION_LOCK
-from backfill_assets.deployment.tags import HOST_TAG, PROCESS_TAG, TRIGGER_TAG
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Fault, Hole
 from backfill_assets_tests.support import KEY, backdate_answers
@@ -127,7 +126,9 @@ def test_a_failed_series_is_named_and_the_others_are_fetched(backfill):
     result = backfill(*STOCKS)
     assert result.code == 1
     last = result.err.splitlines()[-1]
-    assert last.startswith("backfill: stocks: 1 of 4 series could not be fetched whole: MSFT 1d: Polygon does not know")
+    assert last.startswith(
+        "backfill: stocks: 1 of 4 series could not be fetched completely: MSFT 1d: Polygon does not know"
+    )
     assert "Traceback" not in result.out + result.err
     assert "missing: 2024-03-04 to 2024-03-08 (5 sessions) of MSFT 1d 1w" in result.out
     assert re.search(r"AAPL +5/5 +[\d,]+", result.out)

@@ -6,7 +6,7 @@ from datetime import date
 import dagster as dg
 import pytest
 
-from backfill_assets.deployment.tags import TRIGGER_TAG
+from backfill_assets.deployment.runs import TRIGGER_TAG
 from backfill_assets.simulator import Dividend, Fault, Split
 
 SPLITS = (

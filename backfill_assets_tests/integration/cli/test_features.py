@@ -8,7 +8,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from backfill_assets.deployment.tags import HOST_TAG, TRIGGER_TAG
+from backfill_assets.deployment.runs import HOST_TAG, TRIGGER_TAG
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Fault, Hole
 from backfill_assets_tests.support import backdate_answers

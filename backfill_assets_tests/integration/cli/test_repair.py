@@ -130,7 +130,9 @@ def test_a_failed_request_is_reported_and_the_gap_stays(holed):
     holed.vendor.change(faults=(Fault(kind="status", status=404, ticker="AAPL"),), holes=())
     result = holed("repair")
     assert result.code == 1
-    assert result.err.splitlines()[-1].startswith("backfill: stocks: 2 of 2 series could not be fetched whole: AAPL 1")
+    assert result.err.splitlines()[-1].startswith(
+        "backfill: stocks: 2 of 2 series could not be fetched completely: AAPL 1"
+    )
     assert "missing: 2024-03-06 to 2024-03-07 (2 sessions) of AAPL" in result.out
     assert max(map(len, result.out.splitlines())) <= WIDTH
     assert {g["symbol"] for g in json.loads(holed("gaps", "--json").out)} == {"AAPL"}

@@ -100,7 +100,7 @@ def test_a_failed_run_is_reported_with_its_error(backfill):
     assert backfill("run", *WEEK).code == 1
     (run,) = reported(backfill)["runs"]
     assert run["status"] == "failed"
-    assert "series could not be fetched whole" in run["error"]
+    assert "series could not be fetched completely" in run["error"]
     assert run["finished_at"] is not None
 
 

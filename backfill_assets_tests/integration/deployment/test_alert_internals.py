@@ -37,7 +37,7 @@ JOB = dg.Definitions(assets=[failing], executor=dg.in_process_executor).resolve_
 # --- Ticks
 
 
-def test_ticks_are_known_by_name_with_the_last_that_ended_well(instance):
+def test_ticking_returns_the_last_good_tick_by_name(instance):
     ticks = Ticks(instance)
     ticks.on("looks", NOON)
     ticks.on("nightly", NOON, cron="0 2 * * *")
@@ -57,7 +57,7 @@ def test_ticks_are_known_by_name_with_the_last_that_ended_well(instance):
     assert nightly.last_error == ""
 
 
-def test_an_instance_without_a_place_for_schedules_knows_no_ticks():
+def test_an_instance_without_schedule_storage_has_no_ticks():
     with dg.DagsterInstance.ephemeral() as bare:
         assert ticking(bare) == {}
 
@@ -72,12 +72,12 @@ def test_an_instance_without_a_place_for_schedules_knows_no_ticks():
         ("0 5 * * 0", "UTC", datetime(2025, 6, 29, 5, tzinfo=UTC)),
     ],
 )
-def test_it_is_known_when_a_schedule_was_due(cron, zone, due):
+def test_last_due_is_when_a_schedule_should_have_ticked(cron, zone, due):
     schedule = dg.ScheduleDefinition(name="s", job=JOB, cron_schedule=cron, execution_timezone=zone)
     assert last_due(schedule, NOON) == due
 
 
-def test_the_daemon_was_seen_when_the_last_of_its_parts_that_matter_was(instance):
+def test_daemon_seen_is_the_older_heartbeat_of_sensors_and_schedules(instance):
     assert daemon_seen(instance) is None
     instance.add_daemon_heartbeat(DaemonHeartbeat(NOON.timestamp(), "SENSOR", "d", []))
     assert daemon_seen(instance) is None
@@ -90,15 +90,15 @@ def test_the_daemon_was_seen_when_the_last_of_its_parts_that_matter_was(instance
 # --- Failures
 
 
-def test_a_failure_is_its_innermost_cause(instance):
+def test_run_failure_is_the_innermost_cause(instance):
     result = JOB.execute_in_process(instance=instance, run_config={"loggers": QUIET}, raise_on_error=False)
     failed = run_failure(instance, result.run_id)
     assert (failed.kind, failed.sentence) == ("ValueError", "because")
 
 
-def test_a_run_that_ended_without_an_error_is_told_by_what_was_reported_of_it(instance):
-    killed = ended_run(instance, "j", NOON, NOON, ("", "Its process is gone."), step_error=False)
-    assert run_failure(instance, killed).sentence == "Its process is gone."
+def test_run_failure_without_an_error_is_the_reported_message(instance):
+    killed = ended_run(instance, "j", NOON, NOON, ("", "Its process died."), step_error=False)
+    assert run_failure(instance, killed).sentence == "Its process died."
     (record,) = instance.get_runs(dg.RunsFilter(run_ids=[killed]))
     instance.report_run_failed(record, "Reported twice.")
     assert run_failure(instance, killed).kind == ""

@@ -40,13 +40,13 @@ def database(nothing_set, dagster_database_url, monkeypatch):
 
 
 @pytest.mark.usefixtures("database")
-def test_a_command_sets_them(nothing_set):
+def test_a_command_sets_the_variables(nothing_set):
     with open_instance(Settings.read()):
         assert (os.environ[BATCH_SIZE], os.environ[NUMBA_CACHE]) == ("1000", str(nothing_set / "numba"))
     assert (nothing_set / "numba").is_dir()
 
 
-def test_a_process_that_loads_the_definitions_sets_them(nothing_set):
+def test_a_process_that_loads_the_definitions_sets_the_variables(nothing_set):
     """A code server, and the workers of runs in processes, containers and Celery."""
     code = f"import os, backfill_assets.definitions; print(os.environ['{BATCH_SIZE}'], os.environ['{NUMBA_CACHE}'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
@@ -61,14 +61,14 @@ def planned_events():
 
 
 @pytest.mark.usefixtures("database")
-def test_webserver_and_daemon_plan_one_event_for_each_asset_unless_told_otherwise(monkeypatch):
+def test_webserver_and_daemon_plan_one_event_for_each_asset_unless_the_variable_is_set(monkeypatch):
     assert planned_events() == 1
     assert BATCH_SIZE not in os.environ
     monkeypatch.setenv(PLANNED_SUBSETS, "false")
     assert planned_events() == 31
 
 
-def test_values_of_the_user_are_kept(nothing_set, monkeypatch):
+def test_values_set_by_the_user_are_kept(nothing_set, monkeypatch):
     monkeypatch.setenv(BATCH_SIZE, "7")
     monkeypatch.setenv(NUMBA_CACHE, "/elsewhere")
     set_defaults()
@@ -76,7 +76,7 @@ def test_values_of_the_user_are_kept(nothing_set, monkeypatch):
     assert not nothing_set.exists()
 
 
-def test_numba_gets_no_folder_that_cannot_be_written(nothing_set):
+def test_numba_gets_no_folder_that_cannot_be_written_to(nothing_set):
     nothing_set.mkdir()
     (nothing_set / "numba").write_text("a file with that name")
     set_defaults()

@@ -1,13 +1,28 @@
-"""Dagster accepts the instances in deploy/, and the launchers in them accept their config. Nothing is launched here."""
+"""The run launchers: the instances in deploy/ are valid, and the launcher of dagster.yaml detects dead processes.
+
+`system/test_daemon.py` kills the real daemon with its runs.
+"""
 
 import importlib
+import os
+import socket
+import subprocess
+import sys
 
 import pytest
 import yaml
 from dagster._config import process_config, resolve_to_config_type
+from dagster._core.events import EngineEventData
 from dagster._core.instance.config import dagster_instance_config_schema
+from dagster._core.launcher import WorkerStatus
+from dagster._core.test_utils import create_run_for_test
 
+from backfill_assets.deployment.launchers import WatchedRunLauncher
+from backfill_assets.deployment.runs import LAUNCHED_ON_TAG
+from backfill_assets_tests.integration.deployment.test_private_api import home, instance
 from backfill_assets_tests.support import PROJECT
+
+__all__ = ["home", "instance"]
 
 DEPLOY = PROJECT / "deploy"
 
@@ -33,3 +48,62 @@ def test_a_worker_takes_its_settings_from_its_file(monkeypatch):
     settings = cli.get_validated_config(str(DEPLOY / "celery" / "celery.yaml"))
     assert settings["broker"] == settings["backend"] == "redis://127.0.0.1:6379/0"
     assert settings["config_source"]["task_acks_late"]
+
+
+@pytest.fixture
+def process():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as started:
+        yield started
+        started.kill()
+
+
+def launched(instance, *pids, on=None):
+    """Return a run launched on a machine, this one by default, whose log has the ids of its processes."""
+    run = create_run_for_test(instance)
+    instance.add_run_tags(run.run_id, {LAUNCHED_ON_TAG: on or socket.gethostname()})
+    for pid in pids:
+        instance.report_engine_event("Started process for run.", run, EngineEventData.in_process(pid))
+    return instance.get_run_by_id(run.run_id)
+
+
+def restarted(instance):
+    launcher = WatchedRunLauncher()
+    launcher.register_instance(instance)
+    return launcher
+
+
+def health(launcher, run):
+    return launcher.check_run_worker_health(run).status
+
+
+def test_the_projects_instance_uses_the_launcher_and_monitors_runs(instance):
+    assert isinstance(instance.run_launcher, WatchedRunLauncher)
+    assert instance.run_launcher.supports_check_run_worker_health
+    assert instance.run_monitoring_enabled
+
+
+def test_a_run_is_healthy_as_long_as_its_process_is_alive(instance, process):
+    run = launched(instance, process.pid, os.getpid())  # the first one is the run's, later ones may be of its steps
+    assert health(instance.run_launcher, run) is WorkerStatus.RUNNING
+    assert health(instance.run_launcher, run) is WorkerStatus.RUNNING
+    process.kill()
+    process.wait()
+    for launcher in (instance.run_launcher, instance.run_launcher, restarted(instance)):
+        found = launcher.check_run_worker_health(run)
+        assert found.status is WorkerStatus.FAILED
+        assert found.msg == "The process of this run died; what it stored is kept."
+
+
+def test_a_later_process_with_the_same_id_is_not_taken_for_the_runs(instance, process, monkeypatch):
+    run = launched(instance, process.pid)
+    launcher = restarted(instance)
+    monkeypatch.setattr(launcher, "_reported", lambda _: (process.pid, 1_000_000_000.0))
+    assert health(launcher, run) is WorkerStatus.FAILED
+
+
+def test_runs_of_other_machines_or_without_a_known_process_count_as_running(instance, process):
+    process.kill()
+    process.wait()
+    assert health(instance.run_launcher, launched(instance, process.pid, on="elsewhere")) is WorkerStatus.RUNNING
+    assert health(instance.run_launcher, create_run_for_test(instance)) is WorkerStatus.RUNNING
+    assert health(instance.run_launcher, launched(instance)) is WorkerStatus.RUNNING

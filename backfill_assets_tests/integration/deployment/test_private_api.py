@@ -1,4 +1,4 @@
-"""Contracts with Dagster: what `dagster_internals` and `instance` rely on, on a real instance of the project's dagster.yaml.
+"""Contracts with Dagster that `deployment/` relies on, on a real instance of the project's dagster.yaml.
 
 An upgrade of Dagster that changes one of these makes a test here fail.
 """
@@ -55,7 +55,7 @@ with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
     can_subset=True,
 )
 def logged(context: dg.AssetExecutionContext):
-    """Every second partition of the run, and a failure where the run is told to fail."""
+    """Materialize every second partition of the run; fail if the run has the tag `fail`."""
     found = [
         dg.AssetMaterialization(KEY, partition=p, metadata={"bars": i})
         for i, p in enumerate(context.partition_keys)
@@ -63,7 +63,7 @@ def logged(context: dg.AssetExecutionContext):
     ]
     log_materializations(context, found)
     if "fail" in context.run.tags:
-        raise RuntimeError("told to")
+        raise RuntimeError("as requested")
     yield from ()
 
 
@@ -77,13 +77,13 @@ JOB = DEFS.resolve_job_def("m_job")
 
 @pytest.fixture
 def home(dagster_database_url, monkeypatch, tmp_path):
-    """A project's folder as a user has it, over the test's database."""
+    """A project folder as a user has it, over the test's database."""
     return made_home(dagster_database_url, monkeypatch, tmp_path)
 
 
 @pytest.fixture
 def new_home(database_url, monkeypatch, tmp_path):
-    """The same where Dagster has never kept anything."""
+    """The same over a database without Dagster's tables."""
     return made_home(database_url, monkeypatch, tmp_path)
 
 
@@ -122,7 +122,7 @@ def run(instance, home, *, assets=(KEY,), **tags):
 
 
 def tables(url):
-    """The names of all tables by schema."""
+    """Return the names of all tables by schema."""
     found = {}
     for schema, name in rows(
         url, "select schemaname, tablename from pg_tables where schemaname not in ('pg_catalog', 'information_schema')"
@@ -160,15 +160,15 @@ def test_materializations_are_written_as_one_batch(instance, home, monkeypatch):
     assert stored[1].asset_materialization.metadata["bars"].value == 2
 
 
-def test_logging_materializations_uses_nothing_deprecated(instance, home):
-    with warnings.catch_warnings(record=True) as said:
+def test_logging_materializations_gives_no_deprecation_warning(instance, home):
+    with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
         run(instance, home)
     assert instance.get_materialized_partitions(KEY)
-    assert [str(w.message) for w in said if "ExecutionContext" in str(w.message)] == []
+    assert [str(w.message) for w in raised if "ExecutionContext" in str(w.message)] == []
 
 
-def test_a_run_in_this_process_is_known_as_a_run_of_the_code_location(instance, home):
+def test_a_run_in_this_process_has_the_origin_of_the_code_location(instance, home):
     """So that the UI can re-execute it and lists it on the job's page."""
     done = instance.get_run_by_id(run(instance, home, **{"backfill/trigger": "test"}).run_id)
     assert (done.job_name, done.asset_selection) == ("m_job", {KEY})
@@ -193,7 +193,7 @@ def test_a_run_is_executed_in_this_process_and_returned_as_it_ended(instance, ho
     assert started.dagster_event.pid == os.getpid()
 
 
-def test_a_run_can_be_of_some_assets_of_the_job(instance, home):
+def test_a_run_can_select_some_assets_of_the_job(instance, home):
     assert run(instance, home, assets=[dg.AssetKey(["m", "b"])]).asset_selection == {dg.AssetKey(["m", "b"])}
 
 
@@ -207,7 +207,7 @@ def test_a_run_can_be_of_some_assets_of_the_job(instance, home):
     can_subset=True,
 )
 def cells():
-    """By day and symbol, like the OHLCV assets."""
+    """Assets by day and symbol, like the OHLCV assets."""
     yield from ()
 
 
@@ -220,18 +220,18 @@ def launched(instance):
         REPOSITORY,
         [dg.AssetKey([*CELLS, t]) for t in ("x", "y")],
         [("2024-01-02|B", "2024-01-03|A"), ("2024-02-01|C", "2024-02-01|C")],
-        title="Of two stretches",
+        title="Two ranges",
         tags={"backfill/repair": "m"},
         at=datetime(2024, 6, 1, 12, tzinfo=UTC),
     )
 
 
-def test_a_launched_backfill_stands_in_the_instance_as_one_of_assets(instance):
+def test_a_launched_backfill_is_stored_as_an_asset_backfill(instance):
     name = launched(instance)
     (backfill,) = instance.get_backfills()
     assert backfill.backfill_id == name
     assert backfill.is_asset_backfill
-    assert (backfill.title, backfill.tags) == ("Of two stretches", {"backfill/repair": "m"})
+    assert (backfill.title, backfill.tags) == ("Two ranges", {"backfill/repair": "m"})
     assert backfill.status is BulkActionStatus.REQUESTED
     assert backfill.backfill_timestamp == datetime(2024, 6, 1, 12, tzinfo=UTC).timestamp()
     assert backfill.is_valid_serialization(REPOSITORY.asset_graph)
@@ -240,7 +240,7 @@ def test_a_launched_backfill_stands_in_the_instance_as_one_of_assets(instance):
 
 def test_a_launched_backfill_targets_the_rectangles_between_the_corners(instance):
     name = launched(instance)
-    # B comes before A: symbols stand in the order of their definition, not of the alphabet
+    # B comes before A: symbols are in the order of their definition, not of the alphabet
     keys = frozenset({"2024-01-02|B", "2024-01-03|B", "2024-01-02|A", "2024-01-03|A", "2024-02-01|C"})
     expected = {dg.AssetKey([*CELLS, t]): keys for t in ("x", "y")}
     assert unfinished_backfills(instance, REPOSITORY) == [UnfinishedBackfill(name, {"backfill/repair": "m"}, expected)]
@@ -263,9 +263,7 @@ def test_a_backfill_is_found_by_another_process_and_repository(instance, home):
     assert found.backfill_id == name
 
 
-def test_dagsters_tables_stand_in_their_own_schema_and_the_market_tables_alone_in_the_default_one(
-    database_url, new_home
-):
+def test_dagsters_tables_are_in_their_own_schema_and_the_market_tables_in_the_default_one(database_url, new_home):
     assert new_home
     before = tables(database_url)
     assert set(before) == {"public"}
@@ -277,7 +275,7 @@ def test_dagsters_tables_stand_in_their_own_schema_and_the_market_tables_alone_i
     assert found[SCHEMA] >= {"runs", "event_logs", "asset_keys", "job_ticks", "bulk_actions", "alembic_version"}
 
 
-def test_connections_are_kept_and_one_that_the_server_dropped_is_replaced_unnoticed(dagster_database_url, instance):
+def test_connections_are_kept_open_and_dropped_ones_are_replaced(dagster_database_url, instance):
     def use():
         instance.get_runs_count()
         instance.fetch_materializations(KEY, limit=1)
@@ -296,13 +294,13 @@ def test_connections_are_kept_and_one_that_the_server_dropped_is_replaced_unnoti
     assert not set(sessions(dagster_database_url)) & set(kept)
 
 
-def test_records_that_cannot_be_reached_are_one_error_and_no_output_of_dagster(
+def test_records_that_cannot_be_reached_are_one_error_without_output_of_dagster(
     dagster_database_url, home, capfd, caplog, monkeypatch
 ):
     assert home
     monkeypatch.setattr(time, "sleep", lambda _: None)  # between Dagster's attempts
 
-    def asked_of_a_database_that_goes():
+    def queried_while_the_database_goes_down():
         server, _, name = dagster_database_url.rpartition("/")
         with open_instance(Settings.read()) as opened:
             with psycopg.connect(f"{server}/postgres", autocommit=True) as killer:
@@ -313,7 +311,7 @@ def test_records_that_cannot_be_reached_are_one_error_and_no_output_of_dagster(
             opened.get_runs_count()
 
     with pytest.raises(DatabaseUnavailable, match="Dagster's records"):
-        asked_of_a_database_that_goes()
+        queried_while_the_database_goes_down()
     assert (capfd.readouterr().err, caplog.records) == ("", [])
 
 
@@ -346,7 +344,7 @@ def test_an_event_that_cannot_be_recorded_is_raised_and_its_values_are_not_shown
     assert run_id not in shown
 
 
-def test_what_steps_print_and_other_files_go_to_the_data_folder(instance, home, tmp_path):
+def test_output_of_steps_and_other_files_are_in_the_data_folder(instance, home, tmp_path):
     run(instance, home)
     logs = tmp_path / "data" / "dagster" / "compute_logs"
     assert list(logs.rglob("*.err"))
@@ -363,7 +361,7 @@ def test_the_instance_retries_crashes_only_and_runs_three_at_a_time(instance):
     assert not instance.telemetry_enabled
 
 
-def test_an_options_parameter_of_the_users_own_is_kept(dagster_database_url, home, monkeypatch):
+def test_the_users_own_options_parameter_is_kept(dagster_database_url, home, monkeypatch):
     assert home
     monkeypatch.setenv("DATABASE_URL", f"{dagster_database_url}?options=-cwork_mem%3D7MB&application_name=mine")
     with open_instance(Settings.read()) as opened:
@@ -379,7 +377,7 @@ def test_an_options_parameter_of_the_users_own_is_kept(dagster_database_url, hom
 
 
 def test_processes_that_open_a_new_instance_at_once_all_succeed(database_url, new_home):
-    """Two others and this one, none of which finds Dagster's tables there."""
+    """Two others and this one, before Dagster's tables exist."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     others = [
         subprocess.Popen([sys.executable, "-c", OPEN, str(new_home)], text=True, cwd=PROJECT, **pipes) for _ in range(2)
@@ -390,6 +388,6 @@ def test_processes_that_open_a_new_instance_at_once_all_succeed(database_url, ne
         other.stdin.flush()
     with open_instance(Settings.read()) as ours:
         assert ours.get_runs_count() == 0
-    said = [other.communicate(timeout=100) for other in others]
-    assert [(o.returncode, out.strip()) for o, (out, _) in zip(others, said, strict=True)] == [(0, "0")] * 2, said
+    results = [other.communicate(timeout=100) for other in others]
+    assert [(o.returncode, out.strip()) for o, (out, _) in zip(others, results, strict=True)] == [(0, "0")] * 2, results
     assert set(tables(database_url)) == {"public", SCHEMA}

@@ -15,7 +15,7 @@ from backfill_assets_tests.integration.adapters.store.test_schema import migrate
 from backfill_assets_tests.integration.deployment.test_private_api import home, instance
 from backfill_assets_tests.support import rows
 
-# The event log of Dagster 1.13 uses it where a check was not planned.
+# The event log of Dagster 1.13 uses it if a check was not planned.
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp:DeprecationWarning")
 
 __all__ = ["empty_database", "home", "instance"]
@@ -69,7 +69,7 @@ def run(opened, keys, selection, **options):
 
 
 def history(opened, keys):
-    """What Dagster shows under these keys."""
+    """Return what Dagster shows under these keys."""
     checks = [dg.AssetCheckKey(key, "valid") for key in keys]
     summaries = opened.event_log_storage.get_asset_check_summary_records(checks)
     repository = definitions(keys).get_repository_def()
@@ -85,7 +85,7 @@ def history(opened, keys):
 
 
 def under(keys, shown):
-    """The history with these keys in place of the others."""
+    """Replace the keys of a history."""
     names = {str(old): new for old, new in zip(OLD + NEW, keys + keys, strict=True)}
     runs, selections = shown["runs"]
     return shown | {
@@ -95,7 +95,7 @@ def under(keys, shown):
 
 
 def stored(url):
-    """Every text that holds a key."""
+    """Return every text that contains a key."""
     return {
         table: rows(url, f"select {text} from dagster.{table} order by id")  # noqa: S608  # constants
         for table, text in TEXTS.items()
@@ -135,7 +135,7 @@ def test_history_is_kept_under_the_new_keys_and_back(filled, dagster_database_ur
     assert stored(dagster_database_url) == texts
 
 
-def test_a_key_that_the_new_program_has_used_already_keeps_the_old_history(filled, dagster_database_url):
+def test_a_new_key_that_is_already_in_use_keeps_the_old_history(filled, dagster_database_url):
     before = history(filled, OLD)
     filled.report_runless_asset_event(dg.AssetMaterialization(NEW[0], partition="2024-01-30"))
     migrate(dagster_database_url, command.upgrade, "0010")

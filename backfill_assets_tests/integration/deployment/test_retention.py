@@ -1,4 +1,4 @@
-"""The purge of Dagster's own tables, on real runs: what goes, and that Dagit shows the same as before."""
+"""The purge of Dagster's own tables after real runs; the Dagster UI shows the same as before."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ TOMORROW = datetime.now(UTC) + timedelta(days=1)
 
 
 def shown(backfill):
-    """What Dagit shows of the assets: materialized partitions, and the newest result of each check."""
+    """Return what the Dagster UI shows: materialized partitions, and the newest result of each check."""
     with backfill.instance() as instance:
         keys = [dg.AssetKey(["stocks", f"ohlcv_{t}"]) for t in ("1m", "1d")]
         partitions = {k.to_user_string(): sorted(instance.get_materialized_partitions(k)) for k in keys}
@@ -36,7 +36,7 @@ def events(url):
 
 @pytest.fixture
 def busy(backfill, snapshots):
-    """A store over which two runs went, the second of which repeated everything."""
+    """A database after two runs, the second of which repeated everything."""
 
     def two_runs():
         backfill("run", *WEEK)
@@ -50,14 +50,14 @@ def busy(backfill, snapshots):
     return backfill
 
 
-def test_what_is_shown_stays_and_the_rest_goes(busy):
+def test_entries_that_are_shown_are_kept_and_the_rest_is_deleted(busy):
     before = shown(busy)
     counted = events(busy.database_url)
     gone = purge_events(busy.database_url, TOMORROW)
     left = events(busy.database_url)
     assert set(left) == {"ASSET_MATERIALIZATION", "ASSET_CHECK_EVALUATION"}
     assert shown(busy) == before
-    assert all(before[0].values()), "something was there to be shown"
+    assert all(before[0].values())
     assert gone.materializations == counted["ASSET_MATERIALIZATION"] - left["ASSET_MATERIALIZATION"] > 0
     assert gone.checks == counted["ASSET_CHECK_EVALUATION"] - left["ASSET_CHECK_EVALUATION"] > 0
     assert gone.events == sum(counted.values()) - sum(left.values()) - gone.materializations - gone.checks
@@ -65,7 +65,7 @@ def test_what_is_shown_stays_and_the_rest_goes(busy):
     assert json.loads(busy("run", *WEEK, "--json").out)["planned_requests"] == 0
 
 
-def test_what_is_younger_stays(busy):
+def test_newer_entries_are_kept(busy):
     assert purge_events(busy.database_url, datetime.now(UTC) - timedelta(days=1)) == Purged(0, 0, 0)
 
 
@@ -80,13 +80,13 @@ def test_a_database_without_dagster_has_nothing_to_purge(database_url):
 
 
 @pytest.mark.parametrize("age", ["90", "0d", "3651d", "-1d", "d", "9999d"])
-def test_an_age_that_is_none_is_told(backfill, age):
-    said = backfill("db", "purge", "--older-than", age)
-    assert said.code == 2
-    assert "is not a number of days like 90d" in said.error
+def test_an_invalid_age_is_a_usage_error(backfill, age):
+    result = backfill("db", "purge", "--older-than", age)
+    assert result.code == 2
+    assert "is not a number of days like 90d" in result.error
 
 
-def test_the_command_says_what_went(busy):
-    said = busy("db", "purge")
-    assert said.code == 0
-    assert "older than 90 days: 0 log entries" in said.out
+def test_the_command_reports_what_was_deleted(busy):
+    result = busy("db", "purge")
+    assert result.code == 0
+    assert "older than 90 days: 0 log entries" in result.out

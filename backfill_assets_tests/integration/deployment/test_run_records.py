@@ -1,4 +1,4 @@
-"""Records of runs that could not write how they ended."""
+"""Closing the records of runs that ended without recording it."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from backfill_assets_tests.integration.orchestration.alerts.alerting import ende
 from backfill_assets_tests.support import MOMENT
 
 BEGUN, ENDED = MOMENT - timedelta(minutes=2), MOMENT
-KILLED = ("", "The process of this run is gone; what it stored is kept.")
+KILLED = ("", "The process of this run died; what it stored is kept.")
 
 
 @pytest.fixture
@@ -33,38 +33,38 @@ def begin(runs, run_id, *markets):
         runs.start(RunStart(run_id, RunKind.OHLCV, market, "by hand", BEGUN))
 
 
-def told(runs, run_id):
+def recorded(runs, run_id):
     return [(r.run["status"], r.run["finished_at"], r.run["error"]) for r in runs.read(run_id=run_id)]
 
 
-def test_a_killed_run_is_noted_as_failed_when_and_why(instance, runs):
+def test_a_killed_run_is_recorded_as_failed_with_time_and_reason(instance, runs):
     run_id = ended_run(instance, "stocks_ohlcv_job", BEGUN, ENDED, KILLED, step_error=False)
     begin(runs, run_id, "stocks", "crypto")
     assert close_records(instance, runs) == 2
-    assert told(runs, run_id) == [("failed", ENDED, KILLED[1])] * 2
+    assert recorded(runs, run_id) == [("failed", ENDED, KILLED[1])] * 2
     assert close_records(instance, runs) == 0
 
 
-def test_a_run_that_ended_well_and_could_not_say_so_is_noted_without_an_error(instance, runs):
+def test_a_successful_run_that_did_not_record_its_end_is_recorded_without_an_error(instance, runs):
     run_id = ended_run(instance, "stocks_ohlcv_job", BEGUN, ENDED)
     begin(runs, run_id)
     assert close_records(instance, runs) == 1
-    assert told(runs, run_id) == [("succeeded", ENDED, None)]
+    assert recorded(runs, run_id) == [("succeeded", ENDED, None)]
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, None])
-def test_what_goes_on_or_is_not_known_to_dagster_is_left_alone(instance, runs, status):
+def test_runs_in_progress_or_unknown_to_dagster_are_left_alone(instance, runs, status):
     run_id = create_run_for_test(instance, job_name="stocks_ohlcv_job", status=status).run_id if status else "elsewhere"
     begin(runs, run_id)
     assert close_records(instance, runs) == 0
-    assert told(runs, run_id) == [("started", None, None)]
+    assert recorded(runs, run_id) == [("started", None, None)]
 
 
-def test_what_a_run_wrote_itself_stays(instance, runs):
+def test_what_a_run_recorded_itself_is_kept(instance, runs):
     run_id = ended_run(instance, "stocks_ohlcv_job", BEGUN, ENDED, ("SeriesFailed", "1 of 3 series failed"))
     begin(runs, run_id)
     before = MOMENT - timedelta(seconds=1)
     stored = runs.abandon(run_id, before, RunStatus.CANCELED, None)
     assert stored == 1
     assert close_records(instance, runs) == 0
-    assert told(runs, run_id) == [("canceled", before, None)]
+    assert recorded(runs, run_id) == [("canceled", before, None)]

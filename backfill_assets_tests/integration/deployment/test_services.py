@@ -1,16 +1,76 @@
-"""Services that outlive their `backfill up`: which ones are ended. Ordinary processes stand in for Dagster's programs."""
+"""Services of `backfill up`: their address, and ending those left running. Ordinary processes stand in for Dagster's."""
 
 import os
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backfill_assets.adapters.processes import identity
 from backfill_assets.deployment import services as module
-from backfill_assets.deployment.services import STARTED_BY, Service, end_orphans, started_by_this_process
+from backfill_assets.deployment.services import STARTED_BY, Address, Service, end_orphans, started_by_this_process
+from backfill_assets.domain.errors import SettingMistake, UsageMistake
+from backfill_assets_tests.support import unused_port
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104  # parsed, never bound to
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:3000"),
+        ("127.8.0.1", "http://127.8.0.1:3000"),
+        ("localhost", "http://127.0.0.1:3000"),
+        ("::1", "http://[::1]:3000"),
+    ],
+)
+def test_loopback_needs_no_proxy(host, url):
+    assert Address.parse(host, 3000, behind_proxy=False).url == url
+
+
+@pytest.mark.parametrize("host", [EVERYWHERE, "::", "192.0.2.7", "2001:db8::7"])
+def test_an_address_that_other_machines_reach_needs_a_proxy(host):
+    with pytest.raises(UsageMistake, match=r"is reachable from other machines, and .* no login.*--i-have-a-proxy"):
+        Address.parse(host, 3000, behind_proxy=False)
+    assert str(Address.parse(host, 3000, behind_proxy=True).host) == host
+
+
+@given(st.ip_addresses())
+def test_only_loopback_addresses_are_accepted_without_a_proxy(host):
+    try:
+        assert Address.parse(str(host), 3000, behind_proxy=False).host.is_loopback
+    except UsageMistake:
+        assert not host.is_loopback
+
+
+@pytest.mark.parametrize(("host", "url"), [(EVERYWHERE, "http://127.0.0.1:80"), ("::", "http://[::1]:80")])
+def test_the_url_of_all_addresses_is_that_of_loopback(host, url):
+    assert Address.parse(host, 80, behind_proxy=True).url == url
+
+
+@pytest.mark.parametrize("host", ["", "dagit.example", "127.0.0.1:3000", "256.1.1.1", "[::1]"])
+def test_other_texts_are_refused(host):
+    with pytest.raises(UsageMistake, match="is not an IP address"):
+        Address.parse(host, 3000, behind_proxy=True)
+
+
+def test_a_port_in_use_is_refused_and_a_free_one_is_not():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingMistake, match=rf"port {port} of 127\.0\.0\.1: Address already in use\. .* --port"):
+            Address.parse("127.0.0.1", port, behind_proxy=False).require_free()
+    Address.parse("127.0.0.1", unused_port(), behind_proxy=False).require_free()
+
+
+def test_an_address_of_another_machine_is_refused():
+    with pytest.raises(SettingMistake, match=r"of 192\.0\.2\.7: Cannot assign requested address\. .* --host"):
+        Address.parse("192.0.2.7", unused_port(), behind_proxy=True).require_free()
+
 
 WAITS = "import sys; sys.stdout.write('up\\n'); sys.stdout.flush(); sys.stdin.read()"
 RUNS = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {WAITS!r}, 'multiprocessing.spawn'])"
@@ -24,14 +84,14 @@ def _no_waiting(monkeypatch):
 
 @pytest.fixture
 def killed(tmp_path):
-    """The variables of services whose `backfill up` is gone."""
+    """The variables of services whose `backfill up` has died."""
     mark = started_by_this_process(tmp_path)[STARTED_BY]
     return {STARTED_BY: mark.replace(identity(os.getpid()), identity(os.getpid()) + "0")}
 
 
 @contextmanager
 def program(variables, *arguments, code=WAITS):
-    """A process with these variables and arguments, once it waits."""
+    """Start a process with these variables and arguments, and wait until it is up."""
     with subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         env=os.environ | variables,
@@ -48,14 +108,14 @@ def program(variables, *arguments, code=WAITS):
             process.kill()
 
 
-def test_services_of_a_killed_one_are_ended_with_their_code(tmp_path, killed):
+def test_services_left_by_a_killed_up_command_are_ended_with_their_code(tmp_path, killed):
     with program(killed, *DAEMON) as daemon, program(killed, "code-server") as server, program(killed, *CODE) as code:
         assert end_orphans(tmp_path) == 2
         assert None not in (daemon.wait(20), server.wait(20), code.wait(20))
         assert end_orphans(tmp_path) == 0
 
 
-def test_services_of_another_data_folder_or_machine_and_other_programs_go_on(tmp_path, killed):
+def test_services_of_another_data_folder_or_machine_and_other_programs_are_left_running(tmp_path, killed):
     elsewhere = {STARTED_BY: f"elsewhere.example {killed[STARTED_BY].partition(' ')[2]}"}
     with (
         program({STARTED_BY: f"{killed[STARTED_BY]}-2"}, *DAEMON) as other_folder,
@@ -67,7 +127,7 @@ def test_services_of_another_data_folder_or_machine_and_other_programs_go_on(tmp
         assert {p.poll() for p in (other_folder, other_machine, not_ours, other_program)} == {None}
 
 
-def test_services_of_one_that_runs_go_on(tmp_path, killed):
+def test_services_of_a_running_up_command_are_left_running(tmp_path, killed):
     with program({}) as starter:
         variables = {STARTED_BY: killed[STARTED_BY].replace(identity(os.getpid()) + "0", identity(starter.pid))}
         with program(variables, *DAEMON) as daemon, program(variables, *CODE) as code:
@@ -79,7 +139,7 @@ def test_services_of_one_that_runs_go_on(tmp_path, killed):
             assert daemon.wait(20) is not None
 
 
-def test_code_that_carries_out_a_run_goes_on_until_the_run_has_ended(tmp_path, killed):
+def test_code_that_executes_a_run_is_left_running_until_the_run_has_ended(tmp_path, killed):
     with program(killed, *CODE, code=RUNS) as code:
         (run,) = psutil.Process(code.pid).children()
         assert end_orphans(tmp_path) == 0
@@ -88,7 +148,7 @@ def test_code_that_carries_out_a_run_goes_on_until_the_run_has_ended(tmp_path, k
         assert code.wait(20) == 0
 
 
-def test_a_stopped_service_leaves_no_code_behind(tmp_path):
+def test_stopping_a_service_leaves_no_code_process(tmp_path):
     variables = os.environ | started_by_this_process(tmp_path)
     starts_code = (
         f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()', {CODE[0]!r}, {CODE[1]!r}]); "

@@ -23,7 +23,6 @@ def plain(value):
 
 
 def partitions(definition):
-    """The dimensions of an asset; none where it has no partitions."""
     if definition is None:
         return {}
     return {
@@ -86,15 +85,8 @@ def catalog(defs):
     }
 
 
-def test_the_catalog_is_the_reviewed_one():
+def test_the_catalog_equals_the_snapshot():
     found = json.dumps(catalog(definitions(UNIVERSE)), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     if os.environ.get("UPDATE_SNAPSHOT"):
         SNAPSHOT.write_text(found, encoding="utf-8")
     assert json.loads(found) == json.loads(SNAPSHOT.read_text(encoding="utf-8"))
-
-
-def test_there_is_an_asset_for_each_timeframe_of_each_market():
-    graph = definitions(UNIVERSE).resolve_asset_graph()
-    assert {k.to_user_string() for k in graph.get_all_asset_keys()} >= {
-        f"{market.name}/ohlcv_{timeframe}" for market in UNIVERSE.markets for timeframe in market.timeframes
-    }

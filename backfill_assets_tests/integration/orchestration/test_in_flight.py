@@ -1,4 +1,4 @@
-"""Which days of which symbols runs and backfills under way cover, read off Dagster's records."""
+"""Which days of which symbols the runs and backfills in progress cover."""
 
 from datetime import date
 
@@ -42,12 +42,12 @@ def test_a_run_of_one_partition_covers_that_one(instance):
 
 
 @pytest.mark.parametrize(("status", "busy"), [(s, s not in ENDED) for s in dg.DagsterRunStatus if s not in NOT_OURS])
-def test_a_run_is_under_way_until_it_has_ended(instance, status, busy):
+def test_a_run_is_in_progress_until_it_has_ended(instance, status, busy):
     create_run(instance, status, range_tags("2025-06-18|AAPL", "2025-06-18|AAPL"))
     assert bool(busy_days(instance, [], STOCKS)) is busy
 
 
-def test_a_run_of_a_backfill_is_known_by_its_assets(instance):
+def test_a_run_of_a_backfill_is_recognized_by_its_assets(instance):
     tags = range_tags("2025-06-18|AAPL", "2025-06-18|AAPL")
     create_run(instance, STARTED, tags, job_name="__ASSET_JOB", asset_selection=frozenset({DAILY}))
     assert set(busy_days(instance, [], STOCKS)) == {"AAPL"}
@@ -58,12 +58,12 @@ def test_a_run_of_a_backfill_is_known_by_its_assets(instance):
     "tags",
     [
         pytest.param({}, id="none"),
-        pytest.param(range_tags("2025-06-18|OLD", "2025-06-18|AAPL"), id="a symbol that is kept no more"),
+        pytest.param(range_tags("2025-06-18|OLD", "2025-06-18|AAPL"), id="a symbol no longer in the universe"),
         pytest.param({"dagster/partition": "2025-06-18"}, id="of another shape"),
         pytest.param(range_tags("2025-06-20|AAPL", "2025-06-18|AAPL"), id="the wrong way round"),
     ],
 )
-def test_runs_that_say_nothing_of_partitions_cover_none(instance, tags):
+def test_runs_without_valid_partitions_cover_none(instance, tags):
     create_run(instance, STARTED, tags)
     assert busy_days(instance, [], STOCKS) == {}
 
@@ -86,7 +86,7 @@ def test_a_backfill_of_other_assets_covers_nothing(instance):
     assert busy_days(instance, others, STOCKS) == {}
 
 
-def test_a_repair_is_known_by_its_tag():
+def test_a_repair_is_recognized_by_its_tag():
     by_hand, repair = backfill("2025-06-24|MSFT"), backfill("2025-06-24|MSFT", **{"backfill/repair": "stocks"})
     assert repair_in_progress([by_hand], STOCKS) is None
     assert repair_in_progress([by_hand, repair], STOCKS) == "abc"

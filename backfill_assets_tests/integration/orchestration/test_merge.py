@@ -34,7 +34,7 @@ def theirs(**resources):
     )
 
 
-def test_they_merge_with_assets_jobs_and_resources_of_another_project():
+def test_definitions_merge_with_those_of_another_project():
     ours = build_definitions(universe=ASSETS)
     merged = dg.Definitions.merge(ours, theirs())
     dg.Definitions.validate_loadable(merged)

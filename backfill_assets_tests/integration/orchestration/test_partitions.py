@@ -45,7 +45,7 @@ CLOCK_CHANGES = [date(2024, 3, 10), date(2024, 11, 3), date(2025, 3, 9), date(20
 
 @pytest.mark.parametrize("sunday", CLOCK_CHANGES)
 @pytest.mark.parametrize("kind", Kind)
-def test_on_every_midnight_around_a_change_of_clocks_partitions_are_what_has_finished(kind, sunday):
+def test_partitions_at_midnight_around_clock_changes_are_the_finished_sessions(kind, sunday):
     market, zone = MARKETS[kind], CALENDARS[kind].hours.zone
     for day in DayRange(sunday - 3 * ONE_DAY, sunday + 4 * ONE_DAY):
         midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
@@ -54,14 +54,14 @@ def test_on_every_midnight_around_a_change_of_clocks_partitions_are_what_has_fin
 
 @given(st.datetimes(datetime(2024, 1, 1), datetime(2026, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001  # hypothesis puts the zone on
 @settings(max_examples=25)
-def test_a_session_that_has_finished_has_its_partition_and_at_most_one_has_it_before(now):
+def test_finished_sessions_have_partitions_and_at_most_one_other_has(now):
     for market in MARKETS.values():
-        there, ended = keys(market, now), finished(market, now)
-        assert there[: len(ended)] == ended
-        assert there[len(ended) :] in ([], [now.date().isoformat()], [(now.date() - ONE_DAY).isoformat()])
+        listed, ended = keys(market, now), finished(market, now)
+        assert listed[: len(ended)] == ended
+        assert listed[len(ended) :] in ([], [now.date().isoformat()], [(now.date() - ONE_DAY).isoformat()])
 
 
-def test_a_stock_session_has_its_partition_from_the_moment_it_finishes():
+def test_a_stock_session_has_its_partition_once_it_has_finished():
     for evening in (datetime(2025, 6, 6, 20, 15, tzinfo=NEW_YORK), datetime(2025, 1, 10, 20, 15, tzinfo=NEW_YORK)):
         today = evening.date().isoformat()
         assert finished(STOCKS, evening)[-1] == today
@@ -70,14 +70,14 @@ def test_a_stock_session_has_its_partition_from_the_moment_it_finishes():
 
 
 @pytest.mark.parametrize("closed", ["2024-03-09", "2024-03-10", "2024-07-04", "2025-01-09", "2026-04-03"])
-def test_a_day_on_which_stocks_do_not_trade_is_a_partition_for_crypto_only(closed):
+def test_a_day_without_stock_trading_is_a_partition_of_crypto_only(closed):
     now = datetime(2027, 1, 1, tzinfo=NEW_YORK)
     assert closed not in keys(STOCKS, now)
     assert closed in keys(CRYPTO, now)
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_a_markets_calendar_leaves_its_own_closures_out(kind):
+def test_a_markets_calendar_excludes_its_own_closures(kind):
     market = replace(MARKETS[kind], closures=(date(2024, 3, 6), date(2026, 12, 30)))
     every, fewer = (market_calendar(m, date(2025, 6, 2)) for m in (MARKETS[kind], market))
     assert set(every.sessions) - set(fewer.sessions) == set(market.closures)
@@ -85,7 +85,7 @@ def test_a_markets_calendar_leaves_its_own_closures_out(kind):
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_an_extra_closure_is_no_partition_in_either_kind_of_market(kind):
+def test_an_extra_closure_is_not_a_partition(kind):
     extra = (date(2024, 3, 6), date(2025, 12, 24), date(2026, 11, 2))
     market = replace(MARKETS[kind], closures=extra)
     trading = market_calendar(market, date(2025, 6, 2))
@@ -95,14 +95,14 @@ def test_an_extra_closure_is_no_partition_in_either_kind_of_market(kind):
     assert set(keys(MARKETS[kind], now)) - set(found) == {d.isoformat() for d in extra}
 
 
-def test_a_coin_may_be_closed_on_a_weekend_and_a_stock_is_anyway():
+def test_crypto_may_be_closed_on_a_weekend_day():
     saturday = date(2024, 3, 9)
-    for kind, sunday_is_there in ((Kind.STOCKS, False), (Kind.CRYPTO, True)):
+    for kind, has_sunday in ((Kind.STOCKS, False), (Kind.CRYPTO, True)):
         market = replace(MARKETS[kind], closures=(saturday,))
         trading = calendar(kind, SPAN, frozenset(market.closures))
         found = session_days(market, trading).get_partition_keys(current_time=datetime(2024, 4, 1, tzinfo=UTC))
         assert saturday.isoformat() not in found
-        assert ("2024-03-10" in found) is sunday_is_there
+        assert ("2024-03-10" in found) is has_sunday
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -113,7 +113,7 @@ def test_a_market_that_starts_on_an_extra_closure_begins_with_its_next_session(k
     assert definition.get_first_partition_key() == "2025-06-03"
 
 
-def test_weekends_are_no_partitions_where_the_calendar_has_no_holiday():
+def test_weekends_are_not_partitions_even_without_holidays():
     span = DayRange(date(2024, 3, 4), date(2024, 3, 8))
     definition = session_days(replace(STOCKS, start=span.start), calendar(Kind.STOCKS, span))
     found = definition.get_partition_keys(current_time=datetime(2024, 3, 12, tzinfo=UTC))
@@ -140,7 +140,7 @@ def test_a_partitions_window_is_its_day_in_utc(kind):
         assert definition.start_time_for_partition_key(key) == start
 
 
-def test_a_markets_partitions_are_its_days_x_its_symbols_in_the_universes_order():
+def test_a_markets_partitions_are_days_by_symbols_in_the_universes_order():
     definition = market_partitions(STOCKS, CALENDARS[Kind.STOCKS])
     assert definition.partition_dimension_names == [DATE, SYMBOL]
     assert definition.get_partitions_def_for_dimension(SYMBOL).get_partition_keys() == [s.name for s in SYMBOLS]
@@ -148,13 +148,13 @@ def test_a_markets_partitions_are_its_days_x_its_symbols_in_the_universes_order(
     assert days == session_days(STOCKS, CALENDARS[Kind.STOCKS])
 
 
-def test_a_cells_key_is_its_date_and_its_symbol():
+def test_a_partition_key_is_date_and_symbol():
     key = partition_key(date(2025, 6, 6), Symbol("BRK.B", "BRK.B"))
     assert key == "2025-06-06|BRK.B"
     assert key.keys_by_dimension == {DATE: "2025-06-06", SYMBOL: "BRK.B"}
 
 
-def test_the_keys_that_dagster_lists_are_the_keys_that_we_make():
+def test_dagster_lists_the_same_partition_keys():
     definition = market_partitions(CRYPTO, CALENDARS[Kind.CRYPTO])
     now = datetime(2024, 1, 4, tzinfo=UTC)
     days = [SPAN.start + timedelta(days=n) for n in range(3)]
@@ -175,21 +175,14 @@ def test_cells_come_back_from_their_keys_in_any_order(wanted, random):
     assert all(sessions == tuple(sorted(set(sessions))) for sessions in found.values())
 
 
-def test_a_key_that_is_given_twice_is_one_cell():
-    assert cells(["2025-06-06|ON", "2025-06-06|ON"], STOCKS) == {Symbol("ON", "ON"): (date(2025, 6, 6),)}
-
-
-def test_no_keys_are_no_cells():
-    assert cells([], STOCKS) == {}
-
-
-def test_cells_of_symbols_that_left_the_universe_are_left_out():
-    assert cells(["2025-06-06|GONE", "2025-06-06|ON"], STOCKS) == {Symbol("ON", "ON"): (date(2025, 6, 6),)}
+@pytest.mark.parametrize("other", ["2025-06-06|ON", "2025-06-06|GONE"])
+def test_repeated_keys_and_symbols_outside_the_universe_are_left_out(other):
+    assert cells([other, "2025-06-06|ON"], STOCKS) == {Symbol("ON", "ON"): (date(2025, 6, 6),)}
 
 
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9.\-]{0,20}", fullmatch=True))
 @example("A...B")
-def test_every_symbol_that_a_universe_may_have_may_be_a_partition(name):
+def test_every_valid_symbol_can_be_a_partition(name):
     try:
         text = f"markets: {{stocks: {{start: 2024-01-02, symbols: ['{name}']}}}}"
         (market,) = parse_universe(text, "u", SPAN.end).markets

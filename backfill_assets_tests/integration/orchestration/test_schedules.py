@@ -1,4 +1,4 @@
-"""The ticks of each night, hour and week: what they ask for, and which they let pass."""
+"""The ticks of all schedules: which runs they request, and which are skipped."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -31,7 +31,7 @@ def evaluated(name, at):
 
 
 def tick(name, day):
-    """What the nightly schedule of a market says at 02:00 UTC of a day."""
+    """Evaluate the nightly schedule of a market at 02:00 UTC of a day."""
     return evaluated(f"{name}_ohlcv_nightly", datetime.combine(day, datetime.min.time(), UTC) + timedelta(hours=2))
 
 
@@ -51,7 +51,7 @@ def corners(data):
         (date(2025, 1, 11), "2025-01-07", "2025-01-10"),  # over a day of mourning
     ],
 )
-def test_a_night_asks_for_the_newest_session_and_the_two_before_it(night, first, last):
+def test_a_nightly_run_covers_the_newest_session_and_the_two_before_it(night, first, last):
     assert corners(tick("stocks", night)) == (f"{first}|S00", f"{last}|S19")
 
 
@@ -64,7 +64,7 @@ def test_a_night_asks_for_the_newest_session_and_the_two_before_it(night, first,
         (date(2025, 1, 10), "2025-01-08"),  # the night after a day of mourning
     ],
 )
-def test_a_night_after_which_no_session_has_finished_is_skipped_with_its_reason(night, newest):
+def test_a_night_without_a_finished_session_is_skipped_with_its_reason(night, newest):
     data = tick("stocks", night)
     assert not data.run_requests
     assert data.skip_message == (
@@ -72,17 +72,11 @@ def test_a_night_after_which_no_session_has_finished_is_skipped_with_its_reason(
     )
 
 
-def test_without_a_key_a_night_says_so_and_asks_for_nothing(monkeypatch):
-    monkeypatch.delenv("POLYGON_API_KEY")
-    data = tick("stocks", date(2024, 3, 9))
-    assert (data.run_requests, data.skip_message) == ([], "POLYGON_API_KEY is not set: nothing can be fetched.")
-
-
-def test_before_a_markets_first_session_a_night_says_so():
+def test_a_night_before_the_markets_first_session_is_skipped():
     assert tick("stocks", date(2024, 1, 2)).skip_message == "No stocks session has finished since 2024-01-02."
 
 
-def test_coins_are_asked_for_every_night_of_a_year():
+def test_crypto_has_a_run_every_night_of_a_year():
     for offset in range(366):
         night = date(2024, 1, 4) + timedelta(days=offset)
         first, last = night - timedelta(days=3), night - timedelta(days=1)
@@ -99,14 +93,14 @@ def test_every_stock_session_of_two_years_is_the_newest_of_exactly_one_night():
     assert [key.split()[1] for key in seen] == [s.isoformat() for s in sessions]
 
 
-def test_a_night_asks_for_restatements_and_says_what_started_it():
+def test_a_nightly_run_fetches_restatements_and_is_tagged_with_its_trigger():
     (request,) = tick("stocks", date(2024, 3, 9)).run_requests
     assert request.run_key == "stocks 2024-03-08"
     assert request.run_config == {"ops": {"stocks_ohlcv": {"config": {"refresh": "RESTATEMENTS"}}}}
     assert request.tags["backfill/trigger"] == "nightly schedule"
 
 
-def test_features_have_the_same_nights_as_bars_an_hour_later_and_need_no_key(monkeypatch):
+def test_features_run_an_hour_after_the_bars_and_need_no_key(monkeypatch):
     assert DEFINITIONS.resolve_schedule_def("stocks_features_nightly").cron_schedule == "0 3 * * *"
     nights = [date(2024, 1, 2) + timedelta(days=offset) for offset in range(366)]
     of_bars = [tick("stocks", night) for night in nights]
@@ -122,50 +116,46 @@ def test_features_have_the_same_nights_as_bars_an_hour_later_and_need_no_key(mon
             assert (request.tags["backfill/trigger"], request.run_config) == ("nightly schedule", {})
 
 
-@pytest.mark.parametrize(("name", "job"), [("checks", "ohlcv_checks"), ("feature_checks", "features_checks")])
+@pytest.mark.parametrize(
+    ("name", "job", "minute"),
+    [
+        ("checks", "ohlcv_checks", 30),
+        ("feature_checks", "features_checks", 30),
+        ("completeness", "completeness_job", 35),
+    ],
+)
 @pytest.mark.parametrize("market_name", ["stocks", "crypto"])
-def test_every_hour_the_checks_of_each_market_are_run_key_or_not(market_name, name, job, monkeypatch):
+def test_hourly_schedules_run_every_hour_without_a_key(market_name, name, job, minute, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
     schedule = DEFINITIONS.resolve_schedule_def(f"{market_name}_{name}_hourly")
-    assert (schedule.job_name, schedule.cron_schedule) == (f"{market_name}_{job}", "30 * * * *")
+    assert (schedule.job_name, schedule.cron_schedule) == (f"{market_name}_{job}", f"{minute} * * * *")
     for hour in range(24):
-        (request,) = evaluated(schedule.name, datetime(2024, 3, 9, hour, 30, tzinfo=UTC)).run_requests
+        (request,) = evaluated(schedule.name, datetime(2024, 3, 9, hour, minute, tzinfo=UTC)).run_requests
         assert request.tags["backfill/trigger"] == "hourly schedule"
         assert request.partition_key is None
 
 
-def test_every_sunday_the_listing_dates_of_stocks_are_looked_up():
-    schedule = DEFINITIONS.resolve_schedule_def("stocks_listings_weekly")
-    assert schedule.cron_schedule == "0 5 * * 0"
-    sundays = [datetime(2024, 3, 3, 5, tzinfo=UTC) + timedelta(days=7 * week) for week in range(4)]
-    keys = []
-    for sunday in sundays:
-        (request,) = evaluated(schedule.name, sunday).run_requests
-        assert request.tags["backfill/trigger"] == "weekly schedule"
-        keys.append(request.run_key)
-    assert keys == [f"{sunday:%Y-%m-%dT05:00}" for sunday in sundays]
-    job = DEFINITIONS.get_repository_def().get_job(schedule.job_name)
-    assert set(job.asset_layer.selected_asset_keys) == {dg.AssetKey(["stocks", "listings"])}
+@pytest.mark.parametrize(
+    ("schedule", "cron", "asset", "days"),
+    [
+        ("events_daily", "0 4 * * *", "corporate_events", ["2024-03-09", "2024-03-10", "2024-03-11", "2024-12-25"]),
+        ("listings_weekly", "0 5 * * 0", "listings", ["2024-03-03", "2024-03-10", "2024-03-17", "2024-03-24"]),
+    ],
+)
+def test_reference_data_is_fetched_on_closed_days_too(schedule, cron, asset, days):
+    definition = DEFINITIONS.resolve_schedule_def(f"stocks_{schedule}")
+    assert definition.cron_schedule == cron
+    for day in days:
+        at = datetime.fromisoformat(f"{day}T0{cron[2]}:00:00+00:00")
+        (request,) = evaluated(definition.name, at).run_requests
+        assert request.tags["backfill/trigger"] == f"{schedule.partition('_')[2]} schedule"
+        assert request.run_key == f"{at:%Y-%m-%dT%H:%M}"
+    job = DEFINITIONS.get_repository_def().get_job(definition.job_name)
+    assert set(job.asset_layer.selected_asset_keys) == {dg.AssetKey(["stocks", asset])}
 
 
-def test_without_a_key_a_week_says_so_and_looks_nothing_up(monkeypatch):
+@pytest.mark.parametrize("schedule", ["ohlcv_nightly", "events_daily", "listings_weekly"])
+def test_without_a_key_schedules_that_fetch_are_skipped(schedule, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
-    data = evaluated("stocks_listings_weekly", datetime(2024, 3, 3, 5, tzinfo=UTC))
+    data = evaluated(f"stocks_{schedule}", datetime(2024, 3, 9, 2, tzinfo=UTC))
     assert (data.run_requests, data.skip_message) == ([], "POLYGON_API_KEY is not set: nothing can be fetched.")
-
-
-def test_schedules_run_without_being_switched_on():
-    schedules = DEFINITIONS.get_repository_def().schedule_defs
-    assert {s.name for s in schedules} >= {
-        "stocks_ohlcv_nightly",
-        "crypto_ohlcv_nightly",
-        "stocks_checks_hourly",
-        "crypto_checks_hourly",
-        "stocks_features_nightly",
-        "crypto_features_nightly",
-        "stocks_feature_checks_hourly",
-        "crypto_feature_checks_hourly",
-        "stocks_listings_weekly",
-    }
-    assert {s.default_status for s in schedules} == {dg.DefaultScheduleStatus.RUNNING}
-    assert {s.execution_timezone for s in schedules} == {"UTC"}

@@ -1,4 +1,4 @@
-"""Every sensor and schedule, ticking with PostgreSQL there, away, and there again; with the same instance all the while."""
+"""Every sensor and schedule ticks again after PostgreSQL was unavailable, with the same instance."""
 
 from datetime import UTC, datetime
 
@@ -22,7 +22,7 @@ SCHEDULES = sorted(schedule.name for schedule in REPOSITORY.schedule_defs)
 NIGHT = datetime(2025, 7, 1, 2, tzinfo=UTC)
 """After a session of both markets."""
 
-AWAY = r"^(PostgreSQL at \S+|Dagster's records in PostgreSQL) cannot be used \(.+\); check DATABASE_URL\.$"
+UNAVAILABLE = r"^(PostgreSQL at \S+|Dagster's records in PostgreSQL) cannot be used \(.+\); check DATABASE_URL\.$"
 
 
 @pytest.fixture(scope="module")
@@ -61,33 +61,33 @@ def scheduled(instance, name):
         return DEFS.resolve_schedule_def(name).evaluate_tick(context)
 
 
-def test_there_are_sensors_and_schedules_to_look_at():
+def test_there_are_sensors_and_schedules():
     assert len(SENSORS) >= 5
     assert len(SCHEDULES) >= 12
 
 
 @pytest.mark.parametrize("name", SENSORS)
-def test_a_sensor_says_in_a_sentence_that_the_database_is_away_and_goes_on_when_it_is_back(name, server, instance):
+def test_a_sensor_reports_an_unavailable_database_and_continues_afterwards(name, server, instance):
     assert tick(instance, name) is not None
     server.stop()
 
-    with pytest.raises(DatabaseUnavailable, match=AWAY) as failed:
+    with pytest.raises(DatabaseUnavailable, match=UNAVAILABLE) as failed:
         tick(instance, name)
     assert "\n" not in str(failed.value)
-    assert failed.value.__suppress_context__, "what the driver said is no part of the tick's error"
+    assert failed.value.__suppress_context__, "the tick's error does not show the driver's"
 
     server.url()
     assert tick(instance, name) is not None
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_schedule_says_so_too_and_asks_for_the_same_run_when_it_is_back(name, server, instance):
+def test_a_schedule_reports_an_unavailable_database_and_requests_the_same_run_afterwards(name, server, instance):
     """Its body touches no database; Dagster opens the instance around it."""
     before = scheduled(instance, name)
     assert before.run_requests
     server.stop()
 
-    with pytest.raises(DatabaseUnavailable, match=AWAY):
+    with pytest.raises(DatabaseUnavailable, match=UNAVAILABLE):
         scheduled(instance, name)
 
     server.url()

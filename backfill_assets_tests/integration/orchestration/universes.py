@@ -17,7 +17,7 @@ ASSETS = universe(market("stocks", "AAPL", "MSFT", "NVDA"), market("crypto", "BT
 CHECKS = universe(
     market("stocks", "AAPL", "MSFT", start=date(2025, 6, 16)), market("crypto", "BTC", start=date(2025, 6, 28))
 )
-"""It starts ten sessions ago, so that a test can fetch all of it but what it leaves out."""
+"""It starts ten sessions ago, so that a test can fetch all of it quickly."""
 
 SENSORS = universe(STOCKS, CRYPTO)
 

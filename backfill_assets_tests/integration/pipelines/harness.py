@@ -20,9 +20,8 @@ from backfill_assets.domain.retries import USUAL
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.backfill_request import BackfillRequest, market_calendar
-from backfill_assets.pipelines.gaps import Watched, find_gaps
+from backfill_assets.pipelines.gaps import ThinSession, Watched, find_gaps, judge_minutes
 from backfill_assets.pipelines.listings import in_question, known_listings, look_up
-from backfill_assets.pipelines.minutes import ThinSession, judge_minutes
 from backfill_assets.pipelines.ohlcv import SettledSeries, fetch_missing
 from backfill_assets.simulator import Simulator
 from backfill_assets_tests.integration.adapters.scripted_vendor import NoSleep
@@ -61,7 +60,7 @@ def full_market(kind: str, names: str, start: str, *, timeframes: str = ALL) -> 
 async def fetched(
     request: BackfillRequest, store: BarStore, vendor: Polygon, clock: Callable[[], datetime], **options: Any
 ) -> list[SettledSeries]:
-    """Fetch what is missing; the settled series by symbol and timeframe, as the request names them."""
+    """Fetch what is missing; return the settled series by symbol and timeframe, in the request's order."""
     async with aclosing(fetch_missing(request, store, vendor, clock=clock, **options)) as settled:
         series = [one async for one in settled]
     symbols = list(request.wanted)
@@ -74,6 +73,7 @@ class PipelineHarness:
 
     market: Market
     clock: Clock
+    vendor: Simulator
     store: BarStore
     client: Polygon
 
@@ -86,12 +86,12 @@ class PipelineHarness:
         first, last = date.fromisoformat(start or f"{self.market.start}"), date.fromisoformat(end or f"{newest}")
         sessions = calendar.within(DayRange(first, min(last, newest)))
         wanted = dict.fromkeys(self.market.symbols, sessions)
-        meant = tuple(t for t in self.market.timeframes if timeframes is None or t.name in timeframes.split())
-        request = BackfillRequest(self.market, calendar, wanted, meant, self.clock.now, **terms)
+        chosen = tuple(t for t in self.market.timeframes if timeframes is None or t.name in timeframes.split())
+        request = BackfillRequest(self.market, calendar, wanted, chosen, self.clock.now, **terms)
         return request.within(known_listings(self.store, self.market))
 
     async def fetch(self, *days: str, **terms: object) -> list[SettledSeries]:
-        """Carry out the request over all that has finished, or over what of it is named."""
+        """Fetch all finished sessions, or those of the given range."""
         return await self.fetch_request(self.request(*days, **terms))
 
     async def fetch_request(self, request: BackfillRequest) -> list[SettledSeries]:
@@ -99,7 +99,7 @@ class PipelineHarness:
         return await fetched(request, self.store, self.client, self.clock)
 
     async def look_up(self, request: BackfillRequest, series: Iterable[SettledSeries]) -> list[str]:
-        """What a run does at its end; the symbols that it looked up."""
+        """Look up listings as a run does at its end; return the names of the symbols."""
         symbols = in_question(request, list(series))
         await look_up(ListingStore.beside(self.store), self.client, symbols, self.clock)
         return [s.name for s in symbols]
@@ -124,7 +124,7 @@ class PipelineHarness:
 
 @asynccontextmanager
 async def pipeline_harness(url: str, vendor: Simulator, clock: Clock, market: Market) -> AsyncIterator[PipelineHarness]:
-    """Open store and client. Their waits take no time; a request is tried twice."""
+    """Open store and client, which do not wait, and try a request twice."""
     async with (
         RateLimiter(url, per_second=1000, sleep=NoSleep()) as limiter,
         Polygon(
@@ -137,7 +137,17 @@ async def pipeline_harness(url: str, vendor: Simulator, clock: Clock, market: Ma
         ) as client,
     ):
         with BarStore(url) as store:
-            yield PipelineHarness(market, clock, store, client)
+            yield PipelineHarness(market, clock, vendor, store, client)
+
+
+@asynccontextmanager
+async def simulated(
+    url: str, moment: datetime, kind: str, names: str, start: str, *, timeframes: str = ALL
+) -> AsyncIterator[PipelineHarness]:
+    """Open the pipelines of a market over a simulator, on a clock of the test."""
+    with clock_and_vendor(moment) as (clock, vendor):
+        async with pipeline_harness(url, vendor, clock, full_market(kind, names, start, timeframes=timeframes)) as one:
+            yield one
 
 
 def as_tuples(gaps: Iterable[Gap]) -> set[tuple[str, str, str, int, str]]:

@@ -1,4 +1,4 @@
-"""From observations to what arrives: on real tables, over real wires."""
+"""From observations to delivered messages, with real tables, HTTP and SMTP."""
 
 import threading
 from datetime import UTC, date, datetime, timedelta
@@ -31,7 +31,7 @@ def gaps(sessions, symbol="AAPL"):
 
 
 class Sensor:
-    """One that alerts, over stores of its own: made anew, it remembers nothing but what the tables hold."""
+    """An alert sensor, which remembers nothing but what the tables hold."""
 
     def __init__(self, database_url, *urls):
         self.url, self.urls, self.now = database_url, urls, NOW
@@ -74,21 +74,21 @@ def test_a_gap_warns_once_becomes_critical_once_and_recovers_once(sensor, hook):
     assert hook.titles == ["WARNING: gap:stocks", "now CRITICAL: gap:stocks", "RECOVERED: gap:stocks"]
 
 
-def test_a_restart_neither_repeats_nor_forgets(sensor, hook):
+def test_a_restart_neither_repeats_nor_loses_alerts(sensor, hook):
     for sessions in (2, 2, 8, 8, 0, 0):
         sensor.look(gaps(sessions))
         sensor = sensor.restarted()
     assert hook.titles == ["WARNING: gap:stocks", "now CRITICAL: gap:stocks", "RECOVERED: gap:stocks"]
 
 
-def test_many_symbols_are_one_message_with_all_of_them_in_it(sensor, hook):
+def test_gaps_of_many_symbols_are_one_message(sensor, hook):
     many = GapObservation("stocks", tuple(g for n in range(9) for g in gaps(3, f"S{n}").gaps))
     sensor.look(many)
     (message,) = hook.received
     assert all(f"\nS{n}" in message["message"] for n in range(9))
 
 
-def test_what_lasts_is_told_again_after_a_day_and_with_another_number_then(sensor, hook):
+def test_an_incident_that_lasts_is_notified_again_after_a_day_with_the_current_number(sensor, hook):
     sensor.look(gaps(2))
     sensor.look(gaps(2), after=23 * HOUR)
     assert len(hook.received) == 1
@@ -100,7 +100,7 @@ def test_what_lasts_is_told_again_after_a_day_and_with_another_number_then(senso
     assert len(hook.received) == 2
 
 
-def test_what_was_switched_off_is_told_once_and_when_it_is_on_again(sensor, hook):
+def test_a_sensor_that_is_switched_off_is_reported_once_and_again_when_it_is_on(sensor, hook):
     off = HeartbeatObservation("gap_repair", schedule=False, silent=True, switched_off=True, last=NOW)
     on = HeartbeatObservation("gap_repair", schedule=False, silent=False, switched_off=False, last=NOW)
     for _ in range(5):
@@ -109,19 +109,19 @@ def test_what_was_switched_off_is_told_once_and_when_it_is_on_again(sensor, hook
     assert hook.titles == ["WARNING: heartbeat:gap_repair", "RECOVERED: heartbeat:gap_repair"]
 
 
-def test_what_is_not_watched_any_more_is_closed(sensor, hook):
+def test_an_incident_that_is_no_longer_watched_is_closed(sensor, hook):
     sensor.look(gaps(2))
     sensor.look(removed=lambda incident: incident == "gap:stocks")
     assert hook.titles == ["WARNING: gap:stocks", "CLOSED: gap:stocks"]
 
 
-def test_a_channel_that_is_down_keeps_no_other_from_being_served_and_is_served_later(database_url):
+def test_a_channel_that_is_down_does_not_delay_others_and_is_served_later(database_url):
     with webhook() as hook, mail_server() as mail:
         sensor = Sensor(database_url, hook.url, mail.url)
         hook.down()
-        said = sensor.look(gaps(2))
+        report = sensor.look(gaps(2))
         assert [m["Subject"] for m in mail.received] == ["WARNING: gap:stocks"]
-        assert said == (
+        assert report == (
             "1 alert open. 1 message sent. 1 message for json waiting: no connection, or the login was refused; "
             "again at 12:02:00 UTC."
         )
@@ -136,7 +136,7 @@ def test_a_channel_that_is_down_keeps_no_other_from_being_served_and_is_served_l
         assert len(mail.received) == 3
 
 
-def test_a_channel_that_is_down_is_tried_once_a_look_with_pauses_that_grow(database_url, sensor, hook):
+def test_a_channel_that_is_down_is_retried_with_growing_pauses(database_url, sensor, hook):
     hook.status = 500
     looks = []
     for _ in range(66):
@@ -153,7 +153,7 @@ def test_a_channel_that_is_down_is_tried_once_a_look_with_pauses_that_grow(datab
     assert pause(1000) == LONGEST_PAUSE
 
 
-def test_two_sensors_at_once_tell_it_once(database_url, hook):
+def test_two_sensors_at_once_notify_once(database_url, hook):
     both = threading.Barrier(2)
 
     def look():
@@ -169,20 +169,20 @@ def test_two_sensors_at_once_tell_it_once(database_url, hook):
     assert hook.titles == ["WARNING: gap:stocks"]
 
 
-def test_without_channels_nothing_is_told_and_what_lasts_is_told_once_there_is_one(database_url, hook):
-    deaf = Sensor(database_url)
-    assert deaf.look(gaps(2)) == "1 alert open."
+def test_an_incident_that_lasts_is_notified_once_there_is_a_channel(database_url, hook):
+    silent = Sensor(database_url)
+    assert silent.look(gaps(2)) == "1 alert open."
     other = HeartbeatObservation("x", schedule=False, silent=True, switched_off=False, last=None)
-    deaf.look(other)
-    deaf.look(HeartbeatObservation("x", schedule=False, silent=False, switched_off=False, last=NOW))
-    hearing = Sensor(database_url, hook.url)
-    hearing.now = deaf.now
-    hearing.look(gaps(9))
+    silent.look(other)
+    silent.look(HeartbeatObservation("x", schedule=False, silent=False, switched_off=False, last=NOW))
+    notifying = Sensor(database_url, hook.url)
+    notifying.now = silent.now
+    notifying.look(gaps(9))
     assert hook.titles == ["CRITICAL: gap:stocks"]
     assert "Since:      2025-07-01 12:01 UTC" in hook.received[0]["message"]
 
 
-def test_a_message_for_an_address_that_was_mended_reaches_it(database_url):
+def test_a_message_is_delivered_once_the_channel_address_is_corrected(database_url):
     with mail_server() as mail:
         wrong = Sensor(database_url, mail.url.replace(PASSWORD, "typed-wrong"))
         wrong.look(gaps(2))
@@ -192,8 +192,7 @@ def test_a_message_for_an_address_that_was_mended_reaches_it(database_url):
         assert [m["Subject"] for m in mail.received] == ["WARNING: gap:stocks"]
 
 
-def test_a_process_that_dies_while_it_sends_gives_the_message_back(database_url, hook):
-    """It claimed the message, and nothing was heard of it again."""
+def test_a_message_claimed_by_a_process_that_died_is_sent_by_another(database_url, hook):
     terms = AlertSettings(("json",), 24 * HOUR, "http://127.0.0.1:3000")
     with AlertStore(database_url) as store:
         settle(store, [gaps(2)], terms, NOW)
@@ -205,17 +204,17 @@ def test_a_process_that_dies_while_it_sends_gives_the_message_back(database_url,
     assert hook.titles == ["WARNING: gap:stocks"]
 
 
-def test_no_secret_reaches_tables_messages_or_the_sensors_words(database_url):
+def test_no_secret_reaches_tables_messages_or_the_tick(database_url):
     key = "sekrit-key-0123456789"
     failure = Failure("r1", f"Cannot reach postgresql://u:{PASSWORD}@h/d with {key}.")
     with webhook() as hook, webhook() as broken, mail_server() as mail:
         broken.status = 500
         sensor = Sensor(database_url, hook.url, mail.url, broken.url)
-        said = sensor.look(JobObservation("stocks_ohlcv_job", failure), secrets=(key, PASSWORD))
-        heard = [str(hook.received), *(m.as_string() for m in mail.received)]
+        report = sensor.look(JobObservation("stocks_ohlcv_job", failure), secrets=(key, PASSWORD))
+        received = [str(hook.received), *(m.as_string() for m in mail.received)]
     assert len(hook.received) == len(mail.received) == 1
     kept = str([rows(database_url, f"select * from {table}") for table in ("alerts", "alert_deliveries")])  # noqa: S608  # ours
     assert "Cannot reach postgresql://u:***@h/d with ***." in kept
-    for text in (kept, said, *heard):
+    for text in (kept, report, *received):
         for secret in (key, PASSWORD, TOKEN, f":{hook.port}", f":{mail.port}"):
             assert secret not in text

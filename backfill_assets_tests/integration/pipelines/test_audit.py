@@ -1,4 +1,4 @@
-"""The record of a run whose database goes away in it."""
+"""The record of a run that failed because its database was unavailable."""
 
 from datetime import UTC, datetime
 
@@ -17,24 +17,26 @@ START = RunStart("a-run", next(iter(RunKind)), "stocks", "a test", AT)
 
 
 def failing(store: Store, database_url: str, *, goes: bool) -> None:
-    """A run that fails for want of its database, which then takes no connection more, or is back."""
+    """Fail a run for lack of its database, which then `goes` or is available again."""
     with recorded_run(store, START, lambda: AT):
         if goes:
             server, _, name = database_url.rpartition("/")
             with psycopg.connect(f"{server}/postgres", autocommit=True) as killer:
                 killer.execute(f'alter database "{name}" allow_connections false')
-        raise DatabaseUnavailable("It was waited for in vain.")
+        raise DatabaseUnavailable("The database did not come back.")
 
 
-def test_a_database_that_is_back_is_told_how_the_run_ended(database_url: str) -> None:
-    with Store(database_url) as store, pytest.raises(DatabaseUnavailable, match="in vain"):
+def test_the_end_is_recorded_if_the_database_is_available_again(database_url: str) -> None:
+    with Store(database_url) as store, pytest.raises(DatabaseUnavailable, match="did not come back"):
         failing(store, database_url, goes=False)
-    assert rows(database_url, "select status, error from backfill_runs") == [("failed", "It was waited for in vain.")]
+    assert rows(database_url, "select status, error from backfill_runs") == [
+        ("failed", "The database did not come back.")
+    ]
 
 
-def test_a_database_that_is_still_away_is_not_waited_for_again(
+def test_the_end_is_not_recorded_while_the_database_is_unavailable(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RunStore, "finish", lambda *_: pytest.fail("it would wait"))
-    with Store(database_url) as store, pytest.raises(DatabaseUnavailable, match="in vain"):
+    with Store(database_url) as store, pytest.raises(DatabaseUnavailable, match="did not come back"):
         failing(store, database_url, goes=True)

@@ -1,4 +1,4 @@
-"""Keeping splits and dividends, over real HTTP and real tables: what is asked for, believed, and left alone."""
+"""Updating splits and dividends over real HTTP and tables: what is requested, trusted and left alone."""
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -24,7 +24,7 @@ from backfill_assets_tests.support import KEY, MOMENT, market, rows
 
 STOCKS = market("stocks", "AAPL", "NVDA")
 NVDA, LATE = date(2024, 6, 10), date(2025, 6, 20)
-# what makes an answer whole is that the market has others too
+# A response is trusted only if it lists other tickers too.
 OTHERS = (
     Split(ticker="GE", execution_date=LATE, split_from=8, split_to=1),
     Dividend(ticker="KO", ex_dividend_date=LATE, cash_amount=0.5),
@@ -34,7 +34,7 @@ QUARTER = Dividend(ticker="AAPL", ex_dividend_date=date(2024, 5, 10), cash_amoun
 
 
 def lists(vendor, *events, **more):
-    """What the vendor lists besides other tickers' events."""
+    """Make the vendor list these events, besides those of other tickers."""
     every = (*events, *OTHERS)
     vendor.change(
         splits=tuple(e for e in every if isinstance(e, Split)),
@@ -44,16 +44,14 @@ def lists(vendor, *events, **more):
 
 
 class Keeper:
-    """One market, one store, one client, one clock."""
-
     def __init__(self, store, client, clock, kept):
         self.store, self.client, self.clock, self.market = store, client, clock, kept
 
     async def update(self, **terms):
         return await update_corporate_actions(self.store, self.client, self.market, self.clock, **terms)
 
-    def told(self):
-        """Symbol, kind, day, size, and whether it acts, of all that is stored of the market."""
+    def stored(self):
+        """Return symbol, kind, day, size, and whether it is applied, of everything stored for the market."""
         stored = self.store.read([s.name for s in self.market.symbols])
         return [(*s.action.key[:2], f"{s.action.ex_date}", s.action.size, s.withdrawn_at is None) for s in stored]
 
@@ -88,13 +86,13 @@ def counts(update):
     return len(c.new), len(c.changed), len(c.returned), len(c.withdrawn)
 
 
-def asked_since(vendor):
-    """The days that were asked from, one a first page."""
+def requested_since(vendor):
+    """Return the first day of each request for a first page."""
     return [v for r in vendor.requests for k, v in r.query.items() if k.endswith(".gte")]
 
 
 def everything(url):
-    """Every table that this touches, with the rows' versions."""
+    """Return every table that an update writes, with the rows' versions."""
     tables = ("corporate_events", "corporate_event_lookups", "feature_marks")
     return [sorted(rows(url, f"select xmin::text, ctid::text, t::text from {t} t")) for t in tables]  # noqa: S608  # constants
 
@@ -109,15 +107,15 @@ NEW = [
 ]
 
 
-async def test_the_first_time_everything_since_the_markets_first_day_is_asked_for_in_two_requests(keeper, vendor):
+async def test_the_first_update_requests_everything_since_the_markets_first_day(keeper, vendor):
     update = await keeper.update()
     assert (update.since, counts(update), update.dropped, update.warnings) == (STOCKS.start, (2, 0, 0, 0), 0, ())
-    assert keeper.told() == NEW
+    assert keeper.stored() == NEW
     assert [r.path for r in vendor.requests] == ["/stocks/v1/splits", "/stocks/v1/dividends"]
-    assert asked_since(vendor) == ["2024-01-02"] * 2
+    assert requested_since(vendor) == ["2024-01-02"] * 2
 
 
-async def test_later_only_the_last_weeks_are_asked_for_again_and_nothing_changes(keeper, vendor, database_url):
+async def test_later_updates_request_the_last_weeks_only_and_change_nothing(keeper, vendor, database_url):
     await keeper.update()
     with psycopg.connect(database_url) as connection:
         connection.execute("insert into coverage values ('NVDA', '1d', '{[2024-01-02,2024-01-03]}')")
@@ -125,22 +123,22 @@ async def test_later_only_the_last_weeks_are_asked_for_again_and_nothing_changes
     keeper.clock.advance(days=1)
     update = await keeper.update()
     assert (update.since, counts(update)) == (date(2025, 5, 17), (0, 0, 0, 0))
-    assert asked_since(vendor)[2:] == ["2025-05-17"] * 2
+    assert requested_since(vendor)[2:] == ["2025-05-17"] * 2
     assert everything(database_url)[0] == before
     assert marks(database_url) == []
     assert keeper.store.lookups(["AAPL"]) == {"AAPL": Lookup("AAPL", STOCKS.start, MOMENT + timedelta(days=1))}
     await keeper.update(overlap=timedelta(days=10))
     await keeper.update(everything=True)
-    assert asked_since(vendor)[4:] == ["2025-06-22"] * 2 + ["2024-01-02"] * 2
+    assert requested_since(vendor)[4:] == ["2025-06-22"] * 2 + ["2024-01-02"] * 2
 
 
-async def test_a_new_symbol_has_everything_asked_for_again(keeper, vendor):
+async def test_a_new_symbol_makes_everything_be_requested_again(keeper, vendor):
     await keeper.update()
     lists(vendor, QUARTER, TEN_FOR_ONE, Split(ticker="TSLA", execution_date=date(2024, 8, 5), split_to=3))
     larger = keeper.of(market("stocks", "AAPL", "NVDA", "TSLA"))
     update = await larger.update()
     assert (update.since, counts(update)) == (STOCKS.start, (1, 0, 0, 0))
-    assert larger.told() == [*NEW, ("TSLA", "split", "2024-08-05", 3.0, True)]
+    assert larger.stored() == [*NEW, ("TSLA", "split", "2024-08-05", 3.0, True)]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +151,7 @@ async def test_a_new_symbol_has_everything_asked_for_again(keeper, vendor):
         ({"symbols": (Symbol("AAPL", "AAPL"),)}, date(2025, 6, 16)),
     ],
 )
-def test_the_first_day_is_that_of_the_symbol_that_was_answered_longest_ago(changed, first):
+def test_the_first_day_is_that_of_the_symbol_with_the_oldest_look_up(changed, first):
     known = {
         "AAPL": Lookup("AAPL", STOCKS.start, datetime(2025, 8, 1, 2, tzinfo=UTC)),  # 31 July in New York
         "NVDA": Lookup("NVDA", STOCKS.start, datetime(2025, 7, 1, 12, tzinfo=UTC)),
@@ -165,7 +163,7 @@ async def test_a_doubled_record_is_stored_once(keeper, vendor):
     lists(vendor, TEN_FOR_ONE, TEN_FOR_ONE, replace_split(split_from=2, split_to=20))
     assert counts(await keeper.update()) == (1, 0, 0, 0)
     assert counts(await keeper.update()) == (0, 0, 0, 0)
-    assert keeper.told() == NEW[1:]
+    assert keeper.stored() == NEW[1:]
 
 
 def replace_split(**changed):
@@ -173,7 +171,7 @@ def replace_split(**changed):
     return Split(**(facts | changed))
 
 
-async def test_a_split_that_is_put_off_acts_on_its_new_day_only_and_both_days_are_marked(keeper, vendor, database_url):
+async def test_a_postponed_split_applies_on_its_new_day_only_and_both_days_are_marked(keeper, vendor, database_url):
     keeper.clock.now = datetime(2024, 6, 1, 12, tzinfo=UTC)
     await keeper.update()
     with psycopg.connect(database_url) as connection:
@@ -181,7 +179,7 @@ async def test_a_split_that_is_put_off_acts_on_its_new_day_only_and_both_days_ar
     lists(vendor, QUARTER, replace_split(execution_date=date(2024, 12, 2)))
     keeper.clock.advance(days=1)
     assert counts(await keeper.update()) == (1, 0, 0, 1)
-    assert keeper.told()[1:] == [
+    assert keeper.stored()[1:] == [
         ("NVDA", "split", "2024-06-10", 10.0, False),
         ("NVDA", "split", "2024-12-02", 10.0, True),
     ]
@@ -191,21 +189,21 @@ async def test_a_split_that_is_put_off_acts_on_its_new_day_only_and_both_days_ar
     ]
 
 
-async def test_what_is_withdrawn_and_listed_again_acts_again(keeper, vendor):
+async def test_an_event_that_is_withdrawn_and_listed_again_is_applied_again(keeper, vendor):
     await keeper.update()
     lists(vendor)
     assert counts(await keeper.update(everything=True)) == (0, 0, 0, 2)
-    assert [acts for *_, acts in keeper.told()] == [False, False]
+    assert [applied for *_, applied in keeper.stored()] == [False, False]
     lists(vendor, QUARTER, TEN_FOR_ONE)
     assert counts(await keeper.update(everything=True)) == (0, 0, 2, 0)
-    assert keeper.told() == NEW
+    assert keeper.stored() == NEW
 
 
-async def test_events_before_the_days_that_are_asked_for_are_never_withdrawn(keeper, vendor):
+async def test_events_before_the_requested_days_are_never_withdrawn(keeper, vendor):
     await keeper.update()
     lists(vendor)
     assert counts(await keeper.update()) == (0, 0, 0, 0)
-    assert keeper.told() == NEW
+    assert keeper.stored() == NEW
 
 
 async def test_symbols_of_another_market_are_left_alone(keeper, vendor):
@@ -214,16 +212,16 @@ async def test_symbols_of_another_market_are_left_alone(keeper, vendor):
     assert counts(await other.update()) == (1, 0, 0, 0)
     lists(vendor)
     await other.update(everything=True)
-    assert keeper.told() == NEW
+    assert keeper.stored() == NEW
 
 
 async def test_a_symbol_is_stored_under_its_own_name(keeper):
     named = keeper.of(replace(STOCKS, symbols=(Symbol("NVIDIA", "NVDA"), Symbol("HALF", "NVDA"))))
     await named.update()
-    assert named.told() == [(n, "split", "2024-06-10", 10.0, True) for n in ("HALF", "NVIDIA")]
+    assert named.stored() == [(n, "split", "2024-06-10", 10.0, True) for n in ("HALF", "NVIDIA")]
 
 
-async def test_a_vendor_with_the_older_paths_only_says_the_same(keeper, vendor):
+async def test_the_vendors_older_paths_give_the_same_result(keeper, vendor):
     await keeper.update()
     lists(vendor, QUARTER, TEN_FOR_ONE, corporate_actions_v1=False)
     assert counts(await keeper.update(everything=True)) == (0, 0, 0, 0)
@@ -251,8 +249,8 @@ async def test_many_pages_are_one_answer(keeper, vendor):
         Fault(kind="error_in_200", path="/dividends"),
     ],
 )
-async def test_a_fault_leaves_everything_as_it_was(keeper, vendor, database_url, fault):
-    """The answer would withdraw, add and change; its last page does not come."""
+async def test_a_failed_update_changes_nothing(keeper, vendor, database_url, fault):
+    """The response would withdraw and add events; its last page fails."""
     await keeper.update()
     before = everything(database_url)
     keeper.clock.advance(days=1)
@@ -269,10 +267,10 @@ async def test_without_a_key_nothing_is_sent_and_nothing_written(vendor, databas
     async with keeping(vendor.url, database_url, key=None) as keeper:
         with pytest.raises(KeyRefused):
             await keeper.update()
-        assert (keeper.told(), vendor.requests) == ([], [])
+        assert (keeper.stored(), vendor.requests) == ([], [])
 
 
-async def test_an_empty_answer_for_the_whole_market_is_not_believed(keeper, vendor):
+async def test_an_empty_response_for_all_tickers_is_not_trusted(keeper, vendor):
     await keeper.update()
     vendor.change(splits=(), dividends=(OTHERS[1],))
     keeper.clock.advance(days=1)
@@ -281,11 +279,11 @@ async def test_an_empty_answer_for_the_whole_market_is_not_believed(keeper, vend
     assert update.warnings == (
         "Polygon lists no split of any ticker since 2024-01-02, which is implausible; none is marked as withdrawn.",
     )
-    assert [acts for *_, acts in keeper.told()] == [False, True]
-    assert keeper.store.lookups(["NVDA"])["NVDA"].checked_at == MOMENT  # so that the same days are asked for again
+    assert [applied for *_, applied in keeper.stored()] == [False, True]
+    assert keeper.store.lookups(["NVDA"])["NVDA"].checked_at == MOMENT  # so that the same days are requested again
 
 
-# --- rows that cannot be used
+# --- Rows that cannot be used
 
 
 def row(ticker, day="2024-06-10", **more):
@@ -299,8 +297,8 @@ def answer(*found):
 PAID = answer({"ticker": "KO", "ex_dividend_date": "2024-06-10", "cash_amount": 0.5})
 
 
-async def told_after(database_url, *bad):
-    """AAPL and NVDA have splits; then neither is listed, and there are bad rows instead."""
+async def stored_after(database_url, *bad):
+    """Store splits of AAPL and NVDA, then update from a response that has bad rows instead."""
     script = (answer(row("AAPL"), row("NVDA")), PAID, answer(row("GE"), *bad), PAID)
     async with ScriptedVendor(*script) as vendor, keeping(vendor.url, database_url) as keeper:
         await keeper.update()
@@ -308,23 +306,23 @@ async def told_after(database_url, *bad):
         update = await keeper.update(everything=True)
         lookups = keeper.store.lookups(["AAPL", "NVDA"])
         looked_up = sorted(name for name, lookup in lookups.items() if lookup.checked_at > MOMENT)
-        return update, [acts for *_, acts in keeper.told()], looked_up
+        return update, [applied for *_, applied in keeper.stored()], looked_up
 
 
 @pytest.mark.parametrize("bad", [row("NVDA", split_to=0), row("NVDA", "soon"), row("NVDA", split_to=1e30)])
-async def test_a_symbol_of_which_a_row_cannot_be_used_has_nothing_withdrawn_and_is_asked_for_again(database_url, bad):
-    update, acts, looked_up = await told_after(database_url, bad)
+async def test_a_symbol_with_an_unusable_row_has_nothing_withdrawn_and_is_requested_again(database_url, bad):
+    update, acts, looked_up = await stored_after(database_url, bad)
     assert (acts, looked_up) == ([False, True], ["AAPL"])
     assert update.dropped == 1
     assert update.warnings == ("Some splits of NVDA cannot be read; none is marked as withdrawn.",)
 
 
-async def test_a_row_without_a_ticker_may_be_anyones(database_url):
-    update, acts, looked_up = await told_after(database_url, row(None), row(7))
+async def test_a_row_without_a_ticker_withdraws_nothing_of_any_symbol(database_url):
+    update, acts, looked_up = await stored_after(database_url, row(None), row(7))
     assert (acts, looked_up, update.dropped) == ([True, True], ["AAPL", "NVDA"], 2)
     assert update.warnings == ("The tickers of 2 of Polygon's splits cannot be read; none is marked as withdrawn.",)
 
 
-async def test_a_bad_row_of_a_ticker_that_is_not_kept_costs_nothing(database_url):
-    update, acts, looked_up = await told_after(database_url, row("XYZ", split_to=0))
+async def test_a_bad_row_of_another_ticker_has_no_effect(database_url):
+    update, acts, looked_up = await stored_after(database_url, row("XYZ", split_to=0))
     assert (acts, looked_up, update.dropped, update.warnings) == ([False, False], ["AAPL", "NVDA"], 1, ())

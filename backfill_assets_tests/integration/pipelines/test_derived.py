@@ -1,4 +1,4 @@
-"""Eight timeframes from two: stored bars against the vendor's own, whatever the request they came in."""
+"""Derived timeframes: stored bars equal the vendor's own, in whatever order they were fetched."""
 
 import random
 from dataclasses import replace
@@ -28,7 +28,7 @@ FIELDS = ("open", "high", "low", "close", "volume")
 
 
 def own_bars(vendor, symbol, timeframe, start, end):
-    """The vendor's own bars of a range, by start."""
+    """Return the vendor's own bars of a range, by start."""
     url = f"{vendor.url}/v2/aggs/ticker/{symbol.ticker}/range/{timeframe.multiplier}/{timeframe.timespan}/{start}/{end}"
     options = {"adjusted": "false", "limit": "50000", "apiKey": "any"}
     answer = httpx.get(url, params=options).json()
@@ -66,7 +66,7 @@ async def test_every_derived_bar_is_the_vendors_own(database_url, vendor, kind, 
                         assert value == pytest.approx(expected[stamp][key], rel=1e-7)
 
 
-async def test_a_run_that_cuts_weeks_asks_for_the_days_that_make_them_whole(database_url, vendor):
+async def test_a_range_that_cuts_weeks_also_requests_their_other_days(database_url, vendor):
     what = backfill_request("stocks", "AAPL", "2024-03-06", "2024-03-12", timeframes="1d 1w")
     await filled(database_url, vendor, what)
     assert [r.path.split("/")[-2:] for r in vendor.requests] == [["2024-03-04", "2024-03-15"]]
@@ -76,7 +76,7 @@ async def test_a_run_that_cuts_weeks_asks_for_the_days_that_make_them_whole(data
     assert weeks.volume.tolist() == [expected[t]["v"] for t in sorted(expected)]
 
 
-async def test_a_restated_minute_changes_the_bars_that_it_is_in_and_no_others(database_url, vendor):
+async def test_a_restated_day_changes_only_the_bars_derived_from_it(database_url, vendor):
     what = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL)
     await filled(database_url, vendor, what)
     before = rows(database_url, "select timeframe, timestamp, xmin::text from market_data")
@@ -95,7 +95,7 @@ async def test_a_restated_minute_changes_the_bars_that_it_is_in_and_no_others(da
     assert len(weeks) == 1
 
 
-async def test_a_timeframe_that_joins_the_universe_is_made_from_what_is_stored(database_url, vendor):
+async def test_a_timeframe_added_to_the_universe_is_derived_from_stored_bars(database_url, vendor):
     await filled(database_url, vendor, backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-15"))
     sent = len(vendor.requests)
     what = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-15", timeframes=ALL)
@@ -106,7 +106,7 @@ async def test_a_timeframe_that_joins_the_universe_is_made_from_what_is_stored(d
     assert {t for (t,) in made} == set(TIMEFRAMES) - {"1m", "1d"}
 
 
-async def test_a_timeframe_that_the_universe_leaves_out_is_not_built(database_url, vendor):
+async def test_a_timeframe_that_is_not_in_the_universe_is_not_derived(database_url, vendor):
     await filled(
         database_url, vendor, backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1m 1h")
     )
@@ -122,12 +122,12 @@ async def test_one_day_of_many_symbols_is_one_grouped_request(database_url, vend
     for symbol in what.wanted:
         (expected,) = own_bars(vendor, symbol, DAY_1, "2024-03-11", "2024-03-11").values()
         (stamp,) = stored_bars(database_url, symbol.name, "1d").timestamp.tolist()
-        assert stamp == expected["t"], "a daily bar is stamped at its day's beginning, however it was asked for"
+        assert stamp == expected["t"], "a daily bar is stamped at the start of its day"
         (volume,) = stored_bars(database_url, symbol.name, "1d").volume.tolist()
         assert volume == expected["v"]
 
 
-async def test_a_night_takes_a_request_a_symbol_and_two_for_the_days(database_url, vendor):
+async def test_a_nightly_run_makes_one_request_for_each_symbol_and_two_for_the_days(database_url, vendor):
     names = "AAPL MSFT NVDA SPY AMZN"
     before = backfill_request("stocks", names, "2024-03-04", "2024-03-12", timeframes=ALL)
     await filled(database_url, vendor, replace(before, now=datetime(2024, 3, 13, 2, tzinfo=UTC)))
@@ -141,14 +141,14 @@ async def test_a_night_takes_a_request_a_symbol_and_two_for_the_days(database_ur
     assert changed == {("SPY", "1m"), ("SPY", "1d")}
 
 
-def test_a_night_of_twenty_symbols_asks_for_days_once():
+def test_a_nightly_run_of_twenty_symbols_requests_daily_bars_once():
     names = " ".join(f"S{n}" for n in range(20))
     assert len(plan(backfill_request("stocks", names, "2024-03-15", "2024-03-15"), {})) == 21
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.randoms(use_true_random=False), st.integers(1, 6))
-def test_weeks_are_the_same_whatever_order_their_days_come_in(database_url, shuffle: random.Random, parts):
+def test_weeks_do_not_depend_on_the_order_of_their_days(database_url, shuffle: random.Random, parts):
     calendar = trading_calendar("stocks")
     zone = calendar.hours.zone
     days = list(calendar.within(DayRange(date(2024, 3, 4), date(2024, 3, 22))))
@@ -171,7 +171,7 @@ def test_weeks_are_the_same_whatever_order_their_days_come_in(database_url, shuf
     assert recorded == [(day, 1) for day in days]
 
 
-def test_a_week_that_lacks_an_answered_day_has_no_bar(database_url):
+def test_a_week_has_no_bar_while_a_day_of_it_is_unanswered(database_url):
     calendar = trading_calendar("stocks")
     zone = calendar.hours.zone
     week = list(calendar.within(DayRange(date(2024, 3, 4), date(2024, 3, 8))))

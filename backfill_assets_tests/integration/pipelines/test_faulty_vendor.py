@@ -30,40 +30,42 @@ SHARE = 1 - (2 / 3) ** (1 / len(KINDS))
 FAULTS = tuple(Fault(probability=SHARE, seed=n, **kind) for n, kind in enumerate(KINDS))
 
 
-async def test_a_third_of_all_answers_may_be_faulty(database_url: str) -> None:
+async def test_a_fetch_succeeds_although_a_third_of_all_responses_is_faulty(database_url: str) -> None:
     names, days = "AAPL SPY MSFT NVDA", ("2024-03-04", "2024-06-28")
-    orders = [backfill_request("stocks", names, *days), backfill_request("crypto", "BTC ETH", *days)]
+    requests = [backfill_request("stocks", names, *days), backfill_request("crypto", "BTC ETH", *days)]
     with Simulator(Scenario(faults=FAULTS), now=lambda: MOMENT) as simulator:
-        for what in orders:
+        for what in requests:
             for _ in range(3):  # all six attempts of one series may fail
                 series = await filled(database_url, simulator, what, patient=True)
                 if not any(s.error for s in series):
                     break
             assert not [s.error for s in series if s.error]
-        met = {r.fault for r in simulator.requests}
-        assert sum(r.fault is not None for r in simulator.requests) > len(simulator.requests) / 5, met
+        seen = {r.fault for r in simulator.requests}
+        assert sum(r.fault is not None for r in simulator.requests) > len(simulator.requests) / 5, seen
         faulty = snapshot(database_url)
         simulator.scenario = Scenario()
         with psycopg.connect(database_url) as connection:
             connection.execute("truncate market_data, session_answers, coverage")
-        for what in orders:
+        for what in requests:
             await filled(database_url, simulator, what, patient=True)
-        whole = snapshot(database_url)
-    assert [row[:-1] for row in faulty["market_data"]] == [row[:-1] for row in whole["market_data"]]
-    assert faulty["coverage"] == whole["coverage"]
+        expected = snapshot(database_url)
+    assert [row[:-1] for row in faulty["market_data"]] == [row[:-1] for row in expected["market_data"]]
+    assert faulty["coverage"] == expected["coverage"]
 
 
-async def test_a_vendor_that_is_away_ends_the_run_after_three_series(database_url: str) -> None:
+async def test_an_unreachable_vendor_ends_the_run_after_three_series(database_url: str) -> None:
     what = backfill_request("stocks", "AAPL SPY MSFT NVDA TSLA", "2024-03-04", "2024-03-08")
-    away = SimpleNamespace(url=f"http://127.0.0.1:{unused_port()}")
+    closed = SimpleNamespace(url=f"http://127.0.0.1:{unused_port()}")
     with pytest.raises(VendorUnreachable) as caught:
-        await filled(database_url, away, what, patient=True, at_once=1)
-    assert str(caught.value).startswith(f"{away.url.removeprefix('http://')} cannot be reached (ConnectError ")
+        await filled(database_url, closed, what, patient=True, at_once=1)
+    assert str(caught.value).startswith(f"{closed.url.removeprefix('http://')} cannot be reached (ConnectError ")
     assert KEY not in str(caught.value)
     assert snapshot(database_url)["session_answers"] == []
 
 
-async def test_three_silent_requests_that_are_not_in_a_row_end_nothing(database_url: str, vendor: Simulator) -> None:
+async def test_three_unanswered_requests_that_are_not_in_a_row_do_not_end_the_run(
+    database_url: str, vendor: Simulator
+) -> None:
     names = "AAPL SPY MSFT NVDA TSLA AMZN"
     what = backfill_request("stocks", names, "2024-03-04", "2024-03-08", timeframes="1m")
     silent = ("AAPL", "MSFT", "TSLA")

@@ -1,4 +1,4 @@
-"""Features in pieces, in whatever request bars, changes and splits come: in the end what one pass over all there is gives."""
+"""Features computed in pieces, in any order of bars, changes and splits, equal those computed in one pass."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ TABLES = (
 
 @dataclass(frozen=True)
 class Nature:
-    """What is stored of a symbol in the end. Minutes of one session are there one and all, a share of them of the others.
+    """What is finally stored for a symbol. The session `dense` has all its minutes, the others a `share` of them.
 
     `splits` are those of the symbol, as (ex-date, shares before, shares after).
     """
@@ -78,7 +78,7 @@ class Nature:
         return np.concatenate(parts)
 
     def bars(self):
-        """What was traded, by timeframe of the source: in the shares of its day."""
+        """Return the bars by source timeframe, in the shares of their day."""
         days = walk(day_starts(self.sessions, HOURS[self.kind].zone), seed=1, volatility=0.02)
         minutes = walk(self.stamps(), seed=2, volatility=2e-3, untraded=0.02)
         return {t: as_traded(b, self.ratios, t) for t, b in ((DAY_1, days), (MINUTE_1, minutes))}
@@ -116,7 +116,7 @@ def wanted(of, days):
 
 
 class World:
-    """One symbol in a database: what was traded of it, written and computed as it is told."""
+    """One symbol in a database, with the bars that are traded, and methods that store and compute them."""
 
     def __init__(self, url: str, nature: Nature, symbol: str | None = None) -> None:
         self.url, self.nature = url, nature
@@ -125,20 +125,24 @@ class World:
         self.market = market(nature.kind.value, self.symbol, start=nature.days.start, timeframes=ALL)
         self.bars = nature.bars()
 
-    def write(self, timeframe, sessions: Sequence[date] | None = None, lacking=()) -> None:
-        """Store what is known of sessions (or all), but for some of their bars, by their places."""
+    def write(self, timeframe, sessions: Sequence[date] | None = None, without=()) -> None:
+        """Store the bars of sessions (or all), without those at the relative places `without`."""
         of = sessions or (self.nature.sessions if timeframe == DAY_1 else self.nature.minute_sessions)
         start, end = day_starts([of[0], of[-1] + timedelta(days=1)], self.zone)
         bars = self.bars[timeframe]
         bars = bars.take((bars.timestamp >= start) & (bars.timestamp < end))
-        bars = bars.take(~np.isin(np.arange(len(bars)), [int(part * (len(bars) - 1)) for part in lacking]))
+        bars = bars.take(~np.isin(np.arange(len(bars)), [int(part * (len(bars) - 1)) for part in without]))
         derived = made_from(timeframe, TIMEFRAMES.values())
         terms = WriteContext(self.zone, MOMENT, derived=derived, finished=self.nature.sessions)
         with BarStore(self.url) as store:
             store.write(self.symbol, timeframe, answer(bars, *of, zone=self.zone), terms)
 
+    def write_all(self) -> None:
+        self.write(DAY_1)
+        self.write(MINUTE_1)
+
     def change(self, timeframe, row: int, factor: float, columns: Sequence[str] = ("high", "close", "volume")) -> None:
-        """Trade one bar otherwise; nobody is told yet."""
+        """Change a traded bar, without storing it."""
         bars = self.bars[timeframe]
         changed = {name: getattr(bars, name).copy() for name in columns}
         for values in changed.values():
@@ -146,11 +150,11 @@ class World:
         self.bars[timeframe] = replace(bars, **changed)
 
     def split(self, number: int) -> None:
-        """Let one of the splits be known, and what was known stay so."""
+        """Store one of the splits, besides those already stored."""
         day, before, after = self.nature.splits[number]
         event = CorporateAction(self.symbol, ActionKind.SPLIT, day, before, after)
         with CorporateActionStore(self.url) as events:
-            # Of no symbol is the list whole, so that nothing known is called withdrawn.
+            # The list is not complete for any symbol, so that no stored split is withdrawn.
             events.record([self.symbol], ListedActions(day, (event,), frozenset()), [], MOMENT, self.zone)
 
     def request(self, days: DayRange | None = None, timeframes: str = ALL, **terms) -> FeatureRequest:
@@ -162,7 +166,7 @@ class World:
             return asyncio.run(compute_features(self.request(days, timeframes, **terms), store)).done
 
     def features(self, timeframe):
-        """The stored rows of a series: starts (milliseconds), values."""
+        """Return the stored rows of a series: starts (milliseconds), values."""
         names = ", ".join(NAMES)
         query = f"""select (extract(epoch from "timestamp") * 1000)::int8, {names}
             from market_features where symbol = %s and timeframe = %s order by 1"""  # noqa: S608  # names of the catalog
@@ -170,15 +174,15 @@ class World:
         return found[:, 0].astype(np.int64), found[:, 1:]
 
     def in_one_pass(self, timeframe, splits: Sequence[SplitRatio]):
-        """The stored bars of a series, and their features computed at once."""
+        """Return the stored bars of a series, and their features computed in one pass."""
         bars = stored_bars(self.url, self.symbol, timeframe.name)
         if timeframe == WEEK_1:
             made = weekly_bars(stored_bars(self.url, self.symbol, "1d"), splits, self.zone)
             bars = made.take(np.isin(made.timestamp, bars.timestamp))
         return bars, compute_range(bars, timeframe, self.zone, splits)
 
-    def assert_whole(self, splits: Sequence[SplitRatio] | None = None) -> None:
-        """Every bar has its row, each the value that the whole history gives, and nothing is stale."""
+    def assert_complete(self, splits: Sequence[SplitRatio] | None = None) -> None:
+        """Check that every bar has its row, computed from the complete history, and that nothing is stale."""
         for timeframe in TIMEFRAMES.values():
             bars, want = self.in_one_pass(timeframe, self.nature.ratios if splits is None else splits)
             stamps, got = self.features(timeframe)
@@ -188,7 +192,7 @@ class World:
             assert store.stale([self.symbol], list(TIMEFRAMES.values())) == []
 
     def versions(self):
-        """By timeframe and start what changes whenever a row is written."""
+        """Return the row versions by timeframe and start."""
         return {row[:2]: row[2:] for row in rows(self.url, VERSIONS, self.symbol)}
 
 
@@ -201,12 +205,12 @@ def empty(url):
         connection.execute(f"truncate {TABLES}")
 
 
-# --- Any request
+# --- Any order
 
 
 @dataclass(frozen=True)
 class Step:
-    """What happens at one moment: places and factors are drawn, and mean what the step makes of them."""
+    """One random step; each kind interprets the drawn places and factor in its own way."""
 
     what: str
     parts: tuple[float, ...]
@@ -222,10 +226,10 @@ class Step:
         return list(days[first : last + 1])
 
     def _minutes(self, world: World) -> None:
-        world.write(MINUTE_1, self._within(world.nature.minute_sessions), lacking=self.parts[2:])
+        world.write(MINUTE_1, self._within(world.nature.minute_sessions), without=self.parts[2:])
 
     def _days(self, world: World) -> None:
-        world.write(DAY_1, self._within(world.nature.sessions), lacking=self.parts[2:])
+        world.write(DAY_1, self._within(world.nature.sessions), without=self.parts[2:])
 
     def _change(self, world: World) -> None:
         timeframe = MINUTE_1 if self.parts[0] < 0.7 else DAY_1
@@ -264,7 +268,7 @@ def run_through(url, nature, steps):
         world.split(number)
     world.write(DAY_1)
     world.compute()
-    world.assert_whole()
+    world.assert_complete()
 
 
 @settings(THOROUGH, max_examples=10)
@@ -284,16 +288,15 @@ def test_a_change_after_everything_was_computed(database_url, nature):
     world = World(database_url, nature)
     for number in range(len(nature.splits)):
         world.split(number)
-    world.write(DAY_1)
-    world.write(MINUTE_1)
+    world.write_all()
     world.compute()
-    world.assert_whole()
+    world.assert_complete()
     start = day_starts([nature.dense], world.zone)[0]
     for timeframe, row in ((MINUTE_1, int(np.searchsorted(world.bars[MINUTE_1].timestamp, start))), (DAY_1, 20)):
         world.change(timeframe, row, 1.05)
         world.write(timeframe)
     world.compute()
-    world.assert_whole()
+    world.assert_complete()
 
 
 # --- What is rewritten, and what is not
@@ -301,10 +304,9 @@ def test_a_change_after_everything_was_computed(database_url, nature):
 
 @pytest.fixture
 def world(database_url):
-    """A month of a stock, everything written and computed."""
+    """A stock with everything written and computed."""
     made = World(database_url, replace(STOCK, splits=()))
-    made.write(DAY_1)
-    made.write(MINUTE_1)
+    made.write_all()
     made.compute()
     return made
 
@@ -316,7 +318,7 @@ EARLY, LATE = 5 * 60, 15 * 60  # minutes after midnight: in a session of 960, be
     ("timeframe", "minute"),
     [(t, minute) for t in TIMEFRAMES for minute in (EARLY, LATE)],
 )
-def test_a_changed_bar_rewrites_what_it_can_reach_and_nothing_else(world, timeframe, minute):
+def test_a_changed_bar_rewrites_only_the_rows_that_depend_on_it(world, timeframe, minute):
     before = world.versions()
     at = day_starts([world.nature.dense], world.zone)[0]
     source = TIMEFRAMES[timeframe].source
@@ -338,30 +340,29 @@ def test_a_changed_bar_rewrites_what_it_can_reach_and_nothing_else(world, timefr
     assert set(before) == set(after)
 
 
-def test_a_late_minute_is_in_the_average_price_of_all_that_follows_it_that_day(database_url):
+def test_a_late_minute_changes_the_vwap_of_all_later_minutes_of_its_session(database_url):
     world = World(database_url, FEW)
     minute = 5  # of 960, so that the last are beyond the look-back
-    world.write(MINUTE_1, [FEW.dense], lacking=[minute / 959])
+    world.write(MINUTE_1, [FEW.dense], without=[minute / 959])
     world.compute()
-    lacking = world.features(MINUTE_1)[1][:, NAMES.index("session_vwap")]
+    before = world.features(MINUTE_1)[1][:, NAMES.index("session_vwap")]
     world.write(MINUTE_1, [FEW.dense])
     world.compute(timeframes="1m")
     stamps, values = world.features(MINUTE_1)
     bars = stored_bars(world.url, world.symbol, "1m")
-    assert (len(lacking), len(stamps)) == (959, 960)
+    assert (len(before), len(stamps)) == (959, 960)
     price = (bars.high + bars.low + bars.close) / 3
     want = np.cumsum(price * bars.volume) / np.cumsum(bars.volume)
     np.testing.assert_allclose(values[:, NAMES.index("session_vwap")], want, rtol=1e-12)
-    assert abs(lacking[-1] / want[-1] - 1) > 1e-7, "the last of the day knew nothing of it"
+    assert abs(before[-1] / want[-1] - 1) > 1e-7
 
 
-def test_a_split_rewrites_its_symbol_from_its_day_on_and_nothing_before(database_url):
+def test_a_split_rewrites_rows_of_its_symbol_from_its_day_on_only(database_url):
     worlds = [World(database_url, STOCK, name) for name in ("AAPL", "MSFT")]
     for world in worlds:
-        world.write(DAY_1)
-        world.write(MINUTE_1)
+        world.write_all()
         world.compute()
-        world.assert_whole(splits=())
+        world.assert_complete(splits=())
     ours, other = worlds
     versions = [world.versions() for world in worlds]
     values = {t: ours.features(t) for t in TIMEFRAMES.values()}
@@ -370,7 +371,7 @@ def test_a_split_rewrites_its_symbol_from_its_day_on_and_nothing_before(database
     for world in worlds:
         world.compute()
     assert other.versions() == versions[1]
-    ours.assert_whole(splits=STOCK.ratios[1:])
+    ours.assert_complete(splits=STOCK.ratios[1:])
     after = ours.versions()
     for timeframe in TIMEFRAMES.values():
         first = week_start(day) if timeframe == WEEK_1 else day
@@ -386,11 +387,11 @@ def test_a_split_rewrites_its_symbol_from_its_day_on_and_nothing_before(database
         assert touched == reach.tolist()
     ours.split(0)
     ours.compute()
-    ours.assert_whole()
+    ours.assert_complete()
 
 
-def test_a_day_that_the_raw_week_does_not_tell_reaches_its_week(database_url):
-    """Before a reverse split prices are a fifth: a day's low after it lies within the week's range, whatever it is."""
+def test_a_changed_day_recomputes_its_week_even_if_the_raw_week_is_unchanged(database_url):
+    """Prices before a reverse split are a fifth, so a later day's low does not change the raw week's range."""
     world = World(database_url, STOCK)
     for number in (0, 1):
         world.split(number)
@@ -407,37 +408,35 @@ def test_a_day_that_the_raw_week_does_not_tell_reaches_its_week(database_url):
     assert_as_one(world.features(WEEK_1)[1], want, bars)
 
 
-def test_a_split_that_is_learnt_of_while_its_rows_are_computed(database_url, monkeypatch):
+def test_a_split_stored_while_its_rows_are_computed_is_applied(database_url, monkeypatch):
     world = World(database_url, STOCK)
-    world.write(DAY_1)
-    world.write(MINUTE_1)
-    asked = []
+    world.write_all()
+    calls = []
 
     def learning(*arguments):
-        asked.append(arguments)
-        if len(asked) in (1, 9):
-            world.split(len(asked) // 9)
+        calls.append(arguments)
+        if len(calls) in (1, 9):
+            world.split(len(calls) // 9)
         return compute_range(*arguments)
 
     monkeypatch.setattr(pipeline, "compute_range", learning)
     world.compute()
     world.compute()
-    world.assert_whole()
+    world.assert_complete()
 
 
-# --- Broken off
+# --- Interruptions
 
 
 class PowerCutError(Exception):
-    """Something nobody foresaw."""
+    pass
 
 
 @pytest.mark.parametrize("pieces", [1, 4, 9])
-def test_work_that_breaks_off_goes_on_from_there(database_url, monkeypatch, pieces):
+def test_an_interrupted_computation_continues_where_it_stopped(database_url, monkeypatch, pieces):
     monkeypatch.setattr(store_of_features, "MOST_ROWS", 300)
     world = World(database_url, FEW)
-    world.write(DAY_1)
-    world.write(MINUTE_1)
+    world.write_all()
     left = pieces
 
     def failing(*arguments):
@@ -455,7 +454,7 @@ def test_work_that_breaks_off_goes_on_from_there(database_url, monkeypatch, piec
     assert len(there) >= 200 * pieces
     world.compute()
     assert there.items() <= world.versions().items(), "what was done is not done again"
-    world.assert_whole()
+    world.assert_complete()
 
 
 CHILD = """
@@ -464,22 +463,21 @@ from backfill_assets.adapters.store import features
 from backfill_assets.pipelines import features as pipeline
 from backfill_assets_tests.integration.pipelines.test_features import FEW, World, compute_range
 
-def told(*arguments):
+def announced(*arguments):
     values = compute_range(*arguments)
     print("piece", flush=True)
     sys.stdin.readline()
     return values
 
 features.MOST_ROWS = 300
-pipeline.compute_range = told
+pipeline.compute_range = announced
 World(sys.argv[1], FEW).compute()
 """
 
 
-def test_a_process_that_is_killed_leaves_what_it_committed(database_url):
+def test_a_killed_process_leaves_what_it_committed(database_url):
     world = World(database_url, FEW)
-    world.write(DAY_1)
-    world.write(MINUTE_1)
+    world.write_all()
     command = [sys.executable, "-c", CHILD, database_url]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         for _ in range(3):
@@ -494,14 +492,13 @@ def test_a_process_that_is_killed_leaves_what_it_committed(database_url):
     assert len(there) == 900
     world.compute()
     assert there.items() <= world.versions().items()
-    world.assert_whole()
+    world.assert_complete()
 
 
-def test_two_at_once_do_the_work_of_one(database_url, monkeypatch):
+def test_two_computations_at_once_share_the_work(database_url, monkeypatch):
     monkeypatch.setattr(store_of_features, "MOST_ROWS", 200)
     world = World(database_url, FEW)
-    world.write(DAY_1)
-    world.write(MINUTE_1)
+    world.write_all()
 
     async def both():
         with FeatureStore(database_url) as one, FeatureStore(database_url) as other:
@@ -510,10 +507,10 @@ def test_two_at_once_do_the_work_of_one(database_url, monkeypatch):
     done = asyncio.run(both())
     bars = rows(database_url, "select count(*) from market_data")[0][0]
     assert sum(c.rows for computed in done for c in computed.done) == bars
-    world.assert_whole()
+    world.assert_complete()
 
 
-async def test_who_is_cancelled_ends_after_the_piece(database_url, monkeypatch):
+async def test_a_cancelled_computation_ends_after_the_current_window(database_url, monkeypatch):
     monkeypatch.setattr(store_of_features, "MOST_ROWS", 100)
     world = World(database_url, FEW)
     world.write(MINUTE_1)
@@ -536,12 +533,10 @@ async def test_who_is_cancelled_ends_after_the_piece(database_url, monkeypatch):
     assert len(world.versions()) == 100
 
 
-# --- What is asked for, and told
+# --- Requests and progress
 
 
-class Noted:
-    """What progress is told."""
-
+class Recorder:
     def __init__(self):
         self.series = []
 
@@ -549,23 +544,23 @@ class Noted:
         self.series.append((symbol.name, timeframe.name, rows))
 
 
-async def test_what_was_done_is_told_by_series(database_url):
+async def test_computed_rows_are_reported_by_series(database_url):
     worlds = [World(database_url, FEW, name) for name in ("AAPL", "MSFT")]
     for world in worlds:
         world.write(MINUTE_1)
     both = market("stocks", "AAPL", "MSFT", "NVDA", timeframes=ALL)
     request = FeatureRequest(both, wanted(both, FEW.days), (MINUTE_1, TIMEFRAMES["1h"]))
-    told = Noted()
+    progress = Recorder()
     with FeatureStore(database_url) as store:
-        done = (await compute_features(request, store, at_once=2, progress=told)).done
+        done = (await compute_features(request, store, at_once=2, progress=progress)).done
         assert [c.rows for c in (await compute_features(request, store)).done] == [0] * 6
     counts = dict(rows(database_url, "select timeframe, count(*) from market_data where symbol = 'AAPL' group by 1"))
     expected = [(s, t, counts[t] if s != "NVDA" else 0) for s in ("AAPL", "MSFT", "NVDA") for t in ("1m", "1h")]
     assert [(c.symbol.name, c.timeframe.name, c.rows) for c in done] == expected
-    assert sorted(told.series) == sorted(expected)
+    assert sorted(progress.series) == sorted(expected)
 
 
-def test_only_the_days_of_the_order_are_computed(world):
+def test_only_the_requested_days_are_computed(world):
     empty_features = "delete from market_features; delete from feature_marks"
     with psycopg.connect(world.url, autocommit=True) as connection:
         connection.execute(empty_features)
@@ -584,7 +579,7 @@ def test_only_the_days_of_the_order_are_computed(world):
         assert tuple(map(ms, bounds(days, timeframe, world.zone))) == (start, end)
 
 
-def test_everything_of_the_days_is_computed_again_where_that_is_asked_for(world):
+def test_a_full_request_recomputes_all_rows_of_its_days(world):
     before = world.versions()
     with psycopg.connect(world.url, autocommit=True) as connection:
         connection.execute("update market_features set ema_50 = 0, computed_at = '2020-01-01Z' where timeframe = '1h'")
@@ -596,11 +591,11 @@ def test_everything_of_the_days_is_computed_again_where_that_is_asked_for(world)
     )
     assert rows(world.url, query) == [(16,)]
     world.compute(timeframes="1h", full=True)
-    world.assert_whole()
+    world.assert_complete()
     assert set(world.versions()) == set(before)
 
 
-def test_the_first_rows_of_a_series_are_null_as_the_catalog_says(world):
+def test_the_first_rows_of_a_series_are_null_for_the_warm_up_of_each_column(world):
     for timeframe in (MINUTE_1, DAY_1):
         _, values = world.features(timeframe)
         for column, of in zip(COLUMNS, values.T, strict=True):
@@ -611,11 +606,10 @@ def test_the_first_rows_of_a_series_are_null_as_the_catalog_says(world):
 
 
 @pytest.mark.parametrize("column", ["high", "low", "close", "volume"])
-def test_a_price_that_is_no_number_fails_its_series_and_no_other(database_url, column):
+def test_a_price_that_is_not_finite_fails_only_its_series(database_url, column):
     worlds = {name: World(database_url, FEW, name) for name in ("AAPL", "MSFT")}
     for world in worlds.values():
-        world.write(DAY_1)
-        world.write(MINUTE_1)
+        world.write_all()
     with psycopg.connect(database_url, autocommit=True) as connection:
         bad = f"""update market_data set {column} = 'NaN' where symbol = 'AAPL' and (timeframe, "timestamp") in
           (('1m', '2024-03-12 12:00Z'), ('1d', '2024-03-06 05:00Z'))"""  # noqa: S608  # named above
@@ -624,18 +618,18 @@ def test_a_price_that_is_no_number_fails_its_series_and_no_other(database_url, c
     request = FeatureRequest(both, wanted(both, FEW.days), tuple(TIMEFRAMES.values()))
     with FeatureStore(database_url) as store:
         computation = asyncio.run(compute_features(request, store))
-    told = "has a price or a volume that is not a finite number; correct it in market_data"
+    reason = "has a price or a volume that is not a finite number; correct it in market_data"
     bars = ("1m: the bar of 2024-03-12 12:00 UTC", "1d: the bar of 2024-03-06 05:00 UTC")
     assert isinstance(computation.failure, UnusableBars)
     assert {c.symbol.name for c in computation.done if c.timeframe in {MINUTE_1, DAY_1}} == {"MSFT"}
-    assert str(computation.failure) == "; ".join(f"AAPL {bar} {told}" for bar in bars)
-    worlds["MSFT"].assert_whole()
+    assert str(computation.failure) == "; ".join(f"AAPL {bar} {reason}" for bar in bars)
+    worlds["MSFT"].assert_complete()
     done = rows(database_url, "select distinct timeframe from market_features where symbol = 'AAPL'")
     assert {t for (t,) in done} == set(TIMEFRAMES) - {"1m", "1d"}
 
 
-def test_bars_are_what_the_store_was_given():
-    """The natures are what they are said to be: a session beyond the look-back, a split in mid-week, few bars else."""
+def test_the_sample_stock_covers_the_cases_that_matter():
+    """A session longer than the look-back, and splits in mid-week."""
     minutes = STOCK.bars()[MINUTE_1]
     assert isinstance(minutes, Bars)
     assert len(minutes) > 4 * LOOK_BACK

@@ -62,8 +62,8 @@ def event(number: int) -> dict[str, str]:
     }
 
 
-def bent(draw, written: dict[str, str]) -> str:
-    """An object of JSON as written, with a few fields exchanged, taken away or doubled."""
+def mutated(draw, written: dict[str, str]) -> str:
+    """Write a JSON object with a few fields replaced, removed or duplicated."""
     fields = list(written.items())
     for _ in range(draw(st.integers(0, 2))):
         at = draw(st.integers(0, len(fields) - 1))
@@ -82,11 +82,11 @@ def bent(draw, written: dict[str, str]) -> str:
 def answers(draw, row, next_urls) -> bytes:
     if draw(st.integers(0, 9)) == 0:
         return draw(st.binary(max_size=60))
-    results = "[" + ",".join(bent(draw, row(n)) for n in range(draw(st.integers(0, 3)))) + "]"
+    results = "[" + ",".join(mutated(draw, row(n)) for n in range(draw(st.integers(0, 3)))) + "]"
     envelope = {"status": '"OK"', "resultsCount": "1", "adjusted": "false", "request_id": '"r"', "results": results}
     following = draw(st.sampled_from(next_urls))
     envelope |= {"next_url": json.dumps(following)} if following else {}
-    return (bent(draw, envelope) if draw(st.integers(0, 2)) == 0 else _as_written(envelope)).encode()
+    return (mutated(draw, envelope) if draw(st.integers(0, 2)) == 0 else _as_written(envelope)).encode()
 
 
 def _as_written(envelope: dict[str, str]) -> str:
@@ -94,44 +94,35 @@ def _as_written(envelope: dict[str, str]) -> str:
 
 
 def onward(path: str) -> list[str | None]:
-    """Where a next page could be said to be; ELSEWHERE is a server that nobody is to ask."""
+    """Return possible next-page URLs; ELSEWHERE is a server that must not be called."""
     return [
         *(None, None, None, f"ELSEWHERE{path}?cursor=1", f"ELSEWHERE{path}?cursor=2&apiKey=x"),
-        *(
-            "https://api.polygon.io@ELSEWHERE/",
-            "//ELSEWHERE/v2",
-            "javascript:alert(1)",
-            "\x00",
-            f"ELSEWHERE{path}/../../x",
-        ),
-        *(
-            "https://[::1",
-            f"ELSEWHERE{path}\r\nX-Other: 1",
-            "ELSEWHERE/v2/aggs/ticker/MSFT/range/1/minute/1/2?cursor=3",
-        ),
+        *("https://api.polygon.io@ELSEWHERE/", "//ELSEWHERE/v2", "javascript:alert(1)", "\x00", "https://[::1"),
+        *(f"ELSEWHERE{path}/../../x", f"ELSEWHERE{path}\r\nX-Other: 1"),
+        "ELSEWHERE/v2/aggs/ticker/MSFT/range/1/minute/1/2?cursor=3",
     ]
 
 
-def asked_of(vendor: ScriptedVendor, elsewhere: ScriptedVendor) -> None:
-    """The key went to the vendor in a header, and to nobody else."""
+def assert_key_is_safe(vendor: ScriptedVendor, elsewhere: ScriptedVendor) -> None:
+    """Check that the key was sent to the vendor only, in a header."""
     assert elsewhere.requests == []
-    for asked in vendor.requests:
-        assert KEY not in asked.target
-        assert asked.headers["authorization"] == f"Bearer {KEY}"
+    for request in vendor.requests:
+        assert KEY not in request.target
+        assert request.headers["authorization"] == f"Bearer {KEY}"
 
 
 def is_one_sentence(error: BaseException) -> None:
     assert isinstance(error, BackfillError), repr(error)
     assert type(error) is not BackfillError
-    told = str(error)
-    assert told.strip()
-    assert "\n" not in told
-    assert KEY not in told
+    sentence = str(error)
+    assert sentence.strip()
+    assert "\n" not in sentence
+    assert KEY not in sentence
 
 
 @BOUNDED
 @given(bodies=st.lists(answers(bar, onward(PATH)), min_size=1, max_size=3))
-def test_bars_are_whole_or_nothing_is_written(bodies: list[bytes], database_url: str) -> None:
+def test_bars_are_written_completely_or_not_at_all(bodies: list[bytes], database_url: str) -> None:
     before = snapshot(database_url)
     series = asyncio.run(_fill(database_url, bodies))
     for failed in (s.error for s in series if s.error is not None):
@@ -156,7 +147,7 @@ async def _fill(url: str, bodies: list[bytes]) -> list:
                 is_one_sentence(error)
                 return []
             finally:
-                asked_of(vendor, elsewhere)
+                assert_key_is_safe(vendor, elsewhere)
 
 
 EVENT_PATHS = ("/stocks/v1/splits", "/stocks/v1/dividends")
@@ -164,7 +155,7 @@ EVENT_PATHS = ("/stocks/v1/splits", "/stocks/v1/dividends")
 
 @BOUNDED
 @given(bodies=st.lists(answers(event, [*onward(EVENT_PATHS[0]), *onward(EVENT_PATHS[1])]), min_size=1, max_size=4))
-def test_events_are_written_whole_or_not_at_all(bodies: list[bytes], database_url: str) -> None:
+def test_events_are_written_completely_or_not_at_all(bodies: list[bytes], database_url: str) -> None:
     tables = ("corporate_events", "corporate_event_lookups")
     before = [rows(database_url, f"select * from {name} order by 1, 2") for name in tables]  # noqa: S608  # our own names
     error = asyncio.run(_update(database_url, bodies))
@@ -176,7 +167,7 @@ def test_events_are_written_whole_or_not_at_all(bodies: list[bytes], database_ur
 
 
 @pytest.mark.parametrize("field", ["id", "currency"])
-async def test_a_character_that_postgresql_does_not_take_costs_no_other_event(field: str, database_url: str) -> None:
+async def test_a_character_that_postgresql_rejects_does_not_lose_other_events(field: str, database_url: str) -> None:
     rows_sent = [event(0) | {field: r'"A\u0000"'}, event(1) | {"ticker": '"NVDA"'}]
     body = _as_written({"status": '"OK"', "results": f"[{','.join(map(_as_written, rows_sent))}]"}).encode()
     assert await _update(database_url, [body]) is None
@@ -204,7 +195,7 @@ async def _update(url: str, bodies: list[bytes]) -> BackfillError | None:
             except BackfillError as error:
                 return error
             finally:
-                asked_of(vendor, elsewhere)
+                assert_key_is_safe(vendor, elsewhere)
     return None
 
 
@@ -223,7 +214,7 @@ def facts(_number: int) -> dict[str, str]:
 
 @st.composite
 def details(draw) -> bytes:
-    return _as_written({"status": '"OK"', "results": bent(draw, facts(0))}).encode()
+    return _as_written({"status": '"OK"', "results": mutated(draw, facts(0))}).encode()
 
 
 @BOUNDED

@@ -1,4 +1,4 @@
-"""Gaps as a vendor's holes make them, heal them, and as time explains them: real tables, real HTTP, a clock that is told."""
+"""Gaps that a vendor's holes leave, until they are filled or explained: real tables and HTTP, a clock of the test."""
 
 import asyncio
 from dataclasses import replace
@@ -25,28 +25,29 @@ from backfill_assets_tests.integration.pipelines.harness import (
     gap_tuples,
     only_gap,
     pipeline_harness,
+    simulated,
 )
 from backfill_assets_tests.support import rows
 
 SATURDAY = datetime(2024, 12, 7, 12, tzinfo=UTC)
 OF_DAYS = (*INTRADAY, "1d")
-"""Weeks are made of the days that are answered: one without bars is no gap of its week."""
+"""Weeks are derived from the answered days: a day without bars is not a gap of its week."""
 
 
 def noted(url, *, filled):
-    """The rows of the table of gaps as the gaps are told of."""
+    """Return the rows of the table of gaps as tuples."""
     found = rows(
         url,
         "select symbol, timeframe, gap_start, gap_end, sessions, reason from backfill_gaps where filled = %s",
         filled,
     )
-    told_of = [(s, t, str(DayRange(start, end)), sessions, reason) for s, t, start, end, sessions, reason in found]
-    assert len(told_of) == len(set(told_of))
-    return set(told_of)
+    tuples = [(s, t, str(DayRange(start, end)), sessions, reason) for s, t, start, end, sessions, reason in found]
+    assert len(tuples) == len(set(tuples))
+    return set(tuples)
 
 
 async def test_exactly_the_holes_are_gaps_until_they_are_healed_or_explained(database_url):
-    """Four weeks with Thanksgiving and the half day after it: two healing holes, one for ever, a listing, a delisting."""
+    """Four weeks with Thanksgiving and the half day after it: two healing holes, a permanent one, a listing, a delisting."""
     with clock_and_vendor(SATURDAY) as (clock, vendor):
         healed = SATURDAY + timedelta(minutes=5)
         vendor.change(
@@ -70,68 +71,64 @@ async def test_exactly_the_holes_are_gaps_until_they_are_healed_or_explained(dat
                 assert found == noted(database_url, filled=False)
                 return found
 
-            never_asked = gap_tuples("BTC", ALL.split(), "2024-11-11 to 2024-12-06", 26, "missing")
+            never_requested = gap_tuples("BTC", ALL.split(), "2024-11-11 to 2024-12-06", 26, "missing")
             for symbol in of_stocks.symbols:
-                never_asked |= gap_tuples(symbol.name, ALL.split(), "2024-11-11 to 2024-12-06", 19, "missing")
-            assert gaps() == never_asked
+                never_requested |= gap_tuples(symbol.name, ALL.split(), "2024-11-11 to 2024-12-06", 19, "missing")
+            assert gaps() == never_requested
 
             requests = {one: one.request() for one in both}
             series = {one: await one.fetch_request(requests[one]) for one in both}
             healing = gap_tuples("AAPL", OF_DAYS, "2024-11-19 to 2024-11-20", 2, "missing")
             healing |= gap_tuples("BTC", OF_DAYS, "2024-11-16", 1, "missing")
-            for_ever = gap_tuples("MSFT", OF_DAYS, "2024-11-26", 1, "missing")
+            permanent = gap_tuples("MSFT", OF_DAYS, "2024-11-26", 1, "missing")
             unlisted = gap_tuples("NVDA", OF_DAYS, "2024-11-11 to 2024-11-19", 7, "missing")
             unlisted |= gap_tuples("NVDA", ["1w"], "2024-11-11 to 2024-11-15", 5, "missing")
             gone = gap_tuples("SPY", OF_DAYS, "2024-11-29 to 2024-12-06", 6, "missing")
             gone |= gap_tuples("SPY", ["1w"], "2024-12-02 to 2024-12-06", 5, "missing")
-            assert gaps() == healing | for_ever | unlisted | gone
+            assert gaps() == healing | permanent | unlisted | gone
 
             looked_up = [await one.look_up(requests[one], series[one]) for one in both]
             assert looked_up == [["NVDA", "SPY"], []]
-            assert gaps() == healing | for_ever
+            assert gaps() == healing | permanent
             closed = {row for row in noted(database_url, filled=True) if row[-1] != "missing"}
             assert closed == {(*row[:-1], "pre_listing") for row in unlisted} | {
                 (*row[:-1], "delisted") for row in gone
             }
 
-            asked, open_gaps = [], []
+            requested, open_gaps = [], []
             for minutes in (2, 4, 8, 16, 32):  # the pauses, doubling
                 clock.advance(minutes=minutes)
                 before = len(vendor.requests)
                 for one in both:
                     await one.fetch()
-                asked.append({p[4] for p in (r.path.split("/") for r in vendor.requests[before:]) if p[7] == "minute"})
+                requested.append(
+                    {p[4] for p in (r.path.split("/") for r in vendor.requests[before:]) if p[7] == "minute"}
+                )
                 open_gaps.append(gaps())
-            assert asked == [{"AAPL", "MSFT", "X:BTCUSD"}] * 2 + [{"MSFT"}] * 2 + [set()]
-            explained = {(*row[:-1], "vendor_empty") for row in for_ever}
-            assert open_gaps == [healing | for_ever, for_ever, for_ever, explained, explained]
+            assert requested == [{"AAPL", "MSFT", "X:BTCUSD"}] * 2 + [{"MSFT"}] * 2 + [set()]
+            explained = {(*row[:-1], "vendor_empty") for row in permanent}
+            assert open_gaps == [healing | permanent, permanent, permanent, explained, explained]
             assert healing <= noted(database_url, filled=True)
 
 
 async def test_a_filled_gap_stays_in_the_table_with_its_times(database_url):
-    with clock_and_vendor(SATURDAY) as (clock, vendor):
-        async with pipeline_harness(
-            database_url, vendor, clock, full_market("stocks", "AAPL", "2024-12-02", timeframes="1d")
-        ) as one:
-            one.gaps()
-            clock.advance(minutes=1)
-            await one.fetch()
-            clock.advance(minutes=2)
-            assert one.gaps() == []
+    async with simulated(database_url, SATURDAY, "stocks", "AAPL", "2024-12-02", timeframes="1d") as one:
+        one.gaps()
+        one.clock.advance(minutes=1)
+        await one.fetch()
+        one.clock.advance(minutes=2)
+        assert one.gaps() == []
     found = rows(database_url, "select gap_start, gap_end, filled, first_seen, filled_at from backfill_gaps")
     assert found == [(date(2024, 12, 2), date(2024, 12, 6), True, SATURDAY, SATURDAY + timedelta(minutes=3))]
 
 
-async def test_a_gap_that_shrinks_is_closed_in_part_and_stays_open_in_part_since_it_was_first_seen(database_url):
-    with clock_and_vendor(SATURDAY) as (clock, vendor):
-        vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 12, 4), last=date(2024, 12, 4)),))
-        async with pipeline_harness(
-            database_url, vendor, clock, full_market("stocks", "AAPL", "2024-12-02", timeframes="1d")
-        ) as one:
-            one.gaps()
-            clock.advance(minutes=1)
-            await one.fetch()
-            one.gaps()
+async def test_a_gap_that_shrinks_is_split_into_a_closed_and_an_open_one(database_url):
+    async with simulated(database_url, SATURDAY, "stocks", "AAPL", "2024-12-02", timeframes="1d") as one:
+        one.vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 12, 4), last=date(2024, 12, 4)),))
+        one.gaps()
+        one.clock.advance(minutes=1)
+        await one.fetch()
+        one.gaps()
     found = rows(
         database_url,
         "select gap_start, gap_end, sessions, filled, attempts, first_seen from backfill_gaps order by gap_start",
@@ -144,37 +141,33 @@ async def test_a_gap_that_shrinks_is_closed_in_part_and_stays_open_in_part_since
 
 
 async def test_looking_again_changes_nothing(database_url):
-    with clock_and_vendor(SATURDAY) as (clock, vendor):
-        vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 12, 4), last=date(2024, 12, 4)),))
-        async with pipeline_harness(database_url, vendor, clock, full_market("stocks", "AAPL", "2024-12-02")) as one:
-            await one.fetch()
-            found = one.gaps()
-            before = rows(database_url, "select *, xmin::text from backfill_gaps order by id")
-            clock.advance(minutes=1)
-            assert one.gaps() == found
-            assert rows(database_url, "select *, xmin::text from backfill_gaps order by id") == before
+    async with simulated(database_url, SATURDAY, "stocks", "AAPL", "2024-12-02") as one:
+        one.vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 12, 4), last=date(2024, 12, 4)),))
+        await one.fetch()
+        found = one.gaps()
+        before = rows(database_url, "select *, xmin::text from backfill_gaps order by id")
+        one.clock.advance(minutes=1)
+        assert one.gaps() == found
+        assert rows(database_url, "select *, xmin::text from backfill_gaps order by id") == before
 
 
-async def test_a_session_that_has_just_finished_is_a_gap_and_one_that_has_not_is_none(database_url):
+async def test_a_session_is_a_gap_only_once_it_has_finished(database_url):
     evening = datetime(2024, 12, 7, 1, 15, tzinfo=UTC)  # 20:15 in New York
-    with clock_and_vendor(evening - timedelta(seconds=1)) as (clock, vendor):
-        async with pipeline_harness(
-            database_url, vendor, clock, full_market("stocks", "AAPL", "2024-12-05", timeframes="1d")
-        ) as one:
-            assert str(only_gap(one.gaps(), "1d").days) == "2024-12-05"
-            clock.advance(seconds=1)
-            gap = only_gap(one.gaps(), "1d")
-            assert (str(gap.days), gap.sessions) == ("2024-12-05 to 2024-12-06", 2)
-            assert gap.next_attempt_at == evening - timedelta(days=1) + timedelta(hours=6)
+    async with simulated(
+        database_url, evening - timedelta(seconds=1), "stocks", "AAPL", "2024-12-05", timeframes="1d"
+    ) as one:
+        assert str(only_gap(one.gaps(), "1d").days) == "2024-12-05"
+        one.clock.advance(seconds=1)
+        gap = only_gap(one.gaps(), "1d")
+        assert (str(gap.days), gap.sessions) == ("2024-12-05 to 2024-12-06", 2)
+        assert gap.next_attempt_at == evening - timedelta(days=1) + timedelta(hours=6)
 
 
-async def test_what_nobody_keeps_any_more_is_no_open_gap(database_url):
-    with clock_and_vendor(SATURDAY) as (clock, vendor):
-        market = full_market("stocks", "AAPL MSFT", "2024-12-02", timeframes="1d 1w")
-        async with pipeline_harness(database_url, vendor, clock, market) as one:
-            one.gaps()
-            left = replace(market, symbols=market.symbols[:1], timeframes=(DAY_1,))
-            GapStore.beside(one.store).forget_others(series_of(Universe((left,))))
+async def test_series_outside_the_universe_have_no_open_gaps(database_url):
+    async with simulated(database_url, SATURDAY, "stocks", "AAPL MSFT", "2024-12-02", timeframes="1d 1w") as one:
+        one.gaps()
+        left = replace(one.market, symbols=one.market.symbols[:1], timeframes=(DAY_1,))
+        GapStore.beside(one.store).forget_others(series_of(Universe((left,))))
     assert rows(database_url, "select symbol, timeframe, filled from backfill_gaps") == [("AAPL", "1d", False)]
 
 
@@ -184,24 +177,21 @@ some_sessions = st.sets(st.sampled_from(SESSIONS))
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(some_sessions, min_size=1, max_size=4))
-def test_whatever_is_missing_is_told_in_the_fewest_gaps_and_every_session_has_one_row(database_url, holes):
-    """The vendor lacks one set of sessions after the other; each is asked for again at once."""
+def test_missing_sessions_form_the_fewest_gaps_and_every_session_has_one_row(database_url, holes):
+    """One set of sessions after the other is missing at the vendor; each is retried at once."""
 
     async def lived():
-        with clock_and_vendor(SATURDAY) as (clock, vendor):
-            async with pipeline_harness(
-                database_url, vendor, clock, full_market("stocks", "AAPL", str(SESSIONS[0]), timeframes="1d")
-            ) as one:
-                one.gaps()
-                missing = set(SESSIONS)
-                for lacking in holes:
-                    vendor.change(holes=tuple(Hole(ticker="AAPL", first=day, last=day) for day in lacking))
-                    await one.fetch(retry=Retry.NOW)
-                    missing &= lacking
-                    found = one.gaps()
-                    assert [gap.days for gap in found] == runs_of(missing, SESSIONS)
-                    assert sum(gap.sessions for gap in found) == len(missing)
-                    assert as_tuples(found) == noted(database_url, filled=False)
+        async with simulated(database_url, SATURDAY, "stocks", "AAPL", str(SESSIONS[0]), timeframes="1d") as one:
+            one.gaps()
+            missing = set(SESSIONS)
+            for absent in holes:
+                one.vendor.change(holes=tuple(Hole(ticker="AAPL", first=day, last=day) for day in absent))
+                await one.fetch(retry=Retry.NOW)
+                missing &= absent
+                found = one.gaps()
+                assert [gap.days for gap in found] == runs_of(missing, SESSIONS)
+                assert sum(gap.sessions for gap in found) == len(missing)
+                assert as_tuples(found) == noted(database_url, filled=False)
 
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("truncate market_data, session_answers, coverage, backfill_gaps")
@@ -215,19 +205,18 @@ def test_whatever_is_missing_is_told_in_the_fewest_gaps_and_every_session_has_on
 # --- Weeks
 
 
-async def test_a_day_that_failed_keeps_its_week_open_and_nothing_else(database_url):
-    with clock_and_vendor(SATURDAY) as (clock, vendor):
-        async with pipeline_harness(database_url, vendor, clock, full_market("stocks", "AAPL", "2024-11-11")) as one:
-            await one.fetch("2024-11-11", "2024-11-19", timeframes="1d")
-            await one.fetch("2024-11-21", timeframes="1d")
-            vendor.change(faults=(Fault(kind="status", path="/day/"),))
-            await one.fetch()
-            wednesday = gap_tuples("AAPL", ["1d"], "2024-11-20", 1, "missing")
-            week = gap_tuples("AAPL", ["1w"], "2024-11-18 to 2024-11-22", 5, "missing")
-            assert as_tuples(one.gaps()) == wednesday | week
-            day, its_week = (only_gap(one.gaps(), timeframe) for timeframe in ("1d", "1w"))
-            assert (its_week.attempts, its_week.next_attempt_at) == (day.attempts, day.next_attempt_at)
-            vendor.change(faults=())
-            await one.fetch()
-            assert one.gaps() == []
-            assert {row[1] for row in noted(database_url, filled=True)} == {"1d", "1w"}
+async def test_a_failed_day_keeps_only_its_week_open(database_url):
+    async with simulated(database_url, SATURDAY, "stocks", "AAPL", "2024-11-11") as one:
+        await one.fetch("2024-11-11", "2024-11-19", timeframes="1d")
+        await one.fetch("2024-11-21", timeframes="1d")
+        one.vendor.change(faults=(Fault(kind="status", path="/day/"),))
+        await one.fetch()
+        wednesday = gap_tuples("AAPL", ["1d"], "2024-11-20", 1, "missing")
+        week = gap_tuples("AAPL", ["1w"], "2024-11-18 to 2024-11-22", 5, "missing")
+        assert as_tuples(one.gaps()) == wednesday | week
+        day, its_week = (only_gap(one.gaps(), timeframe) for timeframe in ("1d", "1w"))
+        assert (its_week.attempts, its_week.next_attempt_at) == (day.attempts, day.next_attempt_at)
+        one.vendor.change(faults=())
+        await one.fetch()
+        assert one.gaps() == []
+        assert {row[1] for row in noted(database_url, filled=True)} == {"1d", "1w"}

@@ -1,4 +1,4 @@
-"""Bars go from a simulated vendor, over HTTP, through the rate limit, into real tables: only the waiting is left out."""
+"""Bars are fetched from a simulated vendor over HTTP, within the rate limit, into real tables; only waiting is skipped."""
 
 import asyncio
 from contextlib import aclosing, asynccontextmanager
@@ -37,7 +37,7 @@ def backfill_request(kind, names, start, end, *, timeframes="1m 1d", now=MOMENT,
 
 
 async def filled(url, vendor, what, *, key=KEY, patient=False, progress=None, at_once=3, **options):
-    """Fill a request; `patient` makes every wait of the client and the limiter take no time."""
+    """Fetch a request; `patient` makes every wait of the client and the limiter take no time."""
     waiting = {"sleep": NoSleep()} if patient else {}
     with BarStore(url) as store:
         async with (
@@ -57,8 +57,8 @@ def sessions_of(what):
     return list(next(iter(what.wanted.values())))
 
 
-def asked(vendor):
-    """Ticker, first and last day of every request."""
+def requested(vendor):
+    """Return ticker, first and last day of every request."""
     return [(p[4], p[8], p[9]) for p in (r.path.split("/") for r in vendor.requests)]
 
 
@@ -115,13 +115,13 @@ async def test_the_tables_hold_what_was_traded(database_url, vendor, kind, name,
     assert len(vendor.requests) == 2
 
 
-async def test_prices_stand_as_they_were_paid_before_a_split(database_url, vendor):
+async def test_prices_before_a_split_are_not_adjusted(database_url, vendor):
     await filled(database_url, vendor, backfill_request("stocks", "NVDA", "2024-06-07", "2024-06-10", timeframes="1d"))
     before, after = stored_bars(database_url, "NVDA", "1d").close
     assert 5 < before / after < 20
 
 
-async def test_the_answers_tell_count_and_first_and_last_bar_of_each_session(database_url, vendor):
+async def test_answers_record_count_first_and_last_bar_of_each_session(database_url, vendor):
     what = backfill_request("stocks", "AAPL", "2024-07-02", "2024-07-05")
     (series, _) = await filled(database_url, vendor, what)
     counted = rows(
@@ -133,7 +133,7 @@ async def test_the_answers_tell_count_and_first_and_last_bar_of_each_session(dat
     assert [c[0] for c in counted] == sessions_of(what)
 
 
-async def test_a_range_beyond_a_page_takes_the_pages_that_were_planned(database_url, vendor):
+async def test_a_range_longer_than_a_page_takes_the_planned_number_of_pages(database_url, vendor):
     what = backfill_request("crypto", "BTC", "2024-03-01", "2024-04-10", timeframes="1m")  # 41 days of 1440 minutes
     planned = pages_of(plan(what, {}))
     await filled(database_url, vendor, what)
@@ -146,7 +146,7 @@ async def test_a_range_beyond_a_page_takes_the_pages_that_were_planned(database_
     assert rows(database_url, "select count(*), sum(bars) from session_answers") == [(41, len(expected))]
 
 
-async def test_what_was_answered_before_a_later_page_failed_stays_and_only_the_rest_is_asked_for(database_url, vendor):
+async def test_pages_before_a_failed_one_are_kept_and_only_the_rest_is_requested(database_url, vendor):
     what = backfill_request("crypto", "BTC", "2024-03-01", "2024-04-10", timeframes="1m")
     vendor.change(faults=(Fault(kind="status", nth=2),))
     (series,) = await filled(database_url, vendor, what, retry=RetryPolicy(attempts=1))
@@ -157,13 +157,13 @@ async def test_what_was_answered_before_a_later_page_failed_stays_and_only_the_r
     vendor.reset()
     (series,) = await filled(database_url, vendor, what)
     assert (series.error, series.missing) == (None, [])
-    assert asked(vendor) == [("X:BTCUSD", str(sessions_of(what)[answered]), "2024-04-10")]
+    assert requested(vendor) == [("X:BTCUSD", str(sessions_of(what)[answered]), "2024-04-10")]
     assert_same_bars(
         stored_bars(database_url, "BTC", "1m"), truth(vendor, series.symbol, "1m", "2024-03-01", "2024-04-10")
     )
 
 
-async def test_a_second_fill_sends_nothing_and_writes_nothing(database_url, vendor):
+async def test_a_second_fetch_sends_nothing_and_writes_nothing(database_url, vendor):
     what = backfill_request("stocks", "AAPL MSFT", "2024-03-04", "2024-03-08")
     await filled(database_url, vendor, what)
     before, sent = snapshot(database_url), len(vendor.requests)
@@ -174,15 +174,15 @@ async def test_a_second_fill_sends_nothing_and_writes_nothing(database_url, vend
     assert all(not s.missing and s.written == Written() for s in series)
 
 
-async def test_a_longer_range_asks_only_for_what_is_new(database_url, vendor):
+async def test_a_longer_range_requests_only_the_new_sessions(database_url, vendor):
     await filled(database_url, vendor, backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-06", timeframes="1d"))
     vendor.reset()
     await filled(database_url, vendor, backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1d"))
-    assert asked(vendor) == [("AAPL", "2024-03-07", "2024-03-08")]
+    assert requested(vendor) == [("AAPL", "2024-03-07", "2024-03-08")]
     assert rows(database_url, "select filled::text from coverage") == [("{[2024-03-04,2024-03-09)}",)]
 
 
-async def test_an_order_without_sessions_sends_nothing(database_url, vendor):
+async def test_a_request_without_sessions_sends_nothing(database_url, vendor):
     what = backfill_request("stocks", "AAPL", "2024-03-09", "2024-03-10")
     assert what.days is None
     series = await filled(database_url, vendor, what)
@@ -190,7 +190,7 @@ async def test_an_order_without_sessions_sends_nothing(database_url, vendor):
     assert vendor.requests == []
 
 
-async def test_a_hole_stays_missing_and_is_asked_for_until_it_is_confirmed(database_url, vendor):
+async def test_a_hole_stays_missing_and_is_retried_until_it_is_confirmed(database_url, vendor):
     day = date(2024, 3, 6)
     vendor.change(holes=(Hole(ticker="AAPL", first=day, last=day, base="minute"),))
     what = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-08")
@@ -201,13 +201,13 @@ async def test_a_hole_stays_missing_and_is_asked_for_until_it_is_confirmed(datab
         sent.append(len(vendor.requests))
         what = replace(what, now=what.now + timedelta(days=1))
     assert sent == [2, 3, 4, 5, 6, 6, 6]
-    assert set(asked(vendor)[2:]) == {("AAPL", str(day), str(day))}
+    assert set(requested(vendor)[2:]) == {("AAPL", str(day), str(day))}
     assert rows(database_url, "select session, answers from session_answers where bars = 0") == [(day, 5)]
     covered = rows(database_url, "select timeframe, filled @> %s from coverage order by 1", day)
     assert covered == [("1d", True), ("1m", False)]
 
 
-async def test_a_day_that_the_vendor_gets_late_is_fetched_when_it_is_there(database_url, vendor):
+async def test_a_day_that_the_vendor_gets_late_is_fetched_once_available(database_url, vendor):
     day = date(2024, 3, 6)
     vendor.change(holes=(Hole(ticker="AAPL", first=day, last=day, heal_after_requests=2),))
     what = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-08", timeframes="1m")
@@ -221,7 +221,7 @@ async def test_a_day_that_the_vendor_gets_late_is_fetched_when_it_is_there(datab
     )
 
 
-async def test_a_series_that_fails_for_good_does_not_stop_the_others(database_url, vendor):
+async def test_a_series_that_fails_permanently_does_not_stop_the_others(database_url, vendor):
     vendor.change(faults=(Fault(kind="status", status=500, ticker="MSFT"),))
     what = backfill_request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08")
     series = await filled(database_url, vendor, what)
@@ -229,34 +229,34 @@ async def test_a_series_that_fails_for_good_does_not_stop_the_others(database_ur
     assert [(s.symbol.name, s.timeframe.name) for s in failed] == [("MSFT", "1m"), ("MSFT", "1d")]
     assert all(s.missing == sessions_of(what) for s in failed)
     assert all(not s.missing for s in series if s not in failed)
-    told = "select symbol, max(bars) > 0, sum(answers), sum(failures) from session_answers group by 1 order by 1"
-    assert rows(database_url, told) == [("AAPL", True, 10, 0), ("MSFT", False, 0, 10), ("NVDA", True, 10, 0)]
+    query = "select symbol, max(bars) > 0, sum(answers), sum(failures) from session_answers group by 1 order by 1"
+    assert rows(database_url, query) == [("AAPL", True, 10, 0), ("MSFT", False, 0, 10), ("NVDA", True, 10, 0)]
     assert len(vendor.requests) == 4 + 2 * RetryPolicy().attempts
     with pytest.raises(
         SeriesFailed, match=r"^2 of 6 series .* MSFT 1m: Polygon gave no usable answer.* MSFT 1d: "
-    ) as told:
+    ) as raised:
         raise series_failure(what, series)
-    assert KEY not in str(told.value)
+    assert KEY not in str(raised.value)
 
 
 def test_of_many_failures_five_are_named():
     what = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-08")
     (symbol,) = what.wanted
-    series = [SettledSeries(symbol, MINUTE_1, (), {}, error=VendorUnavailable("away")) for _ in range(7)]
-    with pytest.raises(SeriesFailed, match=r"^7 of 7 .*(AAPL 1m: away; ){5}and 2 more$"):
+    series = [SettledSeries(symbol, MINUTE_1, (), {}, error=VendorUnavailable("down")) for _ in range(7)]
+    with pytest.raises(SeriesFailed, match=r"^7 of 7 .*(AAPL 1m: down; ){5}and 2 more$"):
         raise series_failure(what, series)
     assert series_failure(what, []) is None
 
 
-async def test_a_refused_key_costs_one_request_and_leaves_no_trace(database_url, vendor):
+async def test_a_refused_key_takes_one_request_and_writes_nothing(database_url, vendor):
     vendor.change(api_keys=("another",))
-    with pytest.raises(KeyRefused, match="POLYGON_API_KEY") as told:
+    with pytest.raises(KeyRefused, match="POLYGON_API_KEY") as raised:
         await filled(
             database_url, vendor, backfill_request("stocks", "AAPL MSFT NVDA TSLA", "2024-03-04", "2024-03-08")
         )
     assert len(vendor.requests) == 1
     assert snapshot(database_url) == {name: [] for name in TABLES}
-    assert KEY not in str(told.value)
+    assert KEY not in str(raised.value)
 
 
 async def test_without_a_key_nothing_is_sent(database_url, vendor):
@@ -265,24 +265,24 @@ async def test_without_a_key_nothing_is_sent(database_url, vendor):
     assert vendor.requests == []
 
 
-async def test_a_plan_that_does_not_include_a_symbol_says_so_of_it_and_goes_on_with_the_others(database_url, vendor):
+async def test_a_symbol_that_the_plan_does_not_include_fails_alone(database_url, vendor):
     vendor.change(forbidden=("MSFT",))
     what = backfill_request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08", timeframes="1d")
     series = await filled(database_url, vendor, what, at_once=1)
     assert [(s.symbol.name, type(s.error)) for s in series if s.error] == [("MSFT", NotEntitled)]
-    told = "select symbol, max(bars) > 0, bool_or(refused) from session_answers group by 1 order by 1"
-    assert rows(database_url, told) == [("AAPL", True, False), ("MSFT", False, True), ("NVDA", True, False)]
+    query = "select symbol, max(bars) > 0, bool_or(refused) from session_answers group by 1 order by 1"
+    assert rows(database_url, query) == [("AAPL", True, False), ("MSFT", False, True), ("NVDA", True, False)]
     assert len(vendor.requests) == 3, "a refusal is not tried again"
 
 
-async def test_a_symbol_that_the_vendor_does_not_know_is_missing_everywhere(database_url, vendor):
+async def test_all_sessions_of_an_unknown_symbol_are_missing(database_url, vendor):
     what = backfill_request("stocks", "AAPL ZZZZ", "2024-03-04", "2024-03-05", timeframes="1d")
     series = {s.symbol.name: s for s in await filled(database_url, vendor, what)}
     assert (series["AAPL"].missing, series["ZZZZ"].missing) == ([], sessions_of(what))
 
 
 @pytest.mark.parametrize("delayed", [False, True])
-async def test_whatever_goes_wrong_on_the_way_the_tables_are_right_in_the_end(database_url, vendor, delayed):
+async def test_faulty_responses_do_not_change_what_is_finally_stored(database_url, vendor, delayed):
     spoilt = ("status", "error_in_200", "cut_body", "html", "reset", "malformed_json", "nulls")
     harmless = ("duplicates", "disorder", "out_of_range")
     faults = [Fault(kind=kind, nth=2 * i + 1, status=502) for i, kind in enumerate(spoilt)]
@@ -391,7 +391,6 @@ async def test_progress_reports_the_plan_each_page_and_the_end_of_each_call(data
 
 @asynccontextmanager
 async def settling(url, vendor, what, **options):
-    """Settled series of a request, one by one."""
     async with (
         RateLimiter(url, per_second=500) as limiter,
         Polygon(KEY, base_url=vendor.url, limiter=limiter) as client,
@@ -443,13 +442,13 @@ async def test_grouped_days_settle_with_the_last_day(database_url, vendor):
     assert sorted([first.symbol.name, *rest]) == names.split()
 
 
-async def test_one_plan_and_one_read_of_what_is_recorded_suffice_where_nothing_is_missing(
-    database_url, vendor, monkeypatch
-):
+async def test_recorded_answers_are_read_once_if_nothing_is_missing(database_url, vendor, monkeypatch):
     what = backfill_request("stocks", "AAPL MSFT", "2024-03-04", "2024-03-08")
     await filled(database_url, vendor, what)
     read, answers = [], BarStore.answers
-    monkeypatch.setattr(BarStore, "answers", lambda store, *asked: read.append(asked) or answers(store, *asked))
+    monkeypatch.setattr(
+        BarStore, "answers", lambda store, *arguments: read.append(arguments) or answers(store, *arguments)
+    )
     assert [s.missing for s in await filled(database_url, vendor, what)] == [[]] * 4
     assert len(read) == 1
 
@@ -479,19 +478,19 @@ async def test_a_cancelled_fetch_cancels_its_calls(database_url, vendor):
     assert snapshot(database_url) == {name: [] for name in TABLES}
 
 
-async def test_no_more_symbols_are_fetched_at_a_time_than_asked_for(database_url, vendor):
+async def test_symbols_are_fetched_one_at_a_time_if_so_configured(database_url, vendor):
     progress = Recorder()
     what = backfill_request("stocks", "AAPL MSFT NVDA", "2024-03-04", "2024-03-08")
     await filled(database_url, vendor, what, progress=progress, at_once=1)
     assert [e[1] for e in progress.events if e[0] == "ended"] == ["AAPL", "AAPL", "MSFT", "MSFT", "NVDA", "NVDA"]
 
 
-def test_what_is_recorded_of_nothing_is_nothing(database_url):
+def test_a_request_without_sessions_has_no_recorded_answers(database_url):
     with BarStore(database_url) as store:
         assert recorded(store, backfill_request("stocks", "AAPL", "2024-03-09", "2024-03-10")) == {}
 
 
-async def test_days_before_a_plans_history_do_not_keep_newer_ones_from_being_fetched(database_url, vendor):
+async def test_days_before_the_plans_history_do_not_prevent_fetching_newer_ones(database_url, vendor):
     await filled(database_url, vendor, backfill_request("stocks", "AAPL", "2024-01-02", "2024-03-08", timeframes="1m"))
     vendor.change(history_edge=date(2024, 1, 2))
     old_and_new = backfill_request("stocks", "AAPL", "2023-12-01", "2024-03-15", timeframes="1m")
@@ -503,7 +502,7 @@ async def test_days_before_a_plans_history_do_not_keep_newer_ones_from_being_fet
     assert date(2024, 3, 15) in fetched
 
 
-async def test_a_plan_that_includes_nothing_of_it_costs_the_requests_of_two_symbols_and_one_more(database_url, vendor):
+async def test_a_plan_that_includes_nothing_ends_the_run_at_the_third_symbol(database_url, vendor):
     vendor.change(history_edge=date(2025, 1, 1))
     with pytest.raises(NotEntitled):
         await filled(

@@ -1,4 +1,4 @@
-"""What the vendor's plan does not include: days before its history, today, symbols; and what stands of it as gaps."""
+"""What the vendor's plan does not include: days before its history, today, symbols; and the gaps that this leaves."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -14,6 +14,7 @@ from backfill_assets_tests.integration.pipelines.harness import (
     full_market,
     gap_tuples,
     pipeline_harness,
+    simulated,
 )
 
 SATURDAY = datetime(2024, 12, 7, 12, tzinfo=UTC)
@@ -25,124 +26,109 @@ WEEKS = ("1d", "1w")
 
 
 def sent(vendor, before):
-    """What was asked for since: ticker and first and last day, or the day of a grouped request."""
+    """Return what was requested since: ticker, first and last day, or the day of a grouped request."""
     paths = [r.path.split("/") for r in vendor.requests[before:]]
     return sorted((p[4], *p[8:]) if p[3] == "ticker" else ("grouped", p[-1]) for p in paths)
 
 
 @pytest.mark.parametrize("timeframes", ["1m 1h 1d 1w", "1d 1w"])
-async def test_days_before_the_edge_are_asked_for_twice_and_then_known_not_to_be_in_the_plan(database_url, timeframes):
-    """The first request reaches over the edge and is answered with less; the second lies before it and is refused."""
+async def test_days_before_the_plans_history_are_requested_twice_and_then_explained(database_url, timeframes):
+    """The first request spans the edge and gets fewer days; the second lies before it and is refused."""
     of_days = [t for t in timeframes.split() if t != "1w"]
-    with clock_and_vendor(SATURDAY) as (clock, vendor):
-        vendor.change(history_edge=EDGE)
-        async with pipeline_harness(
-            database_url, vendor, clock, full_market("stocks", "AAPL", "2024-11-11", timeframes=timeframes)
-        ) as one:
-            series = await one.fetch()
-            assert not any(s.error for s in series)
-            week = gap_tuples("AAPL", ["1w"], "2024-11-11 to 2024-11-15", 5, "missing")
-            assert as_tuples(one.gaps()) == gap_tuples("AAPL", of_days, "2024-11-11 to 2024-11-19", 7, "missing") | week
-            clock.advance(minutes=2)
-            before = len(vendor.requests)
-            series = await one.fetch()
-            assert {request[1:] for request in sent(vendor, before)} == {("2024-11-11", "2024-11-19")}
-            assert not any(s.error for s in series), "an edge is no failure"
-            found = one.gaps()
-            week = gap_tuples("AAPL", ["1w"], "2024-11-11 to 2024-11-15", 5, "not_entitled")
-            assert as_tuples(found) == gap_tuples("AAPL", of_days, "2024-11-11 to 2024-11-19", 7, "not_entitled") | week
-            assert all(gap.explained and gap.next_attempt_at is None for gap in found)
+    async with simulated(database_url, SATURDAY, "stocks", "AAPL", "2024-11-11", timeframes=timeframes) as one:
+        one.vendor.change(history_edge=EDGE)
+        series = await one.fetch()
+        assert not any(s.error for s in series)
+        week = gap_tuples("AAPL", ["1w"], "2024-11-11 to 2024-11-15", 5, "missing")
+        assert as_tuples(one.gaps()) == gap_tuples("AAPL", of_days, "2024-11-11 to 2024-11-19", 7, "missing") | week
+        one.clock.advance(minutes=2)
+        before = len(one.vendor.requests)
+        series = await one.fetch()
+        assert {request[1:] for request in sent(one.vendor, before)} == {("2024-11-11", "2024-11-19")}
+        assert not any(s.error for s in series), "the edge of the history is not a failure"
+        found = one.gaps()
+        week = gap_tuples("AAPL", ["1w"], "2024-11-11 to 2024-11-15", 5, "not_entitled")
+        assert as_tuples(found) == gap_tuples("AAPL", of_days, "2024-11-11 to 2024-11-19", 7, "not_entitled") | week
+        assert all(gap.explained and gap.next_attempt_at is None for gap in found)
 
-            before = len(vendor.requests)
-            for retry in (Retry.DUE, Retry.NOW, Retry.DUE, Retry.NOW):
-                clock.advance(hours=6)
-                await one.fetch(retry=retry)
-            assert sent(vendor, before) == []
-            await one.fetch(retry=Retry.EXPLAINED)
-            assert len(sent(vendor, before)) == len({"1m", "1d"} & set(of_days))
-            assert as_tuples(one.gaps()) == as_tuples(found)
-            vendor.change(history_edge=None)  # a larger plan
-            await one.fetch(retry=Retry.EXPLAINED)
-            assert one.gaps() == []
+        before = len(one.vendor.requests)
+        for retry in (Retry.DUE, Retry.NOW, Retry.DUE, Retry.NOW):
+            one.clock.advance(hours=6)
+            await one.fetch(retry=retry)
+        assert sent(one.vendor, before) == []
+        await one.fetch(retry=Retry.EXPLAINED)
+        assert len(sent(one.vendor, before)) == len({"1m", "1d"} & set(of_days))
+        assert as_tuples(one.gaps()) == as_tuples(found)
+        one.vendor.change(history_edge=None)  # a larger plan
+        await one.fetch(retry=Retry.EXPLAINED)
+        assert one.gaps() == []
 
 
-async def test_a_request_that_lies_before_the_edge_is_refused_at_once_for_all_symbols_of_a_grouped_day(database_url):
-    with clock_and_vendor(SATURDAY) as (clock, vendor):
-        market = full_market("stocks", "AAPL MSFT NVDA", "2024-11-11", timeframes="1d 1w")
-        async with pipeline_harness(database_url, vendor, clock, market) as one:
-            await one.fetch("2024-11-20", timeframes="1d")
-            vendor.change(history_edge=EDGE)
-            before = len(vendor.requests)
-            series = await one.fetch("2024-11-18", "2024-11-19", timeframes="1d")
-            assert sent(vendor, before) == [("grouped", "2024-11-18"), ("grouped", "2024-11-19")]
-            assert not any(s.error for s in series)
-            refused = {gap for gap in one.gaps() if gap.reason is Reason.NOT_ENTITLED and gap.timeframe == "1d"}
-            expected = [
-                gap_tuples(s.name, ["1d"], "2024-11-18 to 2024-11-19", 2, "not_entitled") for s in market.symbols
-            ]
-            assert as_tuples(refused) == set().union(*expected)
-            before = len(vendor.requests)
-            await one.fetch("2024-11-18", "2024-11-19")
-            assert sent(vendor, before) == []
+async def test_a_grouped_day_before_the_edge_is_refused_for_all_its_symbols_at_once(database_url):
+    async with simulated(database_url, SATURDAY, "stocks", "AAPL MSFT NVDA", "2024-11-11", timeframes="1d 1w") as one:
+        await one.fetch("2024-11-20", timeframes="1d")
+        one.vendor.change(history_edge=EDGE)
+        before = len(one.vendor.requests)
+        series = await one.fetch("2024-11-18", "2024-11-19", timeframes="1d")
+        assert sent(one.vendor, before) == [("grouped", "2024-11-18"), ("grouped", "2024-11-19")]
+        assert not any(s.error for s in series)
+        refused = {gap for gap in one.gaps() if gap.reason is Reason.NOT_ENTITLED and gap.timeframe == "1d"}
+        expected = [
+            gap_tuples(s.name, ["1d"], "2024-11-18 to 2024-11-19", 2, "not_entitled") for s in one.market.symbols
+        ]
+        assert as_tuples(refused) == set().union(*expected)
+        before = len(one.vendor.requests)
+        await one.fetch("2024-11-18", "2024-11-19")
+        assert sent(one.vendor, before) == []
 
 
-async def test_the_week_that_the_edge_cuts_is_made_of_what_the_plan_has(database_url):
-    with clock_and_vendor(SATURDAY) as (clock, vendor):
-        async with pipeline_harness(
-            database_url, vendor, clock, full_market("stocks", "AAPL", "2024-11-11", timeframes="1d 1w")
-        ) as one:
-            await one.fetch("2024-11-20", timeframes="1d")
-            vendor.change(history_edge=EDGE)
-            await one.fetch("2024-11-18")
-            await one.fetch("2024-11-18")
-            weeks = [gap for gap in one.gaps() if gap.timeframe == "1w"]
-            assert as_tuples(weeks) == gap_tuples("AAPL", ["1w"], "2024-11-11 to 2024-11-15", 5, "missing")
+async def test_the_week_at_the_edge_is_derived_from_the_days_that_the_plan_includes(database_url):
+    async with simulated(database_url, SATURDAY, "stocks", "AAPL", "2024-11-11", timeframes="1d 1w") as one:
+        await one.fetch("2024-11-20", timeframes="1d")
+        one.vendor.change(history_edge=EDGE)
+        await one.fetch("2024-11-18")
+        await one.fetch("2024-11-18")
+        weeks = [gap for gap in one.gaps() if gap.timeframe == "1w"]
+        assert as_tuples(weeks) == gap_tuples("AAPL", ["1w"], "2024-11-11 to 2024-11-15", 5, "missing")
 
 
 @pytest.mark.parametrize("names", ["AAPL", "AAPL MSFT NVDA"])
-async def test_a_plan_without_today_gives_what_is_before_and_today_stays_missing(database_url, names):
-    with clock_and_vendor(EVENING) as (clock, vendor):
-        vendor.change(today_forbidden=True)
-        market = full_market("stocks", names, "2024-12-02", timeframes="1m 1d")
-        async with pipeline_harness(database_url, vendor, clock, market) as one:
-            series = await one.fetch()
-            assert not any(s.error for s in series)
-            today = [gap_tuples(name, ["1m", "1d"], "2024-12-05", 1, "missing") for name in names.split()]
-            assert as_tuples(one.gaps()) == set().union(*today)
-            clock.advance(hours=3)  # midnight has passed in New York
+async def test_under_a_plan_without_today_earlier_days_are_fetched_and_today_stays_missing(database_url, names):
+    async with simulated(database_url, EVENING, "stocks", names, "2024-12-02", timeframes="1m 1d") as one:
+        one.vendor.change(today_forbidden=True)
+        series = await one.fetch()
+        assert not any(s.error for s in series)
+        today = [gap_tuples(name, ["1m", "1d"], "2024-12-05", 1, "missing") for name in names.split()]
+        assert as_tuples(one.gaps()) == set().union(*today)
+        one.clock.advance(hours=3)  # midnight has passed in New York
+        await one.fetch()
+        assert one.gaps() == []
+
+
+async def test_a_nightly_run_under_a_plan_without_today_retries_the_day(database_url):
+    """One new day of several symbols is one grouped request for the daily bars: refused today, allowed tomorrow."""
+    async with simulated(database_url, EVENING, "stocks", "AAPL MSFT NVDA", "2024-12-02", timeframes="1m 1d") as one:
+        one.vendor.change(today_forbidden=True)
+        await one.fetch("2024-12-02", "2024-12-04")
+        assert one.request("2024-12-05").days.start == one.request().newest
+        before = len(one.vendor.requests)
+        await one.fetch()
+        assert ("grouped", "2024-12-05") in sent(one.vendor, before)
+        assert {(gap.reason, gap.explained) for gap in one.gaps()} == {(Reason.MISSING, False)}
+        one.clock.advance(days=1)
+        await one.fetch()
+        assert {str(gap.days) for gap in one.gaps()} == {"2024-12-06"}
+
+
+async def test_a_plan_that_includes_nothing_is_an_error(database_url):
+    async with simulated(database_url, EVENING, "stocks", "AAPL MSFT", "2024-12-02") as one:
+        one.vendor.change(forbidden=("stocks",))
+        with pytest.raises(NotEntitled):
             await one.fetch()
-            assert one.gaps() == []
+        assert {gap.reason for gap in one.gaps()} == {Reason.MISSING}
 
 
-async def test_a_night_under_a_plan_without_today_does_not_give_the_day_up(database_url):
-    """One new day of several symbols is one grouped request for the daily bars: refused today, given tomorrow."""
-    with clock_and_vendor(EVENING) as (clock, vendor):
-        vendor.change(today_forbidden=True)
-        market = full_market("stocks", "AAPL MSFT NVDA", "2024-12-02", timeframes="1m 1d")
-        async with pipeline_harness(database_url, vendor, clock, market) as one:
-            await one.fetch("2024-12-02", "2024-12-04")
-            assert one.request("2024-12-05").days.start == one.request().newest
-            before = len(vendor.requests)
-            await one.fetch()
-            assert ("grouped", "2024-12-05") in sent(vendor, before)
-            assert {(gap.reason, gap.explained) for gap in one.gaps()} == {(Reason.MISSING, False)}
-            clock.advance(days=1)
-            await one.fetch()
-            assert {str(gap.days) for gap in one.gaps()} == {"2024-12-06"}
-
-
-async def test_a_plan_that_has_nothing_says_so(database_url):
-    with clock_and_vendor(EVENING) as (clock, vendor):
-        vendor.change(forbidden=("stocks",))
-        async with pipeline_harness(
-            database_url, vendor, clock, full_market("stocks", "AAPL MSFT", "2024-12-02")
-        ) as one:
-            with pytest.raises(NotEntitled):
-                await one.fetch()
-            assert {gap.reason for gap in one.gaps()} == {Reason.MISSING}
-
-
-async def test_a_symbol_that_the_plan_does_not_have_is_an_error_of_its_own_and_then_explained(database_url):
+async def test_a_symbol_that_the_plan_does_not_include_fails_once_and_is_then_explained(database_url):
     with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(forbidden=("MSFT",))
         market = full_market("stocks", "AAPL MSFT", "2024-12-02", timeframes="1m")

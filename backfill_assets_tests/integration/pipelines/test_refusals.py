@@ -1,4 +1,4 @@
-"""Refusals by the plan on an empty store, where nothing yet shows whether the plan has anything: which of them end a run."""
+"""Refusals by the vendor's plan on an empty store, before anything shows what the plan allows: which of them end a run."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -7,13 +7,7 @@ import pytest
 
 from backfill_assets.domain.errors import NotEntitled, VendorUnavailable
 from backfill_assets.simulator import Fault
-from backfill_assets_tests.integration.pipelines.harness import (
-    as_tuples,
-    clock_and_vendor,
-    full_market,
-    gap_tuples,
-    pipeline_harness,
-)
+from backfill_assets_tests.integration.pipelines.harness import as_tuples, gap_tuples, simulated
 from backfill_assets_tests.support import rows
 
 SATURDAY = datetime(2024, 12, 7, 12, tzinfo=UTC)
@@ -28,81 +22,61 @@ def failed(series):
 
 
 @pytest.mark.parametrize("refused", ["AAPL", "MSFT", "AMZN", "AAPL MSFT", "NVDA AMZN"])
-async def test_symbols_that_the_plan_does_not_have_fail_alone_where_others_are_answered(database_url, refused):
-    with clock_and_vendor(SATURDAY) as (clock, vendor):
-        vendor.change(forbidden=tuple(refused.split()))
-        async with pipeline_harness(
-            database_url, vendor, clock, full_market("stocks", NAMES, "2024-12-02", timeframes="1m")
-        ) as one:
-            series = await one.fetch()
-            assert failed(series) == dict.fromkeys(refused.split(), NotEntitled)
-            before = [
-                gap_tuples(name, ["1m"], "2024-12-02 to 2024-12-05", 4, "not_entitled") for name in refused.split()
-            ]
-            newest = [gap_tuples(name, ["1m"], "2024-12-06", 1, "missing") for name in refused.split()]
-            assert as_tuples(one.gaps()) == set().union(*before, *newest), "as where bars were stored before"
+async def test_symbols_that_the_plan_does_not_include_fail_alone_if_others_are_answered(database_url, refused):
+    async with simulated(database_url, SATURDAY, "stocks", NAMES, "2024-12-02", timeframes="1m") as one:
+        one.vendor.change(forbidden=tuple(refused.split()))
+        series = await one.fetch()
+        assert failed(series) == dict.fromkeys(refused.split(), NotEntitled)
+        before = [gap_tuples(name, ["1m"], "2024-12-02 to 2024-12-05", 4, "not_entitled") for name in refused.split()]
+        newest = [gap_tuples(name, ["1m"], "2024-12-06", 1, "missing") for name in refused.split()]
+        assert as_tuples(one.gaps()) == set().union(*before, *newest)
 
 
 @pytest.mark.parametrize("refused", [NAMES, "AAPL MSFT NVDA"])
-async def test_three_refused_symbols_and_nothing_given_end_the_run_and_are_noted_nowhere(database_url, refused):
-    with clock_and_vendor(SATURDAY) as (clock, vendor):
+async def test_three_refused_symbols_and_no_answer_end_the_run_and_nothing_is_recorded(database_url, refused):
+    async with simulated(database_url, SATURDAY, "stocks", NAMES, "2024-12-02", timeframes="1m") as one:
         slow = Fault(kind="slow", ticker="AMZN", seconds=30.0)
-        vendor.change(forbidden=tuple(refused.split()), faults=(slow,))
-        async with pipeline_harness(
-            database_url, vendor, clock, full_market("stocks", NAMES, "2024-12-02", timeframes="1m")
-        ) as one:
-            with pytest.raises(NotEntitled, match="plan of this key does not include"):
-                await asyncio.wait_for(one.fetch(), 20)
-    assert {r.path.split("/")[4] for r in vendor.requests} <= set(NAMES.split())
+        one.vendor.change(forbidden=tuple(refused.split()), faults=(slow,))
+        with pytest.raises(NotEntitled, match="plan of this key does not include"):
+            await asyncio.wait_for(one.fetch(), 20)
+    assert {r.path.split("/")[4] for r in one.vendor.requests} <= set(NAMES.split())
     assert rows(database_url, "select * from session_answers") == []
 
 
-async def test_fewer_symbols_than_three_are_enough_where_there_are_no_more(database_url):
-    with clock_and_vendor(SATURDAY) as (clock, vendor):
-        vendor.change(forbidden=("AAPL", "MSFT"))
-        async with pipeline_harness(
-            database_url, vendor, clock, full_market("stocks", "AAPL MSFT", "2024-12-02", timeframes="1m")
-        ) as one:
-            with pytest.raises(NotEntitled):
-                await one.fetch()
-    assert rows(database_url, "select * from session_answers") == []
-
-
-async def test_a_refusal_beside_another_failure_is_told_with_it_and_explains_nothing(database_url):
-    with clock_and_vendor(SATURDAY) as (clock, vendor):
-        vendor.change(forbidden=("AAPL",), faults=(Fault(kind="status", status=503, ticker="MSFT"),))
-        async with pipeline_harness(
-            database_url, vendor, clock, full_market("stocks", "AAPL MSFT", "2024-12-02", timeframes="1m")
-        ) as one:
-            series = await one.fetch()
-            assert failed(series) == {"AAPL": NotEntitled, "MSFT": VendorUnavailable}
-            assert {gap.reason.value for gap in one.gaps() if gap.symbol == "AAPL"} == {"missing"}
-            vendor.change(forbidden=(), faults=())
-            clock.advance(days=1)
+async def test_fewer_than_three_refused_symbols_end_the_run_if_there_are_no_more(database_url):
+    async with simulated(database_url, SATURDAY, "stocks", "AAPL MSFT", "2024-12-02", timeframes="1m") as one:
+        one.vendor.change(forbidden=("AAPL", "MSFT"))
+        with pytest.raises(NotEntitled):
             await one.fetch()
-            assert one.gaps() == []
+    assert rows(database_url, "select * from session_answers") == []
 
 
-async def test_a_plan_without_today_is_no_failure_of_the_first_run_either(database_url):
+async def test_a_refusal_beside_another_failure_is_reported_and_not_explained(database_url):
+    async with simulated(database_url, SATURDAY, "stocks", "AAPL MSFT", "2024-12-02", timeframes="1m") as one:
+        one.vendor.change(forbidden=("AAPL",), faults=(Fault(kind="status", status=503, ticker="MSFT"),))
+        series = await one.fetch()
+        assert failed(series) == {"AAPL": NotEntitled, "MSFT": VendorUnavailable}
+        assert {gap.reason.value for gap in one.gaps() if gap.symbol == "AAPL"} == {"missing"}
+        one.vendor.change(forbidden=(), faults=())
+        one.clock.advance(days=1)
+        await one.fetch()
+        assert one.gaps() == []
+
+
+async def test_a_plan_without_today_does_not_fail_the_first_run(database_url):
     """One day of many symbols is a grouped request, and the newest one may be the first that is refused."""
-    with clock_and_vendor(EVENING) as (clock, vendor):
-        vendor.change(today_forbidden=True)
-        async with pipeline_harness(
-            database_url, vendor, clock, full_market("stocks", NAMES, "2024-12-03", timeframes="1d")
-        ) as one:
-            series = await one.fetch()
-            assert any("grouped" in r.path for r in vendor.requests)
-            assert failed(series) == {}
-            assert as_tuples(one.gaps()) == set().union(
-                *(gap_tuples(n, ["1d"], "2024-12-05", 1, "missing") for n in NAMES.split())
-            )
+    async with simulated(database_url, EVENING, "stocks", NAMES, "2024-12-03", timeframes="1d") as one:
+        one.vendor.change(today_forbidden=True)
+        series = await one.fetch()
+        assert any("grouped" in r.path for r in one.vendor.requests)
+        assert failed(series) == {}
+        assert as_tuples(one.gaps()) == set().union(
+            *(gap_tuples(n, ["1d"], "2024-12-05", 1, "missing") for n in NAMES.split())
+        )
 
 
-async def test_a_plan_without_today_and_nothing_but_today_wanted_says_so(database_url):
-    with clock_and_vendor(EVENING) as (clock, vendor):
-        vendor.change(today_forbidden=True)
-        async with pipeline_harness(
-            database_url, vendor, clock, full_market("stocks", NAMES, "2024-12-05", timeframes="1d")
-        ) as one:
-            with pytest.raises(NotEntitled):
-                await one.fetch()
+async def test_a_plan_without_today_is_an_error_if_only_today_is_requested(database_url):
+    async with simulated(database_url, EVENING, "stocks", NAMES, "2024-12-05", timeframes="1d") as one:
+        one.vendor.change(today_forbidden=True)
+        with pytest.raises(NotEntitled):
+            await one.fetch()

@@ -1,4 +1,4 @@
-"""Which gaps are repaired now: plain calls with plain values."""
+"""Which gaps are repaired now, and which wait."""
 
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -30,7 +30,7 @@ def chosen(*gaps, now=NOW, busy=None, tried=None):
     return choose(gaps, now, busy or {}, tried or {}, RETRIES)
 
 
-def test_nothing_missing_needs_nothing():
+def test_without_gaps_nothing_is_repaired():
     choice = chosen()
     assert (choice.repairs, choice.tried, choice.waiting) == ({}, {}, ())
 
@@ -41,24 +41,24 @@ def test_a_symbol_is_repaired_from_its_first_due_session_to_its_last():
     assert choice.waiting == ()
 
 
-def test_what_is_not_due_yet_waits_and_says_until_when():
+def test_a_gap_that_is_not_due_waits_until_its_next_attempt():
     later, much_later = NOW + A_MINUTE, NOW + 5 * A_MINUTE
     choice = chosen(gap("AAPL", 2), gap("AAPL", 6, due=much_later), gap("MSFT", 3, due=later))
     assert choice.repairs == {"AAPL": days(2)}
     assert choice.waiting == ("next attempt at 2024-12-07 12:01:00 UTC",)
 
 
-def test_the_next_attempt_is_told_in_utc_whatever_zone_it_was_read_in():
+def test_the_next_attempt_is_shown_in_utc():
     in_new_york = (NOW + A_MINUTE).astimezone(ZoneInfo("America/New_York"))
     assert chosen(gap("AAPL", due=in_new_york)).waiting == ("next attempt at 2024-12-07 12:01:00 UTC",)
 
 
-def test_what_is_explained_is_left_alone_and_not_told_of():
+def test_explained_gaps_are_neither_repaired_nor_reported():
     choice = chosen(gap("AAPL", explained=True, due=None))
     assert (choice.repairs, choice.waiting) == ({}, ())
 
 
-def test_a_symbol_whose_days_are_being_fetched_waits_and_the_others_do_not():
+def test_only_symbols_whose_days_are_being_fetched_wait():
     busy = {"AAPL": [days(5, 9)], "MSFT": [days(9)]}
     choice = chosen(gap("AAPL", 2), gap("AAPL", 6), gap("MSFT", 2), busy=busy)
     assert choice.repairs == {"MSFT": days(2)}
@@ -66,7 +66,7 @@ def test_a_symbol_whose_days_are_being_fetched_waits_and_the_others_do_not():
     assert set(choice.tried) == {"MSFT"}
 
 
-def test_no_more_symbols_than_the_most_are_repaired_at_once_and_the_rest_keep_their_turn():
+def test_at_most_so_many_symbols_are_repaired_at_once_and_the_rest_next():
     names = [f"S{n:02}" for n in range(MOST_SYMBOLS + 3)]
     first = chosen(*map(gap, names))
     assert list(first.repairs) == names[:MOST_SYMBOLS]
@@ -75,8 +75,8 @@ def test_no_more_symbols_than_the_most_are_repaired_at_once_and_the_rest_keep_th
     assert list(chosen(*left, tried=first.tried).repairs) == names[MOST_SYMBOLS:]
 
 
-def test_launches_that_change_nothing_come_at_doubling_pauses_and_end():
-    """A run that ends before it asks is counted nowhere but in this memory."""
+def test_launches_without_effect_are_repeated_at_doubling_pauses_and_end():
+    """A run that ends before its first request is counted only in this memory."""
     launched, memory, now = [], {}, NOW
     while now < NOW + timedelta(hours=3):
         choice = chosen(gap("AAPL"), now=now, tried=memory)
@@ -90,9 +90,11 @@ def test_launches_that_change_nothing_come_at_doubling_pauses_and_end():
 
 
 @pytest.mark.parametrize(
-    "changed", [gap("AAPL", attempts=2), gap("AAPL", 2, 3), gap("AAPL", sessions=2)], ids=["asked", "grown", "counted"]
+    "changed",
+    [gap("AAPL", attempts=2), gap("AAPL", 2, 3), gap("AAPL", sessions=2)],
+    ids=["attempted", "longer", "more sessions"],
 )
-def test_the_memory_begins_anew_where_something_has_changed(changed):
+def test_attempts_are_counted_from_one_again_once_the_gaps_have_changed(changed):
     memory = {"AAPL": Tried(next(iter(chosen(gap("AAPL")).tried.values())).state, RETRIES.attempts, NOW)}
     assert chosen(gap("AAPL"), tried=memory).repairs == {}
     choice = chosen(changed, tried=memory)
@@ -100,7 +102,7 @@ def test_the_memory_begins_anew_where_something_has_changed(changed):
     assert choice.tried["AAPL"].times == 1
 
 
-def test_during_the_pause_the_next_attempt_is_told():
+def test_the_next_attempt_is_reported_during_the_pause():
     first = chosen(gap("AAPL"))
     second = chosen(gap("AAPL"), now=NOW + A_MINUTE, tried=first.tried)
     assert second.repairs == {}
@@ -108,7 +110,7 @@ def test_during_the_pause_the_next_attempt_is_told():
     assert second.waiting == ("next attempt at 2024-12-07 12:02:00 UTC",)
 
 
-def test_a_symbol_that_was_asked_for_often_enough_is_left_to_the_checks():
+def test_a_symbol_without_attempts_left_is_not_repaired():
     choice = chosen(gap("AAPL", attempts=5, due=None), gap("MSFT", attempts=5, due=None), gap("MSFT", 4))
     assert choice.repairs == {"MSFT": days(4)}
     assert choice.waiting == ("AAPL: all attempts are used up; run `backfill repair` to retry",)
@@ -119,7 +121,7 @@ def test_of_many_symbols_five_are_named():
     assert chosen(*lost).waiting[-1].startswith("S0, S1, S2, S3, S4 and 2 more: all attempts are used up")
 
 
-def test_what_is_forgotten_is_what_is_well_again():
+def test_symbols_without_gaps_are_forgotten():
     first = chosen(gap("AAPL"), gap("MSFT"))
     assert set(chosen(gap("MSFT"), now=NOW + A_MINUTE, tried=first.tried).tried) == {"MSFT"}
 
@@ -142,7 +144,7 @@ busy_days = st.dictionaries(symbols, st.lists(st.integers(1, 20).map(days), max_
 
 
 @given(some_gaps, busy_days)
-def test_only_what_is_due_open_and_not_under_way_is_repaired(gaps, busy):
+def test_only_gaps_that_are_due_open_and_not_in_progress_are_repaired(gaps, busy):
     choice = choose(gaps, NOW, busy, {}, RETRIES)
     for symbol, hull in choice.repairs.items():
         due = [g for g in gaps if g.symbol == symbol and g.due(NOW)]
@@ -154,7 +156,7 @@ def test_only_what_is_due_open_and_not_under_way_is_repaired(gaps, busy):
 
 
 @given(some_gaps, st.integers(0, 119))
-def test_a_launch_of_a_moment_ago_is_not_repeated_unless_something_has_changed(gaps, seconds):
+def test_a_recent_launch_is_not_repeated_unless_the_gaps_have_changed(gaps, seconds):
     first = choose(gaps, NOW, {}, {}, RETRIES)
     again = choose(gaps, NOW + timedelta(seconds=seconds), {}, first.tried, RETRIES)
     before = {s: t.state for s, t in first.tried.items()}

@@ -1,11 +1,10 @@
-"""How often, and when, a session that does not come is asked for: whatever runs in between, it ends."""
+"""How often and when a missing session is retried, whatever else runs in between."""
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 import psycopg
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,33 +14,27 @@ from backfill_assets.domain.retries import USUAL, Retry
 from backfill_assets.pipelines.backfill_request import Refresh
 from backfill_assets.pipelines.repair import choose
 from backfill_assets.simulator import Fault, Hole
-from backfill_assets_tests.integration.pipelines.harness import (
-    clock_and_vendor,
-    full_market,
-    only_gap,
-    pipeline_harness,
-)
+from backfill_assets_tests.integration.pipelines.harness import only_gap, simulated
 from backfill_assets_tests.support import rows
 
 SATURDAY = datetime(2024, 12, 7, 12, tzinfo=UTC)
 LOST = date(2024, 12, 4)
-FOR_EVER = Hole(ticker="AAPL", first=LOST, last=LOST)
+PERMANENT = Hole(ticker="AAPL", first=LOST, last=LOST)
 A_DAY = timedelta(days=1)
 
 
-@pytest.fixture
-def daily():
-    """A market of one symbol and one timeframe: a fill is one request at the most."""
-    return full_market("stocks", "AAPL", "2024-12-02", timeframes="1d")
+def daily(url):
+    """Open a market of one symbol and one timeframe, of which a fetch makes one request at most."""
+    return simulated(url, SATURDAY, "stocks", "AAPL", "2024-12-02", timeframes="1d")
 
 
 def attempts(url):
-    """Answers and failures that count, of the session that is lost."""
+    """Return the counted answers and failures of the lost session."""
     return rows(url, "select answers, failures from session_answers where session = %s", LOST)[0]
 
 
 async def sensed(one):
-    """What the sensor does: it looks, chooses, and fills what it has chosen."""
+    """Repair gaps as the sensor does."""
     choice = choose(one.gaps(), one.clock.now, {}, {}, USUAL)
     for days in choice.repairs.values():
         await one.fetch(str(days.start), str(days.end))
@@ -59,31 +52,30 @@ moments = st.lists(
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moments)
-def test_a_lost_day_is_asked_for_so_often_and_no_more_whatever_runs_and_when(database_url, daily, lived):
-    asked, reasons = [], []
+def test_a_lost_day_is_requested_a_fixed_number_of_times_whatever_runs_and_when(database_url, lived):
+    requested, reasons = [], []
 
     async def live():
-        with clock_and_vendor(SATURDAY) as (clock, vendor):
-            vendor.change(holes=(FOR_EVER,))
-            async with pipeline_harness(database_url, vendor, clock, daily) as one:
-                for minutes, what in [*lived, *[(60, "run")] * 6]:
-                    clock.advance(minutes=minutes)
-                    before = len(vendor.requests)
-                    if what == "sensor":
-                        await sensed(one)
-                    elif what == "night":
-                        # As far as a night refreshes them, stored days are asked for again: none of them is the lost one.
-                        await one.fetch("2024-12-05", refresh=Refresh.RESTATEMENTS)
-                    else:
-                        await one.fetch()
-                    asked.extend(clock.now for r in vendor.requests[before:] if str(LOST) in _days(r))
-                    reasons.extend(gap.reason for gap in one.gaps() if LOST in gap.days)
+        async with daily(database_url) as one:
+            one.vendor.change(holes=(PERMANENT,))
+            for minutes, what in [*lived, *[(60, "run")] * 6]:
+                one.clock.advance(minutes=minutes)
+                before = len(one.vendor.requests)
+                if what == "sensor":
+                    await sensed(one)
+                elif what == "night":
+                    # A nightly run fetches stored days again, none of which is the lost one.
+                    await one.fetch("2024-12-05", refresh=Refresh.RESTATEMENTS)
+                else:
+                    await one.fetch()
+                requested.extend(one.clock.now for r in one.vendor.requests[before:] if str(LOST) in _days(r))
+                reasons.extend(gap.reason for gap in one.gaps() if LOST in gap.days)
 
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("truncate market_data, session_answers, coverage, backfill_gaps")
     asyncio.run(live())
-    assert len(asked) == USUAL.attempts
-    for number, (earlier, later) in enumerate(pairwise(asked), 1):
+    assert len(requested) == USUAL.attempts
+    for number, (earlier, later) in enumerate(pairwise(requested), 1):
         assert later - earlier >= USUAL.pause(number)
     assert attempts(database_url) == (USUAL.attempts, 0)
     turn = reasons.index(Reason.VENDOR_EMPTY)
@@ -99,24 +91,23 @@ def _days(request):
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.floats(0, 40), st.sampled_from(list(Retry))), min_size=15, max_size=20))
-def test_what_a_person_asks_for_at_once_counts_only_after_its_pause(database_url, daily, lived):
+def test_a_manual_attempt_counts_only_after_the_pause(database_url, lived):
     counted, sent = [], []
 
     async def live():
-        with clock_and_vendor(SATURDAY) as (clock, vendor):
-            vendor.change(holes=(FOR_EVER,))
-            async with pipeline_harness(database_url, vendor, clock, daily) as one:
-                for minutes, retry in [*lived, *[(60, Retry.DUE)] * 6]:
-                    clock.advance(minutes=minutes)
-                    before, explained = len(vendor.requests), _explained(one)
-                    await one.fetch(retry=retry)
-                    counted.append((clock.now, attempts(database_url)[0]))
-                    asked = len(vendor.requests) > before
-                    if explained:
-                        assert asked == (retry is Retry.EXPLAINED)
-                    elif retry is not Retry.DUE:
-                        assert asked
-                    sent.append(asked and retry is Retry.DUE)
+        async with daily(database_url) as one:
+            one.vendor.change(holes=(PERMANENT,))
+            for minutes, retry in [*lived, *[(60, Retry.DUE)] * 6]:
+                one.clock.advance(minutes=minutes)
+                before, explained = len(one.vendor.requests), _explained(one)
+                await one.fetch(retry=retry)
+                counted.append((one.clock.now, attempts(database_url)[0]))
+                requested = len(one.vendor.requests) > before
+                if explained:
+                    assert requested == (retry is Retry.EXPLAINED)
+                elif retry is not Retry.DUE:
+                    assert requested
+                sent.append(requested and retry is Retry.DUE)
 
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("truncate market_data, session_answers, coverage, backfill_gaps")
@@ -133,62 +124,57 @@ def _explained(one):
     return any(LOST in gap.days and gap.explained for gap in one.gaps())
 
 
-async def test_nights_that_ask_again_for_what_is_stored_do_not_open_an_explained_day(database_url, daily):
-    with clock_and_vendor(SATURDAY) as (clock, vendor):
-        vendor.change(holes=(FOR_EVER,))
-        async with pipeline_harness(database_url, vendor, clock, daily) as one:
-            for number in range(8):
-                await one.fetch(str(LOST), "2024-12-06", refresh=Refresh.RESTATEMENTS)
-                clock.advance(days=1)
-                assert _explained(one) == (number >= USUAL.attempts - 1)
-                before = len(vendor.requests)
-                if _explained(one):
-                    await one.fetch(str(LOST), "2024-12-06")
-                    assert len(vendor.requests) == before
-            vendor.change(holes=())
+async def test_nightly_runs_that_refresh_stored_days_do_not_reopen_an_explained_day(database_url):
+    async with daily(database_url) as one:
+        one.vendor.change(holes=(PERMANENT,))
+        for number in range(8):
             await one.fetch(str(LOST), "2024-12-06", refresh=Refresh.RESTATEMENTS)
-            assert not any(LOST in gap.days for gap in one.gaps())
+            one.clock.advance(days=1)
+            assert _explained(one) == (number >= USUAL.attempts - 1)
+            before = len(one.vendor.requests)
+            if _explained(one):
+                await one.fetch(str(LOST), "2024-12-06")
+                assert len(one.vendor.requests) == before
+        one.vendor.change(holes=())
+        await one.fetch(str(LOST), "2024-12-06", refresh=Refresh.RESTATEMENTS)
+        assert not any(LOST in gap.days for gap in one.gaps())
 
 
-async def test_a_vendor_that_is_away_counts_and_ends_for_the_sensor_not_for_the_runs(database_url, daily):
-    with clock_and_vendor(SATURDAY) as (clock, vendor):
-        vendor.change(faults=(Fault(kind="status", status=503),))
-        async with pipeline_harness(database_url, vendor, clock, daily) as one:
-            (series,) = await one.fetch()
-            assert isinstance(series.error, VendorUnavailable)
-            seen = []
-            for _ in range(3 * USUAL.attempts):
-                (gap,) = one.gaps()
-                seen.append((gap.attempts, gap.reason, gap.explained))
-                clock.advance(hours=3)
-                await sensed(one)
-            assert [s[0] for s in seen] == [*range(1, USUAL.attempts), *[USUAL.attempts] * (2 * USUAL.attempts + 1)]
-            assert {s[1:] for s in seen} == {(Reason.MISSING, False)}
-            assert len(vendor.requests) == 2 * USUAL.attempts, "the client tries twice each time"
-            assert only_gap(one.gaps(), "1d").next_attempt_at is None
-            for _ in range(2):
-                await one.fetch()
-            assert len(vendor.requests) == 2 * USUAL.attempts + 4
-            vendor.change(faults=())
-            await one.fetch()
-            assert one.gaps() == []
-
-
-async def test_after_an_outage_a_day_that_comes_back_empty_is_still_asked_for_until_it_is_explained(
-    database_url, daily
-):
-    with clock_and_vendor(SATURDAY) as (clock, vendor):
-        vendor.change(faults=(Fault(kind="status", status=503),), holes=(FOR_EVER,))
-        async with pipeline_harness(database_url, vendor, clock, daily) as one:
-            for _ in range(USUAL.attempts + 2):
-                await one.fetch()
-                clock.advance(hours=3)
-            vendor.change(faults=(), holes=(FOR_EVER,))
-            for _ in range(USUAL.attempts):
-                await one.fetch()
-                clock.advance(hours=3)
+async def test_attempts_during_an_outage_end_for_the_sensor_but_not_for_runs(database_url):
+    async with daily(database_url) as one:
+        one.vendor.change(faults=(Fault(kind="status", status=503),))
+        (series,) = await one.fetch()
+        assert isinstance(series.error, VendorUnavailable)
+        seen = []
+        for _ in range(3 * USUAL.attempts):
             (gap,) = one.gaps()
-            assert (gap.reason, gap.explained) == (Reason.VENDOR_EMPTY, True)
-            before = len(vendor.requests)
-            await one.fetch(retry=Retry.NOW)
-            assert len(vendor.requests) == before
+            seen.append((gap.attempts, gap.reason, gap.explained))
+            one.clock.advance(hours=3)
+            await sensed(one)
+        assert [s[0] for s in seen] == [*range(1, USUAL.attempts), *[USUAL.attempts] * (2 * USUAL.attempts + 1)]
+        assert {s[1:] for s in seen} == {(Reason.MISSING, False)}
+        assert len(one.vendor.requests) == 2 * USUAL.attempts, "the client tries twice each time"
+        assert only_gap(one.gaps(), "1d").next_attempt_at is None
+        for _ in range(2):
+            await one.fetch()
+        assert len(one.vendor.requests) == 2 * USUAL.attempts + 4
+        one.vendor.change(faults=())
+        await one.fetch()
+        assert one.gaps() == []
+
+
+async def test_a_day_that_is_empty_after_an_outage_is_retried_until_it_is_explained(database_url):
+    async with daily(database_url) as one:
+        one.vendor.change(faults=(Fault(kind="status", status=503),), holes=(PERMANENT,))
+        for _ in range(USUAL.attempts + 2):
+            await one.fetch()
+            one.clock.advance(hours=3)
+        one.vendor.change(faults=(), holes=(PERMANENT,))
+        for _ in range(USUAL.attempts):
+            await one.fetch()
+            one.clock.advance(hours=3)
+        (gap,) = one.gaps()
+        assert (gap.reason, gap.explained) == (Reason.VENDOR_EMPTY, True)
+        before = len(one.vendor.requests)
+        await one.fetch(retry=Retry.NOW)
+        assert len(one.vendor.requests) == before

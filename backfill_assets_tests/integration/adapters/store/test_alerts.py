@@ -40,12 +40,18 @@ def opens(_):
     return [(Change(None, FOUND, Notice.OPENED), MESSAGE)]
 
 
+def settle(store, decide, channels, now):
+    with store.locked() as alerts:
+        for change, message in decide(alerts.incidents):
+            alerts.write(change, message, channels, now)
+
+
 def put_out(store, channels=("mailto", "json"), number=1, now=NOW):
     """So many messages of one incident: its opening, and reminders."""
-    store.settle(opens, channels, now)
+    settle(store, opens, channels, now)
     for later in range(1, number):
-        store.settle(
-            lambda known: [(Change(known[0], FOUND, Notice.REMINDED), MESSAGE)], channels, now + later * MINUTE
+        settle(
+            store, lambda known: [(Change(known[0], FOUND, Notice.REMINDED), MESSAGE)], channels, now + later * MINUTE
         )
 
 
@@ -72,14 +78,14 @@ def test_an_incident_is_kept_as_it_was_found(store):
 def test_an_incident_goes_through_its_turns_and_leaves_its_history(store, database_url):
     put_out(store)
     later, end = NOW + MINUTE, NOW + 2 * MINUTE
-    store.settle(lambda known: [(Change(known[0], WORSE, Notice.WORSENED), MESSAGE)], ["json"], later)
+    settle(store, lambda known: [(Change(known[0], WORSE, Notice.WORSENED), MESSAGE)], ["json"], later)
     (known,) = store.open()
     assert (known.finding, known.opened_at, known.notified) == (WORSE, NOW, Notification(Severity.CRITICAL, later))
-    store.settle(lambda known: [(Change(known[0], FOUND, None), None)], ["json"], later)
+    settle(store, lambda known: [(Change(known[0], FOUND, None), None)], ["json"], later)
     (known,) = store.open()
     assert (known.finding, known.notified) == (FOUND, Notification(Severity.CRITICAL, later))
     over = Message("RECOVERED: gap:stocks", "text", None)
-    store.settle(lambda known: [(Change(known[0], None, Notice.RECOVERED), over)], ["json"], end)
+    settle(store, lambda known: [(Change(known[0], None, Notice.RECOVERED), over)], ["json"], end)
     assert store.open() == []
     assert rows(database_url, "select incident, opened_at, recovered_at from alerts") == [("gap:stocks", NOW, end)]
     assert [(d.channel, d.message) for d in store.waiting()] == [
@@ -93,7 +99,7 @@ def test_an_incident_goes_through_its_turns_and_leaves_its_history(store, databa
 
 
 def test_what_has_no_channel_is_kept_and_not_called_told(store):
-    store.settle(lambda _: [(Change(None, FOUND, Notice.OPENED), MESSAGE)], [], NOW)
+    settle(store, lambda _: [(Change(None, FOUND, Notice.OPENED), MESSAGE)], [], NOW)
     assert [i.notified for i in store.open()] == [None]
     assert store.waiting() == []
 
@@ -118,7 +124,7 @@ def test_two_processes_that_find_the_same_at_once_open_it_once(store, database_u
     def look():
         with AlertStore(database_url, connections=1) as mine:
             both.wait(20)
-            mine.settle(judge, ["json"], NOW)
+            settle(mine, judge, ["json"], NOW)
 
     threads = [threading.Thread(target=look) for _ in range(2)]
     for thread in threads:
@@ -182,7 +188,7 @@ def test_of_one_incident_the_earlier_message_goes_before_the_later(store):
 def test_a_failed_message_of_one_incident_keeps_no_other_incident_back(store):
     put_out(store, ["json"])
     other = Finding("gap:crypto", Severity.CRITICAL, "crypto.")
-    store.settle(lambda _: [(Change(None, other, Notice.OPENED), MESSAGE)], ["json"], NOW)
+    settle(store, lambda _: [(Change(None, other, Notice.OPENED), MESSAGE)], ["json"], NOW)
     stuck = claim(store)
     store.failed(stuck, "no", NOW + 9 * MINUTE)
     free = claim(store)
@@ -194,7 +200,7 @@ def test_a_failed_message_of_one_incident_keeps_no_other_incident_back(store):
 def test_two_processes_never_send_to_one_channel_at_once(store, database_url):
     put_out(store, ["json"], number=1)
     other = Finding("gap:crypto", Severity.CRITICAL, "crypto.")
-    store.settle(lambda _: [(Change(None, other, Notice.OPENED), MESSAGE)], ["json"], NOW)
+    settle(store, lambda _: [(Change(None, other, Notice.OPENED), MESSAGE)], ["json"], NOW)
     got, both = [], threading.Barrier(2)
 
     def serve():

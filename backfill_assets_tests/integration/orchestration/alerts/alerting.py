@@ -87,7 +87,6 @@ class Ticks:
         self.instance.add_instigator_state(state)
 
     def off(self, name):
-        """Turn it off."""
         (state,) = [s for s in self.instance.all_instigator_state() if s.instigator_name == name]
         self.instance.update_instigator_state(state.with_status(InstigatorStatus.STOPPED))
 

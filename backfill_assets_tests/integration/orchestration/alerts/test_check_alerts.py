@@ -1,4 +1,4 @@
-"""The sensor that alerts of gaps, checks and silence: what arrives at a webhook, and how often."""
+"""The sensor that alerts on gaps, failed checks and missing ticks: what a webhook receives."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -34,7 +34,7 @@ def sensor(harness, hook):
 
 
 def holes(harness, *days, ticker="MSFT"):
-    """The vendor has nothing of the symbol on these days of June."""
+    """Make the vendor have no bars of the symbol on these days of June."""
     dates = [datetime(2025, 6, day, tzinfo=UTC).date() for day in days]
     harness.vendor.change(holes=tuple(Hole(ticker=ticker, first=d, last=d) for d in dates))
 
@@ -64,7 +64,7 @@ def test_a_gap_warns_once_becomes_critical_once_and_recovers_once(harness, senso
     link = "http://127.0.0.1:3000/assets/stocks/ohlcv_1d?view=checks&checkDetail=no_missing_sessions"
     assert f"Dagster UI: {link}" in message["message"]
 
-    assert harness.check().success  # nobody fetched for a week
+    assert harness.check().success  # nothing was fetched for a week
     for _ in range(3):
         sensor.tick()
     assert sorted(hook.titles[1:]) == [f"CRITICAL: {LATEST}", f"now CRITICAL: {GAP}"]
@@ -76,15 +76,15 @@ def test_a_gap_warns_once_becomes_critical_once_and_recovers_once(harness, senso
     assert sorted(hook.titles[3:]) == [f"RECOVERED: {LATEST}", f"RECOVERED: {GAP}"]
 
 
-def test_one_missing_session_is_not_told(harness, sensor, hook):
+def test_one_missing_session_is_not_an_alert(harness, sensor, hook):
     holes(harness, 18)
     fill(harness)
     assert sensor.tick() == "No alert is open."
     assert hook.received == []
 
 
-def test_neither_a_restart_nor_a_lost_cursor_repeats_or_forgets(harness, hook):
-    """Each tick has definitions of its own; one in two has lost its cursor; one in three a cursor of other records."""
+def test_neither_a_restart_nor_a_lost_cursor_repeats_or_loses_alerts(harness, hook):
+    """Each tick has definitions of its own; some have no cursor or an unreadable one."""
     holes(harness, 18, 24)
     fill(harness)
     cursor = None
@@ -99,7 +99,7 @@ def test_neither_a_restart_nor_a_lost_cursor_repeats_or_forgets(harness, hook):
     assert hook.titles == [f"WARNING: {GAP}", f"CRITICAL: {VALID}"]
 
 
-def test_a_failed_check_is_told_with_its_table_and_when_it_passes_again(harness, sensor, hook):
+def test_a_failed_check_is_notified_with_its_table_and_recovers_when_it_passes(harness, sensor, hook):
     fill(harness)
     sensor.tick()
     spoil(harness, -1)
@@ -117,14 +117,14 @@ def test_a_failed_check_is_told_with_its_table_and_when_it_passes_again(harness,
     assert hook.titles[1:] == [f"RECOVERED: {VALID}"]
 
 
-def test_a_newest_session_that_some_lack_is_one_warning_for_all_timeframes(harness, sensor, hook):
+def test_a_missing_newest_session_is_one_warning_for_all_timeframes(harness, sensor, hook):
     holes(harness, 30)
     fill(harness)
     sensor.tick()
     assert hook.titles == [f"WARNING: {LATEST}"]
     assert "stocks/ohlcv_1d  2025-06-30 is missing for 1 of 3 symbols." in hook.received[0]["message"]
     holes(harness)
-    fill(harness, retry="NOW", only=["1d"])  # the week's check has not been run again: it still stands failed
+    fill(harness, retry="NOW", only=["1d"])  # the week's check has not run again, and is still failed
     sensor.tick()
     assert hook.titles[1:] == []
     assert harness.check().success
@@ -151,7 +151,7 @@ def test_results_are_written_even_if_the_run_fails(harness):
     assert harness.rows(query, "no_missing_sessions") == [(True, "warning")]
 
 
-def test_what_the_universe_does_not_keep_any_more_is_closed(harness, sensor, hook):
+def test_alerts_about_markets_no_longer_in_the_universe_are_closed(harness, sensor, hook):
     holes(harness, 18, 24)
     fill(harness)
     spoil(harness, -1)
@@ -166,7 +166,7 @@ def test_what_the_universe_does_not_keep_any_more_is_closed(harness, sensor, hoo
     assert len(hook.received) == 6
 
 
-def test_without_channels_the_sensor_says_so_and_alerts_are_kept(harness, monkeypatch):
+def test_without_channels_the_sensor_reports_it_and_alerts_are_stored(harness, monkeypatch):
     monkeypatch.delenv("ALERT_URLS", raising=False)
     holes(harness, 18, 24)
     fill(harness)
@@ -179,16 +179,16 @@ def test_without_channels_the_sensor_says_so_and_alerts_are_kept(harness, monkey
         assert hook.titles == [f"WARNING: {GAP}"]
 
 
-def test_a_channel_that_is_down_is_told_of_without_its_address(harness, sensor, hook):
+def test_a_channel_that_is_down_is_reported_without_its_address(harness, sensor, hook):
     holes(harness, 18, 24)
     fill(harness)
     hook.down()
-    said = sensor.tick()
-    assert said == (
+    report = sensor.tick()
+    assert report == (
         "1 alert open. 1 message for json waiting: no connection, or the login was refused; again at 12:01:00 UTC."
     )
     hook.up()
     assert sensor.tick(MOMENT + timedelta(minutes=1)) == "1 alert open. 1 message sent."
     kept = str([harness.rows(f"select * from {table}") for table in ("alerts", "alert_deliveries")])  # noqa: S608  # ours
-    assert TOKEN not in kept + said + sensor.cursor
-    assert str(hook.port) not in kept + said
+    assert TOKEN not in kept + report + sensor.cursor
+    assert str(hook.port) not in kept + report

@@ -1,4 +1,4 @@
-"""Sensors and schedules that do not tick, as the two alerting sensors see them in an instance with everything in it."""
+"""Sensors and schedules that do not tick, and the alerts about them."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +23,7 @@ WATCHED = Watch(LONG_AGO, MOMENT)
 
 
 def ticking(*, ago=None, last=None, started=LONG_AGO, off=False, error=""):
-    """How one ticks, by minutes since its last good tick or the instant of it."""
+    """Return a state by the minutes since the last good tick, or by its instant."""
     good = MOMENT - timedelta(minutes=ago) if ago is not None else last
     return Ticking(off, started, good, error)
 
@@ -34,7 +34,7 @@ def seen(name, how, watch=WATCHED):
     return found[0] if found else None
 
 
-def test_what_is_on_unless_somebody_switches_it_off_is_watched():
+def test_all_sensors_and_schedules_that_are_on_by_default_are_watched():
     names = automation_names(REPOSITORY)
     assert {"gap_repair", "check_alerts", "run_alerts", NIGHTLY, "crypto_ohlcv_nightly"} <= names
     assert len(names) == len(REPOSITORY.sensor_defs) + len(REPOSITORY.schedule_defs)
@@ -44,37 +44,36 @@ def test_what_is_on_unless_somebody_switches_it_off_is_watched():
 
 
 @pytest.mark.parametrize(("minutes", "silent"), [(0, False), (5, False), (5.1, True), (600, True)])
-def test_a_sensor_is_silent_when_it_has_missed_ten_looks(minutes, silent):
+def test_a_sensor_is_silent_when_it_has_missed_ten_ticks(minutes, silent):
     found = seen("gap_repair", ticking(ago=minutes))
     last = MOMENT - timedelta(minutes=minutes)
     assert found == HeartbeatObservation("gap_repair", schedule=False, silent=silent, switched_off=False, last=last)
 
 
-def test_a_sensor_that_looks_more_seldom_has_more_time():
-    """This one looks once a minute."""
+def test_a_sensor_that_ticks_once_a_minute_has_more_time():
     assert not seen("stale_features", ticking(ago=10)).silent
     assert seen("stale_features", ticking(ago=11)).silent
 
 
-def test_a_sensor_whose_ticks_fail_is_silent_and_says_why():
+def test_a_sensor_whose_ticks_fail_is_silent_with_its_error():
     found = seen("gap_repair", ticking(ago=20, error="The market tables are not there yet."))
     assert (found.silent, found.error) == (True, "The market tables are not there yet.")
     assert not seen("gap_repair", ticking(ago=1, error="Once.")).silent
 
 
-def test_what_a_person_switched_off_is_told_apart():
+def test_a_sensor_that_is_switched_off_is_marked():
     assert seen("gap_repair", ticking(ago=20, off=True)).switched_off
     assert seen("gap_repair", ticking(off=True, started=MOMENT)).switched_off
 
 
-def test_nothing_is_said_of_what_could_not_have_ticked_yet():
+def test_sensors_that_could_not_have_ticked_yet_are_not_observed():
     assert seen("gap_repair", None) is None  # the daemon has not seen it
     new = ticking(started=MOMENT - MINUTE)
     assert seen("gap_repair", new) is None  # switched on a minute ago
     assert seen("gap_repair", new, Watch(LONG_AGO, MOMENT + 4 * MINUTE)).silent
 
 
-def test_after_a_pause_of_the_daemon_everything_has_its_time_again():
+def test_after_a_pause_of_the_daemon_sensors_have_their_full_time_again():
     stale = ticking(ago=60)
     watch = Watch.after(Watch(LONG_AGO, MOMENT - 60 * MINUTE), MOMENT)
     assert watch == Watch(MOMENT, MOMENT)
@@ -93,27 +92,27 @@ def test_after_a_pause_of_the_daemon_everything_has_its_time_again():
     [
         (LAST_NIGHT, MOMENT, False),
         (LAST_NIGHT - timedelta(days=1), MOMENT, True),
-        (LAST_NIGHT - timedelta(days=1), LAST_NIGHT + 14 * MINUTE, False),  # it has a quarter of an hour
+        (LAST_NIGHT - timedelta(days=1), LAST_NIGHT + 14 * MINUTE, False),  # it has 15 minutes
         (LAST_NIGHT - timedelta(days=1), LAST_NIGHT + 16 * MINUTE, True),
     ],
 )
-def test_a_schedule_is_silent_when_it_has_missed_its_hour(last, now, silent):
+def test_a_schedule_is_silent_when_it_has_missed_its_tick(last, now, silent):
     found = seen(NIGHTLY, ticking(last=last), Watch(LONG_AGO, now))
     assert (found.silent, found.schedule) == (silent, True)
 
 
-def test_of_a_new_schedule_nothing_is_said_before_its_first_hour():
+def test_a_new_schedule_is_not_observed_before_its_first_tick():
     new = ticking(started=LAST_NIGHT + MINUTE)
     assert seen(NIGHTLY, new) is None
     assert seen(NIGHTLY, new, Watch(LONG_AGO, MOMENT + timedelta(days=1))).silent
 
 
-# --- As they are told
+# --- Alerts
 
 
 @pytest.fixture
 def instance(tmp_path):
-    """With a place for schedules, and one event log for all runs, as the project's own has."""
+    """An instance with schedule storage and one event log for all runs, as the project's own has."""
     module = "dagster._core.storage.event_log"
     with instance_for_test(
         overrides={

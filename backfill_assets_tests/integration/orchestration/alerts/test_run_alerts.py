@@ -1,4 +1,4 @@
-"""The sensor that alerts of runs: whichever way they were started, and whatever has become of them since."""
+"""The sensor that alerts on failed runs, however they were started."""
 
 import socket
 from datetime import timedelta
@@ -7,8 +7,7 @@ import dagster as dg
 import pytest
 
 from backfill_assets.adapters.store.runs import RunStore
-from backfill_assets.deployment.runs import end_dead_runs
-from backfill_assets.deployment.tags import HOST_TAG, PROCESS_TAG, WILL_RETRY_TAG
+from backfill_assets.deployment.runs import HOST_TAG, PROCESS_TAG, WILL_RETRY_TAG, end_dead_runs
 from backfill_assets.domain.runs import RunKind, RunStart
 from backfill_assets.simulator import Fault
 from backfill_assets_tests.dagster_harness import QUIET, definitions
@@ -22,7 +21,7 @@ OHLCV, FEATURES, BACKFILL = "run:stocks_ohlcv_job", "run:stocks_features_job", "
 BARS = frozenset({dg.AssetKey(["stocks", "ohlcv_1d"])})
 CRASH = ("ZeroDivisionError", "division by zero")
 REFUSAL = Fault(kind="status", status=401)
-SERIES = ("SeriesFailed", "1 of 3 series could not be fetched whole: AAPL 1d: …")
+SERIES = ("SeriesFailed", "1 of 3 series could not be fetched completely: AAPL 1d: …")
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def sensor(harness, hook):
 
 
 def run(harness, minutes, error=None, job="stocks_ohlcv_job", day=0, **fields):
-    """A run of two minutes that ended so many minutes, and days, after MOMENT."""
+    """Create a run of two minutes that ended so many minutes and days after MOMENT."""
     end = MOMENT + day * DAY + minutes * MINUTE
     return ended_run(harness.instance, job, end - 2 * MINUTE, end, error, **fields)
 
@@ -47,7 +46,7 @@ def run(harness, minutes, error=None, job="stocks_ohlcv_job", day=0, **fields):
 # --- Crashes
 
 
-def test_a_refused_key_is_critical_once_and_over_with_the_next_good_run(harness, sensor, hook):
+def test_a_refused_key_is_critical_once_and_recovers_with_the_next_success(harness, sensor, hook):
     assert sensor.tick() == "No alert is open."
     harness.vendor.change(faults=(REFUSAL,))
     assert not harness.run("2025-06-16|AAPL", "2025-06-17|AAPL").success
@@ -65,14 +64,14 @@ def test_a_refused_key_is_critical_once_and_over_with_the_next_good_run(harness,
     assert hook.titles[1:] == [f"RECOVERED: {OHLCV}"]
 
 
-def test_a_run_that_names_the_series_which_failed_is_no_crash(harness, sensor, hook):
+def test_a_run_that_failed_for_single_series_is_not_an_alert(harness, sensor, hook):
     harness.vendor.change(faults=(Fault(kind="status", status=400, ticker="AAPL"),))
     assert not harness.run("2025-06-16|AAPL", "2025-06-17|MSFT").success
     assert sensor.tick() == "No alert is open."
     assert hook.received == []
 
 
-def test_a_backfill_launched_in_dagit_is_seen(harness, sensor, hook):
+def test_a_failed_backfill_launched_in_the_dagster_ui_is_an_alert(harness, sensor, hook):
     harness.vendor.change(faults=(REFUSAL,))
     job = harness.defs.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
@@ -88,31 +87,35 @@ def test_a_backfill_launched_in_dagit_is_seen(harness, sensor, hook):
     assert hook.titles == [f"CRITICAL: {OHLCV}"]
 
 
-def test_a_command_whose_process_is_gone_is_a_warning(harness, sensor, hook):
+def test_a_command_whose_process_died_is_a_warning(harness, sensor, hook):
     tags = {HOST_TAG: socket.gethostname(), PROCESS_TAG: "999999@1.00"}
     create_run(harness.instance, dg.DagsterRunStatus.STARTED, tags, asset_selection=BARS)
     assert end_dead_runs(harness.instance) == 1
     sensor.tick()
     assert hook.titles == [f"WARNING: {OHLCV}"]
-    assert "The process of this run is gone" in hook.received[0]["message"]
+    assert "The process of this run died" in hook.received[0]["message"]
 
 
-def test_the_record_of_a_run_whose_process_is_gone_is_closed(harness, sensor):
+def test_the_record_of_a_run_whose_process_died_is_closed(harness, sensor):
     with RunStore(harness.database_url) as runs:
         run_id = run(harness, -5, ("", "gone"), step_error=False)
         runs.start(RunStart(run_id, RunKind.OHLCV, "stocks", "nightly", MOMENT - 10 * MINUTE))
         sensor.tick()
-        (told,) = runs.read(run_id=run_id)
-    assert (told.run["status"], told.run["error"], told.run["finished_at"]) == ("failed", "gone", MOMENT - 5 * MINUTE)
+        (record,) = runs.read(run_id=run_id)
+    assert (record.run["status"], record.run["error"], record.run["finished_at"]) == (
+        "failed",
+        "gone",
+        MOMENT - 5 * MINUTE,
+    )
 
 
-def test_a_command_that_failed_is_as_bad_as_any_other_run(harness, sensor, hook):
+def test_a_failed_command_is_critical_like_any_other_run(harness, sensor, hook):
     run(harness, 0, ("KeyRefused", "Polygon refused the key."), tags={PROCESS_TAG: "1@1.00"})
     sensor.tick()
     assert hook.titles == [f"CRITICAL: {OHLCV}"]
 
 
-def test_a_crash_that_the_daemon_makes_good_is_a_warning_and_one_that_it_does_not_critical(harness, sensor, hook):
+def test_a_crash_is_a_warning_if_the_daemon_retries_it_and_critical_otherwise(harness, sensor, hook):
     run(harness, 0, ("", "The run's process died."), step_error=False, tags={WILL_RETRY_TAG: "true"})
     sensor.tick()
     assert hook.titles == [f"WARNING: {OHLCV}"]
@@ -122,7 +125,7 @@ def test_a_crash_that_the_daemon_makes_good_is_a_warning_and_one_that_it_does_no
     assert hook.titles[1:] == [f"now CRITICAL: {OHLCV}"]
 
 
-def test_a_neighbour_in_the_same_backfill_makes_no_crash_good(harness, sensor, hook):
+def test_a_run_that_started_before_the_crash_does_not_resolve_it(harness, sensor, hook):
     run(harness, 0, CRASH)
     run(harness, 1)  # began before the crash
     sensor.tick()
@@ -134,7 +137,7 @@ def test_a_neighbour_in_the_same_backfill_makes_no_crash_good(harness, sensor, h
     assert hook.titles == [f"CRITICAL: {OHLCV}", f"RECOVERED: {OHLCV}"]
 
 
-def test_what_has_been_made_good_before_anybody_looked_is_not_told(harness, sensor, hook):
+def test_a_crash_resolved_before_the_tick_is_not_an_alert(harness, sensor, hook):
     run(harness, 0, CRASH)
     run(harness, 10)
     sensor.tick()
@@ -165,14 +168,14 @@ def test_what_has_been_made_good_before_anybody_looked_is_not_told(harness, sens
         ),
     ],
 )
-def test_every_run_is_told_by_what_it_worked_on(harness, sensor, hook, job, fields, incident):
+def test_an_alert_names_the_job_of_the_runs_assets(harness, sensor, hook, job, fields, incident):
     run(harness, 0, CRASH, job, **fields)
     sensor.tick()
     sensor.tick()
     assert hook.titles == [f"CRITICAL: {incident}"]
 
 
-def test_a_cancelled_run_is_nobodys_business(harness, sensor, hook):
+def test_a_canceled_run_is_not_an_alert(harness, sensor, hook):
     create_run(harness.instance, dg.DagsterRunStatus.CANCELED, {})
     sensor.tick()
     assert hook.received == []
@@ -182,7 +185,7 @@ def test_a_cancelled_run_is_nobodys_business(harness, sensor, hook):
 
 
 @pytest.mark.parametrize("error", [CRASH, ("UnusableBars", "AAPL 1d: …")])
-def test_features_that_were_not_computed_are_critical_whatever_the_reason(harness, sensor, hook, error):
+def test_any_failed_run_of_features_is_critical(harness, sensor, hook, error):
     run(harness, 0, error, "stocks_features_job")
     sensor.tick()
     assert hook.titles == [f"CRITICAL: {FEATURES}"]
@@ -194,7 +197,7 @@ def test_features_that_were_not_computed_are_critical_whatever_the_reason(harnes
 # --- Days
 
 
-def test_three_days_without_a_success_are_critical_once_and_over_with_the_first_success(harness, sensor, hook):
+def test_three_days_without_a_success_are_critical_once_and_recover_with_a_success(harness, sensor, hook):
     run(harness, 0, day=-3)
     for day in (-2, -1, 0):
         assert hook.received == []
@@ -209,7 +212,7 @@ def test_three_days_without_a_success_are_critical_once_and_over_with_the_first_
     assert hook.titles[1:] == [f"RECOVERED: {BACKFILL}"]
 
 
-def test_backfills_from_dagit_count_among_the_days_and_other_jobs_do_not(harness, sensor, hook):
+def test_backfills_from_the_dagster_ui_count_as_failed_days_and_other_jobs_do_not(harness, sensor, hook):
     run(harness, 0, SERIES, day=-3)
     run(harness, 0, SERIES, "__ASSET_JOB", day=-2, asset_selection=BARS)
     run(harness, 5, job="stocks_ohlcv_checks", day=-2)
@@ -229,7 +232,7 @@ def test_the_count_survives_a_lost_cursor(harness, sensor, hook):
     assert hook.titles == [f"CRITICAL: {BACKFILL}"]
 
 
-def test_what_the_universe_does_not_keep_any_more_is_closed(harness, sensor, hook):
+def test_alerts_about_markets_no_longer_in_the_universe_are_closed(harness, sensor, hook):
     run(harness, 0, CRASH)
     sensor.tick()
     sensor.definitions = lambda now: definitions(universe(CRYPTO), now)

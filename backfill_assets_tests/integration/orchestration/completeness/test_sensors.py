@@ -1,4 +1,4 @@
-"""When the sensor has completeness measured: once after runs of the bars, when a market has come to rest."""
+"""The sensor that measures completeness once after runs of the bars, when no run of the market is in progress."""
 
 import dagster as dg
 import pytest
@@ -15,20 +15,18 @@ DAILY = dg.AssetKey(["stocks", "ohlcv_1d"])
 
 
 class Sensor:
-    """The sensor with its cursor, over an instance of its own."""
-
     def __init__(self, instance):
-        self.instance, self.cursor, self.said = instance, None, None
+        self.instance, self.cursor, self.message = instance, None, None
 
     def tick(self):
-        """The jobs that it launches."""
+        """Tick, and return the names of the launched jobs."""
         with dg.build_sensor_context(
             instance=self.instance, repository_def=DEFINITIONS.get_repository_def(), cursor=self.cursor
         ) as context:
             data = DEFINITIONS.resolve_sensor_def("completeness_after_runs").evaluate_tick(context)
         assert all(r.tags["backfill/trigger"] == "after runs of the bars" for r in data.run_requests)
         assert all(not r.partition_key for r in data.run_requests)
-        self.cursor, self.said = data.cursor, data.skip_message
+        self.cursor, self.message = data.cursor, data.skip_message
         return [request.job_name for request in data.run_requests]
 
     def ran(self, status=SUCCESS, job="stocks_ohlcv_job", **fields):
@@ -54,19 +52,19 @@ def sensor(fresh):
     return fresh
 
 
-def test_the_first_look_has_every_market_measured_and_the_next_one_none(fresh):
+def test_the_first_tick_measures_every_market_and_the_next_none(fresh):
     fresh.ran()
     assert fresh.tick() == ["stocks_completeness_job", "crypto_completeness_job"]
-    assert (fresh.tick(), fresh.said) == ([], NOTHING)
+    assert (fresh.tick(), fresh.message) == ([], NOTHING)
 
 
-def test_while_nothing_ran_nothing_is_measured(sensor):
+def test_without_runs_nothing_is_measured(sensor):
     assert [sensor.tick() for _ in range(3)] == [[], [], []]
-    assert sensor.said == NOTHING
+    assert sensor.message == NOTHING
 
 
 @pytest.mark.parametrize("status", [SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED])
-def test_a_run_that_ended_in_any_way_has_its_market_measured_once(sensor, status):
+def test_any_ended_run_makes_its_market_be_measured_once(sensor, status):
     sensor.ran(status)
     assert sensor.tick() == ["stocks_completeness_job"]
     assert sensor.tick() == []
@@ -82,7 +80,7 @@ def test_many_runs_of_a_backfill_are_one_measurement(sensor):
 def test_a_market_waits_until_the_last_of_its_runs_has_ended(sensor):
     sensor.ran()
     waiting = [sensor.ran(STARTED), sensor.ran(QUEUED)]
-    assert (sensor.tick(), sensor.said) == (
+    assert (sensor.tick(), sensor.message) == (
         [],
         "Runs of stocks are in progress: measured when they have ended.",
     )
@@ -98,7 +96,7 @@ def test_other_markets_do_not_wait(sensor):
     assert sensor.tick() == ["crypto_completeness_job"]
 
 
-def test_a_measurement_under_way_is_not_doubled(sensor):
+def test_a_measurement_in_progress_is_not_repeated(sensor):
     measuring = sensor.ran(STARTED, job="stocks_completeness_job")
     sensor.ran()
     assert sensor.tick() == []
@@ -117,12 +115,12 @@ def test_a_measurement_under_way_is_not_doubled(sensor):
         ("bonds_ohlcv_job", None),
     ],
 )
-def test_runs_that_fill_no_bars_of_ours_lead_to_nothing(sensor, job, assets):
+def test_runs_that_fetch_no_bars_of_a_market_are_ignored(sensor, job, assets):
     sensor.ran(job=job, asset_selection=assets)
     assert sensor.tick() == []
 
 
-def test_after_more_runs_than_a_tick_looks_at_every_market_is_measured(sensor, monkeypatch):
+def test_after_more_runs_than_a_tick_examines_every_market_is_measured(sensor, monkeypatch):
     monkeypatch.setattr(module, "MOST_RUNS", 2)
     for _ in range(3):
         sensor.ran(job="stocks_features_job")
@@ -132,12 +130,6 @@ def test_after_more_runs_than_a_tick_looks_at_every_market_is_measured(sensor, m
 @pytest.mark.parametrize(
     "cursor", ["", "{}", "nonsense", '{"seen": 3, "waiting": []}', '{"seen": null, "waiting": []}']
 )
-def test_an_unreadable_cursor_is_a_first_look(fresh, cursor):
+def test_an_unreadable_cursor_is_ignored(fresh, cursor):
     fresh.cursor = cursor
     assert fresh.tick() == ["stocks_completeness_job", "crypto_completeness_job"]
-
-
-def test_it_looks_without_being_switched_on():
-    sensor = DEFINITIONS.resolve_sensor_def("completeness_after_runs")
-    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
-    assert {target.job_name for target in sensor.targets} == {"stocks_completeness_job", "crypto_completeness_job"}

@@ -1,4 +1,4 @@
-"""The asset of splits and dividends, run by Dagster: what it tells, and what its check says of prices."""
+"""The asset of splits and dividends and its check, run by Dagster."""
 
 from datetime import date, timedelta
 
@@ -20,14 +20,14 @@ def listed(harness, *splits, **more):
 
 
 def around_the_split(harness):
-    """NVDA's daily bars of the Friday before and the Monday."""
+    """Fetch NVDA's daily bars of the Friday before and the Monday."""
     assert harness.run("2024-06-07|NVDA", "2024-06-10|NVDA", only=["1d"]).success
 
 
 def metadata(result):
     (event,) = result.get_asset_materialization_events()
-    told = event.materialization.metadata
-    return {name: value.value for name, value in told.items() if "/" not in name}
+    entries = event.materialization.metadata
+    return {name: value.value for name, value in entries.items() if "/" not in name}
 
 
 def verdict(result):
@@ -40,7 +40,7 @@ def table(evaluation):
     return [record.data for record in evaluation.metadata["splits"].records]
 
 
-def test_the_job_asks_twice_and_tells_what_it_found(harness):
+def test_the_job_makes_two_requests_and_reports_what_it_found(harness):
     listed(harness)
     job = harness.defs.resolve_job_def("stocks_events_job")
     result = job.execute_in_process(instance=harness.instance, run_config={"loggers": QUIET})
@@ -62,18 +62,18 @@ def test_the_job_asks_twice_and_tells_what_it_found(harness):
     assert harness.instance.get_latest_materialization_event(dg.AssetKey(KEY)) is not None
 
 
-def test_a_second_run_asks_for_the_last_weeks_and_tells_that_nothing_changed(harness):
+def test_a_second_run_requests_the_last_weeks_and_reports_no_change(harness):
     listed(harness)
     harness.materialize(*KEY)
-    told = metadata(harness.materialize(*KEY, now=MOMENT + timedelta(days=1)))
-    assert told["requested_since"] == "2025-05-17"
-    assert (told["splits"], told["dividends"], told["new"], told["changed"], told["withdrawn"]) == (1, 1, 0, 0, 0)
+    found = metadata(harness.materialize(*KEY, now=MOMENT + timedelta(days=1)))
+    assert found["requested_since"] == "2025-05-17"
+    assert (found["splits"], found["dividends"], found["new"], found["changed"], found["withdrawn"]) == (1, 1, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
     ("config", "since"), [({"everything": True}, "2024-01-02"), ({"overlap_days": 10}, "2025-06-21")]
 )
-def test_config_says_how_far_back_a_run_asks(harness, config, since):
+def test_the_config_sets_how_far_back_a_run_requests(harness, config, since):
     listed(harness)
     harness.materialize(*KEY)
     job = harness.defs.resolve_job_def("stocks_events_job")
@@ -82,16 +82,16 @@ def test_config_says_how_far_back_a_run_asks(harness, config, since):
     assert metadata(again)["requested_since"] == since
 
 
-def test_doubt_is_told_and_withdraws_nothing(harness):
+def test_an_implausible_response_is_a_warning_and_withdraws_nothing(harness):
     listed(harness)
     harness.materialize(*KEY)
     harness.vendor.change(splits=())
-    told = metadata(harness.materialize(*KEY))
-    assert (told["splits"], told["withdrawn"]) == (1, 0)
-    assert told["warnings"].startswith("Polygon lists no split of any ticker since 2025-05-17, which is implausible")
+    found = metadata(harness.materialize(*KEY))
+    assert (found["splits"], found["withdrawn"]) == (1, 0)
+    assert found["warnings"].startswith("Polygon lists no split of any ticker since 2025-05-17, which is implausible")
 
 
-def test_a_fault_fails_the_run_in_a_sentence_and_leaves_the_table(harness):
+def test_a_failed_request_fails_the_run_and_leaves_the_table(harness):
     listed(harness, faults=(Fault(kind="status", status=403, path="/dividends"),))
     result = harness.materialize(*KEY)
     assert not result.success
@@ -114,7 +114,7 @@ def test_a_split_without_bars_is_not_judged(harness):
     assert {name: value.value for name, value in found.metadata.items()} == {"judged": 0, "not_judged": 1}
 
 
-def test_what_prices_do_not_show_is_warned_of_by_symbol_day_and_ratios(harness):
+def test_a_split_that_prices_do_not_show_is_a_warning(harness):
     listed(harness, replace(NVDA, split_to=4, happened=False))
     around_the_split(harness)
     found = verdict(harness.materialize(*KEY))
@@ -126,14 +126,14 @@ def test_what_prices_do_not_show_is_warned_of_by_symbol_day_and_ratios(harness):
     assert record["seen"] == pytest.approx(record["close before"] / record["open"], rel=1e-4)
 
 
-def test_splits_of_one_day_that_undo_each_other_are_not_judged(harness):
+def test_splits_of_one_day_that_cancel_out_are_not_judged(harness):
     listed(harness, replace(NVDA, split_from=10, split_to=1, happened=False))
     around_the_split(harness)
     found = verdict(harness.materialize(*KEY))
     assert (found.passed, found.metadata["not_judged"].value) == (True, 1)
 
 
-def test_a_split_that_was_entered_on_another_day_too_is_warned_of_until_it_is_withdrawn(harness):
+def test_a_split_listed_on_a_second_day_is_a_warning_until_it_is_withdrawn(harness):
     early = Split(ticker="NVDA", execution_date=date(2024, 6, 7), split_to=10, happened=False)
     listed(harness, early)
     assert harness.run("2024-06-06|NVDA", "2024-06-10|NVDA", only=["1d"]).success
@@ -145,8 +145,3 @@ def test_a_split_that_was_entered_on_another_day_too_is_warned_of_until_it_is_wi
     again = job.execute_in_process(instance=harness.instance, run_config={"ops": ops, "loggers": QUIET})
     assert metadata(again)["withdrawn"] == 1
     assert verdict(again).passed
-
-
-def test_markets_of_coins_have_no_such_asset(harness):
-    keys = harness.defs.resolve_asset_graph().get_all_asset_keys()
-    assert [k.to_user_string() for k in keys if k.path[-1] == "corporate_events"] == ["stocks/corporate_events"]

@@ -1,4 +1,4 @@
-"""The feature assets, run by Dagster: what a run computes, and what it tells Dagster of; what late news and a crash leave."""
+"""The feature assets, run by Dagster: what is computed and materialized, also after late splits and crashes."""
 
 import asyncio
 import itertools
@@ -15,7 +15,6 @@ from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction
 from backfill_assets.domain.features import COLUMNS, LOOK_BACK, compute_range
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Symbol
-from backfill_assets.orchestration.features.assets import FeaturesConfig
 from backfill_assets.pipelines import features as pipeline
 from backfill_assets.pipelines.features import FeatureRequest, compute_features
 from backfill_assets.simulator import Hole
@@ -38,7 +37,7 @@ def compute(harness, first="2024-03-04|AAPL", last="2024-03-08|MSFT", **options)
 
 @pytest.fixture
 def fetched(harness):
-    """A platform whose first two symbols have the bars of the week."""
+    """A harness with the bars of the week for two symbols."""
 
     def fetch():
         assert harness.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
@@ -48,7 +47,7 @@ def fetched(harness):
 
 
 def rows(harness, symbol, timeframe):
-    """The stored features of a series, ascending, NaN for null."""
+    """Return the stored features of a series, ascending, NaN for null."""
     found = harness.rows(
         f"select {', '.join(NAMES)} from market_features "  # noqa: S608  # names of the catalog
         "where symbol = %s and timeframe = %s order by timestamp",
@@ -59,23 +58,23 @@ def rows(harness, symbol, timeframe):
 
 
 def writers(harness, table, symbol, timeframe):
-    """By bar start the transaction that wrote the row."""
+    """Return by bar start the transaction that wrote the row."""
     query = f"select timestamp, xmin::text from {table} where symbol = %s and timeframe = %s"  # noqa: S608  # our own names
     return dict(harness.rows(query, symbol, timeframe))
 
 
 def waiting(harness):
-    """The series that are known to have something to be computed."""
+    """Return the stale series."""
     stocks = harness.universe.markets[0]
     with store.FeatureStore(harness.database_url) as table:
         return table.stale([s.name for s in stocks.symbols], stocks.timeframes)
 
 
-def told(harness, timeframe="1m"):
+def materialized(harness, timeframe="1m"):
     return harness.materialized(timeframe, family="features")
 
 
-# --- What a run does and tells
+# --- Runs
 
 
 def test_every_bar_gets_its_row_and_every_partition_with_bars_is_materialized(fetched, monkeypatch):
@@ -83,7 +82,7 @@ def test_every_bar_gets_its_row_and_every_partition_with_bars_is_materialized(fe
     sent = len(fetched.vendor.requests)
     assert compute(fetched).success
     for timeframe in ("1m", "1d"):
-        assert told(fetched, timeframe) == cells()
+        assert materialized(fetched, timeframe) == cells()
         for symbol in ("AAPL", "MSFT"):
             expected = compute_range(
                 stored_bars(fetched.database_url, symbol, timeframe), TIMEFRAMES[timeframe], NEW_YORK
@@ -93,7 +92,7 @@ def test_every_bar_gets_its_row_and_every_partition_with_bars_is_materialized(fe
     assert waiting(fetched) == []
 
 
-def test_a_materialization_tells_its_bars_and_when_they_began_and_ended(fetched):
+def test_a_materialization_has_the_number_and_the_first_and_last_of_its_bars(fetched):
     compute(fetched)
     for timeframe in ("1m", "1d"):
         of_bars = fetched.metadata(timeframe, "2024-03-06|MSFT")
@@ -103,7 +102,7 @@ def test_a_materialization_tells_its_bars_and_when_they_began_and_ended(fetched)
 def test_without_bars_a_run_succeeds_and_materializes_nothing(harness):
     result = compute(harness)
     assert result.success
-    assert told(harness) == told(harness, "1d") == set()
+    assert materialized(harness) == materialized(harness, "1d") == set()
     assert harness.vendor.requests == []
 
 
@@ -112,23 +111,23 @@ def test_sessions_without_bars_stay_missing(harness):
     harness.vendor.change(holes=(Hole(ticker="AAPL", first=day, last=day, base="minute"),))
     harness.run("2024-03-04|AAPL", "2024-03-08|MSFT")
     assert compute(harness).success
-    assert told(harness) == cells() - {"2024-03-06|AAPL"}
-    assert told(harness, "1d") == cells()
+    assert materialized(harness) == cells() - {"2024-03-06|AAPL"}
+    assert materialized(harness, "1d") == cells()
 
 
-def test_a_session_of_which_a_row_is_missing_stays_missing_though_nothing_is_known_to_be_stale(fetched):
+def test_a_session_with_a_missing_row_stays_missing_although_nothing_is_stale(fetched):
     computed_unseen(fetched)
     fetched.rows(
         "delete from market_features where symbol = 'AAPL' and timeframe = '1m' and timestamp = %s returning 1",
         datetime(2024, 3, 6, 15, tzinfo=UTC),
     )
     assert compute(fetched).success
-    assert told(fetched) == cells() - {"2024-03-06|AAPL"}
-    assert told(fetched, "1d") == cells()
+    assert materialized(fetched) == cells() - {"2024-03-06|AAPL"}
+    assert materialized(fetched, "1d") == cells()
 
 
 def computed_unseen(harness):
-    """All features of the week, without Dagster's knowledge."""
+    """Compute all features of the week, without materializing them in Dagster."""
     stocks = harness.universe.markets[0]
     days = (date(2024, 3, 4), date(2024, 3, 8))
     request = FeatureRequest(stocks, dict.fromkeys(stocks.symbols, days), stocks.timeframes)
@@ -139,7 +138,7 @@ def computed_unseen(harness):
 def test_days_and_symbols_narrow_what_is_computed(fetched):
     assert compute(fetched, "2024-03-05|AAPL", "2024-03-06|MSFT", symbols=["MSFT"]).success
     wanted = cells(("2024-03-05", "2024-03-06"), ("MSFT",))
-    assert told(fetched) == told(fetched, "1d") == wanted
+    assert materialized(fetched) == materialized(fetched, "1d") == wanted
     found = fetched.rows(
         """select distinct symbol, (timestamp at time zone 'America/New_York')::date::text
            from market_features order by 2"""
@@ -147,18 +146,18 @@ def test_days_and_symbols_narrow_what_is_computed(fetched):
     assert found == [("MSFT", "2024-03-05"), ("MSFT", "2024-03-06")]
 
 
-def test_a_run_of_symbols_that_are_not_in_its_rectangle_does_nothing(fetched):
+def test_a_run_over_symbols_outside_its_partitions_does_nothing(fetched):
     assert compute(fetched, symbols=["NVDA"]).success
-    assert told(fetched) == set()
+    assert materialized(fetched) == set()
 
 
 @pytest.mark.parametrize("timeframe", ["1m", "1d"])
 def test_one_timeframe_can_be_run_alone(fetched, timeframe):
     assert compute(fetched, only=[timeframe]).success
-    assert {t: told(fetched, t) for t in ("1m", "1d")} == {"1m": set(), "1d": set()} | {timeframe: cells()}
+    assert {t: materialized(fetched, t) for t in ("1m", "1d")} == {"1m": set(), "1d": set()} | {timeframe: cells()}
 
 
-def test_what_is_up_to_date_is_written_again_only_where_everything_is_asked_for(fetched):
+def test_rows_that_are_up_to_date_are_rewritten_by_a_full_run_only(fetched):
     compute(fetched)
     before = writers(fetched, "market_features", "AAPL", "1m")
     assert compute(fetched).success
@@ -178,26 +177,20 @@ def test_crypto_has_features_too(harness):
     assert harness.materialized("1m", of="crypto", family="features") == both
 
 
-def test_bars_that_cannot_be_used_fail_the_run_and_all_else_is_computed_and_told(fetched):
+def test_unusable_bars_fail_the_run_and_the_rest_is_computed_and_materialized(fetched):
     fetched.rows("update market_data set close = 'NaN' where symbol = 'AAPL' and timeframe = '1d' returning 1")
     result = compute(fetched)
     assert not result.success
     assert failure(result).cls_name == "UnusableBars"
     assert "AAPL 1d: the bar of 2024-03-04 05:00 UTC has a price or a volume" in failure(result).message
-    assert told(fetched) == cells()
-    assert told(fetched, "1d") == cells(symbols=("MSFT",))
+    assert materialized(fetched) == cells()
+    assert materialized(fetched, "1d") == cells(symbols=("MSFT",))
 
 
-def test_the_config_says_what_it_takes():
-    with pytest.raises(ValueError, match="max_concurrent"):
-        FeaturesConfig(max_concurrent=51)
-    assert FeaturesConfig().model_dump() == {"max_concurrent": 5, "symbols": [], "full": False}
+# --- Interruptions
 
 
-# --- What a run that was broken off leaves
-
-
-def test_a_run_that_is_broken_off_is_finished_by_the_next_with_the_same_rows(fetched, monkeypatch):
+def test_an_interrupted_run_is_completed_by_the_next_with_the_same_rows(fetched, monkeypatch):
     monkeypatch.setattr(store, "MOST_ROWS", 300)  # recursions agree to the last bit over the same pieces only
     compute(fetched)
     undisturbed = {(s, t): rows(fetched, s, t) for s in ("AAPL", "MSFT") for t in ("1m", "1d")}
@@ -228,14 +221,14 @@ def test_a_run_that_is_broken_off_is_finished_by_the_next_with_the_same_rows(fet
 
 
 def record(harness, *splits):
-    """Let the store learn of all that AAPL has, as the look-up of corporate events does."""
+    """Store all splits of AAPL, as an update of corporate actions does."""
     events = tuple(CorporateAction("AAPL", ActionKind.SPLIT, ex_date, 1.0, 4.0) for ex_date in splits)
     listed = ListedActions(date(2024, 1, 2), events, frozenset({("AAPL", ActionKind.SPLIT)}))
     with CorporateActionStore(harness.database_url, connections=1) as table:
         table.record(["AAPL"], listed, [Symbol("AAPL", "AAPL")], MOMENT, NEW_YORK)
 
 
-def test_a_late_split_recomputes_what_it_reaches_and_no_more_and_touches_no_bar(fetched):
+def test_a_late_split_recomputes_only_rows_that_depend_on_it_and_no_bar(fetched):
     compute(fetched)
     old = {t: writers(fetched, "market_features", "AAPL", t) for t in ("1m", "1d")}
     other = {t: writers(fetched, "market_features", "MSFT", t) for t in ("1m", "1d")}
@@ -259,7 +252,7 @@ def test_a_late_split_recomputes_what_it_reaches_and_no_more_and_touches_no_bar(
         np.testing.assert_allclose(rows(fetched, "AAPL", timeframe), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_a_split_that_is_withdrawn_acts_no_longer(fetched):
+def test_a_withdrawn_split_is_no_longer_applied(fetched):
     compute(fetched)
     before = rows(fetched, "AAPL", "1d")
     record(fetched, LATE_SPLIT)
@@ -270,11 +263,11 @@ def test_a_split_that_is_withdrawn_acts_no_longer(fetched):
     np.testing.assert_array_equal(rows(fetched, "AAPL", "1d"), before)
 
 
-# --- Beside the bars
+# --- Bars and features
 
 
-def test_a_run_over_bars_does_not_run_features_and_the_other_way_round(fetched):
-    assert told(fetched) == set()
+def test_bars_and_features_run_separately(fetched):
+    assert materialized(fetched) == set()
     compute(fetched)
     jobs = [run.job_name for run in fetched.instance.get_runs()]
     assert jobs == ["stocks_features_job", "stocks_ohlcv_job"]

@@ -1,4 +1,4 @@
-"""The checks of the feature assets, as Dagster runs them: what passes, how bad the rest is, and what is said of it."""
+"""The checks of the feature assets, run by Dagster: results, severities and metadata."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +9,7 @@ from backfill_assets.adapters.store.feature_quality import FeatureQuality
 from backfill_assets.domain.features import COLUMNS
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.orchestration.features.checks import LATE_AFTER, VERY_LATE_AFTER, feature_check_specs
-from backfill_assets_tests.integration.orchestration.ohlcv.test_checks import SESSIONS, told, verdicts
+from backfill_assets_tests.integration.orchestration.ohlcv.test_checks import SESSIONS, metadata_of, verdicts
 from backfill_assets_tests.support import MOMENT, market
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
@@ -20,7 +20,7 @@ FIRST_DAY = datetime(2025, 6, 16, 4, tzinfo=UTC)  # midnight in New York
 
 @pytest.fixture
 def fetched(harness):
-    """A platform with all bars of the stocks, and no features."""
+    """A harness with all bars of the stocks, and no features."""
 
     def fetch():
         assert harness.run(*CORNERS).success
@@ -31,7 +31,7 @@ def fetched(harness):
 
 @pytest.fixture
 def computed(harness):
-    """A platform with all features of the stocks too."""
+    """A harness with all bars and features of the stocks."""
 
     def compute():
         assert harness.run(*CORNERS).success
@@ -42,14 +42,14 @@ def computed(harness):
 
 
 def check(harness, **options):
-    """What the checks say by themselves."""
+    """Run the checks alone, and return their results."""
     result = harness.check(family="features", **options)
     assert result.success
     return verdicts(result)
 
 
 def spoil(harness, column, value, timeframe="1d", symbol="AAPL"):
-    """Put a value into the first row of a series."""
+    """Set a value in the first row of a series."""
     assert column in {c.name for c in COLUMNS}
     assert harness.rows(
         f"update market_features set {column} = %s "  # noqa: S608  # a column of the catalog
@@ -63,33 +63,33 @@ def spoil(harness, column, value, timeframe="1d", symbol="AAPL"):
     )  # fmt: skip - arguments in the order of the query
 
 
-# --- Where they run
+# --- Runs
 
 
-def test_they_run_with_every_run_and_pass_where_everything_is_computed(fetched):
+def test_checks_run_with_every_run_and_pass_if_everything_is_computed(fetched):
     result = fetched.run(*CORNERS, family="features")
     found = verdicts(result)
     assert {key: e.passed for key, e in found.items()} == {(t, n): True for t in ("1m", "1d") for n in ALL}
     ((bars,),) = fetched.rows("select count(*) from market_data where timeframe = '1m'")
     days = f"{SESSIONS[0]} to {MOMENT.date()}"
-    assert told(found["1m", "features_cover_bars"]) == {
+    assert metadata_of(found["1m", "features_cover_bars"]) == {
         "bars": bars,
         "bars_without_features": 0,
         "examined_days": days,
     }
-    assert told(found["1m", "features_are_fresh"]) == {"series_waiting": 0, "series_late": 0}
-    assert told(found["1m", "values_in_range"]) == {
+    assert metadata_of(found["1m", "features_are_fresh"]) == {"series_waiting": 0, "series_late": 0}
+    assert metadata_of(found["1m", "values_in_range"]) == {
         "examined_rows": bars,
         "examined_days": days,
         "values_out_of_range": 0,
     }
 
 
-def test_a_run_of_one_timeframe_yields_the_checks_of_that_one(fetched):
+def test_a_run_of_one_timeframe_evaluates_only_its_checks(fetched):
     assert set(verdicts(fetched.run(*CORNERS, family="features", only=["1d"]))) == {("1d", name) for name in ALL}
 
 
-def test_alone_they_compute_and_materialize_nothing(fetched):
+def test_checks_that_run_alone_compute_and_materialize_nothing(fetched):
     result = fetched.check(family="features")
     assert set(verdicts(result)) == {(t, n) for t in ("1m", "1d") for n in ALL}
     assert not [e for e in result.all_events if e.is_step_materialization]
@@ -99,23 +99,19 @@ def test_alone_they_compute_and_materialize_nothing(fetched):
 def test_every_timeframe_has_its_checks():
     specs = feature_check_specs(market("stocks", "AAPL", timeframes=" ".join(TIMEFRAMES)))
     assert [(s.asset_key.path[-1].removeprefix("features_"), s.name) for s in specs] == [
-        (t, n) for t in TIMEFRAMES for n in _ordered()
+        (t, n) for t in TIMEFRAMES for n in ("features_cover_bars", "features_are_fresh", "values_in_range")
     ]
     assert not any(spec.blocking for spec in specs)
 
 
-def _ordered():
-    return ["features_cover_bars", "features_are_fresh", "values_in_range"]
+# --- Missing rows
 
 
-# --- Whether every bar has its row
-
-
-def test_bars_that_wait_for_their_features_are_a_warning(fetched):
+def test_bars_that_are_marked_for_computation_are_a_warning(fetched):
     verdict = check(fetched)["1d", "features_cover_bars"]
     assert (verdict.passed, verdict.severity) == (False, WARN)
     assert verdict.description == f"{2 * len(SESSIONS)} of {2 * len(SESSIONS)} bars have no features."
-    metadata = told(verdict)
+    metadata = metadata_of(verdict)
     assert metadata["series"] == [
         {"symbol": s, "bars": 10, "without features": 10, "first": "2025-06-16 04:00 UTC", "waiting": True}
         for s in ("AAPL", "MSFT")
@@ -123,7 +119,7 @@ def test_bars_that_wait_for_their_features_are_a_warning(fetched):
     assert metadata["repair"] == "backfill features --timeframes 1d --symbols AAPL,MSFT"
 
 
-def test_a_row_that_is_missing_and_not_waited_for_is_an_error(computed):
+def test_a_missing_row_that_is_not_marked_is_an_error(computed):
     gone = SESSIONS[3]
     computed.rows(
         "delete from market_features where symbol = 'MSFT' and timeframe = '1d' and timestamp = %s returning 1",
@@ -131,37 +127,37 @@ def test_a_row_that_is_missing_and_not_waited_for_is_an_error(computed):
     )
     verdict = check(computed)["1d", "features_cover_bars"]
     assert (verdict.passed, verdict.severity) == (False, ERROR)
-    assert told(verdict)["series"] == [
+    assert metadata_of(verdict)["series"] == [
         {"symbol": "MSFT", "bars": 10, "without features": 1, "first": f"{gone} 04:00 UTC", "waiting": False}
     ]
 
 
-def test_by_themselves_they_look_at_the_last_35_days(computed):
+def test_checks_that_run_alone_examine_the_last_35_days(computed):
     computed.rows("delete from market_features returning 1")
     later = check(computed, now=MOMENT + timedelta(days=30))
-    metadata = told(later["1d", "features_cover_bars"])
+    metadata = metadata_of(later["1d", "features_cover_bars"])
     assert (metadata["bars"], metadata["examined_days"]) == (6, "2025-06-26 to 2025-07-31")
     assert check(computed, now=MOMENT + timedelta(days=40))["1d", "features_cover_bars"].passed
 
 
-def test_a_run_looks_at_its_own_days_too(fetched):
+def test_checks_of_a_run_examine_its_days_too(fetched):
     later = MOMENT + timedelta(days=60)
     result = fetched.run(f"{SESSIONS[1]}|AAPL", f"{SESSIONS[2]}|AAPL", family="features", now=later)
-    metadata = told(verdicts(result)["1d", "features_cover_bars"])
+    metadata = metadata_of(verdicts(result)["1d", "features_cover_bars"])
     days = f"{SESSIONS[1]} to {SESSIONS[2]}, 2025-07-26 to 2025-08-30"
     assert (metadata["bars"], metadata["examined_days"]) == (4, days)
     assert [(row["symbol"], row["bars"]) for row in metadata["series"]] == [("MSFT", 2)]
 
 
-def test_a_run_over_other_days_does_not_hide_a_value_that_is_known_to_be_wrong(computed):
+def test_a_run_over_other_days_does_not_hide_a_value_out_of_range(computed):
     spoil(computed, "rsi_14", 101.0)
     assert not check(computed)["1d", "values_in_range"].passed
     result = computed.run(f"{SESSIONS[5]}|AAPL", f"{SESSIONS[6]}|AAPL", family="features")
     assert not verdicts(result)["1d", "values_in_range"].passed
 
 
-def test_what_is_found_in_days_apart_is_told_as_one(computed):
-    """A run over old days, looked at so much later that the last 35 days begin in the middle of what is stored."""
+def test_findings_of_separate_days_are_reported_together(computed):
+    """A run over old days, so much later that the last 35 days begin in the middle of the stored ones."""
     late = MOMENT + timedelta(days=28)
     first, last = SESSIONS[0], SESSIONS[-1]
     for day, value in ((first, 101.0), (last, float("nan"))):
@@ -173,13 +169,13 @@ def test_what_is_found_in_days_apart_is_told_as_one(computed):
         )
     result = computed.run(f"{first}|AAPL", f"{first}|MSFT", family="features", now=late)
     verdict = verdicts(result)["1d", "values_in_range"]
-    assert told(verdict)["examined_days"] == f"{first}, {(late - timedelta(days=35)).date()} to {late.date()}"
-    assert told(verdict)["values"] == [
+    assert metadata_of(verdict)["examined_days"] == f"{first}, {(late - timedelta(days=35)).date()} to {late.date()}"
+    assert metadata_of(verdict)["values"] == [
         {"symbol": "AAPL", "column": "rsi_14", "rows": 2, "first": f"{first} 04:00 UTC", "worst": "nan"}
     ]
 
 
-# --- Whether anything waits for too long
+# --- Stale rows
 
 
 @pytest.mark.parametrize(
@@ -190,11 +186,11 @@ def test_what_is_found_in_days_apart_is_told_as_one(computed):
         (VERY_LATE_AFTER + timedelta(minutes=1), False, ERROR),
     ],
 )
-def test_what_waits_is_bad_after_26_hours_and_worse_a_day_later(fetched, waited, passed, severity):
+def test_stale_rows_are_a_warning_after_26_hours_and_an_error_a_day_later(fetched, waited, passed, severity):
     fetched.rows("update feature_marks set marked_at = %s returning 1", MOMENT - waited)
     verdict = check(fetched)["1d", "features_are_fresh"]
     assert (verdict.passed, verdict.severity) == (passed, severity)
-    metadata = told(verdict)
+    metadata = metadata_of(verdict)
     assert (metadata["series_waiting"], metadata["series_late"]) == (2, 0 if passed else 2)
     if not passed:
         assert [row["symbol"] for row in metadata["series"]] == ["AAPL", "MSFT"]
@@ -203,8 +199,8 @@ def test_what_waits_is_bad_after_26_hours_and_worse_a_day_later(fetched, waited,
         assert metadata["repair"].startswith("backfill features --timeframes 1d --symbols AAPL,MSFT")
 
 
-def test_what_was_computed_before_a_change_waits_again(computed):
-    assert told(check(computed)["1d", "features_are_fresh"])["series_waiting"] == 0
+def test_rows_are_stale_again_after_a_change(computed):
+    assert metadata_of(check(computed)["1d", "features_are_fresh"])["series_waiting"] == 0
     computed.rows(
         "insert into feature_marks (symbol, timeframe, stale, marked_at) values ('AAPL', '1d', tstzrange(%s, null), %s) "
         "returning 1",
@@ -212,12 +208,12 @@ def test_what_was_computed_before_a_change_waits_again(computed):
         MOMENT,
     )
     found = check(computed)
-    assert told(found["1d", "features_are_fresh"]) == {"series_waiting": 1, "series_late": 0}
+    assert metadata_of(found["1d", "features_are_fresh"]) == {"series_waiting": 1, "series_late": 0}
     assert found["1d", "features_are_fresh"].description == "1 series out of date, 0 of them for more than 26 hours."
-    assert told(found["1m", "features_are_fresh"])["series_waiting"] == 0
+    assert metadata_of(found["1m", "features_are_fresh"])["series_waiting"] == 0
 
 
-def test_bars_before_the_markets_first_day_are_not_waited_for(computed):
+def test_bars_before_the_markets_first_day_are_never_stale(computed):
     long_ago = datetime(2025, 6, 2, 4, tzinfo=UTC)
     computed.rows(
         """insert into market_data (symbol, timeframe, "timestamp", open, high, low, close, volume, source)
@@ -229,10 +225,10 @@ def test_bars_before_the_markets_first_day_are_not_waited_for(computed):
         long_ago,
         long_ago + timedelta(days=1),
     )
-    assert told(check(computed)["1d", "features_are_fresh"])["series_waiting"] == 0
+    assert metadata_of(check(computed)["1d", "features_are_fresh"])["series_waiting"] == 0
 
 
-# --- Whether values can be
+# --- Values
 
 
 @pytest.mark.parametrize(
@@ -251,7 +247,7 @@ def test_a_value_outside_its_bounds_is_an_error(computed, column, value, worst):
     found = check(computed)
     verdict = found["1d", "values_in_range"]
     assert (verdict.passed, verdict.severity) == (False, ERROR)
-    assert told(verdict)["values"] == [
+    assert metadata_of(verdict)["values"] == [
         {"symbol": "AAPL", "column": column, "rows": 1, "first": "2025-06-16 04:00 UTC", "worst": worst}
     ]
     assert verdict.description == "1 values in 20 rows are out of range."
@@ -266,7 +262,7 @@ def test_rounding_unbounded_values_and_nulls_are_in_range(computed, column, valu
     assert check(computed)["1d", "values_in_range"].passed
 
 
-def test_the_worst_value_is_told_and_the_first_bar(computed):
+def test_the_worst_value_and_the_first_bar_are_reported(computed):
     computed.rows("update market_features set rsi_14 = 101 where symbol = 'MSFT' and timeframe = '1m' returning 1")
     computed.rows(
         "update market_features set rsi_14 = -7 where symbol = 'MSFT' and timeframe = '1m' and timestamp = %s returning 1",

@@ -1,5 +1,4 @@
-"""The sensor that keeps features up to date: what it asks for, what it waits for, and what it says. Dagster's daemon is
-played by the tests: they run what was asked for."""
+"""The sensor that keeps features up to date. In place of the daemon, the tests execute the requested runs."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -7,13 +6,12 @@ import dagster as dg
 import pytest
 
 from backfill_assets.deployment.private_api import launch_backfill
-from backfill_assets.deployment.runs import this_process
-from backfill_assets.deployment.tags import PROCESS_TAG
+from backfill_assets.deployment.runs import PROCESS_TAG, this_process
 from backfill_assets.orchestration.resources import MarketStore
 from backfill_assets.simulator import Restatement
-from backfill_assets_tests.dagster_harness import FixedClock, definitions
+from backfill_assets_tests.dagster_harness import FixedClock
 from backfill_assets_tests.integration.orchestration.universes import create_run, range_tags
-from backfill_assets_tests.support import MOMENT, market, universe
+from backfill_assets_tests.support import MOMENT
 
 CORNERS = ("2025-06-16|AAPL", "2025-06-30|NVDA")
 QUIET = "stocks: all features are up to date. crypto: all features are up to date."
@@ -21,7 +19,7 @@ OUTCOMES = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED]
 
 
 def tick(harness, now=MOMENT):
-    """What the sensor says at an instant: its requests by job, and why there are none."""
+    """Tick at an instant; return the run requests by job, and the skip message."""
     defs = harness.definitions(now)
     with dg.build_sensor_context(
         instance=harness.instance,
@@ -32,8 +30,7 @@ def tick(harness, now=MOMENT):
     return {request.job_name: request for request in data.run_requests}, data.skip_message
 
 
-def asked(harness, now=MOMENT):
-    """The only request of a tick."""
+def only_request(harness, now=MOMENT):
     requests, _ = tick(harness, now)
     (request,) = requests.values()
     return request
@@ -44,13 +41,12 @@ def corners(request):
 
 
 def symbols(request):
-    """What the config narrows the rectangle to, [] for no narrowing."""
+    """Return the symbols in the config, [] for all."""
     (op,) = request.run_config["ops"].values()
     return op["config"].get("symbols", [])
 
 
-def carry_out(harness, request, **options):
-    """Run what was asked for."""
+def execute(harness, request, **options):
     market_name = request.job_name.removesuffix("_features_job")
     only = [key.path[-1].removeprefix("features_") for key in request.asset_selection]
     result = harness.run(
@@ -61,7 +57,7 @@ def carry_out(harness, request, **options):
 
 @pytest.fixture
 def fetched(harness):
-    """A platform with all bars of the stocks, and no features."""
+    """A harness with all bars of the stocks, and no features."""
 
     def fetch():
         assert harness.run(*CORNERS).success
@@ -72,17 +68,17 @@ def fetched(harness):
 
 @pytest.fixture
 def computed(harness):
-    """A platform with all features of the stocks too."""
+    """A harness with all bars and features of the stocks."""
 
     def compute():
         assert harness.run(*CORNERS).success
-        carry_out(harness, asked(harness))
+        execute(harness, only_request(harness))
 
     harness.start_from("computed", compute)
     return harness
 
 
-def test_without_bars_nothing_is_asked_for(harness):
+def test_without_bars_nothing_is_requested(harness):
     assert tick(harness) == ({}, QUIET)
 
 
@@ -92,7 +88,7 @@ def test_no_key_is_needed(fetched, monkeypatch):
 
 
 def test_new_bars_are_one_run_over_all_their_sessions_and_symbols(fetched):
-    request = asked(fetched)
+    request = only_request(fetched)
     assert request.job_name == "stocks_features_job"
     assert corners(request) == CORNERS
     assert symbols(request) == []
@@ -100,23 +96,23 @@ def test_new_bars_are_one_run_over_all_their_sessions_and_symbols(fetched):
     assert request.tags["backfill/trigger"] == "stale features"
 
 
-def test_once_it_was_carried_out_nothing_is_asked_for(computed):
+def test_once_the_run_was_executed_nothing_is_requested(computed):
     assert tick(computed) == ({}, QUIET)
     for timeframe in ("1d", "1w"):
         assert len(computed.materialized(timeframe, family="features")) == 30
 
 
-def test_each_market_has_a_run_of_its_own(fetched):
+def test_each_market_has_its_own_run(fetched):
     assert fetched.run("2025-06-28|BTC", "2025-06-30|BTC", of="crypto").success
     requests, _ = tick(fetched)
     assert set(requests) == {"stocks_features_job", "crypto_features_job"}
     assert corners(requests["crypto_features_job"]) == ("2025-06-28|BTC", "2025-06-30|BTC")
 
 
-def test_a_restated_bar_asks_for_its_symbol_from_its_day_on(computed):
+def test_a_restated_bar_requests_its_symbol_from_its_day_on(computed):
     computed.vendor.change(restatements=(Restatement(ticker="MSFT", day=date(2025, 6, 24), factor=1.01),))
     assert computed.run("2025-06-24|MSFT", "2025-06-24|MSFT", refresh="EVERYTHING", only=["1d"]).success
-    request = asked(computed)
+    request = only_request(computed)
     assert corners(request) == ("2025-06-23|MSFT", "2025-06-30|MSFT")  # from the Monday of its week
     assert symbols(request) == ["MSFT"]
 
@@ -124,14 +120,14 @@ def test_a_restated_bar_asks_for_its_symbol_from_its_day_on(computed):
 def test_symbols_between_two_stale_ones_are_left_out(computed):
     stale(computed, "AAPL", "1d", "2025-06-20")
     stale(computed, "NVDA", "1d", "2025-06-26")
-    request = asked(computed)
+    request = only_request(computed)
     assert corners(request) == ("2025-06-20|AAPL", "2025-06-26|NVDA")
     assert symbols(request) == ["AAPL", "NVDA"]
     assert request.asset_selection == [dg.AssetKey(["stocks", "features_1d"])]
 
 
 def stale(harness, symbol, timeframe, day):
-    """Have the bar of one day computed again."""
+    """Mark the row of one day as stale."""
     start = datetime.fromisoformat(day).replace(hour=4, tzinfo=UTC)  # midnight in New York
     harness.rows(
         "insert into feature_marks (symbol, timeframe, stale) values (%s, %s, tstzrange(%s, %s)) returning 1",
@@ -142,17 +138,17 @@ def stale(harness, symbol, timeframe, day):
     )
 
 
-def test_a_week_is_run_over_its_sessions_though_it_is_stamped_on_a_closed_day(computed):
+def test_a_week_is_computed_over_its_sessions_although_it_is_stamped_on_a_sunday(computed):
     stale(computed, "MSFT", "1w", "2025-06-22")
-    request = asked(computed)
+    request = only_request(computed)
     assert corners(request) == ("2025-06-23|MSFT", "2025-06-27|MSFT")
-    carry_out(computed, request)
+    execute(computed, request)
     assert tick(computed) == ({}, QUIET)
 
 
-def test_the_week_under_way_ends_with_the_last_finished_session(computed):
+def test_the_current_week_ends_with_the_last_finished_session(computed):
     stale(computed, "MSFT", "1w", "2025-06-29")
-    assert corners(asked(computed)) == ("2025-06-30|MSFT", "2025-06-30|MSFT")
+    assert corners(only_request(computed)) == ("2025-06-30|MSFT", "2025-06-30|MSFT")
 
 
 @pytest.mark.parametrize(
@@ -162,8 +158,8 @@ def test_the_week_under_way_ends_with_the_last_finished_session(computed):
         pytest.param("2025-06-22", "2025-06-20", "2025-06-23", id="a Sunday"),
     ],
 )
-def test_a_bar_of_a_closed_day_is_reached_by_the_sessions_around_it(computed, day, start, end):
-    """Such bars are there where a closure was learnt of only after they had been fetched."""
+def test_a_bar_of_a_closed_day_is_covered_by_the_sessions_around_it(computed, day, start, end):
+    """Such bars exist if a closure was added after they had been fetched."""
     at = datetime.fromisoformat(day).replace(hour=4, tzinfo=UTC)
     computed.rows(
         """insert into market_data (symbol, timeframe, "timestamp", open, high, low, close, volume, source)
@@ -171,13 +167,13 @@ def test_a_bar_of_a_closed_day_is_reached_by_the_sessions_around_it(computed, da
         at,
     )
     stale(computed, "AAPL", "1d", day)
-    request = asked(computed)
+    request = only_request(computed)
     assert corners(request) == (f"{start}|AAPL", f"{end}|AAPL")
-    carry_out(computed, request)
+    execute(computed, request)
     assert tick(computed) == ({}, QUIET)
 
 
-def test_bars_before_the_first_day_are_not_chased(computed):
+def test_bars_before_the_first_day_are_ignored(computed):
     at = datetime(2025, 6, 2, 4, tzinfo=UTC)
     computed.rows(
         """insert into market_data (symbol, timeframe, "timestamp", open, high, low, close, volume, source)
@@ -188,22 +184,22 @@ def test_bars_before_the_first_day_are_not_chased(computed):
     assert tick(computed) == ({}, QUIET)
 
 
-# --- What it waits for
+# --- Waiting
 
 
 @pytest.mark.parametrize("status", OUTCOMES)
 @pytest.mark.parametrize(
     ("family", "what"), [("features", "of its features"), ("ohlcv", "of its bars")], ids=["features", "ohlcv"]
 )
-def test_a_run_of_the_market_is_waited_for(fetched, status, family, what):
+def test_the_sensor_waits_for_runs_of_the_market(fetched, status, family, what):
     run = create_run(fetched.instance, status, range_tags(*CORNERS), job_name=f"stocks_{family}_job")
-    said = f"stocks: waits for run {run.run_id[:8]} {what}. crypto: all features are up to date."
-    assert tick(fetched) == ({}, said)
+    message = f"stocks: waits for run {run.run_id[:8]} {what}. crypto: all features are up to date."
+    assert tick(fetched) == ({}, message)
     fetched.instance.report_run_failed(run)
-    assert corners(asked(fetched)) == CORNERS
+    assert corners(only_request(fetched)) == CORNERS
 
 
-def test_a_backfill_of_the_bars_is_waited_for(fetched):
+def test_the_sensor_waits_for_backfills_of_the_bars(fetched):
     backfill = launch_backfill(
         fetched.instance,
         fetched.defs.get_repository_def(),
@@ -216,35 +212,29 @@ def test_a_backfill_of_the_bars_is_waited_for(fetched):
     assert tick(fetched)[1].startswith(f"stocks: waits for backfill {backfill} of its bars.")
 
 
-def test_runs_of_another_market_and_of_the_checks_are_not_waited_for(fetched):
+def test_the_sensor_does_not_wait_for_other_markets_or_checks(fetched):
     create_run(fetched.instance, dg.DagsterRunStatus.STARTED, {}, job_name="crypto_ohlcv_job")
     create_run(fetched.instance, dg.DagsterRunStatus.STARTED, {}, job_name="stocks_ohlcv_checks")
-    assert corners(asked(fetched)) == CORNERS
+    assert corners(only_request(fetched)) == CORNERS
 
 
-def test_a_run_whose_process_is_gone_is_ended_and_not_waited_for(fetched):
+def test_a_run_whose_process_died_is_marked_as_failed(fetched):
     tags = range_tags(*CORNERS) | this_process() | {PROCESS_TAG: f"{2**22 + 1}@1.00"}
     dead = create_run(fetched.instance, dg.DagsterRunStatus.STARTED, tags, job_name="stocks_features_job")
-    assert corners(asked(fetched)) == CORNERS
+    assert corners(only_request(fetched)) == CORNERS
     assert fetched.instance.get_run_by_id(dead.run_id).status is dg.DagsterRunStatus.FAILURE
 
 
-# --- Once for each state
+# --- Run keys
 
 
 def test_the_same_state_has_one_run_an_hour(fetched):
-    keys = [asked(fetched, MOMENT + timedelta(minutes=m)).run_key for m in (0, 1, 59, 60)]
+    keys = [only_request(fetched, MOMENT + timedelta(minutes=m)).run_key for m in (0, 1, 59, 60)]
     assert keys[0] == keys[1] == keys[2] != keys[3]
 
 
-def test_a_further_change_is_another_state(computed):
+def test_a_further_change_has_a_new_run_key(computed):
     stale(computed, "AAPL", "1d", "2025-06-20")
-    before = asked(computed).run_key
+    before = only_request(computed).run_key
     stale(computed, "AAPL", "1d", "2025-06-20")
-    assert asked(computed).run_key != before
-
-
-def test_it_runs_without_being_switched_on():
-    sensor = definitions(universe(market("stocks", "AAPL"))).resolve_sensor_def("stale_features")
-    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
-    assert sensor.minimum_interval_seconds == 60
+    assert only_request(computed).run_key != before

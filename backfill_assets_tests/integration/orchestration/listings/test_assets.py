@@ -1,18 +1,17 @@
-"""The asset of listing dates, run by Dagster: whom it asks about, what it keeps, and what follows for the bars."""
+"""The asset of listing dates, run by Dagster, and its effect on runs of the bars."""
 
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
 from backfill_assets.simulator import Fault
-from backfill_assets_tests.dagster_harness import definitions, failure
-from backfill_assets_tests.integration.orchestration.universes import ASSETS as UNIVERSE
+from backfill_assets_tests.dagster_harness import failure
 from backfill_assets_tests.support import MOMENT
 
 KEY = dg.AssetKey(["stocks", "listings"])
 
 
-def asked(harness):
+def requested(harness):
     return [r.path.split("/")[-1] for r in harness.vendor.requests if "/reference/" in r.path]
 
 
@@ -20,50 +19,50 @@ def known(harness):
     return {s: rest for s, *rest in harness.rows("select symbol, listed, delisted, checked_at from listings")}
 
 
-def told(result):
+def metadata_of(result):
     (event,) = [e for e in result.all_events if e.is_step_materialization]
     metadata = event.step_materialization_data.materialization.metadata
     return {name: value.value for name, value in metadata.items() if "/" not in name}
 
 
-def test_the_dates_of_all_symbols_are_kept(harness):
+def test_the_dates_of_all_symbols_are_stored(harness):
     harness.vendor.change(listed={"NVDA": date(2024, 3, 5)})
     result = harness.materialize("stocks", "listings")
     assert result.success
     found = known(harness)
     assert set(found) == {"AAPL", "MSFT", "NVDA"}
     assert found["NVDA"] == [date(2024, 3, 5), None, MOMENT]
-    assert told(result) == {"symbols": 3, "looked_up": 3, "without_a_listing_date": 0, "delisted": "none"}
+    assert metadata_of(result) == {"symbols": 3, "looked_up": 3, "without_a_listing_date": 0, "delisted": "none"}
 
 
-def test_what_was_asked_lately_is_not_asked_again(harness):
+def test_recent_look_ups_are_not_repeated(harness):
     harness.materialize("stocks", "listings")
-    first = asked(harness)
+    first = requested(harness)
     again = harness.materialize("stocks", "listings", now=MOMENT + timedelta(days=6, seconds=-1))
-    assert asked(harness) == first
-    assert told(again)["looked_up"] == 0
+    assert requested(harness) == first
+    assert metadata_of(again)["looked_up"] == 0
     week = harness.materialize("stocks", "listings", now=MOMENT + timedelta(days=7))
-    assert asked(harness) == 2 * first
-    assert told(week)["looked_up"] == 3
+    assert requested(harness) == 2 * first
+    assert metadata_of(week)["looked_up"] == 3
     assert {checked for *_, checked in known(harness).values()} == {MOMENT + timedelta(days=7)}
 
 
-def test_who_trades_no_more_is_named_with_the_last_day(harness):
+def test_delisted_symbols_are_named_with_their_last_day(harness):
     harness.vendor.change(delisted={"MSFT": date(2024, 3, 6)}, delisted_details="dated")
-    assert told(harness.materialize("stocks", "listings"))["delisted"] == "MSFT 2024-03-06"
+    assert metadata_of(harness.materialize("stocks", "listings"))["delisted"] == "MSFT 2024-03-06"
 
 
-def test_one_that_fails_fails_the_run_and_what_was_answered_before_stays(harness):
+def test_a_failed_look_up_fails_the_run_and_keeps_earlier_ones(harness):
     harness.vendor.change(faults=(Fault(kind="status", status=403, ticker="MSFT", path="/reference/"),))
     result = harness.materialize("stocks", "listings")
     assert not result.success
     assert failure(result).cls_name == "NotEntitled"
     assert set(known(harness)) == {"AAPL"}
     harness.vendor.change(faults=())
-    assert told(harness.materialize("stocks", "listings"))["looked_up"] == 2
+    assert metadata_of(harness.materialize("stocks", "listings"))["looked_up"] == 2
 
 
-def test_sessions_before_a_listing_are_neither_asked_for_nor_missed(harness):
+def test_sessions_before_a_listing_are_neither_requested_nor_missing(harness):
     harness.vendor.change(listed={"NVDA": date(2024, 3, 6)})
     harness.materialize("stocks", "listings")
     assert harness.run("2024-03-04|NVDA", "2024-03-08|NVDA", only=["1d"]).success
@@ -71,10 +70,10 @@ def test_sessions_before_a_listing_are_neither_asked_for_nor_missed(harness):
     assert harness.rows("select min(session), count(*) from session_answers") == [(date(2024, 3, 6), 3)]
 
 
-def test_a_run_that_finds_nothing_at_its_edge_looks_the_symbol_up(harness):
+def test_a_run_without_bars_at_its_edge_looks_the_symbol_up(harness):
     harness.vendor.change(listed={"NVDA": date(2024, 3, 6)})
     assert harness.run("2024-03-04|AAPL", "2024-03-08|NVDA", only=["1d"]).success
-    assert set(asked(harness)) == {"NVDA"}
+    assert set(requested(harness)) == {"NVDA"}
     assert {s: listed for s, (listed, *_) in known(harness).items()} == {"NVDA": date(2024, 3, 6)}
 
 
@@ -87,12 +86,7 @@ def test_a_look_up_that_fails_does_not_fail_the_run_of_bars(harness):
     assert known(harness) == {}
 
 
-def test_coins_have_no_listings():
-    keys = definitions(UNIVERSE).resolve_asset_graph().get_all_asset_keys()
-    assert [key for key in keys if key.path[-1] == "listings"] == [KEY]
-
-
-def test_the_instant_of_a_look_up_is_the_clocks(harness):
+def test_a_look_up_is_stored_with_the_clocks_time(harness):
     at = datetime(2025, 7, 6, 5, tzinfo=UTC)
     harness.materialize("stocks", "listings", now=at)
     assert {checked for *_, checked in known(harness).values()} == {at}

@@ -1,4 +1,4 @@
-"""The OHLCV assets, run by Dagster: what a run asks for, stores, and tells Dagster of."""
+"""The OHLCV assets, run by Dagster: what a run requests, stores and materializes."""
 
 import itertools
 import time
@@ -24,16 +24,16 @@ def cells(days=WEEK, symbols=("AAPL", "MSFT")):
     return {f"{day}|{symbol}" for day, symbol in itertools.product(days, symbols)}
 
 
-def asked(vendor):
+def requested(vendor):
     return {(r.path.split("/")[4], r.path.split("/")[7]) for r in vendor.requests}
 
 
-def test_a_rectangle_is_filled_in_one_run_and_its_partitions_alone_are_materialized(harness):
+def test_one_run_fetches_a_rectangle_and_materializes_exactly_its_partitions(harness):
     assert harness.run("2024-03-04|AAPL", "2024-03-08|MSFT").success
     for timeframe in ("1m", "1d"):
         assert harness.materialized(timeframe) == cells()
         assert harness.materialized(timeframe, of="crypto") == set()
-    assert asked(harness.vendor) == {(s, t) for s in ("AAPL", "MSFT") for t in ("minute", "day")}
+    assert requested(harness.vendor) == {(s, t) for s in ("AAPL", "MSFT") for t in ("minute", "day")}
     assert len(harness.vendor.requests) == 4
     assert harness.rows("select symbol, timeframe, count(*) from session_answers group by 1, 2 order by 1, 2") == [
         (s, t, 5) for s in ("AAPL", "MSFT") for t in ("1d", "1m")
@@ -41,7 +41,7 @@ def test_a_rectangle_is_filled_in_one_run_and_its_partitions_alone_are_materiali
 
 
 @pytest.mark.parametrize("hole", [False, True])
-def test_each_materialization_tells_its_bars_and_when_they_began_and_ended(harness, hole):
+def test_each_materialization_has_the_number_and_the_first_and_last_of_its_bars(harness, hole):
     if hole:
         harness.vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 5), last=date(2024, 3, 5)),))
     assert harness.run("2024-03-04|AAPL", "2024-03-06|AAPL").success
@@ -54,8 +54,8 @@ def test_each_materialization_tells_its_bars_and_when_they_began_and_ended(harne
                 timeframe,
                 day,
             )
-            told = harness.metadata(timeframe, f"{day}|AAPL")
-            assert [(told["bars"], told["first_bar"], told["last_bar"])] == expected
+            found = harness.metadata(timeframe, f"{day}|AAPL")
+            assert [(found["bars"], found["first_bar"], found["last_bar"])] == expected
 
 
 def test_a_hole_stays_missing_while_the_run_succeeds(harness):
@@ -77,7 +77,7 @@ def test_a_hole_stays_missing_while_the_run_succeeds(harness):
     assert len(harness.vendor.requests) == 5
 
 
-def test_a_hole_is_asked_for_without_its_pause_where_the_run_is_told_so(harness):
+def test_a_hole_is_retried_before_its_pause_is_over_if_so_configured(harness):
     hole = date(2024, 3, 6)
     harness.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="minute"),))
     assert harness.run("2024-03-04|AAPL", "2024-03-08|AAPL").success
@@ -86,21 +86,21 @@ def test_a_hole_is_asked_for_without_its_pause_where_the_run_is_told_so(harness)
     assert harness.materialized("1m") == cells(symbols=("AAPL",))
 
 
-def test_a_run_of_which_nothing_is_there_succeeds_and_materializes_nothing(harness):
+def test_a_run_without_any_bars_succeeds_and_materializes_nothing(harness):
     harness.vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 6), last=date(2024, 3, 6)),))
     assert harness.run("2024-03-06|AAPL").success
     assert harness.materialized("1m") == harness.materialized("1d") == set()
     assert harness.rows("select timeframe, bars from session_answers order by 1") == [("1d", 0), ("1m", 0)]
 
 
-def test_single_partitions_are_runs_too(harness):
+def test_a_run_may_have_a_single_partition(harness):
     assert harness.run("2024-03-06|NVDA").success
     for timeframe in ("1m", "1d"):
         assert harness.materialized(timeframe) == {"2024-03-06|NVDA"}
     assert harness.metadata("1d", "2024-03-06|NVDA")["bars"] == 1
 
 
-def test_a_run_of_what_is_stored_sends_nothing_and_materializes_it_again(harness):
+def test_a_run_over_stored_bars_sends_nothing_and_materializes_them_again(harness):
     harness.run("2024-03-04|AAPL", "2024-03-08|MSFT")
     sent = len(harness.vendor.requests)
     before = harness.rows("select xmin::text, * from market_data order by 2, 3, 4")
@@ -122,11 +122,11 @@ def test_one_timeframe_can_be_run_alone(harness, timeframe):
     assert len(harness.vendor.requests) == 1
 
 
-def test_symbols_narrow_a_rectangle(harness):
+def test_the_config_narrows_a_run_to_symbols(harness):
     assert harness.run("2024-03-04|AAPL", "2024-03-05|NVDA", symbols=["AAPL", "NVDA"]).success
     wanted = cells(WEEK[:2], ("AAPL", "NVDA"))
     assert harness.materialized("1m") == harness.materialized("1d") == wanted
-    assert {s for s, _ in asked(harness.vendor)} == {"AAPL", "NVDA"}
+    assert {s for s, _ in requested(harness.vendor)} == {"AAPL", "NVDA"}
 
 
 @pytest.mark.parametrize(
@@ -137,24 +137,24 @@ def test_symbols_narrow_a_rectangle(harness):
         pytest.param("2024-03-07T01:15:00+00:00", WEEK[:3], id="when the bars are settled"),
     ],
 )
-def test_sessions_that_have_not_finished_are_not_asked_for(harness, now, finished):
+def test_sessions_that_have_not_finished_are_not_requested(harness, now, finished):
     assert harness.run("2024-03-04|AAPL", "2024-03-08|AAPL", now=datetime.fromisoformat(now)).success
     assert harness.materialized("1m") == harness.materialized("1d") == cells(finished, ("AAPL",))
     assert {r.path.split("/")[9] for r in harness.vendor.requests} == {finished[-1]}
     assert harness.rows("select distinct session::text from session_answers order by 1") == [(d,) for d in finished]
 
 
-def test_crypto_days_are_days_of_utc_and_know_no_weekend(harness):
+def test_crypto_days_are_utc_days_and_include_weekends(harness):
     weekend = ("2024-03-09", "2024-03-10")
     assert harness.run("2024-03-09|BTC", "2024-03-10|ETH", of="crypto").success
     assert harness.materialized("1m", of="crypto") == cells(weekend, ("BTC", "ETH"))
-    assert {s for s, _ in asked(harness.vendor)} == {"X:BTCUSD", "X:ETHUSD"}
+    assert {s for s, _ in requested(harness.vendor)} == {"X:BTCUSD", "X:ETHUSD"}
     first = datetime.fromtimestamp(harness.metadata("1m", "2024-03-09|BTC", of="crypto")["first_bar"], UTC)
     assert first == datetime(2024, 3, 9, tzinfo=UTC)
     assert harness.rows("select distinct symbol from market_data order by 1") == [("BTC",), ("ETH",)]
 
 
-def test_closed_days_are_no_part_of_a_range(harness):
+def test_closed_days_are_not_in_a_range(harness):
     assert harness.run("2024-07-03|AAPL", "2024-07-08|AAPL", only=["1d"]).success
     assert harness.materialized("1d") == cells(("2024-07-03", "2024-07-05", "2024-07-08"), ("AAPL",))
 
@@ -172,7 +172,7 @@ class FirstShown(Silent):
                 self.shown = self.platform.materialized("1m")
 
 
-def test_dagster_shows_the_first_symbols_bars_while_the_others_are_asked_for(harness, monkeypatch):
+def test_dagster_shows_the_first_symbols_bars_while_others_are_being_fetched(harness, monkeypatch):
     monkeypatch.setattr(assets, "BATCH", len(WEEK))
     listener = FirstShown(harness)
     harness.defs = definitions_with(watched(listener), harness.universe)
@@ -181,11 +181,11 @@ def test_dagster_shows_the_first_symbols_bars_while_the_others_are_asked_for(har
     assert harness.materialized("1m") == cells()
     (run,) = harness.instance.get_runs()
     events = harness.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
-    assert len(events) == 2 * len(cells())  # each is told once
+    assert len(events) == 2 * len(cells())  # each is recorded once
 
 
-def test_a_run_that_ends_early_is_told_by_the_next_where_dagster_does_not_show_it_yet(harness, monkeypatch):
-    """A key that is withdrawn in the middle: what was stored before is stored, and shown in the end."""
+def test_the_next_run_materializes_what_a_run_that_ended_early_stored(harness, monkeypatch):
+    """The key is withdrawn during the run: what was stored before is kept, and finally shown."""
     monkeypatch.setattr(assets, "BATCH", 1)
     harness.vendor.change(faults=(Fault(kind="status", status=401, ticker="MSFT"),))
     assert not harness.run("2024-03-04|AAPL", "2024-03-08|MSFT", max_concurrent=1).success
@@ -195,13 +195,13 @@ def test_a_run_that_ends_early_is_told_by_the_next_where_dagster_does_not_show_i
     assert harness.materialized("1m") == harness.materialized("1d") == cells()
 
 
-def test_a_series_that_fails_fails_the_run_and_what_was_answered_is_materialized(harness):
+def test_a_failed_series_fails_the_run_and_the_rest_is_materialized(harness):
     harness.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/minute/"),))
     result = harness.run("2024-03-04|AAPL", "2024-03-08|NVDA")
     assert not result.success
     error = failure(result)
     assert error.cls_name == "SeriesFailed"
-    assert "1 of 6 series could not be fetched whole: MSFT 1m: Polygon does not know" in error.message
+    assert "1 of 6 series could not be fetched completely: MSFT 1m: Polygon does not know" in error.message
     everybody = ("AAPL", "MSFT", "NVDA")
     assert harness.materialized("1m") == cells(symbols=("AAPL", "NVDA"))
     assert harness.materialized("1d") == cells(symbols=everybody)
@@ -220,7 +220,7 @@ def test_a_refused_key_fails_the_run_after_one_request(harness):
     assert harness.rows("select count(*) from session_answers") == [(0,)]
 
 
-def test_a_refresh_asks_again_and_says_what_changed(harness):
+def test_a_refresh_fetches_stored_sessions_again(harness):
     harness.run("2024-03-04|AAPL", "2024-03-06|AAPL", only=["1d"])
     harness.vendor.change(restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 5), factor=1.1),))
     (before,) = harness.rows("select array_agg(close order by timestamp) from market_data")
@@ -241,7 +241,7 @@ def test_the_key_is_in_no_event_and_no_config(harness):
         assert not [e for e in events if KEY in e]
 
 
-def test_materializations_of_a_run_with_holes_are_told_with_the_step_they_came_from(harness):
+def test_materializations_of_a_run_with_holes_have_its_step_key(harness):
     harness.vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 5), last=date(2024, 3, 5)),))
     result = harness.run("2024-03-04|AAPL", "2024-03-06|AAPL", only=["1d"])
     stored = harness.instance.all_logs(result.run_id, of_type={dg.DagsterEventType.ASSET_MATERIALIZATION})
@@ -250,7 +250,7 @@ def test_materializations_of_a_run_with_holes_are_told_with_the_step_they_came_f
     ]
 
 
-def test_the_config_says_what_it_takes():
+def test_the_config_is_validated_and_has_defaults():
     with pytest.raises(ValueError, match="max_concurrent"):
         OhlcvConfig(max_concurrent=0)
     assert OhlcvConfig().model_dump() == {

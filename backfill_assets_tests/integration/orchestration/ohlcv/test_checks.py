@@ -1,4 +1,4 @@
-"""The checks of the OHLCV assets, as Dagster runs them: what passes, how bad the rest is, and what is said of it."""
+"""The checks of the OHLCV assets, run by Dagster: results, severities and metadata."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -21,15 +21,15 @@ OF_ALL = {"no_missing_sessions", "bars_are_valid", "latest_session_is_here"}
 
 
 def verdicts(result):
-    """The results of a run by timeframe and check."""
+    """Return the results of a run by timeframe and check."""
     found = result.get_asset_check_evaluations()
     by_key = {(e.asset_key.path[-1].rpartition("_")[2], e.check_name): e for e in found}
     assert len(by_key) == len(found)
     return by_key
 
 
-def told(evaluation):
-    """A result's metadata as plain values; tables as lists of rows."""
+def metadata_of(evaluation):
+    """Return a result's metadata as plain values, tables as lists of rows."""
     return {
         name: [record.data for record in value.records] if isinstance(value, dg.TableMetadataValue) else value.value
         for name, value in evaluation.metadata.items()
@@ -45,56 +45,56 @@ def everything(harness, last=NEWEST, **options):
 
 
 def missing(harness, *holes, now=MOMENT):
-    """Run the daily bars of everything over these holes: the verdict on what is missing, and its metadata."""
+    """Run all daily bars with these holes; return the result for missing sessions, and its metadata."""
     harness.vendor.change(holes=holes)
     result = everything(harness, only=["1d"], now=now)
     assert result.success
     verdict = verdicts(result)["1d", "no_missing_sessions"]
-    return verdict, told(verdict)
+    return verdict, metadata_of(verdict)
 
 
-# --- Where they run
+# --- Runs
 
 
-def test_they_run_with_every_run_and_stand_in_the_instance(harness):
+def test_checks_run_with_every_run_and_are_stored_in_the_instance(harness):
     result = everything(harness)
     assert {key: e.passed for key, e in verdicts(result).items()} == dict.fromkeys(
         [*((t, name) for t in ("1m", "1d") for name in OF_ALL), ("1m", "minutes_are_complete")], True
     )
     stored = harness.instance.all_logs(result.run_id, of_type={dg.DagsterEventType.ASSET_CHECK_EVALUATION})
     assert len(stored) == 7
-    lacks = told(verdicts(result)["1m", "no_missing_sessions"])
-    assert lacks == {"missing_sessions": 0, "explained_sessions": 0, "symbols_affected": 0}
+    found = metadata_of(verdicts(result)["1m", "no_missing_sessions"])
+    assert found == {"missing_sessions": 0, "explained_sessions": 0, "symbols_affected": 0}
 
 
-def test_a_run_of_one_timeframe_yields_the_checks_of_that_one(harness):
+def test_a_run_of_one_timeframe_evaluates_only_its_checks(harness):
     assert set(verdicts(everything(harness, only=["1d"]))) == {("1d", name) for name in OF_ALL}
 
 
 @pytest.mark.parametrize(("of", "symbols"), [("stocks", 2), ("crypto", 1)])
-def test_alone_they_look_at_the_same_and_nothing_is_fetched_or_materialized(harness, of, symbols):
+def test_checks_that_run_alone_fetch_and_materialize_nothing(harness, of, symbols):
     result = harness.check(of)
     assert result.success
     found = verdicts(result)
     assert set(found) == {(t, n) for t in ("1m", "1d") for n in OF_ALL} | {("1m", "minutes_are_complete")}
     assert {e.asset_key.path[0] for e in found.values()} == {of}
-    assert told(found["1m", "no_missing_sessions"])["symbols_affected"] == symbols
+    assert metadata_of(found["1m", "no_missing_sessions"])["symbols_affected"] == symbols
     assert harness.vendor.requests == []
     assert not [e for e in result.all_events if e.is_step_materialization]
     assert harness.materialized("1m", of) == harness.materialized("1d", of) == set()
 
 
-def test_a_run_that_fails_is_checked_all_the_same(harness):
+def test_a_failed_run_is_checked_too(harness):
     harness.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/minute/"),))
     result = everything(harness)
     assert not result.success
     found = verdicts(result)
     assert len(found) == 7
-    assert told(found["1m", "no_missing_sessions"])["missing_sessions"] == len(SESSIONS)
+    assert metadata_of(found["1m", "no_missing_sessions"])["missing_sessions"] == len(SESSIONS)
     assert found["1d", "no_missing_sessions"].passed
 
 
-def test_every_timeframe_has_its_checks_and_the_minutes_one_more():
+def test_every_timeframe_has_its_checks():
     specs = ohlcv_check_specs(market("stocks", "AAPL", timeframes=" ".join(TIMEFRAMES)))
     by_timeframe = {t: {s.name for s in specs if s.asset_key.path[-1] == f"ohlcv_{t}"} for t in TIMEFRAMES}
     assert by_timeframe == dict.fromkeys(TIMEFRAMES, OF_ALL) | {"1m": OF_ALL | {"minutes_are_complete"}}
@@ -107,7 +107,7 @@ def test_every_timeframe_has_its_checks_and_the_minutes_one_more():
 @pytest.mark.parametrize(
     ("sessions", "passed", "severity"), [(1, True, WARN), (2, False, WARN), (7, False, WARN), (8, False, ERROR)]
 )
-def test_the_more_sessions_a_symbol_lacks_the_worse(harness, sessions, passed, severity):
+def test_the_severity_depends_on_the_missing_sessions_of_a_symbol(harness, sessions, passed, severity):
     verdict, metadata = missing(harness, hole("AAPL", SESSIONS[1], SESSIONS[sessions]))
     assert (verdict.passed, verdict.severity) == (passed, severity)
     assert verdict.description == f"1 open gap; at most {sessions} session{'s'[: sessions - 1]} of a symbol missing."
@@ -115,13 +115,13 @@ def test_the_more_sessions_a_symbol_lacks_the_worse(harness, sessions, passed, s
     assert metadata["repair"] == "backfill repair --symbols AAPL"
 
 
-def test_one_session_of_each_symbol_is_within_what_one_may_lack(harness):
+def test_one_missing_session_of_each_symbol_passes(harness):
     verdict, metadata = missing(harness, hole("AAPL", SESSIONS[1]), hole("MSFT", SESSIONS[3]))
     assert verdict.passed
     assert (metadata["missing_sessions"], metadata["symbols_affected"]) == (2, 2)
 
 
-def test_the_gaps_stand_in_a_table_with_the_command_that_repairs_them(harness):
+def test_gaps_are_listed_in_a_table_with_repair_commands(harness):
     verdict, metadata = missing(
         harness, hole("MSFT", SESSIONS[5]), hole("AAPL", SESSIONS[2], SESSIONS[3]), hole("AAPL", SESSIONS[7])
     )
@@ -147,7 +147,7 @@ def test_the_gaps_stand_in_a_table_with_the_command_that_repairs_them(harness):
     assert metadata["repair"] == "backfill repair --symbols AAPL,MSFT"
 
 
-def test_what_the_vendor_has_confirmed_to_be_empty_does_not_fail(harness, monkeypatch):
+def test_sessions_confirmed_as_empty_do_not_fail(harness, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
     holes = [hole("AAPL", SESSIONS[1], SESSIONS[8])]
     verdict, _ = missing(harness, *holes)
@@ -166,29 +166,31 @@ def test_what_the_vendor_has_confirmed_to_be_empty_does_not_fail(harness, monkey
     ]
 
 
-def test_days_before_a_symbol_was_listed_and_before_the_plans_reach_do_not_fail(harness):
-    """The first are no gap at all; the second are one that is explained."""
+def test_days_before_a_listing_and_before_the_plans_history_do_not_fail(harness):
+    """The first are not gaps; the second are explained."""
     harness.vendor.change(listed={"AAPL": SESSIONS[4]}, history_edge=SESSIONS[3])
     assert harness.run(f"{SESSIONS[3]}|AAPL", f"{NEWEST}|MSFT", only=["1d"]).success
     result = harness.run(f"{SESSIONS[0]}|AAPL", f"{SESSIONS[2]}|MSFT", only=["1d"])
     assert result.success
     verdict = verdicts(result)["1d", "no_missing_sessions"]
     assert verdict.passed
-    assert [(r["symbol"], r["sessions"], r["reason"]) for r in told(verdict)["gaps"]] == [("MSFT", 3, "not_entitled")]
+    assert [(r["symbol"], r["sessions"], r["reason"]) for r in metadata_of(verdict)["gaps"]] == [
+        ("MSFT", 3, "not_entitled")
+    ]
 
 
-def test_what_nobody_has_asked_for_is_due_six_hours_after_its_end(harness):
-    row = told(verdicts(harness.check())["1d", "no_missing_sessions"])["gaps"][0]
+def test_a_session_that_was_never_requested_is_due_six_hours_after_its_end(harness):
+    row = metadata_of(verdicts(harness.check())["1d", "no_missing_sessions"])["gaps"][0]
     assert (row["attempts"], row["next attempt"]) == (0, "2025-06-17 06:15 UTC")
 
 
-def test_instants_are_told_in_utc_whatever_the_servers_zone(harness, monkeypatch):
+def test_instants_are_shown_in_utc(harness, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", f"{harness.database_url}?options=-ctimezone%3DAsia/Tokyo")
     _, metadata = missing(harness, hole("AAPL", SESSIONS[1]))
     assert metadata["gaps"][0]["next attempt"] == "2025-07-01 12:02 UTC"
 
 
-def test_a_table_shows_the_first_hundred_gaps_the_unexplained_before_all():
+def test_a_table_shows_at_most_a_hundred_gaps_unexplained_ones_first():
     def gap(number, *, explained):
         days = DayRange(SESSIONS[0], SESSIONS[0])
         return Gap(f"S{number:03}", "1d", days, 1, Reason.MISSING, explained, 1, MOMENT)
@@ -198,7 +200,7 @@ def test_a_table_shows_the_first_hundred_gaps_the_unexplained_before_all():
     assert [r.data["symbol"] for r in table.metadata().records] == [f"S{n:03}" for n in range(1, 2 * MOST_ROWS, 2)]
 
 
-# --- Bars that cannot be right
+# --- Invalid bars
 
 CORRUPT = """
 update market_data set high = low / 2
@@ -207,14 +209,14 @@ where symbol = 'AAPL' and timeframe = '1m' and timestamp = (
 returning timestamp"""
 
 
-def test_a_bar_that_was_corrupted_in_the_table_is_found(harness):
+def test_a_corrupted_bar_is_found(harness):
     everything(harness)
     ((stamp,),) = harness.rows(CORRUPT)
     found = verdicts(harness.check())
     verdict = found["1m", "bars_are_valid"]
     (bars,) = harness.rows("select count(*) from market_data where timeframe = '1m'")[0]
     assert (verdict.passed, verdict.severity) == (False, ERROR)
-    assert told(verdict) == {
+    assert metadata_of(verdict) == {
         "examined_bars": f"{bars:,}",
         "examined_days": "2025-06-16 to 2025-07-01",
         "broken_rules": 1,
@@ -231,19 +233,22 @@ def test_a_bar_that_was_corrupted_in_the_table_is_found(harness):
     assert found["1d", "bars_are_valid"].passed
 
 
-def test_alone_they_examine_the_last_five_weeks_and_with_a_run_its_days_too(harness):
+def test_checks_examine_the_last_five_weeks_and_the_days_of_the_run(harness):
     everything(harness)
     harness.rows(CORRUPT)
     later = MOMENT + timedelta(days=60)
     verdict = verdicts(harness.check(now=later))["1m", "bars_are_valid"]
     assert (verdict.passed, verdict.description) == (True, "There are no bars to examine.")
-    assert told(verdict)["examined_days"] == "2025-07-26 to 2025-08-30"
+    assert metadata_of(verdict)["examined_days"] == "2025-07-26 to 2025-08-30"
     of_run = verdicts(harness.run(f"{SESSIONS[0]}|AAPL", f"{SESSIONS[1]}|MSFT", now=later))
     assert not of_run["1m", "bars_are_valid"].passed
-    assert told(of_run["1m", "bars_are_valid"])["examined_days"] == "2025-06-16 to 2025-06-17, 2025-07-26 to 2025-08-30"
+    assert (
+        metadata_of(of_run["1m", "bars_are_valid"])["examined_days"]
+        == "2025-06-16 to 2025-06-17, 2025-07-26 to 2025-08-30"
+    )
 
 
-def test_a_run_over_other_days_does_not_hide_a_bar_that_is_known_to_be_wrong(harness):
+def test_a_run_over_other_days_does_not_hide_an_invalid_bar(harness):
     everything(harness)
     harness.rows(CORRUPT)
     assert not verdicts(harness.check())["1m", "bars_are_valid"].passed
@@ -258,10 +263,10 @@ THIN = hole("AAPL", SESSIONS[4], base="minute", start="04:00", end="15:30")
 
 def minutes(result):
     verdict = verdicts(result)["1m", "minutes_are_complete"]
-    return verdict, told(verdict)
+    return verdict, metadata_of(verdict)
 
 
-def test_a_session_with_far_fewer_minutes_than_the_others_is_a_warning_until_they_are_there(harness):
+def test_a_thin_session_is_a_warning_until_its_minutes_arrive(harness):
     harness.vendor.change(holes=(THIN,))
     verdict, metadata = minutes(everything(harness))
     assert (verdict.passed, verdict.severity) == (False, WARN)
@@ -272,7 +277,8 @@ def test_a_session_with_far_fewer_minutes_than_the_others_is_a_warning_until_the
     assert (row["symbol"], row["session"], row["minutes"]) == ("AAPL", "2025-06-23", counts.pop(SESSIONS[4]))
     assert min(counts.values()) <= row["likely"] <= max(counts.values())
     ((reason, attempts),) = {
-        (r["reason"], r["attempts"]) for r in told(verdicts(harness.check())["1m", "no_missing_sessions"])["gaps"]
+        (r["reason"], r["attempts"])
+        for r in metadata_of(verdicts(harness.check())["1m", "no_missing_sessions"])["gaps"]
     }
     assert (reason, attempts) == ("partial", 1)
 
@@ -282,7 +288,7 @@ def test_a_session_with_far_fewer_minutes_than_the_others_is_a_warning_until_the
     assert metadata == {"partial_sessions": 0, "confirmed_partial_sessions": 0}
 
 
-def test_a_thin_session_that_the_vendor_gives_again_just_so_is_confirmed(harness, monkeypatch):
+def test_a_thin_session_that_a_retry_does_not_change_is_confirmed(harness, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
     harness.vendor.change(holes=(THIN,))
     everything(harness)
@@ -300,7 +306,7 @@ SETTLED = datetime(2025, 7, 1, 0, 15, tzinfo=UTC)
 
 def newest(result, timeframe="1d"):
     verdict = verdicts(result)[timeframe, "latest_session_is_here"]
-    return verdict, told(verdict)
+    return verdict, metadata_of(verdict)
 
 
 @pytest.mark.parametrize(("symbols", "severity"), [(["MSFT"], WARN), (["AAPL", "MSFT"], ERROR)])
@@ -319,7 +325,7 @@ def test_the_newest_session_missing_for_one_is_a_warning_and_for_all_an_error(ha
 
 
 @pytest.mark.parametrize(
-    ("now", "passed", "said"),
+    ("now", "passed", "description"),
     [
         pytest.param(
             SETTLED + timedelta(hours=6, seconds=-1), True, "All symbols have 2025-06-27.", id="within six hours"
@@ -329,19 +335,19 @@ def test_the_newest_session_missing_for_one_is_a_warning_and_for_all_an_error(ha
         ),
     ],
 )
-def test_the_night_has_six_hours_to_bring_the_newest_session(harness, now, passed, said):
+def test_the_nightly_run_has_six_hours_to_fetch_the_newest_session(harness, now, passed, description):
     everything(harness, last=SESSIONS[-2], only=["1d"])
     verdict, _ = newest(harness.check(now=now))
-    assert (verdict.passed, verdict.description) == (passed, said)
+    assert (verdict.passed, verdict.description) == (passed, description)
 
 
-def test_before_a_market_has_had_a_session_nothing_is_missed(harness):
+def test_before_the_first_session_nothing_is_missing(harness):
     found = verdicts(harness.check(now=datetime(2025, 6, 16, 12, tzinfo=UTC)))
     assert all(e.passed for e in found.values())
     assert found["1d", "latest_session_is_here"].description == "No session has finished yet."
 
 
-def test_a_symbol_that_trades_no_more_is_not_awaited(harness):
+def test_a_delisted_symbol_is_not_expected(harness):
     harness.vendor.change(delisted={"MSFT": SESSIONS[6]}, delisted_details="dated")
     verdict, metadata = newest(everything(harness, only=["1d"]))
     assert verdict.passed

@@ -1,5 +1,4 @@
-"""The sensor that repairs gaps: what it launches, what it waits for, and what it says. Dagster's daemon is played by the
-tests: they end backfills, and run what was launched."""
+"""The sensor that repairs gaps. In place of the daemon, the tests end backfills and execute their runs."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -9,8 +8,7 @@ import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 
 from backfill_assets.deployment.private_api import launch_backfill, unfinished_backfills
-from backfill_assets.deployment.runs import this_process
-from backfill_assets.deployment.tags import PROCESS_TAG
+from backfill_assets.deployment.runs import PROCESS_TAG, this_process
 from backfill_assets.domain.retries import FIRST_PAUSE
 from backfill_assets.pipelines.repair import MOST_SYMBOLS
 from backfill_assets.simulator import Fault, Hole
@@ -29,24 +27,23 @@ def hole(ticker, day):
 
 
 def fill(harness, **options):
-    """Run everything there is."""
     assert harness.run("2025-06-16|AAPL", "2025-06-30|NVDA", **options).success
     assert harness.run("2025-06-28|BTC", "2025-06-30|BTC", of="crypto", **options).success
 
 
 def with_holes(harness, *holes):
-    """Everything was run at MOMENT, and the vendor had nothing of these (symbol, day)."""
+    """Fetch everything at MOMENT, when the vendor has no bars of these (symbol, day)."""
     harness.vendor.change(holes=tuple(hole(*h) for h in holes))
     harness.start_from(("filled", holes), lambda: fill(harness))
 
 
 def launched(harness):
-    """All backfills, the oldest first."""
+    """Return all backfills, the oldest first."""
     return sorted(harness.instance.get_backfills(), key=lambda b: b.backfill_timestamp)
 
 
 def targets(harness):
-    """What the only unfinished backfill targets, by timeframe: days by symbol."""
+    """Return what the only unfinished backfill targets: by asset the days by symbol."""
     (backfill,) = unfinished_backfills(harness.instance, harness.defs.get_repository_def())
     found = {}
     for key, partitions in backfill.partitions.items():
@@ -55,17 +52,17 @@ def targets(harness):
     return found
 
 
-# --- Whether there is anything to do
+# --- Launching
 
 
-def test_without_a_key_it_says_so_and_launches_nothing(harness, monkeypatch):
+def test_without_a_key_nothing_is_launched(harness, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
     assert harness.tick(cursor="{}") == "POLYGON_API_KEY is not set: gaps are not repaired."
     assert harness.cursor == "{}"
     assert launched(harness) == []
 
 
-def test_where_nothing_is_missing_nothing_is_launched(harness):
+def test_without_gaps_nothing_is_launched(harness):
     fill(harness)
     assert harness.tick() == f"stocks: nothing is missing. {WELL}"
     assert launched(harness) == []
@@ -73,9 +70,9 @@ def test_where_nothing_is_missing_nothing_is_launched(harness):
 
 def test_a_market_is_repaired_by_one_backfill_over_each_symbols_first_to_last_missing_session(harness):
     with_holes(harness, *HOLES)
-    said = harness.tick(DUE)
+    message = harness.tick(DUE)
     (backfill,) = launched(harness)
-    assert said == (
+    assert message == (
         f"stocks: backfill {backfill.backfill_id} repairs MSFT 2025-06-18 to 2025-06-24, NVDA 2025-06-26 to 2025-06-27. "
         + WELL
     )
@@ -91,13 +88,13 @@ def test_a_market_is_repaired_by_one_backfill_over_each_symbols_first_to_last_mi
     assert backfill.backfill_timestamp == DUE.timestamp()
 
 
-def test_each_market_has_a_backfill_of_its_own(harness):
+def test_each_market_has_its_own_backfill(harness):
     harness.tick()
     assert {b.title for b in launched(harness)} == {"Repair of stocks gaps", "Repair of crypto gaps"}
     assert {k.path[0] for b in launched(harness) for k in b.asset_selection} == {"stocks", "crypto"}
 
 
-def test_what_it_launched_closes_the_gaps(harness):
+def test_the_launched_backfill_closes_the_gaps(harness):
     with_holes(harness, *HOLES)
     harness.tick(DUE)
     harness.vendor.change(holes=())
@@ -108,10 +105,10 @@ def test_what_it_launched_closes_the_gaps(harness):
     assert len(launched(harness)) == 1
 
 
-# --- What it waits for
+# --- Waiting
 
 
-def test_the_next_tick_finds_the_repair_under_way_and_launches_no_other(harness):
+def test_no_second_repair_is_launched_while_one_is_in_progress(harness):
     with_holes(harness, *HOLES)
     harness.tick(DUE)
     (backfill,) = launched(harness)
@@ -120,7 +117,7 @@ def test_the_next_tick_finds_the_repair_under_way_and_launches_no_other(harness)
     assert len(launched(harness)) == 1
 
 
-def test_a_session_is_asked_for_again_when_its_pause_is_over(harness):
+def test_a_session_is_retried_when_its_pause_is_over(harness):
     with_holes(harness, *HOLES)
     assert harness.tick(DUE - timedelta(seconds=1)) == f"stocks: next attempt at 2025-07-01 12:02:00 UTC. {WELL}"
     assert launched(harness) == []
@@ -128,7 +125,7 @@ def test_a_session_is_asked_for_again_when_its_pause_is_over(harness):
     assert len(launched(harness)) == 1
 
 
-def test_the_next_attempt_is_told_in_utc_whatever_the_servers_zone(harness, monkeypatch):
+def test_the_next_attempt_is_shown_in_utc(harness, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", f"{harness.database_url}?options=-ctimezone%3DAsia/Tokyo")
     with_holes(harness, *HOLES)
     assert "next attempt at 2025-07-01 12:02:00 UTC" in harness.tick(DUE - timedelta(seconds=1))
@@ -138,8 +135,8 @@ def test_the_next_attempt_is_told_in_utc_whatever_the_servers_zone(harness, monk
 def test_a_symbol_waits_for_a_run_over_its_days_while_the_others_are_repaired(harness, status):
     with_holes(harness, *HOLES)
     run = create_run(harness.instance, status, range_tags("2025-06-24|MSFT", "2025-06-30|MSFT"))
-    said = harness.tick(DUE)
-    assert "repairs NVDA 2025-06-26 to 2025-06-27; MSFT: a run over these days is under way." in said
+    message = harness.tick(DUE)
+    assert "repairs NVDA 2025-06-26 to 2025-06-27; MSFT: a run over these days is under way." in message
     assert targets(harness)["stocks/ohlcv_1d"] == {"NVDA": NVDA_DAYS}
 
     end_backfills(harness.instance)
@@ -147,7 +144,7 @@ def test_a_symbol_waits_for_a_run_over_its_days_while_the_others_are_repaired(ha
     assert "repairs MSFT 2025-06-18 to 2025-06-24; next attempt at 2025-07-01 12:04:00 UTC." in harness.tick(DUE)
 
 
-def test_a_run_over_other_days_or_of_another_market_is_not_waited_for(harness):
+def test_the_sensor_does_not_wait_for_runs_over_other_days_or_markets(harness):
     with_holes(harness, *HOLES)
     create_run(harness.instance, dg.DagsterRunStatus.STARTED, range_tags("2025-06-25|MSFT", "2025-06-30|MSFT"))
     crypto = range_tags("2025-06-16|MSFT", "2025-06-30|NVDA")
@@ -156,7 +153,7 @@ def test_a_run_over_other_days_or_of_another_market_is_not_waited_for(harness):
     assert targets(harness)["stocks/ohlcv_1d"] == {"MSFT": MSFT_DAYS, "NVDA": NVDA_DAYS}
 
 
-def test_a_backfill_that_a_person_launched_is_waited_for_too(harness):
+def test_the_sensor_waits_for_manually_launched_backfills_too(harness):
     with_holes(harness, *HOLES)
     repository = harness.defs.get_repository_def()
     launch_backfill(
@@ -171,7 +168,7 @@ def test_a_backfill_that_a_person_launched_is_waited_for_too(harness):
     assert "repairs NVDA 2025-06-26 to 2025-06-27; MSFT: a run over these days is under way." in harness.tick(DUE)
 
 
-def test_a_run_whose_process_is_gone_is_ended_and_not_waited_for(harness):
+def test_a_run_whose_process_died_is_marked_as_failed(harness):
     with_holes(harness, ("MSFT", "2025-06-18"))
     tags = range_tags("2025-06-16|AAPL", "2025-06-30|NVDA")
     dead = create_run(
@@ -184,7 +181,7 @@ def test_a_run_whose_process_is_gone_is_ended_and_not_waited_for(harness):
 # --- Restarts
 
 
-def test_a_cursor_that_was_lost_after_the_launch_launches_nothing_twice(harness):
+def test_a_lost_cursor_does_not_launch_a_second_repair(harness):
     with_holes(harness, *HOLES)
     harness.tick(DUE)
     (backfill,) = launched(harness)
@@ -192,8 +189,8 @@ def test_a_cursor_that_was_lost_after_the_launch_launches_nothing_twice(harness)
     assert len(launched(harness)) == 1
 
 
-def test_a_cursor_goes_on_from_the_one_before(harness):
-    """A launch whose run did not even ask is remembered, also by the tick after a restart."""
+def test_the_cursor_remembers_launches(harness):
+    """Also a launch whose run sent no request, and after a restart."""
     with_holes(harness, ("MSFT", "2025-06-18"))
     harness.tick(DUE)
     kept = harness.cursor
@@ -215,17 +212,17 @@ def test_a_cursor_goes_on_from_the_one_before(harness):
         '{"stocks": {"MSFT": {"state": "", "times": 1, "at": "noon"}}}',
     ],
 )
-def test_an_unreadable_cursor_counts_as_none(harness, cursor):
+def test_an_unreadable_cursor_is_ignored(harness, cursor):
     with_holes(harness, ("MSFT", "2025-06-18"))
     assert "repairs MSFT 2025-06-18." in harness.tick(DUE, cursor=cursor)
     assert re.fullmatch(r'\{"stocks": \{"MSFT": \{.*\}\}, "crypto": \{\}\}', harness.cursor)
 
 
-# --- How often
+# --- Attempts
 
 
-def test_launches_that_change_nothing_are_paused_ever_longer_and_end(harness, monkeypatch):
-    """Runs that end before they ask: nothing but the cursor counts them."""
+def test_launches_without_effect_are_repeated_at_growing_pauses_and_end(harness, monkeypatch):
+    """Runs that end before their first request are counted only in the cursor."""
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "3")
     with_holes(harness, ("MSFT", "2025-06-18"))
     at, pauses = DUE, []
@@ -244,7 +241,7 @@ def test_launches_that_change_nothing_are_paused_ever_longer_and_end(harness, mo
     assert len(launched(harness)) == 3
 
 
-def test_what_was_given_up_is_taken_up_when_more_is_missing(harness, monkeypatch):
+def test_a_symbol_without_attempts_left_is_repaired_when_more_is_missing(harness, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
     fill(harness, symbols=["AAPL", "BTC"])
     fill_night = MOMENT + timedelta(hours=24)
@@ -255,7 +252,7 @@ def test_what_was_given_up_is_taken_up_when_more_is_missing(harness, monkeypatch
     assert "repairs AAPL 2025-07-01, MSFT 2025-06-16 to 2025-07-01, NVDA" in harness.tick(fill_night)
 
 
-def test_sessions_that_failed_often_enough_are_left_to_the_checks(harness, monkeypatch):
+def test_sessions_without_attempts_left_are_not_repaired(harness, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
     harness.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/aggs/"),))
     for now in (MOMENT, DUE):
@@ -267,7 +264,7 @@ def test_sessions_that_failed_often_enough_are_left_to_the_checks(harness, monke
     assert launched(harness) == []
 
 
-def test_what_the_vendor_has_confirmed_to_be_empty_is_left_in_peace(harness, monkeypatch):
+def test_sessions_confirmed_as_empty_are_not_repaired(harness, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
     with_holes(harness, *HOLES)
     fill(harness, now=DUE)
@@ -275,18 +272,18 @@ def test_what_the_vendor_has_confirmed_to_be_empty_is_left_in_peace(harness, mon
     assert launched(harness) == []
 
 
-def test_a_session_that_nobody_asked_for_is_the_nights_for_six_hours(harness):
+def test_a_new_session_is_left_to_the_nightly_run_for_six_hours(harness):
     fill(harness)
     settled = datetime(2025, 7, 2, 0, 15, tzinfo=UTC)
-    said = harness.tick(settled + timedelta(hours=6, seconds=-1))
-    assert said.startswith("stocks: next attempt at 2025-07-02 06:15:00 UTC. crypto:")
+    message = harness.tick(settled + timedelta(hours=6, seconds=-1))
+    assert message.startswith("stocks: next attempt at 2025-07-02 06:15:00 UTC. crypto:")
     assert "stocks: backfill " in harness.tick(settled + timedelta(hours=6))
 
 
 @pytest.mark.parametrize("small_universe", [universe(market("stocks", *(f"S{n:02}" for n in range(MOST_SYMBOLS + 2))))])
-def test_many_symbols_are_repaired_in_turns(harness, small_universe):
+def test_many_symbols_are_repaired_in_several_ticks(harness, small_universe):
     names = [s.name for s in small_universe.markets[0].symbols]
-    assert "; 2 more due symbols wait for the next turn" in harness.tick()
+    assert "; 2 more due symbols wait for the next tick" in harness.tick()
     assert set(targets(harness)["stocks/ohlcv_1m"]) == set(names[:MOST_SYMBOLS])
     end_backfills(harness.instance)
     harness.tick(MOMENT + timedelta(seconds=30))
@@ -301,7 +298,7 @@ def test_many_symbols_are_repaired_in_turns(harness, small_universe):
         pytest.param(["AAPL", "MSFT", "NVDA"], "1d 1w", date(2025, 6, 24), id="a later start"),
     ],
 )
-def test_a_repair_from_before_the_universe_changed_is_no_stumbling_block(harness, names, timeframes, start):
+def test_a_repair_launched_before_the_universe_changed_is_recognized(harness, names, timeframes, start):
     harness.tick()
     (repair,) = [b for b in launched(harness) if b.tags["backfill/repair"] == "stocks"]
     harness.universe = universe(market("stocks", *names, timeframes=timeframes, start=start))
@@ -311,7 +308,7 @@ def test_a_repair_from_before_the_universe_changed_is_no_stumbling_block(harness
     assert "stocks: backfill " in harness.tick(later + FIRST_PAUSE)
 
 
-def test_gaps_of_symbols_that_are_kept_no_more_are_forgotten(harness):
+def test_gaps_of_symbols_no_longer_in_the_universe_are_forgotten(harness):
     with_holes(harness, ("MSFT", "2025-06-18"))
     harness.tick()
     assert harness.rows("select distinct symbol from backfill_gaps where not filled") == [("MSFT",)]
