@@ -14,7 +14,7 @@ import msgspec
 
 from backfill_assets.adapters.polygon import failures
 from backfill_assets.adapters.polygon.envelope import opened
-from backfill_assets.domain.corporate_actions import Dividend, Split
+from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction
 from backfill_assets.domain.errors import MalformedAnswer
 
 if TYPE_CHECKING:
@@ -24,23 +24,23 @@ _ALL_BAD = 10  # rows; a page of so many, all of them unusable, has another form
 
 
 @dataclass(frozen=True, slots=True)
-class ActionRecords[E: (Split, Dividend)]:
+class ActionRecords:
     """Corporate actions of all tickers, and the rows that cannot be used.
 
-    rows     ascending by `ex_date`, then by ticker, without duplicates
+    rows     with the ticker as `symbol`; ascending by `ex_date`, then by ticker, without duplicates
     dropped  the tickers of rows whose ticker, day, ratio or amount is missing or invalid (such as a ratio of zero), "" if the
              ticker cannot be read either: one bad row must not cost the others
     """
 
-    rows: list[E]
+    rows: list[CorporateAction]
     dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class ActionPage[E: (Split, Dividend)]:
+class ActionPage:
     """A page as the vendor sent it: order, range and duplicates are not checked. `dropped` as in `ActionRecords`."""
 
-    rows: list[E]
+    rows: list[CorporateAction]
     dropped: tuple[str, ...]
     next_url: str | None
 
@@ -88,8 +88,15 @@ class _SplitRow(msgspec.Struct):
     split_to: float
     id: _Text | None = None
 
-    def record(self) -> Split:
-        return Split(self.ticker, self.execution_date, self.split_from, self.split_to, self.id)
+    def action(self) -> CorporateAction:
+        return CorporateAction(
+            self.ticker,
+            ActionKind.SPLIT,
+            self.execution_date,
+            ratio_from=self.split_from,
+            ratio_to=self.split_to,
+            vendor_id=self.id,
+        )
 
 
 class _DividendRow(msgspec.Struct):
@@ -103,11 +110,12 @@ class _DividendRow(msgspec.Struct):
     frequency: float | None = None
     id: _Text | None = None
 
-    def record(self) -> Dividend:
-        return Dividend(
+    def action(self) -> CorporateAction:
+        return CorporateAction(
             self.ticker,
+            ActionKind.DIVIDEND,
             self.ex_dividend_date,
-            self.cash_amount,
+            cash_amount=self.cash_amount,
             currency=self.currency,
             declared=_day(self.declaration_date),
             record_date=_day(self.record_date),
@@ -142,23 +150,23 @@ def decode_delistings(body: bytes) -> list[tuple[str | None, date]]:
     return [(ticker, day) for ticker, day in days if day is not None]
 
 
-def decode_splits(body: bytes) -> ActionPage[Split]:
+def decode_splits(body: bytes) -> ActionPage:
     """Decode a page of splits. Raises as `envelope.opened`, MalformedAnswer if ten or more rows are all unusable."""
-    return _page(body, lambda row: _SPLIT(row).record())
+    return _page(body, _SPLIT)
 
 
-def decode_dividends(body: bytes) -> ActionPage[Dividend]:
+def decode_dividends(body: bytes) -> ActionPage:
     """Decode a page of dividends; raises as `decode_splits`. Unreadable days other than the ex-date count as missing."""
-    return _page(body, lambda row: _DIVIDEND(row).record())
+    return _page(body, _DIVIDEND)
 
 
-def _page[E: (Split, Dividend)](body: bytes, read: Callable[[msgspec.Raw], E]) -> ActionPage[E]:
+def _page(body: bytes, read: Callable[[msgspec.Raw], _SplitRow | _DividendRow]) -> ActionPage:
     answer = opened(body, _ACTIONS)
-    rows, dropped = list[E](), list[str]()
+    rows, dropped = list[CorporateAction](), list[str]()
     reason = ""
     for raw in answer.results or []:
         try:
-            rows.append(read(raw))
+            rows.append(read(raw).action())
         except (
             *failures.UNREADABLE,
             ValueError,  # the domain's, for impossible values
