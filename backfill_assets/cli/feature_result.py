@@ -53,7 +53,7 @@ class FeatureResult:
         return [
             f"{symbol} {timeframe}"
             for (symbol, timeframe), found in self.by_series.items()
-            if not all(s.whole for s in found.values())
+            if not all(s.complete for s in found.values())
         ]
 
 
@@ -76,7 +76,7 @@ def show(console: Console, results: Sequence[FeatureResult]) -> None:
         for symbol, wanted in result.request.wanted.items():
             series = {t: result.of(symbol, t) for t in result.request.timeframes}
             bars = min(map(len, series.values()), default=0)
-            whole = min((sum(s.whole for s in found) for found in series.values()), default=0)
+            whole = min((sum(s.complete for s in found) for found in series.values()), default=0)
             colour = "green" if whole == len(wanted) else "yellow" if whole == bars else "red"
             rows = (f"{rows_of(t, series[t]):,}" if t in series else "" for t in shown)
             table.add_row(symbol.name, f"[{colour}]{whole}[/]", f"{bars}", f"{len(wanted)}", *rows)
@@ -141,7 +141,7 @@ def _series_json(
         "timeframe": timeframe.name,
         "expected_sessions": len(wanted),
         "sessions_with_bars": len(found),
-        "sessions_with_features": sum(s.whole for s in found),
+        "sessions_with_features": sum(s.complete for s in found),
         "rows": rows_of(timeframe, found),
         "without_bars": [s.isoformat() for s in wanted if s not in with_bars],
     }

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from backfill_assets.adapters.polygon import failures
-from backfill_assets.adapters.polygon.envelope import opened
 from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction
 from backfill_assets.domain.errors import MalformedAnswer
 
@@ -138,20 +137,20 @@ _NAMED = msgspec.json.Decoder(_Named).decode
 
 
 def decode_details(body: bytes) -> TickerDetails:
-    """Decode /v3/reference/tickers/{ticker}. Raises as `envelope.opened`, MalformedAnswer without `results`."""
-    facts = opened(body, _DETAILS).results
+    """Decode /v3/reference/tickers/{ticker}. Raises as `failures.opened`, MalformedAnswer without `results`."""
+    facts = failures.opened(body, _DETAILS).results
     delisted = _utc_day(facts.delisted_utc)
     return TickerDetails(_day(facts.list_date), delisted, delisted is None if facts.active is None else facts.active)
 
 
 def decode_delistings(body: bytes) -> list[tuple[str | None, date]]:
-    """Decode /v3/reference/tickers with `active=false`: tickers and last days of trading. Raises as `envelope.opened`."""
-    days = ((facts.ticker, _utc_day(facts.delisted_utc)) for facts in opened(body, _TICKERS).results or [])
+    """Decode /v3/reference/tickers with `active=false`: tickers and last days of trading. Raises as `failures.opened`."""
+    days = ((facts.ticker, _utc_day(facts.delisted_utc)) for facts in failures.opened(body, _TICKERS).results or [])
     return [(ticker, day) for ticker, day in days if day is not None]
 
 
 def decode_splits(body: bytes) -> ActionPage:
-    """Decode a page of splits. Raises as `envelope.opened`, MalformedAnswer if ten or more rows are all unusable."""
+    """Decode a page of splits. Raises as `failures.opened`, MalformedAnswer if ten or more rows are all unusable."""
     return _page(body, _SPLIT)
 
 
@@ -161,7 +160,7 @@ def decode_dividends(body: bytes) -> ActionPage:
 
 
 def _page(body: bytes, read: Callable[[msgspec.Raw], _SplitRow | _DividendRow]) -> ActionPage:
-    answer = opened(body, _ACTIONS)
+    answer = failures.opened(body, _ACTIONS)
     rows, dropped = list[CorporateAction](), list[str]()
     reason = ""
     for raw in answer.results or []:
