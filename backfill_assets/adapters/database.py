@@ -22,7 +22,7 @@ def embedded(settings: Settings) -> EmbeddedPostgres:
 def locate(settings: Settings, environ: MutableMapping[str, str] = os.environ) -> str:
     """Return the URL of the database. The embedded server is started if DATABASE_URL is not set.
 
-    In that case, libpq's variables such as PGSSLMODE and PGOPTIONS, which are meant for another server, are removed from the
+    In that case, libpq's variables such as PGSSLMODE and PGOPTIONS, which are for another server, are removed from the
     environment of this process and its children: every driver reads them, and a URL cannot override all of them. Raises
     EmbeddedServerError.
     """

@@ -43,7 +43,7 @@ def sqlalchemy_url(url: str, driver: str = "psycopg") -> URL:
 
 
 def unavailable(url: str, error: BaseException, environ: Mapping[str, str] = os.environ) -> DatabaseUnavailable:
-    """Convert a driver's error to one sentence without secrets. `environ` tells whether the server is the embedded one."""
+    """Convert a driver's error to one sentence without secrets. `environ` shows whether the server is the embedded one."""
     return DatabaseUnavailable(
         f"PostgreSQL at {without_password(url)} cannot be used ({_reason(error)}); {_advice(error, environ)}."
     )

@@ -173,7 +173,7 @@ def _show(console: Console, results: Sequence[FeatureResult]) -> None:
         for symbol, wanted in result.request.wanted.items():
             series = {t: result.of(symbol, t) for t in result.request.timeframes}
             bars = min(map(len, series.values()), default=0)
-            complete = min((sum(s.whole for s in found) for found in series.values()), default=0)
+            complete = min((sum(s.complete for s in found) for found in series.values()), default=0)
             colour = "green" if complete == len(wanted) else "yellow" if complete == bars else "red"
             rows = (f"{_rows_of(t, series[t]):,}" if t in series else "" for t in shown)
             table.add_row(symbol.name, f"[{colour}]{complete}[/]", f"{bars}", f"{len(wanted)}", *rows)
@@ -229,7 +229,7 @@ def _series_json(
         "timeframe": timeframe.name,
         "expected_sessions": len(wanted),
         "sessions_with_bars": len(found),
-        "sessions_with_features": sum(s.whole for s in found),
+        "sessions_with_features": sum(s.complete for s in found),
         "rows": _rows_of(timeframe, found),
         "without_bars": [s.isoformat() for s in wanted if s not in with_bars],
     }

@@ -1,4 +1,4 @@
-"""Splits and cash dividends: the vendor's records, what is stored, what a new answer changes, and whether prices agree.
+"""Splits and cash dividends: what is stored, what a new answer changes, and whether prices agree.
 
 Days are the exchange's own, New York's.
 """
@@ -7,60 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from enum import StrEnum
 from functools import reduce
-
-# --- The vendor's records
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """From `ex_date` on, `ratio_from` old shares are `ratio_to` new ones: 1 and 10 for ten for one, 8 and 1 for a reverse.
-
-    Stock dividends are splits too. The vendor may list a split twice, or under two days if it was postponed. ValueError if a
-    number of shares is not finite and positive.
-    """
-
-    ticker: str
-    ex_date: date
-    ratio_from: float
-    ratio_to: float
-    vendor_id: str | None = None
-
-    def __post_init__(self) -> None:
-        if not all(math.isfinite(shares) and shares > 0 for shares in (self.ratio_from, self.ratio_to)):
-            raise ValueError(f"{self.ticker}: invalid split of {self.ratio_from:g} into {self.ratio_to:g} shares")
-
-
-@dataclass(frozen=True, slots=True)
-class Dividend:
-    """A payment of `cash_amount` per share to the holders before `ex_date`, in the shares of that day.
-
-    ValueError if the amount is negative or not finite. None if the vendor does not say:
-
-    currency     ISO 4217
-    declared, record_date, pay_date  days of announcement, of the register, of payment
-    frequency    payments a year; 0 for an irregular one
-    """
-
-    ticker: str
-    ex_date: date
-    cash_amount: float
-    currency: str | None = None
-    declared: date | None = None
-    record_date: date | None = None
-    pay_date: date | None = None
-    frequency: int | None = None
-    vendor_id: str | None = None
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.cash_amount) and self.cash_amount >= 0):
-            raise ValueError(f"{self.ticker}: invalid dividend of {self.cash_amount:g} per share")
-
-
-# --- Corporate actions
 
 
 class ActionKind(StrEnum):
@@ -83,11 +33,14 @@ _IDENTITY = frozenset({"symbol", "kind", "ex_date"})
 class CorporateAction:
     """A split (`ratio_from`, `ratio_to`) or a dividend (`cash_amount` and its dates) of a symbol.
 
+    A split turns `ratio_from` old shares into `ratio_to` new ones: 1 and 10 for ten for one, 8 and 1 for a reverse; stock
+    dividends are splits too. `cash_amount` is for each share that is held before `ex_date`.
+
     Actions are identified by symbol, kind, ex-date and size: a record that the vendor lists twice is one action, and a
     postponed or corrected one is two, the old one, withdrawn, and the new one.
 
     Fields have the meaning of the columns of `corporate_events`; those of the other kind, or unknown, are None. ValueError if
-    the numbers of its kind are missing, or shares are outside MIN_SHARES to MAX_SHARES.
+    the numbers of its kind are missing, shares are outside MIN_SHARES to MAX_SHARES, or cash is negative or not finite.
     """
 
     symbol: str
@@ -105,7 +58,7 @@ class CorporateAction:
 
     def __post_init__(self) -> None:
         shares = (self.ratio_from or 1.0, self.ratio_to or 1.0)
-        if math.isnan(self.size) or not all(MIN_SHARES <= number <= MAX_SHARES for number in shares):
+        if not 0 <= self.size < math.inf or not all(MIN_SHARES <= number <= MAX_SHARES for number in shares):
             raise ValueError(f"{self.symbol}: the {self.kind} of {self.ex_date} has no valid size")
 
     @property
@@ -124,13 +77,6 @@ class CorporateAction:
         """Fill in missing fields from another record of the same action."""
         missing = [f.name for f in fields(self) if f.name not in _IDENTITY and getattr(self, f.name) is None]
         return replace(self, **{name: getattr(other, name) for name in missing})
-
-
-def to_corporate_action(symbol: str, record: Split | Dividend) -> CorporateAction:
-    """Convert a vendor's record to a corporate action of a symbol. ValueError as in `CorporateAction`."""
-    values = asdict(record)
-    del values["ticker"]
-    return CorporateAction(symbol, ActionKind.SPLIT if isinstance(record, Split) else ActionKind.DIVIDEND, **values)
 
 
 # --- What a new answer changes
@@ -226,7 +172,7 @@ MAX_NIGHT = math.log(1.5)
 """A night of more than half up or a third down is not plausible, however large the ratio: 10:1 must not pass for 20:1."""
 
 MIN_CHECKED = math.log(5 / 4)
-"""A ratio closer to 1 than 5:4 cannot be told from ordinary nights and is not checked."""
+"""A ratio closer to 1 than 5:4 cannot be distinguished from ordinary nights and is not checked."""
 
 
 @dataclass(frozen=True, slots=True)

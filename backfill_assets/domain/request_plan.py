@@ -23,7 +23,7 @@ class RangeCall:
     symbol: Symbol
     timeframe: Timeframe
     sessions: tuple[date, ...]
-    """What is asked for, first to last, answered sessions in between included: int (n ≥ 1)."""
+    """What is requested, first to last, including answered sessions in between: int (n ≥ 1)."""
     pages: int
     """The most requests that it can take."""
 
@@ -39,12 +39,12 @@ class RangeCall:
 
     @property
     def start(self) -> date:
-        """First session asked for."""
+        """First requested session."""
         return self.sessions[0]
 
     @property
     def end(self) -> date:
-        """Last session asked for."""
+        """Last requested session."""
         return self.sessions[-1]
 
 
@@ -57,8 +57,8 @@ def plan_series(symbol: Symbol, timeframe: Timeframe, missing: Collection[date],
     """The requests for one series: fewest in number, and among neighbours joined so that half-full pages run together.
 
     Windows of one page are laid from the first session not yet covered: no other choice needs fewer. A window that
-    begins right where the last one ended is asked for as one range, whose pages the vendor fills to the brim.
-    Sessions that the calendar does not have are not asked for.
+    begins right where the last one ended is requested as one range, whose pages the vendor fills completely.
+    Sessions that the calendar does not have are not requested.
     """
     capacity = sessions_a_page(timeframe, calendar)
     spans = _windows(sorted(set(missing)), calendar.sessions, capacity)
@@ -86,7 +86,7 @@ def _windows(missing: Sequence[date], sessions: Sequence[date], capacity: int) -
 
 @dataclass(frozen=True, slots=True)
 class GroupedCall:
-    """Every symbol's daily bar of one session, in one request; `symbols` are those that it is asked for."""
+    """Every symbol's daily bar of one session, in one request; `symbols` are those for which it is requested."""
 
     symbols: tuple[Symbol, ...]
     timeframe: Timeframe

@@ -140,7 +140,7 @@ def all_features_materialized(
     instance: dg.DagsterInstance, request: BackfillRequest, sessions: Iterable[FeatureSession]
 ) -> bool:
     """Whether every requested session that has all its features is materialized in Dagster."""
-    complete = {(s.symbol, s.timeframe, s.session) for s in sessions if s.whole}
+    complete = {(s.symbol, s.timeframe, s.session) for s in sessions if s.complete}
     return _all_materialized(instance, request, "features", complete)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Protocol
 
@@ -17,10 +17,7 @@ from backfill_assets.domain.corporate_actions import (
     ActionChanges,
     ActionKind,
     CorporateAction,
-    Dividend,
     ListedActions,
-    Split,
-    to_corporate_action,
 )
 from backfill_assets.domain.sessions import HOURS
 from backfill_assets.domain.universe import Market, Symbol
@@ -32,10 +29,10 @@ OVERLAP = timedelta(days=45)
 class CorporateActionSource(Protocol):
     """The part of a vendor's client that an update needs."""
 
-    async def splits(self, since: date, until: date | None = None) -> ActionRecords[Split]:
+    async def splits(self, since: date, until: date | None = None) -> ActionRecords:
         """Return the splits of all tickers."""
 
-    async def dividends(self, since: date, until: date | None = None) -> ActionRecords[Dividend]:
+    async def dividends(self, since: date, until: date | None = None) -> ActionRecords:
         """Return the cash dividends of all tickers."""
 
 
@@ -110,14 +107,10 @@ class _Response:
         self.dropped = 0
         self.warnings: list[str] = []
 
-    def take(self, kind: ActionKind, answer: ActionRecords[Split] | ActionRecords[Dividend]) -> None:
-        dropped = list(answer.dropped)
+    def take(self, kind: ActionKind, answer: ActionRecords) -> None:
+        dropped = answer.dropped
         for row in answer.rows:
-            for name in self._names.get(row.ticker, ()):
-                try:
-                    self._actions.append(to_corporate_action(name, row))
-                except ValueError:
-                    dropped.append(row.ticker)
+            self._actions += [replace(row, symbol=name) for name in self._names.get(row.symbol, ())]
         self.dropped += len(dropped)
         everyone = self._market.symbols
         if not answer.rows and not dropped:

@@ -53,10 +53,10 @@ def examine_features(
         start, end = bounds(part, timeframe, zone)
         for one in features.covered(symbols, [timeframe], start, end):
             series = (one.symbol, one.timeframe)
-            covered[series] = covered[series].with_(one) if series in covered else one
+            covered[series] = covered[series].merged(one) if series in covered else one
         for other in quality.out_of_range(symbols, timeframe, start, end):
             column = (other.symbol, other.timeframe, other.column)
-            outside[column] = outside[column].with_(other) if column in outside else other
+            outside[column] = outside[column].merged(other) if column in outside else other
     return FeatureHealth(
         now=now,
         days=parts,

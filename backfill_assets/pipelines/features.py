@@ -214,5 +214,5 @@ def _count(sessions: Iterable[FeatureSession]) -> dict[tuple[str, str], tuple[in
     for session in sessions:
         key = (session.symbol, session.timeframe)
         total, missing = found.get(key, (0, 0))
-        found[key] = (total + 1, missing + (not session.whole))
+        found[key] = (total + 1, missing + (not session.complete))
     return found

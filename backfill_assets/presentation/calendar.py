@@ -38,7 +38,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """`step` is what a column stands for: session, week, month. `columns` are its days, from first session to last.
+    """`step` is the period of a column: session, week, month. `columns` are its days, from first session to last.
 
     `cells` has a row for each of `symbols`, a column for each of `columns`: int8, the worst state of its sessions.
     """

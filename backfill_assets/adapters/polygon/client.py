@@ -19,7 +19,7 @@ from backfill_assets.adapters.polygon.addresses import (
     grouped_address,
     series_path,
 )
-from backfill_assets.adapters.polygon.reference import DIVIDENDS, SPLITS, Reference
+from backfill_assets.adapters.polygon.reference import Reference
 from backfill_assets.adapters.polygon.transport import Limiter, RetryPolicy, Traffic, Transport
 from backfill_assets.adapters.polygon.wire import GroupedDay, Page, decode_grouped, decode_page
 from backfill_assets.domain.errors import MalformedAnswer
@@ -29,16 +29,13 @@ if TYPE_CHECKING:
     from datetime import date
     from types import TracebackType
 
-    from backfill_assets.adapters.polygon.wire_reference import ActionRecords
-    from backfill_assets.domain.corporate_actions import Dividend, Split
-    from backfill_assets.domain.listings import Listing
     from backfill_assets.domain.timeframes import Timeframe
 
 BASE_URL = "https://api.polygon.io"
 USER_AGENT = f"backfill-assets/{version('backfill-assets')}"
 
 
-class Polygon:
+class Polygon(Reference):
     """Unadjusted bars and reference data. An async context manager that does not close the limiter.
 
     Without `api_key` every call raises KeyRefused without sending anything. `base_url` may have a path prefix.
@@ -58,16 +55,17 @@ class Polygon:
         random: Callable[[], float] = _random.random,
         user_agent: str = USER_AGENT,
     ) -> None:
-        self._transport = Transport(
-            api_key,
-            base_url=base_url,
-            limiter=limiter,
-            retry=retry,
-            sleep=sleep,
-            random=random,
-            user_agent=user_agent,
+        super().__init__(
+            Transport(
+                api_key,
+                base_url=base_url,
+                limiter=limiter,
+                retry=retry,
+                sleep=sleep,
+                random=random,
+                user_agent=user_agent,
+            )
         )
-        self._reference = Reference(self._transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -115,18 +113,6 @@ class Polygon:
         if kind == "stocks":
             _refuse_adjusted(f"the grouped day {day}", adjusted=grouped.adjusted)
         return grouped
-
-    async def listing(self, ticker: str) -> Listing:
-        """Return the first and last day of trading of `ticker`; see `Reference.listing`."""
-        return await self._reference.listing(ticker)
-
-    async def splits(self, since: date, until: date | None = None) -> ActionRecords[Split]:
-        """Return the splits of all stocks in these days, both included; see `Reference.actions`."""
-        return await self._reference.actions(SPLITS, since, until)
-
-    async def dividends(self, since: date, until: date | None = None) -> ActionRecords[Dividend]:
-        """Return the cash dividends of all stocks in these days, both included; see `Reference.actions`."""
-        return await self._reference.actions(DIVIDENDS, since, until)
 
 
 def _refuse_adjusted(what: str, *, adjusted: bool | None) -> None:

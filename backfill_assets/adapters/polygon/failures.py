@@ -1,4 +1,4 @@
-"""Errors of the vendor, as typed exceptions."""
+"""The status in every body of the vendor, and its errors as typed exceptions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -22,7 +22,7 @@ from backfill_assets.domain.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """Raised when a body is not JSON, has another shape, is not UTF-8 or is nested too deeply."""
@@ -72,6 +72,29 @@ def read(body: bytes) -> Envelope:
         for key in ("status", "error", "message", "request_id")
     )
     return Envelope(status.upper(), " ".join((error or message).split())[:_MESSAGE_LENGTH], request_id)
+
+
+class _WithStatus(Protocol):
+    status: str
+
+
+def opened[A: _WithStatus](body: bytes, quick: Callable[[bytes], A], *lenient: Callable[[bytes], A]) -> A:
+    """Return the body as decoded by the first decoder that can read it.
+
+    Raises MalformedAnswer if none can, and KeyRefused, NotEntitled, NotFound, RateLimited or else VendorUnavailable for a
+    failure inside the body, whatever the HTTP status is.
+    """
+    try:
+        answer = quick(body)
+    except UNREADABLE as error:
+        if (envelope := read(body)).failed:
+            raise in_success(envelope) from None
+        if not lenient:
+            raise MalformedAnswer(str(error)) from error
+        return opened(body, lenient[0], *lenient[1:])
+    if answer.status.upper() not in SUCCESS:
+        raise in_success(read(body))
+    return answer
 
 
 def in_success(envelope: Envelope) -> VendorError:

@@ -14,7 +14,6 @@ from backfill_assets.adapters.polygon.wire_reference import (
     decode_dividends,
     decode_splits,
 )
-from backfill_assets.domain.corporate_actions import Dividend, Split
 from backfill_assets.domain.errors import BadRequest, NotFound
 from backfill_assets.domain.listings import UNKNOWN, Listing
 
@@ -29,17 +28,17 @@ _MOST_TICKERS = "1000"  # the endpoint's maximum; a ticker that was reused has a
 
 
 @dataclass(frozen=True, slots=True)
-class Feed[E: (Split, Dividend)]:
+class _Feed:
     """A kind of corporate action: its path, its deprecated path and the field with its day."""
 
     path: str
     old_path: str
     day: str
-    decode: Callable[[bytes], ActionPage[E]]
+    decode: Callable[[bytes], ActionPage]
 
 
-SPLITS = Feed("/stocks/v1/splits", "/v3/reference/splits", "execution_date", decode_splits)
-DIVIDENDS = Feed("/stocks/v1/dividends", "/v3/reference/dividends", "ex_dividend_date", decode_dividends)
+_SPLITS = _Feed("/stocks/v1/splits", "/v3/reference/splits", "execution_date", decode_splits)
+_DIVIDENDS = _Feed("/stocks/v1/dividends", "/v3/reference/dividends", "ex_dividend_date", decode_dividends)
 
 # the endpoints' maxima; massive.com/docs/rest/stocks/corporate-actions
 _LIMIT = {"limit": "5000"}
@@ -79,13 +78,20 @@ class Reference:
             return UNKNOWN
         return Listing(listed, delisted)
 
-    async def actions[E: (Split, Dividend)](self, feed: Feed[E], since: date, until: date | None) -> ActionRecords[E]:
-        """Return the corporate actions of all tickers from `since` to `until`, both included, or to the last announced one.
+    async def splits(self, since: date, until: date | None = None) -> ActionRecords:
+        """Return the splits of all stocks from `since` to `until`, both included, or to the last announced one.
 
         The days are New York's. Unusable rows are omitted; `ActionRecords.dropped` has their tickers. On a server
         without the new path the deprecated one is used from then on. Raises BadRequest if `until` is before `since`,
         MalformedAnswer if the pages do not advance.
         """
+        return await self._actions(_SPLITS, since, until)
+
+    async def dividends(self, since: date, until: date | None = None) -> ActionRecords:
+        """Return the cash dividends of all stocks; as `splits`."""
+        return await self._actions(_DIVIDENDS, since, until)
+
+    async def _actions(self, feed: _Feed, since: date, until: date | None) -> ActionRecords:
         if until is not None and until < since:
             raise BadRequest(
                 f"Corporate actions were requested from {since} to {until}: the start must not be after the end"
@@ -104,12 +110,12 @@ class Reference:
             found |= dict.fromkeys(page.rows)
             news = len(found) > before if page.rows else None
             dropped += page.dropped
-        rows = [event for event in found if since <= event.ex_date and (until is None or event.ex_date <= until)]
-        return ActionRecords(sorted(rows, key=lambda event: (event.ex_date, event.ticker)), tuple(dropped))
+        rows = [row for row in found if since <= row.ex_date and (until is None or row.ex_date <= until)]
+        return ActionRecords(sorted(rows, key=lambda row: (row.ex_date, row.symbol)), tuple(dropped))
 
-    async def _first_page[E: (Split, Dividend)](
-        self, feed: Feed[E], since: date, until: date | None
-    ) -> tuple[Address, dict[str, str], ActionPage[E]]:
+    async def _first_page(
+        self, feed: _Feed, since: date, until: date | None
+    ) -> tuple[Address, dict[str, str], ActionPage]:
         days = {f"{feed.day}.gte": f"{since}"} | ({} if until is None else {f"{feed.day}.lte": f"{until}"})
         if feed.path not in self._missing:
             here = (feed.path, days | {"sort": f"{feed.day}.asc"} | _LIMIT)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode, urlsplit
@@ -18,7 +20,6 @@ import anyio.lowlevel
 import httpx
 
 from backfill_assets.adapters.polygon import failures
-from backfill_assets.adapters.polygon.certificates import certificates
 from backfill_assets.adapters.settings import http_url, valid_key
 from backfill_assets.domain.errors import (
     KeyRefused,
@@ -30,6 +31,7 @@ from backfill_assets.domain.errors import (
 )
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable, Generator, Mapping
 
 
@@ -132,7 +134,7 @@ class Transport:
         self._door = asyncio.Lock()
         self._slots = asyncio.Semaphore(_CONNECTIONS)
         self._http = httpx.AsyncClient(
-            verify=certificates(),
+            verify=_certificates(),
             auth=_Bearer(self._key),
             headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": user_agent},
             timeout=_TIMEOUT,
@@ -169,10 +171,10 @@ class Transport:
         raise (failure.error if responded else self._unreachable(failure)) from failure.__cause__
 
     def _pause(self, failure: _RetryableError, attempt: int) -> float:
-        pause, asked = self._retry.pause(attempt), min(failure.retry_after or 0.0, _MAX_RETRY_AFTER)
+        pause, requested = self._retry.pause(attempt), min(failure.retry_after or 0.0, _MAX_RETRY_AFTER)
         if isinstance(failure.error, RateLimited):
-            return asked or pause  # a Retry-After of 0 s counts as none
-        return max(pause * (1 + self._random()) / 2, asked)
+            return requested or pause  # a Retry-After of 0 s counts as none
+        return max(pause * (1 + self._random()) / 2, requested)
 
     async def _attempt[T](
         self, path: str, params: Mapping[str, str], decode: Callable[[bytes], T], *, again: bool
@@ -245,6 +247,21 @@ class Transport:
     def _stop_if_refused(self) -> None:
         if error := self._refused:  # a new one each time, as tasks must not share a traceback
             raise KeyRefused(str(error), status=error.status, request_id=error.request_id)
+
+
+def _certificates() -> ssl.SSLContext:
+    """Load certifi's certificates, or those of SSL_CERT_FILE or SSL_CERT_DIR. Raises SettingMistake."""
+    try:
+        return _loaded(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    except OSError as error:
+        raise SettingMistake(
+            f"The certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be loaded: {' '.join(str(error).split())}."
+        ) from None
+
+
+@lru_cache(maxsize=1)
+def _loaded(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    return httpx.create_ssl_context()
 
 
 def _reason(error: BaseException | None) -> str:

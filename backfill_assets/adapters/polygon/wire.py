@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from backfill_assets.adapters.polygon.envelope import opened
+from backfill_assets.adapters.polygon import failures
 from backfill_assets.domain.bars import NO_TRADES, Bars
 from backfill_assets.domain.errors import MalformedAnswer
 
@@ -112,7 +112,7 @@ _LENIENT_GROUPED = msgspec.json.Decoder(_Answer[_LenientTickerBar]).decode
 
 
 def decode_page(body: bytes) -> Page:
-    """Decode a page of /v2/aggs/ticker/…. Raises MalformedAnswer for another format, else as `envelope.opened`."""
+    """Decode a page of /v2/aggs/ticker/…. Raises MalformedAnswer for another format, else as `failures.opened`."""
     answer = _read(body, _PAGE, _LENIENT_PAGE)
     return Page(_bars(answer.results or []), answer.next_url or None, answer.status, answer.adjusted)
 
@@ -125,7 +125,7 @@ def decode_grouped(body: bytes) -> GroupedDay:
 
 
 def _read(body: bytes, quick: Callable[[bytes], Any], lenient: Callable[[bytes], Any]) -> _Answer[Any]:
-    answer: _Answer[Any] = opened(body, quick, lenient)
+    answer: _Answer[Any] = failures.opened(body, quick, lenient)
     if answer.results_count and not answer.results:
         raise MalformedAnswer(f"it counts {answer.results_count:g} results and holds none")
     return answer

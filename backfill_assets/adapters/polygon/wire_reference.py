@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from backfill_assets.adapters.polygon import failures
-from backfill_assets.adapters.polygon.envelope import opened
-from backfill_assets.domain.corporate_actions import Dividend, Split
+from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction
 from backfill_assets.domain.errors import MalformedAnswer
 
 if TYPE_CHECKING:
@@ -24,23 +23,23 @@ _ALL_BAD = 10  # rows; a page of so many, all of them unusable, has another form
 
 
 @dataclass(frozen=True, slots=True)
-class ActionRecords[E: (Split, Dividend)]:
+class ActionRecords:
     """Corporate actions of all tickers, and the rows that cannot be used.
 
-    rows     ascending by `ex_date`, then by ticker, without duplicates
+    rows     with the ticker as `symbol`; ascending by `ex_date`, then by ticker, without duplicates
     dropped  the tickers of rows whose ticker, day, ratio or amount is missing or invalid (such as a ratio of zero), "" if the
              ticker cannot be read either: one bad row must not cost the others
     """
 
-    rows: list[E]
+    rows: list[CorporateAction]
     dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class ActionPage[E: (Split, Dividend)]:
+class ActionPage:
     """A page as the vendor sent it: order, range and duplicates are not checked. `dropped` as in `ActionRecords`."""
 
-    rows: list[E]
+    rows: list[CorporateAction]
     dropped: tuple[str, ...]
     next_url: str | None
 
@@ -88,8 +87,15 @@ class _SplitRow(msgspec.Struct):
     split_to: float
     id: _Text | None = None
 
-    def record(self) -> Split:
-        return Split(self.ticker, self.execution_date, self.split_from, self.split_to, self.id)
+    def action(self) -> CorporateAction:
+        return CorporateAction(
+            self.ticker,
+            ActionKind.SPLIT,
+            self.execution_date,
+            ratio_from=self.split_from,
+            ratio_to=self.split_to,
+            vendor_id=self.id,
+        )
 
 
 class _DividendRow(msgspec.Struct):
@@ -103,11 +109,12 @@ class _DividendRow(msgspec.Struct):
     frequency: float | None = None
     id: _Text | None = None
 
-    def record(self) -> Dividend:
-        return Dividend(
+    def action(self) -> CorporateAction:
+        return CorporateAction(
             self.ticker,
+            ActionKind.DIVIDEND,
             self.ex_dividend_date,
-            self.cash_amount,
+            cash_amount=self.cash_amount,
             currency=self.currency,
             declared=_day(self.declaration_date),
             record_date=_day(self.record_date),
@@ -130,35 +137,35 @@ _NAMED = msgspec.json.Decoder(_Named).decode
 
 
 def decode_details(body: bytes) -> TickerDetails:
-    """Decode /v3/reference/tickers/{ticker}. Raises as `envelope.opened`, MalformedAnswer without `results`."""
-    facts = opened(body, _DETAILS).results
+    """Decode /v3/reference/tickers/{ticker}. Raises as `failures.opened`, MalformedAnswer without `results`."""
+    facts = failures.opened(body, _DETAILS).results
     delisted = _utc_day(facts.delisted_utc)
     return TickerDetails(_day(facts.list_date), delisted, delisted is None if facts.active is None else facts.active)
 
 
 def decode_delistings(body: bytes) -> list[tuple[str | None, date]]:
-    """Decode /v3/reference/tickers with `active=false`: tickers and last days of trading. Raises as `envelope.opened`."""
-    days = ((facts.ticker, _utc_day(facts.delisted_utc)) for facts in opened(body, _TICKERS).results or [])
+    """Decode /v3/reference/tickers with `active=false`: tickers and last days of trading. Raises as `failures.opened`."""
+    days = ((facts.ticker, _utc_day(facts.delisted_utc)) for facts in failures.opened(body, _TICKERS).results or [])
     return [(ticker, day) for ticker, day in days if day is not None]
 
 
-def decode_splits(body: bytes) -> ActionPage[Split]:
-    """Decode a page of splits. Raises as `envelope.opened`, MalformedAnswer if ten or more rows are all unusable."""
-    return _page(body, lambda row: _SPLIT(row).record())
+def decode_splits(body: bytes) -> ActionPage:
+    """Decode a page of splits. Raises as `failures.opened`, MalformedAnswer if ten or more rows are all unusable."""
+    return _page(body, _SPLIT)
 
 
-def decode_dividends(body: bytes) -> ActionPage[Dividend]:
+def decode_dividends(body: bytes) -> ActionPage:
     """Decode a page of dividends; raises as `decode_splits`. Unreadable days other than the ex-date count as missing."""
-    return _page(body, lambda row: _DIVIDEND(row).record())
+    return _page(body, _DIVIDEND)
 
 
-def _page[E: (Split, Dividend)](body: bytes, read: Callable[[msgspec.Raw], E]) -> ActionPage[E]:
-    answer = opened(body, _ACTIONS)
-    rows, dropped = list[E](), list[str]()
+def _page(body: bytes, read: Callable[[msgspec.Raw], _SplitRow | _DividendRow]) -> ActionPage:
+    answer = failures.opened(body, _ACTIONS)
+    rows, dropped = list[CorporateAction](), list[str]()
     reason = ""
     for raw in answer.results or []:
         try:
-            rows.append(read(raw))
+            rows.append(read(raw).action())
         except (
             *failures.UNREADABLE,
             ValueError,  # the domain's, for impossible values

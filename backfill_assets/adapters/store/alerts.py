@@ -150,8 +150,8 @@ class AlertStore(Store):
         values = {"symbols": list(symbols)}
         rows: list[Any] = self._transaction(lambda c: c.execute(SQL["open_gaps"], values).fetchall())
         return [
-            Gap(symbol, timeframe, DayRange(start, end), sessions, Reason(reason), explained, attempts, due)
-            for symbol, timeframe, start, end, sessions, reason, explained, attempts, due in rows
+            Gap(symbol, timeframe, DayRange(start, end), sessions, Reason(reason), *rest)
+            for symbol, timeframe, start, end, sessions, reason, *rest in rows
         ]
 
 

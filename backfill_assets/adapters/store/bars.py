@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import psycopg
 
 from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.store.base import Store
-from backfill_assets.adapters.store.derived import write_derived
-from backfill_assets.adapters.store.rows import SQL, Rows, SeriesAnswers, Written, answers_by_series
+from backfill_assets.adapters.store.rows import SQL, Rows, SeriesAnswers, Written, answers_by_series, instant
 from backfill_assets.domain.answers import CompleteSessions
+from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.derive import derive, week_end, week_start
 from backfill_assets.domain.retries import FIRST_PAUSE
-from backfill_assets.domain.timeframes import Timeframe
+from backfill_assets.domain.sessions import SessionBars, count_by_session, day_starts
+from backfill_assets.domain.timeframes import WEEK_1, Timeframe
 
 __all__ = ["BarStore", "SeriesAnswers", "WriteContext", "Written"]
+
+DERIVED = "derived"
+"""The value of the column `source` for derived bars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class WriteContext:
     """What an answer is stored with.
 
     zone         the market's, which bounds a session
-    attempted_at     the instant of the attempt, UTC
+    attempted_at  the instant of the attempt, UTC
     source       the value of the column `source`
     derived      the timeframes derived from the answer's
     finished     the market's finished sessions, at least those of the weeks that are touched: a week is derived once all of
@@ -64,7 +70,7 @@ class BarStore(Store):
                 if seen_before:
                     rows.recount(answer.sessions)
                 bars = None if seen_before else answer.bars
-                write_derived(rows, context.derived, answer.sessions, bars, context.finished)
+                _write_derived(rows, context.derived, answer.sessions, bars, context.finished)
             return written
 
         try:
@@ -88,7 +94,7 @@ class BarStore(Store):
 
         def work(connection: psycopg.Connection[Row]) -> None:
             rows = _locked(context.rows(connection, symbol, timeframe))
-            write_derived(rows, context.derived, sessions, None, context.finished)
+            _write_derived(rows, context.derived, sessions, None, context.finished)
 
         self._transaction(work)
 
@@ -112,3 +118,46 @@ class BarStore(Store):
 def _locked(rows: Rows) -> Rows:
     rows.connection.execute(SQL["lock_source"], {"symbol": rows.symbol, "timeframe": rows.timeframe})
     return rows
+
+
+def _write_derived(
+    source: Rows, timeframes: Sequence[Timeframe], sessions: Sequence[date], bars: Bars | None, finished: Sequence[date]
+) -> None:
+    """Derive the bars of `timeframes` that overlap the sessions, and record the sessions for each.
+
+    `bars` are the source's bars of exactly these sessions; None if the table may hold more of them than the caller does.
+    `finished` are the market's finished sessions, at least those of the weeks that are touched: a week is derived once all of
+    its sessions are answered, and derived again when they change.
+    """
+    if not sessions:
+        return
+    for timeframe in timeframes:
+        target = replace(source, timeframe=timeframe.name)
+        if timeframe == WEEK_1:
+            _write_weeks(source, target, sessions, finished)
+            continue
+        bars = source.read(sessions[0], sessions[-1]) if bars is None else bars
+        made = derive(bars, timeframe, source.zone)
+        target.merge(made, DERIVED)
+        target.record(sessions, count_by_session(made, sessions, source.zone))
+
+
+def _write_weeks(source: Rows, target: Rows, sessions: Sequence[date], finished: Sequence[date]) -> None:
+    touched = {week_start(session) for session in sessions}
+    due = [session for session in finished if week_start(session) in touched]
+    answered = source.answered(due)
+    complete = touched - {week_start(session) for session in due if session not in answered}
+    if not complete:
+        return
+    made = derive(source.read(min(complete), week_end(max(complete))), WEEK_1, source.zone)
+    stamps = dict(zip(ordered := sorted(complete), day_starts(ordered, source.zone).tolist(), strict=True))
+    made = made.take(np.isin(made.timestamp, list(stamps.values())))
+    target.merge(made, DERIVED)
+    stored = set(made.timestamp.tolist())
+    counts = [
+        # Each session of a week is recorded with the week's bar.
+        SessionBars(session, 1, instant(stamps[week_start(session)]), instant(stamps[week_start(session)]))
+        for session in due
+        if week_start(session) in complete and stamps[week_start(session)] in stored
+    ]
+    target.record([s for s in due if week_start(s) in complete], counts)

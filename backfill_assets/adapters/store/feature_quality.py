@@ -39,7 +39,7 @@ class FeatureSession:
     last: datetime
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether every bar has a feature row."""
         return self.rows >= self.bars
 
@@ -55,7 +55,7 @@ class OutOfRange:
     first: datetime
     worst: float
 
-    def with_(self, later: OutOfRange) -> OutOfRange:
+    def merged(self, later: OutOfRange) -> OutOfRange:
         """Combine with a later range of the same column of the same series."""
         worst = max(self, later, key=OutOfRange._distance).worst
         return replace(self, rows=self.rows + later.rows, worst=worst)

@@ -73,7 +73,7 @@ class Covered:
     bare: int
     first: datetime | None
 
-    def with_(self, later: Covered) -> Covered:
+    def merged(self, later: Covered) -> Covered:
         """Combine with a later range of the same series."""
         return replace(self, bars=self.bars + later.bars, bare=self.bare + later.bare, first=self.first or later.first)
 

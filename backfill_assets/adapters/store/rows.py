@@ -57,7 +57,7 @@ class Rows:
     """One series on one connection.
 
     zone         the market's, which bounds a session
-    attempted_at     the instant of the attempt that fetched the rows, UTC
+    attempted_at  the instant of the attempt that fetched the rows, UTC
     first_pause  the pause after which a second attempt counts, see `domain.retries`
     """
 

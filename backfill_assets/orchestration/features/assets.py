@@ -99,7 +99,7 @@ def _mark(
     symbols = {symbol.name: symbol for symbol in request.wanted}
     for timeframe in request.timeframes:
         found = [s for s in sessions if s.timeframe == timeframe.name]
-        complete = [s for s in found if s.whole]
+        complete = [s for s in found if s.complete]
         mark_materialized(context, features_key(request.market, timeframe), ((symbols[s.symbol], s) for s in complete))
         context.log.info(
             "%s: %d rows written; %d partitions have all features, %d miss some, %d have no bars.",

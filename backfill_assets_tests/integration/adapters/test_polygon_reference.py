@@ -5,7 +5,7 @@ import pytest
 
 from backfill_assets.adapters.polygon import Polygon
 from backfill_assets.adapters.polygon.wire_reference import decode_details, decode_dividends, decode_splits
-from backfill_assets.domain.corporate_actions import Dividend, Split
+from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction
 from backfill_assets.domain.errors import (
     BadRequest,
     KeyRefused,
@@ -16,9 +16,7 @@ from backfill_assets.domain.errors import (
     VendorUnavailable,
 )
 from backfill_assets.domain.listings import UNKNOWN, Listing
-from backfill_assets.simulator import Dividend as ListedDividend
-from backfill_assets.simulator import Fault, Scenario, Simulator
-from backfill_assets.simulator import Split as ListedSplit
+from backfill_assets.simulator import Dividend, Fault, Scenario, Simulator, Split
 from backfill_assets_tests.integration.adapters.scripted_vendor import (
     KEY,
     CountingLimiter,
@@ -36,7 +34,7 @@ recorded_only = pytest.mark.skipif(
 
 JAN_1 = date(2024, 1, 1)
 SPLITS = tuple(
-    ListedSplit(ticker=ticker, execution_date=day, split_from=old, split_to=new)
+    Split(ticker=ticker, execution_date=day, split_from=old, split_to=new)
     for ticker, day, old, new in [
         ("NVDA", date(2021, 7, 20), 1, 4),
         ("NVDA", date(2024, 6, 10), 1, 10),
@@ -75,7 +73,7 @@ def vendor(server):
 
 
 def facts(splits):
-    return [(s.ticker, s.ex_date, s.ratio_from, s.ratio_to) for s in splits.rows]
+    return [(s.symbol, s.ex_date, s.ratio_from, s.ratio_to) for s in splits.rows]
 
 
 def paths(vendor):
@@ -287,7 +285,11 @@ async def test_every_page_is_followed(vendor, size, new_paths):
     assert {(r.path, r.query["limit"]) for r in asked} == {(NEW, "5000") if new_paths else (OLD, "1000")}
 
 
-DIVIDEND = ListedDividend(
+def paid(ticker, ex_date, cash, **more):
+    return CorporateAction(ticker, ActionKind.DIVIDEND, ex_date, cash_amount=cash, **more)
+
+
+DIVIDEND = Dividend(
     ticker="AAPL",
     ex_dividend_date=date(2024, 5, 10),
     cash_amount=0.25,
@@ -299,13 +301,22 @@ DIVIDEND = ListedDividend(
 
 @pytest.mark.parametrize("new_paths", [True, False])
 async def test_dividends_of_all_stocks(vendor, new_paths):
-    bare = ListedDividend(ticker="MSFT", ex_dividend_date=date(2024, 2, 14), cash_amount=0.75, frequency=0)
+    bare = Dividend(ticker="MSFT", ex_dividend_date=date(2024, 2, 14), cash_amount=0.75, frequency=0)
     vendor.change(dividends=(DIVIDEND, bare), corporate_actions_v1=new_paths, reference_page=1)
     async with polygon(vendor) as client:
         found = await client.dividends(JAN_1, date(2024, 12, 31))
     assert [replace(row, vendor_id=None) for row in found.rows] == [
-        Dividend("MSFT", date(2024, 2, 14), 0.75, "USD", frequency=0),
-        Dividend("AAPL", date(2024, 5, 10), 0.25, "USD", date(2024, 5, 2), date(2024, 5, 13), date(2024, 5, 16), 4),
+        paid("MSFT", date(2024, 2, 14), 0.75, currency="USD", frequency=0),
+        paid(
+            "AAPL",
+            date(2024, 5, 10),
+            0.25,
+            currency="USD",
+            declared=date(2024, 5, 2),
+            record_date=date(2024, 5, 13),
+            pay_date=date(2024, 5, 16),
+            frequency=4,
+        ),
     ]
     assert all(row.vendor_id for row in found.rows)
 
@@ -442,7 +453,7 @@ async def test_every_page_is_requested_from_the_base_url_with_the_key_in_the_hea
     found, vendor = await splits_of(
         ok(split("A"), next_url=following("AQ8E%3D%3D", host) + "&apiKey=leaked&limit=5"), ok(split("B"))
     )
-    assert [row.ticker for row in found.rows] == ["A", "B"]
+    assert [row.symbol for row in found.rows] == ["A", "B"]
     assert [(asked.path, asked.query) for asked in vendor.requests[1:]] == [
         (NEW, {"cursor": "AQ8E==", "limit": "5000"})
     ]
@@ -519,7 +530,7 @@ async def test_rows_outside_the_requested_days_are_omitted():
 )
 async def test_an_unusable_row_does_not_affect_others(row, ticker):
     found, vendor = await splits_of(ok(split("A"), row, split("B")))
-    assert [good_one.ticker for good_one in found.rows] == ["A", "B"]
+    assert [row.symbol for row in found.rows] == ["A", "B"]
     assert found.dropped == (ticker,)
     assert len(vendor.requests) == 1
 
@@ -572,7 +583,7 @@ def dividend(**more):
 async def test_a_dividends_fields(row, expected):
     async with ScriptedVendor(ok(row)) as vendor, polygon(vendor) as client:
         found = await client.dividends(JAN_1)
-    assert found.rows == [replace(Dividend("A", date(2024, 1, 2), 0.5), **expected)]
+    assert found.rows == [replace(paid("A", date(2024, 1, 2), 0.5), **expected)]
 
 
 @pytest.mark.parametrize("amount", [-0.5, None, "0.5"])
@@ -589,15 +600,15 @@ async def test_a_dividend_without_an_amount_is_named_and_omitted(amount):
 def test_recorded_splits():
     page = decode_splits((RECORDED / "splits.json").read_bytes())
     assert (len(page.rows), page.dropped, page.next_url) == (10, (), None)
-    assert page.rows[0] == Split("GOOGL", date(2022, 7, 18), 1, 20)
-    assert [row.ex_date.day for row in page.rows if row.ticker == "SHOP"] == [29, 22]  # put off, and listed under both
+    assert page.rows[0] == CorporateAction("GOOGL", ActionKind.SPLIT, date(2022, 7, 18), 1, 20)
+    assert [row.ex_date.day for row in page.rows if row.symbol == "SHOP"] == [29, 22]  # put off, and listed under both
 
 
 @recorded_only
 def test_recorded_dividends():
     page = decode_dividends((RECORDED / "dividends.json").read_bytes())
     assert (len(page.rows), page.dropped) == (10, ())
-    assert page.rows[0] == Dividend(
+    assert page.rows[0] == paid(
         "CSSEN",
         date(2025, 6, 12),
         0.59375,

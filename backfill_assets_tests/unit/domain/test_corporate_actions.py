@@ -11,13 +11,10 @@ from backfill_assets.domain.corporate_actions import (
     ActionChanges,
     ActionKind,
     CorporateAction,
-    Dividend,
     KnownAction,
     ListedActions,
-    Split,
     SplitJump,
     compare,
-    to_corporate_action,
 )
 
 DAY = date(2024, 6, 10)
@@ -43,28 +40,10 @@ def listed(*actions, since=FIRST, complete=ALL):
     return ListedActions(since, actions, complete)
 
 
-def test_vendor_records_are_converted():
-    day = DAY
-    assert to_corporate_action("NV", Split("NVDA", day, 1, 10, "E1")) == CorporateAction(
-        "NV", SPLIT, day, ratio_from=1, ratio_to=10, vendor_id="E1"
-    )
-    details = {
-        "currency": "USD",
-        "declared": FIRST,
-        "record_date": day,
-        "pay_date": day,
-        "frequency": 4,
-        "vendor_id": "E2",
-    }
-    assert to_corporate_action("A", Dividend("AAPL", day, 0.25, **details)) == CorporateAction(
-        "A", DIVIDEND, day, cash_amount=0.25, **details
-    )
-
-
 @pytest.mark.parametrize(("old", "new"), [(1, 1e10), (1e-10, 1), (1e300, 1e300)])
 def test_a_split_with_impossible_share_counts_is_invalid(old, new):
     with pytest.raises(ValueError, match="NVDA: the split of 2024-06-10 has no valid size"):
-        to_corporate_action("NVDA", Split("NVDA", DAY, old, new))
+        split("2024-06-10", new, old)
 
 
 @pytest.mark.parametrize("facts", [{}, {"ratio_to": 4.0}, {"cash_amount": 4.0}])
@@ -184,25 +163,24 @@ def test_after_every_answer_exactly_the_listed_actions_are_active_within_the_req
         assert compare(table, listing) == ActionChanges()
 
 
-# --- Vendor records
+# --- Sizes
 
 
 @pytest.mark.parametrize("ratio", [0, -1, float("nan"), float("inf")])
 def test_a_ratio_is_finite_and_positive(ratio):
-    with pytest.raises(ValueError, match="NVDA: invalid split of"):
-        Split("NVDA", DAY, ratio, 1)
-    with pytest.raises(ValueError, match="NVDA: invalid split of"):
-        Split("NVDA", DAY, 1, ratio)
+    for shares in ((ratio, 1), (1, ratio)):
+        with pytest.raises(ValueError, match="NVDA: the split of 2024-06-10 has no valid size"):
+            split("2024-06-10", *shares)
 
 
 @pytest.mark.parametrize("amount", [-0.01, float("nan"), float("inf")])
 def test_an_amount_is_finite_and_not_negative(amount):
-    with pytest.raises(ValueError, match="NVDA: invalid dividend of"):
-        Dividend("NVDA", DAY, amount)
+    with pytest.raises(ValueError, match="AAPL: the dividend of 2024-06-10 has no valid size"):
+        dividend("2024-06-10", amount)
 
 
 def test_equal_splits_are_equal_and_hashable():
-    assert len({Split("NVDA", DAY, 1, 10), Split("NVDA", DAY, 1.0, 10.0), Split("NVDA", DAY, 1, 10, "E1")}) == 2
+    assert len({split("2024-06-10", 10), split("2024-06-10", 10.0), split("2024-06-10", vendor_id="E1")}) == 2
 
 
 # --- Jumps at splits
