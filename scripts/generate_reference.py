@@ -1,19 +1,17 @@
 """Write the generated parts of docs/reference: commands, environment variables, and columns of features.
 
-Each page keeps its prose; what stands between the two markers is replaced. A test compares the committed pages with what
-this writes.
+The text between the two markers of each page is replaced. A test compares the committed pages with the generated ones.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from backfill_assets.adapters import settings
+from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.app import app
 from backfill_assets.domain.features import FEATURES, Scaling
 
@@ -53,11 +51,7 @@ def variables() -> str:
 
 
 def _settings() -> Iterator[tuple[str, str, str]]:
-    fields = getattr(settings.Settings, "model_fields", None)
-    if fields is None:  # settings are documented in their module
-        yield from re.findall(r"^\| ([A-Z_]+) \| (.*) \| (.*) \|$", settings.__doc__ or "", re.MULTILINE)
-        return
-    for field in fields.values():
+    for field in Settings.model_fields.values():
         names = getattr(field.validation_alias, "choices", [field.validation_alias])
         known = field.default_factory is None and field.default
         yield names[0], field.description, f"`{known}`" if known else ""

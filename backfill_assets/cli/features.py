@@ -76,7 +76,7 @@ class FeatureResult:
     @property
     def incomplete(self) -> list[str]:
         """The series that have sessions with bars but without all their features."""
-        return [f"{s} {t}" for (s, t), found in self.by_series.items() if not all(f.whole for f in found)]
+        return [f"{s} {t}" for (s, t), found in self.by_series.items() if not all(f.complete for f in found)]
 
 
 def features_command(options: Options, *, full: bool, as_json: bool) -> int:

@@ -1,4 +1,4 @@
-"""The SQL of docs/howto/splits-and-dividends.md, run as it stands there, against what the page says comes out."""
+"""The SQL of docs/howto/splits-and-dividends.md, run as printed, against the results that the page shows."""
 
 import re
 from datetime import date, datetime
@@ -44,12 +44,12 @@ def example(database_url):
     return database_url
 
 
-def test_every_sql_example_shows_its_outcome():
+def test_every_sql_example_shows_its_result():
     assert len(EXAMPLES) == PAGE.count("```sql") == 5
 
 
 @pytest.mark.parametrize(("query", "shown"), EXAMPLES, ids=[query.split()[1] for query, _ in EXAMPLES])
-def test_an_example_gives_what_the_page_shows(example, query, shown):
+def test_an_example_returns_what_the_page_shows(example, query, shown):
     heading, _, *lines = ([cell.strip() for cell in line.split("|")] for line in shown.splitlines())
     with psycopg.connect(example) as connection:
         assert [column.name for column in connection.execute(query).description] == heading
@@ -57,7 +57,7 @@ def test_an_example_gives_what_the_page_shows(example, query, shown):
 
 
 def _as_shown(value):
-    """As psql prints it."""
+    """Format a value as psql does."""
     if isinstance(value, date):
         return value.isoformat()
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)

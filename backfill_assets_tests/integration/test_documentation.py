@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dagster as dg
 import psycopg
 import pytest
 
@@ -42,8 +43,21 @@ def test_the_queries_are_found():
     assert len(QUERIES) >= 10
 
 
+def python_example(*path):
+    (code,) = re.findall(r"```python\n(.*?)```", page(*path), re.DOTALL)
+    return code
+
+
+def test_the_example_of_another_dagster_project_loads():
+    defined = {"__name__": "example"}
+    exec(python_example("howto", "use-in-another-dagster-project.md"), defined)  # noqa: S102  # our own page
+    dg.Definitions.validate_loadable(defined["defs"])
+    graph = defined["defs"].resolve_asset_graph()
+    assert graph.get(dg.AssetKey(["signals"])).parent_keys == {dg.AssetKey(["stocks", "features_1d"])}
+
+
 def test_the_tutorials_python_example_runs(database_url):
-    (code,) = re.findall(r"```python\n(.*?)```", page("tutorial.md"), re.DOTALL)
+    code = python_example("tutorial.md")
     with psycopg.connect(database_url) as connection:
         connection.execute("""
             insert into market_data (symbol, timeframe, "timestamp", open, high, low, close, volume, source)

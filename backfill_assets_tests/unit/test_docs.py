@@ -1,5 +1,6 @@
 """The documentation names what a user can type or set, its links resolve, and its generated parts are up to date."""
 
+import ast
 import importlib.util
 import re
 import textwrap
@@ -14,7 +15,10 @@ from backfill_assets_tests.support import PROJECT
 PAGES = [*sorted(PROJECT.glob("*.md")), *sorted((PROJECT / "docs").rglob("*.md"))]
 DOCUMENTATION = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
-PATH = re.compile(r"(?<![\w/.-])(?:backfill_assets|backfill_assets_tests|benchmarks|deploy|docs|scripts)/[\w./-]+\.\w+")
+FOLDERS = [PROJECT / folder for folder in ("", "backfill_assets", "backfill_assets/adapters", "backfill_assets_tests")]
+"""Where the paths in the documentation begin."""
+NAMES = {path.name for folder in FOLDERS for path in folder.iterdir() if path.is_dir() and path.name.isidentifier()}
+PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(NAMES)})/[\w/-]+\.(?:json|md|py|sql|yaml)\b")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 SPEC = importlib.util.spec_from_file_location("generate_reference", PROJECT / "scripts" / "generate_reference.py")
@@ -87,8 +91,22 @@ def test_links_within_the_project_resolve(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name)
 def test_files_of_the_project_that_are_named_exist(page):
-    named = PATH.findall(page.read_text(encoding="utf-8"))
-    assert [path for path in named if not (PROJECT / path).exists()] == []
+    named = set(PATH.findall(page.read_text(encoding="utf-8")))
+    assert [path for path in named if not any((folder / path).exists() for folder in FOLDERS)] == []
+
+
+def test_the_page_of_the_private_api_lists_what_is_imported():
+    text = (PROJECT / "docs" / "explanation" / "private-api.md").read_text(encoding="utf-8")
+    sources = [path.read_text(encoding="utf-8") for path in (PROJECT / "backfill_assets" / "deployment").glob("*.py")]
+    imports = [
+        node
+        for source in sources
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and "._" in (node.module or "")
+    ]
+    imported = {node.module for node in imports} | {alias.name for node in imports for alias in node.names}
+    assert [name for name in imported if f"`{name}`" not in text] == []
+    assert set(re.findall(r"`(dagster\._[\w.]+)`", text)) <= imported
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
