@@ -1,4 +1,4 @@
-"""PG… variables meant for another server do not affect the embedded one; every driver reads them."""
+"""PG… variables for another server do not affect the embedded one; every driver reads them."""
 
 import os
 

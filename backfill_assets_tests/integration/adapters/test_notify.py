@@ -1,4 +1,4 @@
-"""Sending over real wires: what arrives, what is said where it does not, and that no address is told."""
+"""Send messages over the network: what arrives, the reason if nothing does, and that no address is leaked."""
 
 import logging
 import subprocess
@@ -14,7 +14,7 @@ from backfill_assets.domain.alerts import Severity
 from backfill_assets_tests.receivers import PASSWORD, TOKEN, mail_server, webhook
 from backfill_assets_tests.support import unused_port
 
-BODY = """stocks: AAPL lacks 9 sessions.
+BODY = """stocks: AAPL misses 9 sessions.
 
 symbol  missing     sessions
 AAPL    2025-06-02  9
@@ -50,10 +50,10 @@ def test_a_mail_is_plain_text_with_its_columns_under_each_other():
 
 
 def refusal(url):
-    said = only(url).send(MESSAGE)
-    assert said is not None
-    assert said.endswith(".")
-    return said
+    result = only(url).send(MESSAGE)
+    assert result is not None
+    assert result.endswith(".")
+    return result
 
 
 def test_what_is_not_accepted_says_why_in_words_of_our_own():
@@ -125,9 +125,9 @@ def test_no_log_output_name_or_answer_tells_an_address():
         nobody = f"jsons://user:{PASSWORD}@127.0.0.1:{unused_port()}/{TOKEN}?+X-Key={TOKEN}"
         broken = f"slack://{TOKEN}/{PASSWORD}"
         urls = [good.url, bad.url, mail.url, closed.url, nobody, broken]
-        said = subprocess.run([sys.executable, "-c", PROGRAM, *urls], capture_output=True, text=True, check=True)
+        result = subprocess.run([sys.executable, "-c", PROGRAM, *urls], capture_output=True, text=True, check=True)
         assert (len(good.received), len(mail.received)) == (1, 1)
-    out = said.stdout + said.stderr
+    out = result.stdout + result.stderr
     assert out.count("Channel(name=") == 6
     for secret in SECRETS:
         assert secret not in out

@@ -44,7 +44,7 @@ async def test_one_page():
         [2, 1, 1]
     ]  # as sent: order and doubles are not its business
     assert [page.more for page in pages] == [False]
-    assert [(asked.path, asked.query) for asked in vendor.requests] == [(RANGE, OURS)]
+    assert [(request.path, request.query) for request in vendor.requests] == [(RANGE, OURS)]
 
 
 async def test_an_empty_range_is_one_empty_page():
@@ -67,14 +67,18 @@ async def test_every_page_is_requested_from_the_base_url_with_all_parameters(pre
         pages = await collect(polygon(vendor, prefix=prefix))
     assert [page.bars.timestamp.tolist() for page in pages] == [[1], [2], [3]]
     assert [page.more for page in pages] == [True, True, False]
-    assert [asked.path for asked in vendor.requests] == [
+    assert [request.path for request in vendor.requests] == [
         prefix + RANGE,
         prefix + RANGE,
         prefix + RANGE.replace("2024-01-02", "1704200000000"),
     ]
-    assert [asked.query for asked in vendor.requests] == [OURS, OURS | {"cursor": "one"}, OURS | {"cursor": "two=&"}]
-    assert {asked.headers["authorization"] for asked in vendor.requests} == {f"Bearer {KEY}"}
-    assert {asked.headers["host"] for asked in vendor.requests} == {f"127.0.0.1:{vendor.port}"}
+    assert [request.query for request in vendor.requests] == [
+        OURS,
+        OURS | {"cursor": "one"},
+        OURS | {"cursor": "two=&"},
+    ]
+    assert {request.headers["authorization"] for request in vendor.requests} == {f"Bearer {KEY}"}
+    assert {request.headers["host"] for request in vendor.requests} == {f"127.0.0.1:{vendor.port}"}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +150,7 @@ async def test_a_ticker_is_one_segment_of_the_path(ticker, target):
     path = f"/v2/aggs/ticker/{target}/range/1/day/2024-01-02/2024-01-05"
     async with ScriptedVendor(ok(bar(1), next_url=following("a", path=path)), ok(bar(2))) as vendor:
         await collect(polygon(vendor), ticker, DAY_1)
-    assert [asked.path for asked in vendor.requests] == [path, path]
+    assert [request.path for request in vendor.requests] == [path, path]
 
 
 @pytest.mark.parametrize("ticker", ["", ".", ".."])
@@ -182,7 +186,7 @@ async def test_grouped_daily(kind, path):
     async with ScriptedVendor(ok(bar(1, T="A"), bar(1, T="B", c=9.0), adjusted=False)) as vendor:
         async with polygon(vendor) as client:
             day = await client.grouped_daily(kind, JAN_2)
-        assert [(asked.path, asked.query) for asked in vendor.requests] == [(path, {"adjusted": "false"})]
+        assert [(request.path, request.query) for request in vendor.requests] == [(path, {"adjusted": "false"})]
     assert day.tickers == ["A", "B"]
     assert day.bars.close.tolist() == [1.5, 9.0]
 
@@ -209,4 +213,4 @@ async def test_two_series_at_once_do_not_mix():
         streams = [client.pages("AAPL", MINUTE_1, JAN_2, JAN_5), client.pages("AAPL", DAY_1, JAN_2, JAN_5)]
         pages = [[page async for page in stream] for stream in streams]
     assert strictly_increasing([int(page.bars.timestamp[0]) for page in itertools.chain(*pages)])
-    assert {asked.path.split("/")[7] for asked in vendor.requests} == {"minute", "day"}
+    assert {request.path.split("/")[7] for request in vendor.requests} == {"minute", "day"}

@@ -41,7 +41,7 @@ SPLITS = tuple(
         ("AAPL", date(2024, 6, 10), 1, 1.05),
         ("GE", date(2024, 2, 1), 8, 1),
         ("XOM", date(2024, 12, 30), 1, 2),
-        ("TSLA", date(2025, 8, 25), 1, 3),  # announced: the clock stands before it
+        ("TSLA", date(2025, 8, 25), 1, 3),  # announced: it is after the simulated now
     ]
 )
 SINCE_2024 = [
@@ -217,7 +217,7 @@ async def test_a_missing_list_of_tickers_is_an_error():
 async def test_a_ticker_is_one_segment_of_the_path(ticker, segment):
     async with ScriptedVendor(page_of(active=True)) as vendor, polygon(vendor) as client:
         await client.listing(ticker)
-    assert [asked.target for asked in vendor.requests] == [f"/v3/reference/tickers/{segment}"]
+    assert [request.target for request in vendor.requests] == [f"/v3/reference/tickers/{segment}"]
 
 
 @pytest.mark.parametrize("ticker", ["", ".", ".."])
@@ -280,9 +280,9 @@ async def test_every_page_is_followed(vendor, size, new_paths):
     vendor.change(reference_page=size, corporate_actions_v1=new_paths, next_url_base="http://evil.invalid:1")
     async with polygon(vendor) as client:
         assert facts(await client.splits(JAN_1)) == SINCE_2024
-    asked = vendor.requests[0 if new_paths else 1 :]
-    assert len(asked) == -(-len(SINCE_2024) // size)
-    assert {(r.path, r.query["limit"]) for r in asked} == {(NEW, "5000") if new_paths else (OLD, "1000")}
+    requests = vendor.requests[0 if new_paths else 1 :]
+    assert len(requests) == -(-len(SINCE_2024) // size)
+    assert {(r.path, r.query["limit"]) for r in requests} == {(NEW, "5000") if new_paths else (OLD, "1000")}
 
 
 def paid(ticker, ex_date, cash, **more):
@@ -454,11 +454,11 @@ async def test_every_page_is_requested_from_the_base_url_with_the_key_in_the_hea
         ok(split("A"), next_url=following("AQ8E%3D%3D", host) + "&apiKey=leaked&limit=5"), ok(split("B"))
     )
     assert [row.symbol for row in found.rows] == ["A", "B"]
-    assert [(asked.path, asked.query) for asked in vendor.requests[1:]] == [
+    assert [(request.path, request.query) for request in vendor.requests[1:]] == [
         (NEW, {"cursor": "AQ8E==", "limit": "5000"})
     ]
-    assert {asked.headers["authorization"] for asked in vendor.requests} == {f"Bearer {KEY}"}
-    assert {asked.headers["host"] for asked in vendor.requests} == {f"127.0.0.1:{vendor.port}"}
+    assert {request.headers["authorization"] for request in vendor.requests} == {f"Bearer {KEY}"}
+    assert {request.headers["host"] for request in vendor.requests} == {f"127.0.0.1:{vendor.port}"}
 
 
 @pytest.mark.parametrize(

@@ -80,11 +80,11 @@ async def test_the_key_is_only_in_the_header(connect, limiter, caplog, tmp_path,
     async with ScriptedVendor(TOO_FAST, ok(bar(1))) as vendor:
         page = await fetch(connect(vendor.url))
     assert page.bars.timestamp.tolist() == [1]
-    assert [asked.target for asked in vendor.requests] == [f"{PATH}?limit=5"] * 2
-    for asked in vendor.requests:
-        assert asked.headers["authorization"] == f"Bearer {KEY}"
-        assert asked.headers["accept-encoding"] == "gzip"
-        assert asked.headers["user-agent"] == "t/1"
+    assert [request.target for request in vendor.requests] == [f"{PATH}?limit=5"] * 2
+    for request in vendor.requests:
+        assert request.headers["authorization"] == f"Bearer {KEY}"
+        assert request.headers["accept-encoding"] == "gzip"
+        assert request.headers["user-agent"] == "t/1"
     assert KEY not in caplog.text
     assert limiter.permits == 2
 

@@ -172,7 +172,7 @@ async def test_a_permit_after_a_long_sleep_is_dropped(url):
 
 
 async def test_a_permit_that_arrives_late_is_dropped(url):
-    ticks = iter([0.0, 5.0, 5.0])  # asked at 0, told at 5
+    ticks = iter([0.0, 5.0, 5.0])  # requested at 0, answered at 5
     async with RateLimiter(url, per_second=2.5, sleep=NoSleep(), clock=lambda: next(ticks, 5.0)) as limiter:
         await limiter.acquire()
     assert row(url)[0] > 0.408 + 0.2  # two permits were taken

@@ -50,5 +50,5 @@ def test_without_a_folder_for_its_kernels_they_are_compiled_in_memory():
 
 
 def test_an_installed_ta_lib_changes_nothing(tmp_path):
-    (tmp_path / "talib.py").write_text("raise ImportError('it must not be asked')", encoding="utf-8")
+    (tmp_path / "talib.py").write_text("raise ImportError('it must not be imported')", encoding="utf-8")
     assert output_of(SOME, tmp_path) == output_of(SOME)

@@ -1,4 +1,4 @@
-"""Random settings and universe files: they are read, or refused with one line."""
+"""Random settings and universe files: they are read, or rejected with one line."""
 
 from datetime import date
 from pathlib import Path
@@ -28,13 +28,13 @@ WORDS = st.sampled_from(
 
 @QUICK
 @given(values=st.dictionaries(st.sampled_from(VARIABLES), WORDS | st.text(max_size=30), max_size=4))
-def test_any_setting_is_read_or_refused_by_name(values: dict[str, str]) -> None:
+def test_any_setting_is_read_or_rejected_by_name(values: dict[str, str]) -> None:
     try:
         read = read_settings(values)
     except SettingMistake as mistake:
-        told = str(mistake)
-        assert len(told.splitlines()) == 1, told
-        assert any(name in told for name in values), told
+        sentence = str(mistake)
+        assert len(sentence.splitlines()) == 1, sentence
+        assert any(name in sentence for name in values), sentence
     else:
         assert 0 < read.requests_per_second <= 1000
         assert not any(f"{secret}=" in repr(read) for secret in ("api_key", "database_url", "alert_urls"))
@@ -44,7 +44,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
     f"{n}: &{n} [{', '.join([f'*{p}'] * 9)}]\n" for p, n in zip("abcdefgh", "bcdefghi", strict=True)
 )
 STOCKS = "markets: {{stocks: {{start: {start}, symbols: [{symbols}]}}}}"
-ODD_FILES = {
+INVALID_FILES = {
     "a bomb of aliases": BOMB,
     "a bomb as symbols": BOMB + "markets: {stocks: {start: 2024-01-02, symbols: *i}}",
     "an alias of itself": "markets: &m {stocks: *m}",
@@ -71,7 +71,7 @@ ODD_FILES = {
 
 
 def universe_of(path: Path) -> None:
-    """Read as the program reads it: a universe, or one sentence."""
+    """Read a universe as the program does: the result is a universe or one sentence."""
     try:
         universe = read_settings({"DAGSTER_HOME": str(path.parent), "BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
     except UniverseMistake as mistake:
@@ -80,10 +80,10 @@ def universe_of(path: Path) -> None:
         assert universe.markets
 
 
-@pytest.mark.parametrize("odd", ODD_FILES)
-def test_an_odd_universe_is_a_mistake(odd: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", INVALID_FILES)
+def test_an_invalid_universe_is_a_mistake(name: str, tmp_path: Path) -> None:
     path = tmp_path / "universe.yaml"
-    path.write_text(ODD_FILES[odd], encoding="utf-8")
+    path.write_text(INVALID_FILES[name], encoding="utf-8")
     with pytest.raises(UniverseMistake) as caught:
         read_settings({"DAGSTER_HOME": str(tmp_path), "BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
     assert len(str(caught.value).splitlines()) == 1

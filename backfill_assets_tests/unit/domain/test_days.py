@@ -67,23 +67,6 @@ def test_an_intersection_holds_the_days_in_both(one, other):
     assert both == other.intersect(one)
 
 
-@given(RANGES, RANGES, RANGES)
-def test_intersection_is_commutative_and_associative(one, other, third):
-    left, right = one.intersect(other), other.intersect(third)
-    assert (left and left.intersect(third)) == (right and one.intersect(right))
-
-
-@given(RANGES, RANGES)
-def test_the_intersection_with_a_containing_range_is_the_range_itself(one, other):
-    within = other.start <= one.start and one.end <= other.end
-    assert (one.intersect(other) == one) is within
-
-
-@given(RANGES)
-def test_a_range_intersected_with_itself_is_itself(days):
-    assert days.intersect(days) == days
-
-
 def test_no_days_are_no_ranges():
     assert ranges_of([]) == []
     assert runs_of([], [FIRST]) == []
@@ -102,31 +85,11 @@ def test_neither_order_nor_duplicates_nor_the_kind_of_iterable_change_ranges(day
     assert ranges_of(doubled) == ranges_of(set(days)) == ranges_of(iter(days)) == ranges_of(days)
 
 
-@given(SETS, SETS)
-def test_ranges_of_all_days_are_ranges_of_the_ranges_of_their_parts(some, others):
-    parts = days_in(ranges_of(some)) + days_in(ranges_of(others))
-    assert ranges_of(parts) == ranges_of(some + others)
-
-
-@given(SETS, SETS)
-def test_the_overlaps_of_two_sets_of_ranges_are_the_ranges_of_the_days_in_both(some, others):
-    pairs = [a.intersect(b) for a in ranges_of(some) for b in ranges_of(others)]
-    overlaps = [days for days in pairs if days]
-    assert sorted(days_in(overlaps)) == sorted(set(some) & set(others))
-    assert ranges_of(days_in(overlaps)) == sorted(overlaps)
-
-
 @given(SETS)
 def test_ranges_are_minimal(days):
     ranges = ranges_of(days)
     for one, other in pairwise(ranges):
         assert one.end + ONE_DAY < other.start
-
-
-@given(st.lists(RANGES, max_size=6))
-def test_ranges_of_the_days_of_ranges_are_stable(ranges):
-    once = ranges_of(days_in(ranges))
-    assert ranges_of(days_in(once)) == once
 
 
 def test_friday_and_monday_are_consecutive_weekdays():
@@ -164,29 +127,3 @@ def test_neither_order_nor_duplicates_nor_the_kind_of_iterable_change_runs(days,
         random.shuffle(each)
     assert runs_of(*shuffled) == runs_of(iter(days), iter(among)) == runs_of(set(days), set(among))
     assert runs_of(*shuffled) == runs_of(days, among)
-
-
-@given(SETS, SETS)
-def test_runs_of_the_days_of_runs_are_stable(days, among):
-    once = runs_of(days, among)
-    assert runs_of(days_in(once), among) == once
-
-
-@given(SETS, SETS)
-def test_runs_are_ranges_joined_over_days_without_trading(days, among):
-    sessions = set(among)
-    runs = runs_of(days, among)
-    ranges = ranges_of(set(days) & sessions)
-    assert all(sum(r.intersect(run) == r for run in runs) == 1 for r in ranges)
-    bridged = set(days_in(runs)) - set(days_in(ranges))
-    assert not bridged & sessions
-
-
-@given(SETS)
-def test_days_among_themselves_are_one_run(days):
-    assert runs_of(days, days) == ([DayRange(min(days), max(days))] if days else [])
-
-
-@given(SETS)
-def test_among_all_days_runs_are_ranges(days):
-    assert runs_of(days, DayRange(FIRST, FIRST + timedelta(days=60))) == ranges_of(days)

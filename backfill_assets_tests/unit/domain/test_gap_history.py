@@ -15,7 +15,7 @@ from backfill_assets.domain.listings import Listing
 from backfill_assets.domain.retries import USUAL
 from backfill_assets.domain.sessions import Kind, calendar
 from backfill_assets.domain.timeframes import MINUTE_1, WEEK_1
-from backfill_assets_tests.unit.domain.test_retries import NOON, standing
+from backfill_assets_tests.unit.domain.test_retries import NOON, recorded
 
 TRADING = calendar(Kind.STOCKS, DayRange(date(2025, 1, 27), date(2025, 2, 21)))  # closed on Monday the 17th
 MON, TUE, WED, THU, FRI = (date(2025, 2, d) for d in range(3, 8))
@@ -209,7 +209,7 @@ def markets(draw):
             incomplete = {}
             if expected:
                 for day, counts in draw(st.dictionaries(st.sampled_from(expected), ATTEMPTS, max_size=8)).items():
-                    incomplete[day] = standing(day, **counts)
+                    incomplete[day] = recorded(day, **counts)
             found += finder.gaps(symbol, timeframe, [DayRange(d, d) for d in missing_days], incomplete)
     return trading, listings, found
 

@@ -19,7 +19,7 @@ from backfill_assets.domain.gaps import (
 from backfill_assets.domain.retries import USUAL, Retries
 from backfill_assets.domain.sessions import HOURS, Kind, calendar
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
-from backfill_assets_tests.unit.domain.test_retries import NOON, RETRIES, TWO_MINUTES, standing
+from backfill_assets_tests.unit.domain.test_retries import NOON, RETRIES, TWO_MINUTES, recorded
 
 # Two closed Mondays, a half day, and clocks going forward; the first and the last week are incomplete.
 SPAN = DayRange(date(2025, 1, 15), date(2025, 3, 12))
@@ -82,14 +82,14 @@ def test_a_complete_session_separates_two_gaps():
 @pytest.mark.parametrize(
     ("known", "reason", "explained"),
     [
-        (standing(MON, answers=0, failures=3), Reason.MISSING, False),
-        (standing(MON, answers=1), Reason.MISSING, False),
-        (standing(MON, answers=4), Reason.MISSING, False),
-        (standing(MON, answers=1, failures=4), Reason.MISSING, False),
-        (standing(MON, answers=2, failures=3), Reason.VENDOR_EMPTY, True),
-        (standing(MON, answers=5), Reason.VENDOR_EMPTY, True),
-        (standing(MON, answers=0, failures=1, refused=True), Reason.NOT_ENTITLED, True),
-        (standing(MON, answers=2, failures=1, refused=True), Reason.NOT_ENTITLED, True),
+        (recorded(MON, answers=0, failures=3), Reason.MISSING, False),
+        (recorded(MON, answers=1), Reason.MISSING, False),
+        (recorded(MON, answers=4), Reason.MISSING, False),
+        (recorded(MON, answers=1, failures=4), Reason.MISSING, False),
+        (recorded(MON, answers=2, failures=3), Reason.VENDOR_EMPTY, True),
+        (recorded(MON, answers=5), Reason.VENDOR_EMPTY, True),
+        (recorded(MON, answers=0, failures=1, refused=True), Reason.NOT_ENTITLED, True),
+        (recorded(MON, answers=2, failures=1, refused=True), Reason.NOT_ENTITLED, True),
     ],
 )
 def test_the_reason_follows_from_the_answers(known, reason, explained):
@@ -98,30 +98,30 @@ def test_the_reason_follows_from_the_answers(known, reason, explained):
 
 @pytest.mark.parametrize(("answers", "explained"), [(1, False), (5, True)])
 def test_a_partial_session_is_a_gap_of_its_timeframe_and_derived_ones(answers, explained):
-    known = standing(TUE, bars=12, answers=answers)
+    known = recorded(TUE, bars=12, answers=answers)
     for name in ("1m", "5m", "4h"):
         assert several(TIMEFRAMES[name], [], [known]) == [(TUE, TUE, 1, Reason.PARTIAL, explained)]
 
 
 def test_neighbours_with_the_same_reason_are_one_gap_due_with_the_first():
-    known = [standing(MON, answers=2, attempted_at=LATE), standing(TUE), standing(WED, answers=0, failures=3)]
+    known = [recorded(MON, answers=2, attempted_at=LATE), recorded(TUE), recorded(WED, answers=0, failures=3)]
     gap = one(STOCKS, MINUTE_1, [days(MON, WED)], known)
     assert (gap.days, gap.reason, gap.attempts) == (days(MON, WED), Reason.MISSING, 3)
     assert gap.next_attempt_at == NOON + TWO_MINUTES
 
 
 def test_a_session_without_attempts_left_does_not_delay_its_neighbours():
-    known = [standing(MON, answers=1, failures=4), standing(TUE)]
+    known = [recorded(MON, answers=1, failures=4), recorded(TUE)]
     gap = one(STOCKS, MINUTE_1, [days(MON, TUE)], known)
     assert (gap.explained, gap.attempts, gap.next_attempt_at) == (False, 5, NOON + TWO_MINUTES)
 
 
 def test_neighbours_with_different_reasons_are_separate_gaps():
     known = [
-        standing(MON, answers=0, failures=1, refused=True),
-        standing(TUE, answers=5),
-        standing(THU, bars=9, answers=5),
-        standing(FRI, bars=9),
+        recorded(MON, answers=0, failures=1, refused=True),
+        recorded(TUE, answers=5),
+        recorded(THU, bars=9, answers=5),
+        recorded(FRI, bars=9),
     ]
     assert several(MINUTE_1, [days(MON, WED)], known) == [
         (MON, MON, 1, Reason.NOT_ENTITLED, True),
@@ -133,7 +133,7 @@ def test_neighbours_with_different_reasons_are_separate_gaps():
 
 
 def test_a_week_waits_for_the_most_urgent_of_its_days():
-    failed, empty = standing(THU, answers=0, failures=1), standing(TUE, answers=5)
+    failed, empty = recorded(THU, answers=0, failures=1), recorded(TUE, answers=5)
     week = [days(MON, FRI)]
     assert several(WEEK_1, week, [empty]) == [(MON, FRI, 5, Reason.VENDOR_EMPTY, True)]
     assert several(WEEK_1, week, [empty, failed]) == [
@@ -145,7 +145,7 @@ def test_a_week_waits_for_the_most_urgent_of_its_days():
 
 def test_a_week_is_from_sunday_to_saturday():
     coins = GapFinder(CALENDARS[Kind.CRYPTO], USUAL)
-    known = {SUNDAY + 7 * ONE_DAY: standing(SUNDAY + 7 * ONE_DAY, answers=5)}
+    known = {SUNDAY + 7 * ONE_DAY: recorded(SUNDAY + 7 * ONE_DAY, answers=5)}
     found = coins.gaps("BTC", WEEK_1, [days(SUNDAY, SUNDAY + 13 * ONE_DAY)], known)
     assert [(g.days, g.sessions, g.reason) for g in found] == [
         (days(SUNDAY, SUNDAY + 6 * ONE_DAY), 7, Reason.MISSING),
@@ -154,12 +154,12 @@ def test_a_week_is_from_sunday_to_saturday():
 
 
 def test_records_of_days_that_are_not_sessions_are_ignored():
-    closed = standing(date(2025, 2, 17), bars=3)
-    assert several(MINUTE_1, [], [closed, standing(SUNDAY)]) == []
+    closed = recorded(date(2025, 2, 17), bars=3)
+    assert several(MINUTE_1, [], [closed, recorded(SUNDAY)]) == []
 
 
 def test_an_explained_gap_is_never_due():
-    gap = one(STOCKS, MINUTE_1, [days(MON, MON)], [standing(MON, answers=5)])
+    gap = one(STOCKS, MINUTE_1, [days(MON, MON)], [recorded(MON, answers=5)])
     assert gap.next_attempt_at is None
     assert not gap.due(NOON + timedelta(days=99))
     assert not replace(gap, next_attempt_at=NOON).due(LATE)
@@ -190,7 +190,7 @@ def one_by_one(finder, symbol, timeframe, missing, incomplete):
         if not thin and not any(r.start <= session <= r.end for r in missing):
             neighbour = None
             continue
-        reason, explained, attempts, due = stands(finder, timeframe, session, incomplete)
+        reason, explained, attempts, due = state_of(finder, timeframe, session, incomplete)
         if neighbour and (neighbour["reason"], neighbour["explained"]) == (reason, explained):
             neighbour["days"] = DayRange(neighbour["days"].start, session)
             neighbour["sessions"] += 1
@@ -211,7 +211,7 @@ def one_by_one(finder, symbol, timeframe, missing, incomplete):
     return [Gap(**gap) for gap in found]
 
 
-def stands(finder, timeframe, session, incomplete):
+def state_of(finder, timeframe, session, incomplete):
     """Return reason, `explained`, attempts and next attempt of one missing session."""
     if session in incomplete:
         return judged(finder.retries, incomplete[session])
@@ -255,7 +255,7 @@ def records(draw):
     """Records of incomplete sessions."""
     found = {}
     for day, counts in draw(st.dictionaries(NEAR, ATTEMPTED, max_size=25)).items():
-        found[day] = standing(day, refused=not counts["bars"] and draw(st.booleans()), **counts)
+        found[day] = recorded(day, refused=not counts["bars"] and draw(st.booleans()), **counts)
     return found
 
 
@@ -302,13 +302,13 @@ def test_a_gap_is_due_as_soon_as_one_of_its_sessions_is(finder, missing, incompl
     for gap in finder.gaps("X", MINUTE_1, ranges_of(missing), incomplete):
         due = False
         for session in finder.calendar.within(gap.days):
-            _, explained, _, at = stands(finder, MINUTE_1, session, incomplete)
+            _, explained, _, at = state_of(finder, MINUTE_1, session, incomplete)
             due = due or (not explained and at is not None and at <= now)
         assert gap.due(now) is due
 
 
 def test_gaps_do_not_depend_on_attempts_and_pauses():
-    known = [standing(MON, answers=5), standing(TUE, answers=5, bars=9)]
+    known = [recorded(MON, answers=5), recorded(TUE, answers=5, bars=9)]
     for retries in (USUAL, Retries(timedelta(hours=1), 9), Retries(attempts=1)):
         found = GapFinder(STOCKS.calendar, retries).gaps(
             "AAPL", MINUTE_1, [days(MON, MON)], {a.session: a for a in known}

@@ -101,10 +101,10 @@ def test_a_plan_covers_all_missing_sessions_and_asks_for_sessions_only(series, o
     days = [trading.span.start + timedelta(days=n) for n in offsets]
     missing = {d for d in days if d in trading}
     plan = plan_series(AAPL, timeframe, days, trading)
-    asked = [s for r in plan for s in r.sessions]
-    assert missing <= set(asked)
-    assert set(asked) <= set(trading.sessions)
-    assert asked == sorted(set(asked))
+    requested = [s for r in plan for s in r.sessions]
+    assert missing <= set(requested)
+    assert set(requested) <= set(trading.sessions)
+    assert requested == sorted(set(requested))
     assert all(r.sessions == trading.within(DayRange(r.start, r.end)) for r in plan)
     assert all({r.start, r.end} <= missing for r in plan)
     capacity = sessions_a_page(timeframe, trading)
@@ -196,9 +196,9 @@ def missing_days(draw):
 @given(missing_days())
 def test_days_take_as_few_requests_as_any_choice_of_ranges_and_grouped_days(missing):
     plan = plan_days(DAY_1, missing, CRYPTO)
-    asked = {(symbol, day) for r in plan for symbol in r.symbols for day in r.sessions}
+    requested = {(symbol, day) for r in plan for symbol in r.symbols for day in r.sessions}
     cells = {(symbol, day) for symbol, days in missing.items() for day in days}
-    assert cells <= asked
+    assert cells <= requested
     fewest = min(
         len(ranged) + len({day for symbol, day in cells if symbol not in ranged})
         for count in range(len(missing) + 1)

@@ -47,10 +47,6 @@ def stocks(symbols="[AAPL]", start="2024-01-02", *more):
     return "\n".join(lines) + "\n"
 
 
-def closures(written):
-    return stocks("[A]", "2024-01-02", f"extra_closures: {written}")
-
-
 def names(text):
     return [s.name for s in parse(text).markets[0].symbols]
 
@@ -278,6 +274,14 @@ def test_lines_are_counted_with_windows_line_ends_too():
 
 # --- Mistakes
 
+DATE = "must be a date like 2024-01-02, not"
+LIST = "must be a list like [A, B]."
+SYMBOL = "must be up to 20 letters, digits, '.' and '-', not"
+TICKER = "must be a ticker like AAPL, BRK.B or X:BTCUSD, not"
+PREFIX = "must begin with X: in crypto and only there, not"
+TIMEFRAME = "must be one of 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w, not"
+MARKET = "must be a letter and up to 29 more of a-z, 0-9 and _, not"
+CLOSURES = "extra_closures:\n      - 2025-01-09"
 FLOW = "markets:\n  stocks: {start: 2024-01-02, symbols: [A]}\n"
 
 
@@ -299,23 +303,11 @@ FLOW = "markets:\n  stocks: {start: 2024-01-02, symbols: [A]}\n"
         # a market
         ("markets:\n  ? {a: b}\n  : c\n", 2, "not valid YAML (found unhashable key)."),
         (FLOW + "  stocks: {}\n", 3, "not valid YAML (found duplicate key 'stocks')."),
-        (
-            "markets:\n  Stocks: {}\n",
-            2,
-            "markets.Stocks must be a letter and up to 29 more of a-z, 0-9 and _, not 'Stocks'.",
+        *(
+            (f"markets:\n  {name}: {{}}\n", 2, f"markets.{name} {MARKET} '{name[:12]}")
+            for name in ("Stocks", "1st", "us-stocks", "a" * 31)
         ),
-        ("markets:\n  1st: {}\n", 2, "markets.1st must be a letter and up to 29 more of a-z, 0-9 and _, not '1st'."),
-        (
-            "markets:\n  us-stocks: {}\n",
-            2,
-            "markets.us-stocks must be a letter and up to 29 more of a-z, 0-9 and _, not 'us-stocks'.",
-        ),
-        ("markets:\n  '': {}\n", 2, "markets.'' must be a letter and up to 29 more of a-z, 0-9 and _, not ''."),
-        (
-            f"markets:\n  {'a' * 31}: {{}}\n",
-            2,
-            "markets.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa must be a letter and up to 29 more of",
-        ),
+        ("markets:\n  '': {}\n", 2, f"markets.'' {MARKET} ''."),
         ("markets:\n  stocks:\n", 2, "markets.stocks must be a mapping of `key: value`."),
         ("markets:\n  stocks: []\n", 2, "markets.stocks must be a mapping of `key: value`."),
         (
@@ -331,204 +323,24 @@ FLOW = "markets:\n  stocks: {start: 2024-01-02, symbols: [A]}\n"
         ("markets:\n  stocks:\n    start: 1\n    start: 2\n", 4, "not valid YAML (found duplicate key 'start')."),
         ("markets:\n  stocks:\n    symbols: [A]\n", 2, "markets.stocks.start is missing."),
         ("markets:\n  stocks:\n    start: 2024-01-02\n", 2, "markets.stocks.symbols is missing."),
-        # kind
         (
             "markets:\n  etfs:\n    start: 2024-01-02\n    symbols: [A]\n",
             2,
             "markets.etfs.kind must be one of stocks, crypto.",
         ),
-        ("markets:\n  stocks:\n    kind: bonds\n", 3, "markets.stocks.kind must be one of stocks, crypto."),
-        ("markets:\n  stocks:\n    kind: STOCKS\n", 3, "markets.stocks.kind must be one of stocks, crypto."),
-        ("markets:\n  stocks:\n    kind:\n", 3, "markets.stocks.kind must be one of stocks, crypto."),
-        ("markets:\n  stocks:\n    kind: [stocks]\n", 3, "markets.stocks.kind must be one of stocks, crypto."),
-        # start
-        (stocks("[A]", ""), 3, "markets.stocks.start must be a date like 2024-01-02, not ''."),
-        (stocks("[A]", "[2024-01-02]"), 3, "markets.stocks.start must be a date like 2024-01-02, not ['2024-01-02']."),
-        (stocks("[A]", "yesterday"), 3, "markets.stocks.start must be a date like 2024-01-02, not 'yesterday'."),
-        (stocks("[A]", "2024-02-30"), 3, "markets.stocks.start must be a date like 2024-01-02, not '2024-02-30'."),
-        (stocks("[A]", "2024-1-2"), 3, "markets.stocks.start must be a date like 2024-01-02, not '2024-1-2'."),
-        (stocks("[A]", "20240102"), 3, "markets.stocks.start must be a date like 2024-01-02, not '20240102'."),
-        (stocks("[A]", "02.01.2024"), 3, "markets.stocks.start must be a date like 2024-01-02, not '02.01.2024'."),
-        (
-            stocks("[A]", "2024-01-02T00:00:00"),
-            3,
-            "markets.stocks.start must be a date like 2024-01-02, not '2024-01-02T00:00:00'.",
+        *(
+            (f"markets:\n  stocks:\n    kind: {kind}\n", 3, "markets.stocks.kind must be one of stocks, crypto.")
+            for kind in ("bonds", "STOCKS", "", "[stocks]")
         ),
-        (stocks("[A]", "2024"), 3, "markets.stocks.start must be a date like 2024-01-02, not '2024'."),
-        (stocks("[A]", "२०२४-०१-०२"), 3, "markets.stocks.start must be a date like 2024-01-02, not '२०२४-०१-०२'."),
-        (stocks("[A]", "1969-12-31"), 3, "markets.stocks.start must be from 1970-01-01 to today, not 1969-12-31."),
-        (stocks("[A]", "2025-06-03"), 3, "markets.stocks.start must be from 1970-01-01 to today, not 2025-06-03."),
-        # symbols
-        (stocks(""), 4, "markets.stocks.symbols must be a list like [A, B]."),
-        (stocks("AAPL"), 4, "markets.stocks.symbols must be a list like [A, B]."),
-        (stocks("{A: B}"), 4, "markets.stocks.symbols must be a list like [A, B]."),
-        (stocks("[]"), 4, "markets.stocks.symbols is empty."),
-        (
-            stocks("\n      - A\n      -\n"),
-            6,
-            "markets.stocks.symbols.1.symbol must be up to 20 letters, digits, '.' and '-', not ''.",
-        ),
-        (stocks("\n      - A\n      - [B]\n"), 6, "markets.stocks.symbols.1 must be a mapping of `key: value`."),
-        (
-            stocks("\n      - A\n      - ''\n"),
-            6,
-            "markets.stocks.symbols.1.symbol must be up to 20 letters, digits, '.' and '-', not ''.",
-        ),
-        (
-            stocks("\n      - A\n      - B C\n"),
-            6,
-            "markets.stocks.symbols.1.symbol must be up to 20 letters, digits, '.' and '-', not 'B C'.",
-        ),
-        (
-            stocks("[A|B]"),
-            4,
-            "markets.stocks.symbols.0.symbol must be up to 20 letters, digits, '.' and '-', not 'A|B'.",
-        ),
-        (
-            stocks("['A,B']"),
-            4,
-            "markets.stocks.symbols.0.symbol must be up to 20 letters, digits, '.' and '-', not 'A,B'.",
-        ),
-        (stocks("[~]"), 4, "markets.stocks.symbols.0.symbol must be up to 20 letters, digits, '.' and '-', not '~'."),
-        (stocks("[.A]"), 4, "markets.stocks.symbols.0.symbol must be up to 20 letters, digits, '.' and '-', not '.A'."),
-        (stocks("[AÄ]"), 4, "markets.stocks.symbols.0.symbol must be up to 20 letters, digits, '.' and '-', not 'AÄ'."),
-        (
-            stocks("['A\n\n      B']"),
-            4,
-            "markets.stocks.symbols.0.symbol must be up to 20 letters, digits, '.' and '-', not 'A\\nB'.",
-        ),
-        (
-            stocks(f"[{'A' * 21}]"),
-            4,
-            "markets.stocks.symbols.0.symbol must be up to 20 letters, digits, '.' and '-', not 'AAAAAAAAAAAAAAAAAAAAA'.",
-        ),
-        (stocks("\n      - A\n      - B\n      - A\n"), 7, "markets.stocks.symbols.2 repeats A."),
-        (stocks("[A, {symbol: A, ticker: AA}]"), 4, "markets.stocks.symbols.1 repeats A."),
         (
             FLOW + "  more: {kind: stocks, start: 2024-01-02, symbols: [A]}\n",
             3,
             "markets.more.symbols.0 repeats A (in stocks); use another name: {symbol: …, ticker: …}.",
         ),
-        # a symbol with its ticker
-        (stocks("[{ticker: A}]"), 4, "markets.stocks.symbols.0.symbol is missing."),
-        (stocks("[{}]"), 4, "markets.stocks.symbols.0.symbol is missing."),
-        (
-            stocks("[{symbol: A, tickr: B}]"),
-            4,
-            "markets.stocks.symbols.0.tickr is an unknown key; did you mean `ticker`?",
-        ),
-        (stocks("[{symbol: A, symbol: B}]"), 4, "not valid YAML (found duplicate key 'symbol')."),
-        (stocks("[{symbol: [A]}]"), 4, "markets.stocks.symbols.0.symbol must be a single word."),
-        (
-            stocks("[{symbol: A, ticker: }]"),
-            4,
-            "markets.stocks.symbols.0.ticker must be a ticker like AAPL, BRK.B or X:BTCUSD, not ''.",
-        ),
-        (
-            stocks("[{symbol: A, ticker: 'A B'}]"),
-            4,
-            "markets.stocks.symbols.0.ticker must be a ticker like AAPL, BRK.B or X:BTCUSD, not 'A B'.",
-        ),
-        (
-            stocks("[{symbol: A, ticker: 'A/B'}]"),
-            4,
-            "markets.stocks.symbols.0.ticker must be a ticker like AAPL, BRK.B or X:BTCUSD, not 'A/B'.",
-        ),
-        (
-            stocks("[{symbol: A, ticker: 'Z:A'}]"),
-            4,
-            "markets.stocks.symbols.0.ticker must be a ticker like AAPL, BRK.B or X:BTCUSD, not 'Z:A'.",
-        ),
-        (
-            stocks("[{symbol: A, ticker: '../v3'}]"),
-            4,
-            "markets.stocks.symbols.0.ticker must be a ticker like AAPL, BRK.B or X:BTCUSD, not '../v3'.",
-        ),
-        (
-            stocks("[{symbol: A, ticker: 'X:BTCUSD'}]"),
-            4,
-            "markets.stocks.symbols.0.ticker must begin with X: in crypto and only there, not 'X:BTCUSD'.",
-        ),
         (
             "markets:\n  crypto:\n    start: 2024-01-02\n    symbols:\n      - {symbol: BTC, ticker: BTC}\n",
             5,
-            "markets.crypto.symbols.0.ticker must begin with X: in crypto and only there, not 'BTC'.",
-        ),
-        # timeframes
-        (stocks("[A]", "2024-01-02", "timeframes: 1m"), 5, "markets.stocks.timeframes must be a list like [A, B]."),
-        (stocks("[A]", "2024-01-02", "timeframes:"), 5, "markets.stocks.timeframes must be a list like [A, B]."),
-        (stocks("[A]", "2024-01-02", "timeframes: []"), 5, "markets.stocks.timeframes is empty."),
-        (
-            stocks("[A]", "2024-01-02", "timeframes:", "  - 1m", "  - 7m"),
-            7,
-            "markets.stocks.timeframes.1 must be one of 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w, not '7m'.",
-        ),
-        (stocks("[A]", "2024-01-02", "timeframes:", "  - 1m", "  - 1m"), 7, "markets.stocks.timeframes.1 repeats 1m."),
-        (
-            stocks("[A]", "2024-01-02", "timeframes: [[1m]]"),
-            5,
-            "markets.stocks.timeframes.0 must be one of 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w, not ['1m'].",
-        ),
-        # extra closures
-        (closures(""), 5, "markets.stocks.extra_closures must be a list like [A, B]."),
-        (closures("2025-01-09"), 5, "markets.stocks.extra_closures must be a list like [A, B]."),
-        (closures("{2025-01-09: mourning}"), 5, "markets.stocks.extra_closures must be a list like [A, B]."),
-        (closures("[]"), 5, "markets.stocks.extra_closures is empty."),
-        (
-            closures("\n      - 2025-01-09\n      -\n"),
-            7,
-            "markets.stocks.extra_closures.1 must be a date like 2024-01-02, not ''.",
-        ),
-        (
-            closures("\n      - 2025-01-09\n      - [2025-01-10]\n"),
-            7,
-            "markets.stocks.extra_closures.1 must be a date like 2024-01-02, not ['2025-01-10'].",
-        ),
-        (
-            closures("\n      - 2025-01-09\n      - soon\n"),
-            7,
-            "markets.stocks.extra_closures.1 must be a date like 2024-01-02, not 'soon'.",
-        ),
-        (
-            closures("[2025-02-29]"),
-            5,
-            "markets.stocks.extra_closures.0 must be a date like 2024-01-02, not '2025-02-29'.",
-        ),
-        (closures("[20250109]"), 5, "markets.stocks.extra_closures.0 must be a date like 2024-01-02, not '20250109'."),
-        (
-            closures("[2025-01-09 00:00]"),
-            5,
-            "markets.stocks.extra_closures.0 must be a date like 2024-01-02, not '2025-01-09 00:00'.",
-        ),
-        (
-            closures("\n      - 2025-01-09\n      - 2025-01-09\n"),
-            7,
-            "markets.stocks.extra_closures.1 repeats 2025-01-09.",
-        ),
-        (
-            closures("[2024-01-01]"),
-            5,
-            "markets.stocks.extra_closures.0 must not be before the market's start 2024-01-02, as 2024-01-01 is.",
-        ),
-        (
-            closures("[1969-12-31]"),
-            5,
-            "markets.stocks.extra_closures.0 must not be before the market's start 2024-01-02, as 1969-12-31 is.",
-        ),
-        (
-            closures("[2025-01-11]"),
-            5,
-            "markets.stocks.extra_closures.0 is 2025-01-11, a Saturday, when stocks are never traded.",
-        ),
-        (
-            closures("[2027-01-10]"),
-            5,
-            "markets.stocks.extra_closures.0 is 2027-01-10, a Sunday, when stocks are never traded.",
-        ),
-        (
-            stocks("[A]", "2024-01-02", "extra_closure: [2025-01-09]"),
-            5,
-            "markets.stocks.extra_closure is an unknown key; did you mean `extra_closures`?",
+            f"markets.crypto.symbols.0.ticker {PREFIX} 'BTC'.",
         ),
     ],
 )
@@ -536,14 +348,102 @@ def test_a_mistake_is_one_sentence_with_its_line(text, line, sentence):
     assert mistake(text).startswith(f"u.yaml, line {line}: {sentence}")
 
 
-def test_a_week_date_is_rejected():
-    assert mistake(stocks("[A]", "2024-W01-1")).startswith(
-        "u.yaml, line 3: markets.stocks.start must be a date like 2024-01-02, not '2024-W01-1'"
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        ("", f"{DATE} ''."),
+        ("[2024-01-02]", f"{DATE} ['2024-01-02']."),
+        *(
+            (text, f"{DATE} {text!r}.")
+            for text in ("yesterday", "2024-02-30", "2024-1-2", "20240102", "02.01.2024", "2024-01-02T00:00:00", "2024")
+        ),
+        ("२०२४-०१-०२", f"{DATE} '२०२४-०१-०२'."),
+        ("2024-W01-1", f"{DATE} '2024-W01-1'."),
+        ("1969-12-31", "must be from 1970-01-01 to today, not 1969-12-31."),
+        ("2025-06-03", "must be from 1970-01-01 to today, not 2025-06-03."),
+    ],
+)
+def test_a_mistake_in_a_start_is_one_sentence(start, reason):
+    assert mistake(stocks("[A]", start)).startswith(f"u.yaml, line 3: markets.stocks.start {reason}")
+
+
+@pytest.mark.parametrize(
+    ("symbols", "line", "sentence"),
+    [
+        ("", 4, f" {LIST}"),
+        ("AAPL", 4, f" {LIST}"),
+        ("{A: B}", 4, f" {LIST}"),
+        ("[]", 4, " is empty."),
+        ("\n      - A\n      -\n", 6, f".1.symbol {SYMBOL} ''."),
+        ("\n      - A\n      - [B]\n", 6, ".1 must be a mapping of `key: value`."),
+        ("\n      - A\n      - ''\n", 6, f".1.symbol {SYMBOL} ''."),
+        ("\n      - A\n      - B C\n", 6, f".1.symbol {SYMBOL} 'B C'."),
+        ("['A,B']", 4, f".0.symbol {SYMBOL} 'A,B'."),
+        *((f"[{text}]", 4, f".0.symbol {SYMBOL} '{text}'.") for text in ("A|B", "~", ".A", "AÄ", "A" * 21)),
+        ("[A...B]", 4, f".0.symbol {SYMBOL} 'A...B'."),  # Dagster rejects it as a partition key
+        ("['A\n\n      B']", 4, f".0.symbol {SYMBOL} 'A\\nB'."),
+        ("\n      - A\n      - B\n      - A\n", 7, ".2 repeats A."),
+        ("[A, {symbol: A, ticker: AA}]", 4, ".1 repeats A."),
+        ("[{ticker: A}]", 4, ".0.symbol is missing."),
+        ("[{}]", 4, ".0.symbol is missing."),
+        ("[{symbol: A, tickr: B}]", 4, ".0.tickr is an unknown key; did you mean `ticker`?"),
+        ("[{symbol: [A]}]", 4, ".0.symbol must be a single word."),
+        ("[{symbol: A, ticker: }]", 4, f".0.ticker {TICKER} ''."),
+        *(
+            (f"[{{symbol: A, ticker: '{text}'}}]", 4, f".0.ticker {TICKER} '{text}'.")
+            for text in ("A B", "A/B", "Z:A", "../v3")
+        ),
+        ("[{symbol: A, ticker: 'X:BTCUSD'}]", 4, f".0.ticker {PREFIX} 'X:BTCUSD'."),
+    ],
+)
+def test_a_mistake_in_a_symbol_is_one_sentence_with_its_line(symbols, line, sentence):
+    assert mistake(stocks(symbols)).startswith(f"u.yaml, line {line}: markets.stocks.symbols{sentence}")
+
+
+def test_a_doubled_key_of_a_symbol_is_invalid_yaml():
+    assert mistake(stocks("[{symbol: A, symbol: B}]")).startswith(
+        "u.yaml, line 4: not valid YAML (found duplicate key 'symbol')."
     )
 
 
-def test_a_symbol_that_dagster_rejects_as_partition_key_is_rejected():
-    assert mistake(stocks("[A...B]")).startswith("u.yaml, line 4: markets.stocks.symbols.0.symbol must be")
+@pytest.mark.parametrize(
+    ("more", "line", "sentence"),
+    [
+        (["timeframes: 1m"], 5, f"timeframes {LIST}"),
+        (["timeframes:"], 5, f"timeframes {LIST}"),
+        (["timeframes: []"], 5, "timeframes is empty."),
+        (["timeframes:", "  - 1m", "  - 7m"], 7, f"timeframes.1 {TIMEFRAME} '7m'."),
+        (["timeframes:", "  - 1m", "  - 1m"], 7, "timeframes.1 repeats 1m."),
+        (["timeframes: [[1m]]"], 5, f"timeframes.0 {TIMEFRAME} ['1m']."),
+        (["extra_closures: "], 5, f"extra_closures {LIST}"),
+        (["extra_closures: 2025-01-09"], 5, f"extra_closures {LIST}"),
+        (["extra_closures: {2025-01-09: mourning}"], 5, f"extra_closures {LIST}"),
+        (["extra_closures: []"], 5, "extra_closures is empty."),
+        ([CLOSURES, "  -"], 7, f"extra_closures.1 {DATE} ''."),
+        ([CLOSURES, "  - [2025-01-10]"], 7, f"extra_closures.1 {DATE} ['2025-01-10']."),
+        ([CLOSURES, "  - soon"], 7, f"extra_closures.1 {DATE} 'soon'."),
+        ([CLOSURES, "  - 2025-01-09"], 7, "extra_closures.1 repeats 2025-01-09."),
+        *(
+            ([f"extra_closures: [{day}]"], 5, f"extra_closures.0 {DATE} '{day}'.")
+            for day in ("2025-02-29", "20250109", "2025-01-09 00:00")
+        ),
+        *(
+            (
+                [f"extra_closures: [{day}]"],
+                5,
+                f"extra_closures.0 must not be before the market's start 2024-01-02, as {day} is.",
+            )
+            for day in ("2024-01-01", "1969-12-31")
+        ),
+        *(
+            ([f"extra_closures: [{day[:10]}]"], 5, f"extra_closures.0 is {day}, when stocks are never traded.")
+            for day in ("2025-01-11, a Saturday", "2027-01-10, a Sunday")
+        ),
+        (["extra_closure: [2025-01-09]"], 5, "extra_closure is an unknown key; did you mean `extra_closures`?"),
+    ],
+)
+def test_a_mistake_in_timeframes_or_closures_is_one_sentence_with_its_line(more, line, sentence):
+    assert mistake(stocks("[A]", "2024-01-02", *more)).startswith(f"u.yaml, line {line}: markets.stocks.{sentence}")
 
 
 @pytest.mark.parametrize("text", ['"a\\nb": 1\n', 'markets: {"a\\nb": 1, "a\\nb": 2}\n'], ids=["unknown", "doubled"])
@@ -581,25 +481,8 @@ TOKENS = st.sampled_from(
         *("markets", "stocks", "crypto", "kind", "start", "symbols", "timeframes", "symbol", "ticker", "<<"),
         *("extra_closures", "2025-01-09", "2025-01-11"),
         *("A", "BTC", "X:BTCUSD", "2024-01-02", "1m", "1d", "ON", "null", "~", "''", "1E5"),
-        *(
-            ": ",
-            "\n",
-            "\n  ",
-            "\n    ",
-            "- ",
-            "[",
-            "]",
-            "{",
-            "}",
-            ", ",
-            "? ",
-            "&a ",
-            "*a ",
-            "!!int ",
-            "|",
-            ">",
-            "---\n",
-        ),
+        *(": ", "\n", "\n  ", "\n    ", "- ", "[", "]", "{", "}", ", "),
+        *("? ", "&a ", "*a ", "!!int ", "|", ">", "---\n"),
         *("...\n", "%YAML 1.1\n", "#", "\t", "'", '"', "@", "\r", "\x85", "\u2028", "\ufeff"),
     ]
 )

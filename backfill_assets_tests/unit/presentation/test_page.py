@@ -67,12 +67,12 @@ def test_it_shows_the_calendar_the_symbols_and_the_gaps_of_each_market():
 
 
 def test_texts_are_escaped():
-    odd = "<i>\"&'"
-    found = replace(incomplete_market(symbols=(odd, "B", "C", "D")), market=odd)
+    special = "<i>\"&'"
+    found = replace(incomplete_market(symbols=(special, "B", "C", "D")), market=special)
     text = page([found])
     assert "<i>" not in text
     assert text.count("&lt;i&gt;&quot;&amp;&#x27;") >= 4
-    assert odd in Reader(text).texts
+    assert special in Reader(text).texts
 
 
 def test_gaps_of_several_timeframes_are_one_row_and_unexplained_ones_come_first():
