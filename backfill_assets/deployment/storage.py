@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+import dagster as dg
 import psycopg
 from dagster._config.config_schema import UserConfigSchema
 from dagster._core.execution.compute_logs import redirect_to_file
@@ -22,7 +23,7 @@ from backfill_assets.adapters import database
 from backfill_assets.adapters.postgres import Row, connected, sqlalchemy_url
 from backfill_assets.adapters.private_files import make_private_folder
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.deployment.private_api import pool_connections
+from backfill_assets.deployment.private_api import pool_connections, records_needed
 
 SCHEMA = "dagster"
 """The schema of Dagster's 22 tables; the market tables are in the database's default schema."""
@@ -47,6 +48,16 @@ class MarketEventLogStorage(PostgresEventLogStorage):
             PLANNED_SUBSETS not in os.environ
             or super().supports_partition_subset_in_asset_materialization_planned_events
         )
+
+    @records_needed()
+    def store_event(self, event: dg.EventLogEntry) -> None:
+        """Store an event. Dagster prints the error of a failure: one sentence, without the statement."""
+        super().store_event(event)
+
+    @records_needed()
+    def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
+        """Store events; see `store_event`."""
+        super().store_event_batch(events)
 
 
 class MarketPostgresStorage(DagsterPostgresStorage):

@@ -318,7 +318,7 @@ def test_records_that_cannot_be_reached_are_one_error_without_output_of_dagster(
 def test_an_event_that_cannot_be_recorded_is_raised_and_its_values_are_not_shown(
     instance, home, dagster_database_url, capfd
 ):
-    """Dagster itself writes the error to standard error: reason and statement, without a value."""
+    """Dagster itself writes the error to standard error: our sentence, without the statement and its values."""
     planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value  # recorded when the run is created
     with psycopg.connect(dagster_database_url) as connection:
         connection.execute(
@@ -338,9 +338,8 @@ def test_an_event_that_cannot_be_recorded_is_raised_and_its_values_are_not_shown
         executed()
     (run_id,) = [r.run_id for r in instance.get_runs()]
     shown = capfd.readouterr().err
-    assert shown.startswith(
-        "Exception while writing logger call to event log: (psycopg2.errors.DiskFull) No space left"
-    )
+    assert shown.startswith("Exception while writing logger call to event log: Dagster's records in PostgreSQL cannot")
+    assert len(shown.splitlines()) == 1
     assert run_id not in shown
 
 
