@@ -323,7 +323,7 @@ def test_runs_whose_process_is_gone_are_ended(backfill):
     with backfill.instance() as instance:
         assert instance.get_run_by_id(late.run_id).status is dg.DagsterRunStatus.FAILURE
         (event,) = instance.all_logs(late.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
-        assert "The process of this run is gone" in event.dagster_event.message
+        assert "The process of this run died" in event.dagster_event.message
 
 
 def test_a_port_in_use_is_refused_before_anything_is_started(bare_backfill):
