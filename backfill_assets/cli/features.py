@@ -21,15 +21,17 @@ from backfill_assets.cli.output import (
     COMPLETE,
     DAYS_MISSING,
     FAILED,
+    Cause,
+    describe,
     output_console,
     plain_table,
     print_errors,
     print_json,
     progress_console,
     run_json,
+    show_causes,
 )
 from backfill_assets.cli.progress import FeatureBars, watched
-from backfill_assets.cli.run import Cause, describe, show_causes
 from backfill_assets.cli.selection import select
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe

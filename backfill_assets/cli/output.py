@@ -6,8 +6,9 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -16,9 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from backfill_assets.adapters.private_files import write_private
+from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
+from backfill_assets.domain.gaps import Gap
 from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.audit import Outcome
+from backfill_assets.pipelines.backfill_request import BackfillRequest
 
 COMPLETE, FAILED, DAYS_MISSING = 0, 1, 3
 PIPED_WIDTH = 160
@@ -122,3 +126,46 @@ def write_file(path: Path, text: str, option: str) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise UsageMistake(f"{option} {str(path)!r} cannot be written ({error.strerror}).") from None
+
+
+_SHOWN_SERIES = 4
+_SHOWN_CAUSES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Sessions that are missing for one reason; `series` has the timeframes by symbol name."""
+
+    days: DayRange
+    sessions: int
+    reason: str
+    explained: bool
+    series: dict[str, list[str]]
+
+    @property
+    def description(self) -> str:
+        """Days and the first few series: 2024-03-06 (1 session) of AAPL 1m 5m."""
+        series = ", ".join(" ".join([s, *t]) for s, t in list(self.series.items())[:_SHOWN_SERIES])
+        more = f" and {len(self.series) - _SHOWN_SERIES} more" if len(self.series) > _SHOWN_SERIES else ""
+        return f"{self.days} ({counted(self.sessions, 'session')}) of {series}{more}"
+
+
+def show_causes(console: Console, gaps: Iterable[Gap], sentence: Callable[[Cause], str]) -> None:
+    """Print the first causes of gaps; `sentence` describes one and closes the colour that is opened before it."""
+    alike: dict[tuple[DayRange, int, str, bool], dict[str, list[str]]] = {}
+    for gap in gaps:
+        what = (gap.days, gap.sessions, gap.reason.value, gap.explained)
+        alike.setdefault(what, {}).setdefault(gap.symbol, []).append(gap.timeframe)
+    causes = [Cause(*what, series) for what, series in alike.items()]
+    for cause in causes[:_SHOWN_CAUSES]:
+        # Not wrapped: a sentence may hold a command to copy.
+        console.print(f"[{'yellow' if cause.explained else 'red'}]{sentence(cause)}", soft_wrap=True)
+    if len(causes) > _SHOWN_CAUSES:
+        console.print(f"… and {len(causes) - _SHOWN_CAUSES} more: see `backfill gaps`.")
+
+
+def describe(request: BackfillRequest) -> str:
+    """Describe a request: 2 symbols, 1m, 1d, 2024-03-04 to 2024-03-08 (5 sessions)."""
+    sessions = counted(max(map(len, request.wanted.values()), default=0), "session")
+    span = f"{request.days} ({sessions})" if request.days else "no finished session in this range"
+    return ", ".join([counted(len(request.wanted), "symbol"), *(t.name for t in request.timeframes), span])

@@ -19,6 +19,7 @@ from backfill_assets.cli.output import (
     DAYS_MISSING,
     FAILED,
     counted,
+    describe,
     duration,
     instant,
     output_console,
@@ -27,11 +28,11 @@ from backfill_assets.cli.output import (
     print_json,
     progress_console,
     run_json,
+    show_causes,
     worst,
 )
 from backfill_assets.cli.selection import select
 from backfill_assets.domain.answers import Answers, missing_sessions
-from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.request_plan import ApiCall, floor_seconds, pages_of
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
@@ -40,9 +41,6 @@ from backfill_assets.pipelines.audit import Outcome
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of, plan, recorded, underived
 from backfill_assets.pipelines.listings import expected
 from backfill_assets.pipelines.progress import Silent
-
-_SHOWN_SERIES = 4
-_SHOWN_CAUSES = 12
 
 
 @dataclass(slots=True)
@@ -185,13 +183,6 @@ def _announce(console: Console, settings: Settings, results: Sequence[MarketResu
         console.print(f"{counted(total, 'request')} at {rate:g} per second{least}.")
 
 
-def describe(request: BackfillRequest) -> str:
-    """Describe a request: 2 symbols, 1m, 1d, 2024-03-04 to 2024-03-08 (5 sessions)."""
-    sessions = counted(max(map(len, request.wanted.values()), default=0), "session")
-    span = f"{request.days} ({sessions})" if request.days else "no finished session in this range"
-    return ", ".join([counted(len(request.wanted), "symbol"), *(t.name for t in request.timeframes), span])
-
-
 def show_results(results: Sequence[MarketResult], *, as_json: bool) -> None:
     """Print results on standard output and the errors of runs on standard error."""
     if as_json:
@@ -241,38 +232,6 @@ def _bars_of(timeframe: Timeframe, sessions: Iterable[date], answers: Answers) -
     """Count the bars of sessions; a weekly bar belongs to each of its sessions and counts once."""
     found = [answers[s] for s in sessions if s in answers]
     return len({a.first for a in found if a.bars}) if timeframe == WEEK_1 else sum(a.bars for a in found)
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Sessions that are missing for one reason; `series` has the timeframes by symbol name."""
-
-    days: DayRange
-    sessions: int
-    reason: str
-    explained: bool
-    series: dict[str, list[str]]
-
-    @property
-    def description(self) -> str:
-        """Days and the first few series: 2024-03-06 (1 session) of AAPL 1m 5m."""
-        series = ", ".join(" ".join([s, *t]) for s, t in list(self.series.items())[:_SHOWN_SERIES])
-        more = f" and {len(self.series) - _SHOWN_SERIES} more" if len(self.series) > _SHOWN_SERIES else ""
-        return f"{self.days} ({counted(self.sessions, 'session')}) of {series}{more}"
-
-
-def show_causes(console: Console, gaps: Iterable[Gap], sentence: Callable[[Cause], str]) -> None:
-    """Print the first causes of gaps; `sentence` describes one and closes the colour that is opened before it."""
-    alike: dict[tuple[DayRange, int, str, bool], dict[str, list[str]]] = {}
-    for gap in gaps:
-        what = (gap.days, gap.sessions, gap.reason.value, gap.explained)
-        alike.setdefault(what, {}).setdefault(gap.symbol, []).append(gap.timeframe)
-    causes = [Cause(*what, series) for what, series in alike.items()]
-    for cause in causes[:_SHOWN_CAUSES]:
-        # Not wrapped: a sentence may hold a command to copy.
-        console.print(f"[{'yellow' if cause.explained else 'red'}]{sentence(cause)}", soft_wrap=True)
-    if len(causes) > _SHOWN_CAUSES:
-        console.print(f"… and {len(causes) - _SHOWN_CAUSES} more: see `backfill gaps`.")
 
 
 def _json(results: Sequence[MarketResult]) -> dict[str, object]:

@@ -152,7 +152,7 @@ class Supervisor:
             **started_by_this_process(self._settings.data),
             "DAGSTER_HOME": str(self._settings.project),
             # Where links in messages lead, unless it is set.
-            "DAGIT_URL": os.environ.get("DAGIT_URL") or self._address.url,
+            "DAGSTER_UI_URL": os.environ.get("DAGSTER_UI_URL") or os.environ.get("DAGIT_URL") or self._address.url,
         }
         service = Service(name, command, self.logs / f"{name}.log", environment, socket)
         service.start()
