@@ -343,6 +343,7 @@ def test_an_orphan_that_holds_the_port_is_ended_before_the_port_is_checked(bare_
     with subprocess.Popen(
         [sys.executable, "-c", listens, "dagster_webserver"], env=os.environ | killed, stdout=subprocess.PIPE, text=True
     ) as orphan:
+        threading.Thread(target=orphan.wait, daemon=True).start()  # as init does: a zombie would be waited for
         result = bare_backfill.program("up", "--port", orphan.stdout.readline().strip())
         assert orphan.wait(20) != 0
     assert result.out == "Stopped the services that a killed `backfill up` had left running.\n"
