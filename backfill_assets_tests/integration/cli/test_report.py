@@ -77,7 +77,7 @@ def test_a_filled_gap_is_reported(backfill):
 
 def test_restated_bars_are_counted_and_listed(week):
     week.vendor.change(restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 5), factor=1.01),))
-    with psycopg.connect(week.database_url) as connection:  # asked for again, as if it had come back thin
+    with psycopg.connect(week.database_url) as connection:  # requested again as if it were partial
         connection.execute("update session_answers set partial = true where symbol = 'AAPL' and timeframe = '1m'")
         connection.execute("update session_answers set answered_at = answered_at - interval '1 day'")
     week("run", *WEEK)

@@ -98,7 +98,7 @@ def test_an_incident_goes_through_its_turns_and_leaves_its_history(store, databa
     assert len(rows(database_url, "select from alerts")) == 2
 
 
-def test_what_has_no_channel_is_kept_and_not_called_told(store):
+def test_alerts_without_a_channel_are_kept_and_not_marked_as_sent(store):
     settle(store, lambda _: [(Change(None, FOUND, Notice.OPENED), MESSAGE)], [], NOW)
     assert [i.notified for i in store.open()] == [None]
     assert store.waiting() == []
@@ -165,7 +165,7 @@ def test_what_failed_waits_for_its_time_with_its_error(store):
     assert store.waiting() == []
 
 
-def test_what_somebody_began_to_send_and_never_told_of_is_given_again_after_a_while(store):
+def test_a_delivery_that_was_begun_and_not_finished_is_offered_again_after_a_while(store):
     put_out(store, ["json"])
     assert claim(store)
     assert claim(store, now=NOW + MINUTE) is None

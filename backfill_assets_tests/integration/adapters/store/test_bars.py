@@ -362,7 +362,7 @@ def test_a_transaction_that_breaks_is_run_again_whole(database_url, write, monke
     ]
 
 
-def test_a_database_that_stays_away_is_told_of_and_nothing_is_half_stored(database_url, write, monkeypatch):
+def test_a_database_that_stays_away_is_reported_and_nothing_is_half_stored(database_url, write, monkeypatch):
     monkeypatch.setattr(postgres, "RECONNECT_PAUSES", (0.0,) * 2)
     break_connections(database_url, 3)
     with pytest.raises(DatabaseUnavailable, match="cannot be used"):

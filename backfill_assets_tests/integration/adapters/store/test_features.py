@@ -170,8 +170,8 @@ def test_a_window_tells_the_splits_that_act(store, connection, database_url):
     dividend = CorporateAction("AAPL", ActionKind.DIVIDEND, date(2024, 2, 2), cash_amount=1.0)
     with CorporateActionStore(database_url) as events:
         for listed in ((later, sooner, other, gone, dividend), (later, sooner, other, dividend)):
-            whole = frozenset((symbol, kind) for symbol in ("AAPL", "MSFT") for kind in ActionKind)
-            events.record(["AAPL", "MSFT"], ListedActions(date(2024, 1, 1), listed, whole), [], MOMENT, NEW_YORK)
+            complete = frozenset((symbol, kind) for symbol in ("AAPL", "MSFT") for kind in ActionKind)
+            events.record(["AAPL", "MSFT"], ListedActions(date(2024, 1, 1), listed, complete), [], MOMENT, NEW_YORK)
     mark(store, every(MINUTE, 5))
     work = Told()
     assert drain(store, work) == [5]
@@ -321,8 +321,8 @@ def test_a_bar_that_is_no_number_is_named_and_nothing_is_written(store, connecti
             f"update market_data set {column} = %s where \"timestamp\" >= '2024-03-04 05:03Z'",  # noqa: S608  # named above
             [value],
         )
-    told = r"AAPL 1m: the bar of 2024-03-04 05:03 UTC has a price or a volume that is not a finite number; correct it in \w+$"
-    with pytest.raises(UnusableBars, match=told):
+    error = r"AAPL 1m: the bar of 2024-03-04 05:03 UTC has a price or a volume that is not a finite number; correct it in \w+$"
+    with pytest.raises(UnusableBars, match=error):
         drain(store, Told())
     assert written(database_url) == []
     assert marked(connection) == stamps.tolist()
@@ -451,7 +451,7 @@ def test_writing_bars_does_not_wait_for_computing(store, connection, database_ur
 # --- What stands where
 
 
-def test_what_is_stale_is_told_by_series(store, connection):
+def test_stale_features_are_listed_by_series(store, connection):
     stamps = every(MINUTE, 100)
     for symbol in ("AAPL", "MSFT", "NVDA"):
         put(connection, stamps, symbol=symbol)

@@ -163,7 +163,7 @@ def test_what_lacks_is_what_subtracting_sets_of_days_leaves(look, database_url, 
 # --- What stands recorded besides
 
 
-def test_what_was_asked_for_and_is_not_whole_is_told_of_the_sources_only(look, database_url):
+def test_incomplete_answers_are_read_of_source_timeframes_only(look, database_url):
     with psycopg.connect(database_url) as connection:
         for timeframe, session, bars, partial in (
             ("1m", MON, 5, False),

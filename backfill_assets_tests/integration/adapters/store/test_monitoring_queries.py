@@ -72,7 +72,7 @@ def test_the_page_has_three_queries_under_their_headings():
     assert SECTION.count("```sql") == 3
 
 
-def test_unfilled_gaps_are_told_by_symbol_and_timeframe_and_filled_ones_are_not(database_url):
+def test_unfilled_gaps_are_listed_by_symbol_and_timeframe_and_filled_ones_are_not(database_url):
     with psycopg.connect(database_url) as connection:
         for symbol, timeframe, first, last, sessions, filled_at in (
             ("MSFT", "1d", 4, 5, 2, None),
@@ -132,7 +132,7 @@ def test_what_is_rolled_back_is_not_counted(stored):
     assert same_by_reading(stored) == before
 
 
-def test_deleted_bars_and_series_that_became_empty_are_not_told(stored):
+def test_deleted_bars_and_series_that_became_empty_are_not_counted(stored):
     with psycopg.connect(stored) as connection:
         connection.execute("delete from market_data where symbol = 'AAPL' or timeframe = '1m'")
     assert list(same_by_reading(stored)) == ["MSFT"]

@@ -21,13 +21,6 @@ VALID = "check:stocks/ohlcv_1d:bars_are_valid"
 
 
 @pytest.fixture
-def hook(monkeypatch):
-    with webhook() as running:
-        monkeypatch.setenv("ALERT_URLS", running.url)
-        yield running
-
-
-@pytest.fixture
 def sensor(harness, hook):
     assert hook
     return Sensor("check_alerts", harness.instance, harness.definitions)

@@ -13,7 +13,6 @@ from backfill_assets.simulator import Fault
 from backfill_assets_tests.dagster_harness import QUIET, definitions
 from backfill_assets_tests.integration.orchestration.alerts.alerting import Sensor, ended_run
 from backfill_assets_tests.integration.orchestration.universes import CRYPTO, create_run, range_tags
-from backfill_assets_tests.receivers import webhook
 from backfill_assets_tests.support import MOMENT, universe
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -22,13 +21,6 @@ BARS = frozenset({dg.AssetKey(["stocks", "ohlcv_1d"])})
 CRASH = ("ZeroDivisionError", "division by zero")
 REFUSAL = Fault(kind="status", status=401)
 SERIES = ("SeriesFailed", "1 of 3 series could not be fetched completely: AAPL 1d: …")
-
-
-@pytest.fixture
-def hook(monkeypatch):
-    with webhook() as running_hook:
-        monkeypatch.setenv("ALERT_URLS", running_hook.url)
-        yield running_hook
 
 
 @pytest.fixture

@@ -19,17 +19,6 @@ FIRST_DAY = datetime(2025, 6, 16, 4, tzinfo=UTC)  # midnight in New York
 
 
 @pytest.fixture
-def fetched(harness):
-    """A harness with all bars of the stocks, and no features."""
-
-    def fetch():
-        assert harness.run(*CORNERS).success
-
-    harness.start_from("fetched", fetch)
-    return harness
-
-
-@pytest.fixture
 def computed(harness):
     """A harness with all bars and features of the stocks."""
 

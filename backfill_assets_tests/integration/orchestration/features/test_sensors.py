@@ -56,17 +56,6 @@ def execute(harness, request, **options):
 
 
 @pytest.fixture
-def fetched(harness):
-    """A harness with all bars of the stocks, and no features."""
-
-    def fetch():
-        assert harness.run(*CORNERS).success
-
-    harness.start_from("fetched", fetch)
-    return harness
-
-
-@pytest.fixture
 def computed(harness):
     """A harness with all bars and features of the stocks."""
 
