@@ -321,7 +321,10 @@ def test_a_bar_that_is_no_number_is_named_and_nothing_is_written(store, connecti
             f"update market_data set {column} = %s where \"timestamp\" >= '2024-03-04 05:03Z'",  # noqa: S608  # named above
             [value],
         )
-    error = r"AAPL 1m: the bar of 2024-03-04 05:03 UTC has a price or a volume that is not a finite number; correct it in \w+$"
+    error = (
+        r"AAPL 1m: the bar of 2024-03-04 05:03 UTC has a price or a volume that is not a finite number; "
+        r"correct it in \w+$"
+    )
     with pytest.raises(UnusableBars, match=error):
         drain(store, Told())
     assert written(database_url) == []
