@@ -75,8 +75,8 @@ def runner_for(folder: Path, program: Path, environ: Mapping[str, str]) -> Runne
     """Return the runner for the programs that serve `folder`; `program` is one of them.
 
     For root it depends on the owner of the folder: files of `nobody` are not accessible in a namespace. The owner of a folder
-    that holds a cluster is never changed, and that of a new one only if `nobody` can then use it. Raises EmbeddedServerError if
-    no user can run the programs.
+    that holds a cluster is never changed, and that of a new one only if `nobody` can then use it. Raises
+    EmbeddedServerError if no user can run the programs.
     """
     environment = _environment(environ)
     if os.geteuid() != ROOT:

@@ -59,7 +59,8 @@ def upgrade(url: str) -> str:
     config = _config()
     try:
         with engine.connect() as lock, engine.connect() as connection:
-            lock.execute(sqlalchemy.text("select pg_advisory_lock(:key)"), {"key": _UPGRADE_LOCK})
+            lock.execute(sqlalchemy.text("select set_config('idle_in_transaction_session_timeout', '0', true)"))
+            lock.execute(sqlalchemy.text("select pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
