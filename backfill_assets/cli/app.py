@@ -35,7 +35,7 @@ app = typer.Typer(
 db = typer.Typer(help="Manage the database: its URL, the embedded server, the market tables.", no_args_is_help=True)
 app.add_typer(db, name="db")
 alerts = typer.Typer(
-    help="List open alerts and undelivered messages. Exits 3 if alerts are open or the daemon is down."
+    help="List open alerts, failed checks and undelivered messages. Exits 3 if there are any or the daemon is down."
 )
 app.add_typer(alerts, name="alerts")
 
@@ -57,7 +57,7 @@ def run(
 ) -> None:
     """Fetch missing bars.
 
-    Exits 0 if complete, 1 if failed, 2 on wrong usage, 3 if days are still missing.
+    Exits 0 if complete, 1 if failed, 2 on wrong usage, 3 if days are still missing or data are wrong.
     """
     from backfill_assets.cli.run import run_command
 
@@ -95,7 +95,7 @@ def features(
 ) -> None:
     """Compute missing and outdated features. Sends no request.
 
-    Exits 0 if complete, 1 if failed, 2 on wrong usage, 3 if bars are missing that features are computed from.
+    Exits 0 if complete, 1 if failed, 2 on wrong usage, 3 if bars are missing or data are wrong.
     """
     from backfill_assets.cli.features import features_command
 
@@ -110,7 +110,7 @@ def status(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write an HTML page to this file.")] = None,
     json: Json = False,
 ) -> None:
-    """Show how complete each symbol is. Exits 3 if there are unexplained gaps."""
+    """Show how complete each symbol is, and failed checks. Exits 3 if gaps are unexplained or data are wrong."""
     from backfill_assets.cli.status import status_command
 
     raise typer.Exit(status_command(Options(symbols, markets), as_json=json, html=html))
@@ -135,7 +135,7 @@ def repair(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the requests.")] = False,
     json: Json = False,
 ) -> None:
-    """Fetch all gaps now instead of at their next retry. Exits 3 if unexplained gaps are left."""
+    """Fetch all gaps now instead of at their next retry. Exits 3 if unexplained gaps are left or data are wrong."""
     from backfill_assets.cli.repair import repair_command
 
     options = Options(symbols, markets, max_concurrent=max_concurrent)
@@ -161,7 +161,7 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="Write to this file instead of standard output.")
     ] = None,
 ) -> None:
-    """Show a report of past runs, as JSON: symbols, gaps and what became of them, totals."""
+    """Show a report of past runs, as JSON: symbols, gaps and what became of them, totals, failed checks."""
     from backfill_assets.cli.report import report_command
 
     if last + (run is not None) + (since is not None) > 1:

@@ -8,18 +8,21 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from backfill_assets.adapters.private_files import write_private
+from backfill_assets.domain.alert_rules import CheckResult
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.gaps import Gap
+from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.audit import Outcome
 from backfill_assets.pipelines.backfill_request import BackfillRequest
@@ -29,7 +32,7 @@ PIPED_WIDTH = 160
 
 
 def worst(*codes: int) -> int:
-    """Return the worst exit code: failed, then days missing, then complete."""
+    """Return the worst exit code: failed, then days missing or data wrong, then complete."""
     return min(codes, key=(FAILED, DAYS_MISSING, COMPLETE).index)
 
 
@@ -162,6 +165,36 @@ def show_causes(console: Console, gaps: Iterable[Gap], sentence: Callable[[Cause
         console.print(f"[{'yellow' if cause.explained else 'red'}]{sentence(cause)}", soft_wrap=True)
     if len(causes) > _SHOWN_CAUSES:
         console.print(f"… and {len(causes) - _SHOWN_CAUSES} more: see `backfill gaps`.")
+
+
+def show_failed_checks(console: Console, checks: Iterable[CheckResult]) -> None:
+    """Print a line for each failed check; assets of a market for which it found the same share one."""
+    alike: dict[CheckResult, list[str]] = {}
+    for result in checks:
+        family, _, timeframe = result.asset.rpartition("_")
+        alike.setdefault(replace(result, asset=family, rows=()), []).append(timeframe)
+    order = list(TIMEFRAMES)
+    for result, names in alike.items():
+        names.sort(key=lambda name: order.index(name) if name in order else 0)
+        at = f" Checked {instant(result.checked_at)}." if result.checked_at else ""
+        repair = f" Repair: `{result.repair}`" if result.repair else ""
+        console.print(
+            f"[{'red' if result.error else 'yellow'}]check {result.check} failed[/] of {result.asset}_{' '.join(names)}: "
+            f"{escape(result.sentence)}{at}{escape(repair)}",
+            soft_wrap=True,
+        )
+
+
+def check_json(result: CheckResult) -> dict[str, object]:
+    """Return a failed check for JSON."""
+    return {
+        "check": result.check,
+        "asset": result.asset,
+        "severity": "error" if result.error else "warning",
+        "sentence": result.sentence,
+        "repair": result.repair,
+        "checked_at": iso(result.checked_at),
+    }
 
 
 def describe(request: BackfillRequest) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from types import MappingProxyType
 from typing import Protocol
@@ -11,12 +11,16 @@ from typing import Protocol
 from backfill_assets.domain.alerts import Finding, Measure, Place, Rows, severity
 from backfill_assets.domain.gaps import Gap, missing_gaps, most_missing_sessions
 from backfill_assets.domain.timeframes import TIMEFRAMES
+from backfill_assets.domain.universe import Market
 
 GAP_CHECK = "no_missing_sessions"
 """The check that `GapObservation` replaces: one incident a market instead of one a timeframe."""
 
 MARKET_CHECKS = frozenset({"latest_session_is_here", "features_cover_bars", "features_are_fresh"})
 """Checks that fail in all timeframes at once, for one reason: one incident a market."""
+
+COVERAGE_CHECKS = MARKET_CHECKS | {GAP_CHECK, "minutes_are_complete"}
+"""Checks of what is missing. Commands count that themselves, in the sessions that they are about."""
 
 _MOST_NAMED = 10
 
@@ -105,7 +109,7 @@ def format_utc(at: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The newest result of an asset check. `error`: a failure is an error, not a warning."""
+    """The newest result of an asset check. `error`: a failure is an error, not a warning; `checked_at` is UTC."""
 
     asset: str
     check: str
@@ -114,6 +118,20 @@ class CheckResult:
     sentence: str
     rows: Rows = ()
     repair: str | None = None
+    checked_at: datetime | None = field(default=None, compare=False)
+
+    @property
+    def wrong_data(self) -> bool:
+        """Whether stored data are wrong, which no command counts itself."""
+        return not self.passed and self.check not in COVERAGE_CHECKS
+
+
+def failed_checks(results: Iterable[CheckResult], market: Market, family: str | None = None) -> list[CheckResult]:
+    """Return what failed of a market's assets in the universe, or of one family: ohlcv, features, corporate_events."""
+    families = {f"{name}_{t}": name for t in market.timeframes for name in ("ohlcv", "features")}
+    families["corporate_events"] = "corporate_events"
+    assets = {f"{market.name}/{asset}" for asset, name in families.items() if family in {None, name}}
+    return [result for result in results if not result.passed and result.asset in assets]
 
 
 @dataclass(frozen=True, slots=True)
