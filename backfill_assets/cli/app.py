@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from datetime import date
@@ -23,6 +22,7 @@ from backfill_assets.cli.options import (
     Timeframes,
     parse_day,
 )
+from backfill_assets.cli.streams import open_standard_streams
 from backfill_assets.domain.errors import BackfillError, UsageMistake
 
 app = typer.Typer(
@@ -256,11 +256,22 @@ def db_purge(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the program and exit: 0 done, 1 failed, 2 wrong usage, 3 days are missing, 130 interrupted."""
+    """Run the program and exit: 0 done, 1 failed, 2 wrong usage, 3 days missing or data wrong, 130 interrupted.
+
+    The work is done even if the standard streams are closed or full. The exit code is not 0 if output was lost, except to a
+    closed stream.
+    """
+    output = open_standard_streams()
     # Stop on SIGTERM as on Ctrl-C. SIGINT stays ignored where the shell started the command with it ignored, as in a script's
     # background job.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(_exit_code(arguments))
+    code = _exit_code(arguments)
+    sys.stdout.flush()
+    if output.error and not isinstance(
+        output.error, BrokenPipeError
+    ):  # a reader that ends early, as `head`, is no mistake
+        _say(f"Standard output cannot be written ({output.error.strerror}).", code)
+    sys.exit(code or int(output.error is not None))
 
 
 def _exit_code(arguments: list[str] | None) -> int:
@@ -273,9 +284,6 @@ def _exit_code(arguments: list[str] | None) -> int:
         if not sentence:  # the help was printed instead
             return UsageMistake.exit_code
         return _say(f"{sentence.removesuffix('.')}. See `backfill --help`.", UsageMistake.exit_code)
-    except BrokenPipeError:  # the reader of a pipe has ended: `backfill … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     if code == INTERRUPTED:  # Typer's code for Ctrl-C
         return _say("Stopped. Fetched data is kept; rerun to resume.", INTERRUPTED)
     return code if isinstance(code, int) else 0

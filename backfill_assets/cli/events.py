@@ -12,13 +12,13 @@ from backfill_assets.adapters.store.corporate_actions import CorporateActionStor
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import (
     COMPLETE,
-    FAILED,
     iso,
     output_console,
     plain_table,
     print_errors,
     print_json,
     run_json,
+    worst,
 )
 from backfill_assets.cli.selection import select
 from backfill_assets.deployment.runs import end_dead_runs
@@ -55,7 +55,7 @@ def events_command(options: Options, *, as_json: bool) -> int:
             if outcome.concerns_every_market:
                 break
         stored = store.read(names)
-    code = COMPLETE if all(outcome.succeeded for outcome in outcomes.values()) else FAILED
+    code = worst(*(outcome.exit_code for outcome in outcomes.values()))
     if as_json:
         print_json(_json(code, outcomes, stored))
     elif code == COMPLETE:

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from backfill_assets.adapters.private_files import write_private
+from backfill_assets.cli.streams import LossyFile, lossy_text
 from backfill_assets.domain.alert_rules import CheckResult
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
@@ -28,12 +29,13 @@ from backfill_assets.pipelines.audit import Outcome
 from backfill_assets.pipelines.backfill_request import BackfillRequest
 
 COMPLETE, FAILED, DAYS_MISSING = 0, 1, 3
+MISTAKE = UsageMistake.exit_code
 PIPED_WIDTH = 160
 
 
 def worst(*codes: int) -> int:
-    """Return the worst exit code: failed, then days missing or data wrong, then complete."""
-    return min(codes, key=(FAILED, DAYS_MISSING, COMPLETE).index)
+    """Return the worst exit code: a mistake, failed, then days missing or data wrong, then complete."""
+    return min(codes, key=(MISTAKE, FAILED, DAYS_MISSING, COMPLETE).index)
 
 
 def duration(seconds: float) -> str:
@@ -106,7 +108,7 @@ def progress_console() -> Iterator[Console]:
     except (OSError, ValueError):  # no file descriptor, as in a test that captures output
         yield _console(sys.stderr)
         return
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as copy:
+    with lossy_text(LossyFile(descriptor, "w"), sys.stderr) as copy:
         yield _console(copy)
 
 

@@ -18,7 +18,6 @@ from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import (
     COMPLETE,
     DAYS_MISSING,
-    FAILED,
     check_json,
     counted,
     describe,
@@ -205,11 +204,9 @@ def show_results(results: Sequence[MarketResult], *, as_json: bool) -> None:
 
 
 def exit_code(results: Sequence[MarketResult]) -> int:
-    """Return 0 if complete, 1 if a run failed, 3 if sessions are missing without an explanation or data are wrong."""
-    if any(r.outcome and not r.outcome.succeeded for r in results):
-        return FAILED
+    """Return 0 if complete, 1 if a run failed, 2 for a wrong setting, 3 if sessions are missing unexplained or data are wrong."""
     incomplete = any(unexplained(r.gaps) or any(c.wrong_data for c in r.checks) for r in results)
-    return DAYS_MISSING if incomplete else COMPLETE
+    return worst(DAYS_MISSING if incomplete else COMPLETE, *(r.outcome.exit_code for r in results if r.outcome))
 
 
 def _ended_early(results: Sequence[MarketResult]) -> bool:
