@@ -158,7 +158,7 @@ def _show_waiting(state: AlertState) -> None:
             delivery.message.title,
             format_utc(delivery.created_at),
             str(delivery.attempts),
-            format_utc(delivery.next_attempt_at),
+            "now" if delivery.next_attempt_at <= state.now else format_utc(delivery.next_attempt_at),
             "no longer in ALERT_URLS" if removed else delivery.error,
         )
     output_console().print(shown)

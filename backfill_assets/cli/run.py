@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 
 from rich.console import Console
 
@@ -204,7 +204,7 @@ def show_results(results: Sequence[MarketResult], *, as_json: bool) -> None:
 
 
 def exit_code(results: Sequence[MarketResult]) -> int:
-    """Return 0 if complete, 1 if a run failed, 2 for a wrong setting, 3 if sessions are missing unexplained or data are wrong."""
+    """Return 0 if complete, 1 if a run failed, 2 for a wrong setting, 3 if gaps are unexplained or data are wrong."""
     incomplete = any(unexplained(r.gaps) or any(c.wrong_data for c in r.checks) for r in results)
     return worst(DAYS_MISSING if incomplete else COMPLETE, *(r.outcome.exit_code for r in results if r.outcome))
 
@@ -232,7 +232,8 @@ def _show(console: Console, results: Sequence[MarketResult]) -> None:
         show_causes(console, result.gaps, lambda cause: f"{cause.reason}[/]: {cause.description}")
     if still_missing := [gap for result in results for gap in unexplained(result.gaps)]:
         at = min((gap.next_attempt_at for gap in still_missing if gap.next_attempt_at), default=None)
-        retry = f"Next retry: {instant(at)}." if at else "No retry is scheduled."
+        due = instant(at) if at and at > datetime.now(UTC) else "now"
+        retry = f"Next retry: {due}." if at else "No retry is scheduled."
         console.print(f"{retry} To fetch now: `backfill repair`.")
 
 

@@ -38,11 +38,12 @@ class Observation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GapObservation:
-    """All open gaps of a market. `assets` are the names of its assets by timeframe, for the link."""
+    """All open gaps of a market at `now`. `assets` are the names of its assets by timeframe, for the link."""
 
     market: str
     gaps: tuple[Gap, ...]
     assets: Mapping[str, str] = MappingProxyType({})
+    now: datetime | None = None
 
     @property
     def incident(self) -> str:
@@ -73,13 +74,13 @@ class GapObservation:
             self.incident,
             level,
             sentence,
-            _gap_rows(gaps),
+            _gap_rows(gaps, self.now),
             f"backfill repair --symbols {','.join(symbols)}" if few else f"backfill repair --markets {self.market}",
             Place(asset=self.assets.get(timeframe), check=GAP_CHECK),
         )
 
 
-def _gap_rows(gaps: Sequence[Gap]) -> Rows:
+def _gap_rows(gaps: Sequence[Gap], now: datetime | None) -> Rows:
     """One row for all timeframes of a symbol with the same gap, the largest first."""
     timeframes: dict[Gap, list[str]] = {}
     for gap in sorted(gaps, key=lambda g: (-g.sessions, g.symbol, g.days)):
@@ -95,7 +96,7 @@ def _gap_rows(gaps: Sequence[Gap]) -> Rows:
                 str(gap.sessions),
                 gap.reason.value,
                 str(gap.attempts),
-                format_utc(gap.next_attempt_at) if gap.next_attempt_at else "none",
+                "now" if now and gap.due(now) else format_utc(gap.next_attempt_at) if gap.next_attempt_at else "none",
             )
             for gap, names in timeframes.items()
         ),

@@ -106,8 +106,9 @@ class _RetryableError(Exception):
 class Transport:
     """Requests to one base URL with one key, in one event loop.
 
-    `sleep` takes seconds; `random` returns a number in [0, 1). Raises SettingMistake if `base_url` is not a plain http(s) URL
-    or a proxy or certificates that the environment names cannot be used.
+    `sleep` takes seconds; `random` returns a number in [0, 1); `on_wait` takes a sentence before a retry. Raises
+    SettingMistake if `base_url` is not a plain http(s) URL or a proxy or certificates that the environment names cannot be
+    used.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Transport:
         sleep: Callable[[float], Awaitable[object]],
         random: Callable[[], float],
         user_agent: str,
+        on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
         try:
             self.base_url = str(httpx.URL(http_url(base_url)))
@@ -130,6 +132,7 @@ class Transport:
         self.traffic = Traffic()
         self._key = (api_key or "").strip()
         self._limiter, self._retry, self._sleep, self._random = limiter, retry, sleep, random
+        self._on_wait, self._announced = on_wait, 0
         self._refused = _invalid(self._key)
         self._admitted = False
         self._door = asyncio.Lock()
@@ -168,9 +171,25 @@ class Transport:
                 await self._limiter.push_back(pause)
             if attempt < attempts:
                 _LOG.warning("attempt %d of %d: %s; next in %.1f s or later", attempt, attempts, failure, pause)
+                self._announce(failure, attempt + 1, pause)
                 if not limited:  # the limiter has made everybody wait
                     await self._sleep(pause)
         raise (failure.error if responded else self._unreachable(failure)) from failure.__cause__
+
+    def _announce(self, failure: _RetryableError, attempt: int, pause: float) -> None:
+        """Say that a retry is waited for: once for all requests that fail at the same time."""
+        if attempt <= self._announced:
+            return
+        self._announced = attempt
+        host, error = urlsplit(self.base_url).netloc, failure.error
+        if not failure.responded:
+            reason = f"Cannot reach {host}"
+        elif isinstance(error, RateLimited):
+            reason = f"{host} limits the rate of requests"
+        else:
+            failed = error.status and error.status != HTTPStatus.OK
+            reason = f"{host} answered HTTP {error.status}" if failed else f"{host} gave no usable answer"
+        self._on_wait(f"{reason}; retry {attempt} of {self._retry.attempts} in {max(pause, 1):.0f} s.")
 
     def _pause(self, failure: _RetryableError, attempt: int) -> float:
         pause, requested = self._retry.pause(attempt), min(failure.retry_after or 0.0, _MAX_RETRY_AFTER)
@@ -214,7 +233,7 @@ class Transport:
             result = await asyncio.to_thread(decode, answer.content)
         except VendorError as error:
             raise self._judged(error, answer, path) from error.__cause__
-        self._admitted = True
+        self._admitted, self._announced = True, 0
         return result
 
     def _judged(self, error: VendorError, answer: httpx.Response, path: str) -> Exception:

@@ -19,7 +19,7 @@ from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.check_results import report_checks
 from backfill_assets.orchestration.corporate_actions.checks import split_check_outcome, split_check_spec
 from backfill_assets.orchestration.keys import OWNERS, corporate_events_key
-from backfill_assets.orchestration.resources import Clock, MarketStore, PolygonApi
+from backfill_assets.orchestration.resources import Clock, MarketStore, PolygonApi, Watcher
 from backfill_assets.pipelines.audit import recorded_run
 from backfill_assets.pipelines.corporate_actions import OVERLAP, Update, update_corporate_actions
 
@@ -83,7 +83,12 @@ def corporate_events_asset(market: Market) -> dg.AssetsDefinition:
         },
     )
     async def corporate_events(  # type: ignore[no-untyped-def]  # noqa: ANN202  # as for a multi-asset
-        context: dg.AssetExecutionContext, config: EventsConfig, clock: Clock, store: MarketStore, polygon: PolygonApi
+        context: dg.AssetExecutionContext,
+        config: EventsConfig,
+        clock: Clock,
+        watcher: Watcher,
+        store: MarketStore,
+        polygon: PolygonApi,
     ):
         names, zone = [symbol.name for symbol in market.symbols], HOURS[market.kind].zone
         update: Update | BackfillError
@@ -91,7 +96,7 @@ def corporate_events_asset(market: Market) -> dg.AssetsDefinition:
             overlap = timedelta(days=config.overlap_days)
             run = run_start(context, RunKind.EVENTS, market, clock.now())
             try:
-                async with polygon.client(store.url()) as vendor:
+                async with polygon.client(store.url(), watcher.progress()) as vendor:
                     with recorded_run(table, run, clock.now) as record:
                         record.traffic = vendor.traffic
                         update = await update_corporate_actions(

@@ -84,7 +84,7 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
                 days = request.days
                 run = run_start(context, RunKind.OHLCV, market, clock.now())
                 try:
-                    async with polygon.client(store.url()) as vendor:
+                    async with polygon.client(store.url(), watcher.progress()) as vendor:
                         with recorded_run(bars, run, clock.now) as record:
                             record.traffic = vendor.traffic
                             fetch = fetch_missing(

@@ -225,6 +225,31 @@ async def test_a_refused_connection_is_unreachable(connect, limiter, sleep):
     assert (limiter.permits, len(sleep.slept)) == (6, 5)
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Response(silent=True), "Cannot reach {host}"),
+        (Response(status=503), "{host} answered HTTP 503"),
+        (Response(b"<html>"), "{host} gave no usable answer"),
+        (TOO_FAST, "{host} limits the rate of requests"),
+    ],
+)
+async def test_each_retry_is_announced_once_for_all_requests(connect, answer, reason):
+    said = []
+    async with ScriptedVendor(answer, answer, ok(), *[answer] * 9, ok()) as vendor:
+        transport = connect(vendor.url, on_wait=said.append)
+        await transport.fetch(PATH, {}, decode_page)
+        alone = len(said)
+        await asyncio.gather(*(transport.fetch(PATH, {}, decode_page) for _ in range(3)))
+        await transport.close()
+    start = f"{reason.format(host=f'127.0.0.1:{vendor.port}')}; retry"
+    assert all(sentence.startswith(start) for sentence in said)
+    numbers = [int(sentence.removeprefix(start).split()[0]) for sentence in said]
+    assert said[0].endswith(" retry 2 of 6 in 2 s." if answer is TOO_FAST else " retry 2 of 6 in 1 s.")
+    assert numbers[:alone] == [2, 3]
+    assert numbers[alone:] == list(range(2, max(numbers[alone:]) + 1))
+
+
 async def test_a_host_that_responded_once_is_not_unreachable(connect):
     for script in ((Response(b"", 503), Response(silent=True)), (Response(silent=True), Response(b"{}", cut=True))):
         async with ScriptedVendor(*script) as vendor:
