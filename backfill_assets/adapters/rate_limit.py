@@ -31,6 +31,12 @@ _LATENESS = (0.1, 0.6)
 the upper bound is what a margin of 2 % leaves free in a minute, the vendor's window; the lower one lets a busy machine get
 permits at high rates."""
 
+_LONG = 4.0
+"""Seconds. A longer wait is announced, unless it is the interval between permits."""
+
+_REPEAT = 60.0
+"""Seconds after a wait that was announced, in which no other is."""
+
 _AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 """Errors of a server that restarts or has failed over; a new connection may succeed."""
 
@@ -45,8 +51,10 @@ class RateLimiter:
     a killed process wastes one. Without the database there are no permits. An async context manager for one event loop;
     another loop needs its own limiter, and may use it at the same time.
 
-    `clock` returns monotonic seconds, `sleep` takes seconds. `acquire` and `push_back` raise DatabaseUnavailable if the
-    server is away for longer than the sum of RECONNECT_PAUSES, SchemaBehind if the table is missing.
+    `clock` returns monotonic seconds, `sleep` takes seconds, `on_wait` a sentence when other processes or the database make
+    a permit wait for long; what this limiter pushed back itself is not announced. `acquire` and `push_back` raise
+    DatabaseUnavailable if the server is away for longer than the sum of RECONNECT_PAUSES, SchemaBehind if the table is
+    missing.
     """
 
     def __init__(
@@ -58,12 +66,14 @@ class RateLimiter:
         margin: float = 0.02,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
         if not (per_second > 0 and math.isfinite(per_second) and 0 <= margin < 1):
             raise ValueError(f"per_second {per_second} must be above 0, margin {margin} at least 0 and below 1")
         self.interval = (1 + margin) / per_second
         self._late = min(max(self.interval / 2, _LATENESS[0]), _LATENESS[1])
         self._url, self._name, self._clock, self._sleep = database_url, name, clock, sleep
+        self._on_wait, self._silent_until = on_wait, -math.inf
         self._turn = asyncio.Lock()  # at most one reserved permit in a process
         self._wire = asyncio.Lock()  # one statement or reconnection at a time
         self._connection: psycopg.AsyncConnection | None = None
@@ -86,8 +96,19 @@ class RateLimiter:
         async with self._turn:
             while True:
                 sent = self._clock()
-                slot, wait, generation = await self._row("reserve", interval=self.interval)
+                late = asyncio.get_running_loop().call_later(
+                    _LONG, self._on_wait, "Waiting for the request rate, which all processes share in the database."
+                )
+                try:
+                    slot, wait, generation = await self._row("reserve", interval=self.interval)
+                finally:
+                    late.cancel()
                 received = self._clock()
+                if wait > max(_LONG, 2 * self.interval) and received + wait > self._silent_until:
+                    self._silent_until = received + wait + _REPEAT
+                    self._on_wait(
+                        f"Waiting {wait:.0f} s for the request rate, which other processes use or have reduced."
+                    )
                 if wait > 0:
                     await self._sleep(wait)
                 if wait > _AT_ONCE and await self._row("generation") != (generation,):
@@ -97,6 +118,7 @@ class RateLimiter:
 
     async def push_back(self, seconds: float) -> None:
         """Delay all permits in all processes for `seconds`, including those that are already reserved."""
+        self._silent_until = max(self._silent_until, self._clock() + seconds + 2 * self.interval)
         await self._row("push_back", seconds=max(0.0, seconds))
 
     async def _row(self, statement: str, **values: float) -> tuple[float, ...]:

@@ -15,16 +15,18 @@ from backfill_assets.cli.output import (
     COMPLETE,
     DAYS_MISSING,
     FAILED,
+    check_json,
     counted,
     iso,
     output_console,
     plain_table,
     print_json,
+    show_failed_checks,
 )
 from backfill_assets.deployment.private_api import daemon_seen, ticking
 from backfill_assets.domain.alert_history import Incident
 from backfill_assets.domain.alert_messages import Message, format_duration, table, ui_path
-from backfill_assets.domain.alert_rules import format_utc
+from backfill_assets.domain.alert_rules import CheckResult, failed_checks, format_utc
 from backfill_assets.domain.errors import SettingMistake
 from backfill_assets.orchestration.alerts.heartbeats import SILENT_AFTER
 from backfill_assets.orchestration.alerts.sensors import CHECK_ALERTS, NO_CHANNELS, RUN_ALERTS
@@ -37,12 +39,14 @@ _SHOWN_ROWS = 12
 class AlertState:
     """Everything that the command shows.
 
+    checks           the failed checks, whether or not the daemon has opened their alerts
     daemon, sensors  when the daemon and the two alert sensors last worked (UTC); None: never
     """
 
     now: datetime
     incidents: Sequence[Incident]
     waiting: Sequence[Delivery]
+    checks: Sequence[CheckResult]
     daemon: datetime | None
     sensors: dict[str, datetime | None]
     configured: Sequence[str]
@@ -68,21 +72,24 @@ class AlertState:
 
     @property
     def exit_code(self) -> int:
-        """0 if all is well; 3 if an alert is open, a message could not be delivered, or alerting does not work."""
+        """0 if all is well; 3 if an alert is open, a check failed, a message is not delivered, or alerting does not work."""
         failed = any(d.error for d in self.waiting)
-        return DAYS_MISSING if self.incidents or failed or self.complaint else COMPLETE
+        return DAYS_MISSING if self.incidents or self.checks or failed or self.complaint else COMPLETE
 
 
 def alerts_command(*, as_json: bool) -> int:
     """Run `backfill alerts` and return the exit code."""
     settings = Settings.read()
     settings.require_project()
+    now = datetime.now(UTC)
+    markets = settings.universe(now.date()).markets
     with AlertStore(database.ready(settings), connections=1) as store, open_instance(settings) as instance:
-        known = ticking(instance)
+        known, results = ticking(instance), store.check_results()
         state = AlertState(
-            datetime.now(UTC),
+            now,
             store.open(),
             store.waiting(),
+            [check for market in markets for check in failed_checks(results, market)],
             daemon_seen(instance),
             {name: known[name].last_good if name in known else None for name in (CHECK_ALERTS, RUN_ALERTS)},
             channel_names(settings.alert_urls),
@@ -128,6 +135,10 @@ def _show(state: AlertState) -> None:
             *(f"    {line}" for line in (table(finding.rows, _SHOWN_ROWS) if finding.rows else [])),
         ]
         sys.stdout.write("\n".join(lines) + "\n\n")
+    places = [incident.finding.place for incident in state.incidents]
+    alerted = {(place.check, place.asset.partition("/")[0]) for place in places if place.asset}
+    unseen = [c for c in state.checks if (c.check, c.asset.partition("/")[0]) not in alerted]
+    show_failed_checks(output_console(), unseen)
     if not state.configured:
         sys.stdout.write(f"{NO_CHANNELS}\n")
     if state.waiting:
@@ -147,7 +158,7 @@ def _show_waiting(state: AlertState) -> None:
             delivery.message.title,
             format_utc(delivery.created_at),
             str(delivery.attempts),
-            format_utc(delivery.next_attempt_at),
+            "now" if delivery.next_attempt_at <= state.now else format_utc(delivery.next_attempt_at),
             "no longer in ALERT_URLS" if removed else delivery.error,
         )
     output_console().print(shown)
@@ -171,6 +182,7 @@ def _json(state: AlertState, ui_url: str) -> dict[str, object]:
             }
             for i in state.incidents
         ],
+        "failed_checks": [check_json(check) for check in state.checks],
         "channels": list(state.configured),
         "waiting": [
             {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from datetime import date
@@ -23,6 +22,7 @@ from backfill_assets.cli.options import (
     Timeframes,
     parse_day,
 )
+from backfill_assets.cli.streams import open_standard_streams
 from backfill_assets.domain.errors import BackfillError, UsageMistake
 
 app = typer.Typer(
@@ -35,7 +35,7 @@ app = typer.Typer(
 db = typer.Typer(help="Manage the database: its URL, the embedded server, the market tables.", no_args_is_help=True)
 app.add_typer(db, name="db")
 alerts = typer.Typer(
-    help="List open alerts and undelivered messages. Exits 3 if alerts are open or the daemon is down."
+    help="List open alerts, failed checks and undelivered messages. Exits 3 if there are any or the daemon is down."
 )
 app.add_typer(alerts, name="alerts")
 
@@ -57,7 +57,7 @@ def run(
 ) -> None:
     """Fetch missing bars.
 
-    Exits 0 if complete, 1 if failed, 2 on wrong usage, 3 if days are still missing.
+    Exits 0 if complete, 1 if failed, 2 on wrong usage, 3 if days are still missing or data are wrong.
     """
     from backfill_assets.cli.run import run_command
 
@@ -95,7 +95,7 @@ def features(
 ) -> None:
     """Compute missing and outdated features. Sends no request.
 
-    Exits 0 if complete, 1 if failed, 2 on wrong usage, 3 if bars are missing that features are computed from.
+    Exits 0 if complete, 1 if failed, 2 on wrong usage, 3 if bars are missing or data are wrong.
     """
     from backfill_assets.cli.features import features_command
 
@@ -110,7 +110,7 @@ def status(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write an HTML page to this file.")] = None,
     json: Json = False,
 ) -> None:
-    """Show how complete each symbol is. Exits 3 if there are unexplained gaps."""
+    """Show how complete each symbol is, and failed checks. Exits 3 if gaps are unexplained or data are wrong."""
     from backfill_assets.cli.status import status_command
 
     raise typer.Exit(status_command(Options(symbols, markets), as_json=json, html=html))
@@ -135,7 +135,7 @@ def repair(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the requests.")] = False,
     json: Json = False,
 ) -> None:
-    """Fetch all gaps now instead of at their next retry. Exits 3 if unexplained gaps are left."""
+    """Fetch all gaps now instead of at their next retry. Exits 3 if unexplained gaps are left or data are wrong."""
     from backfill_assets.cli.repair import repair_command
 
     options = Options(symbols, markets, max_concurrent=max_concurrent)
@@ -161,7 +161,7 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="Write to this file instead of standard output.")
     ] = None,
 ) -> None:
-    """Show a report of past runs, as JSON: symbols, gaps and what became of them, totals."""
+    """Show a report of past runs, as JSON: symbols, gaps and what became of them, totals, failed checks."""
     from backfill_assets.cli.report import report_command
 
     if last + (run is not None) + (since is not None) > 1:
@@ -256,11 +256,22 @@ def db_purge(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the program and exit: 0 done, 1 failed, 2 wrong usage, 3 days are missing, 130 interrupted."""
+    """Run the program and exit: 0 done, 1 failed, 2 wrong usage, 3 days missing or data wrong, 130 interrupted.
+
+    The work is done even if the standard streams are closed or full. The exit code is not 0 if output was lost, except to a
+    closed stream.
+    """
+    output = open_standard_streams()
     # Stop on SIGTERM as on Ctrl-C. SIGINT stays ignored where the shell started the command with it ignored, as in a script's
     # background job.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(_exit_code(arguments))
+    code = _exit_code(arguments)
+    sys.stdout.flush()
+    if output.error and not isinstance(
+        output.error, BrokenPipeError
+    ):  # a reader that ends early, as `head`, is no mistake
+        _say(f"Standard output cannot be written ({output.error.strerror}).", code)
+    sys.exit(code or int(output.error is not None))
 
 
 def _exit_code(arguments: list[str] | None) -> int:
@@ -273,9 +284,6 @@ def _exit_code(arguments: list[str] | None) -> int:
         if not sentence:  # the help was printed instead
             return UsageMistake.exit_code
         return _say(f"{sentence.removesuffix('.')}. See `backfill --help`.", UsageMistake.exit_code)
-    except BrokenPipeError:  # the reader of a pipe has ended: `backfill … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     if code == INTERRUPTED:  # Typer's code for Ctrl-C
         return _say("Stopped. Fetched data is kept; rerun to resume.", INTERRUPTED)
     return code if isinstance(code, int) else 0

@@ -13,14 +13,16 @@ from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import (
     COMPLETE,
-    FAILED,
     iso,
     output_console,
     plain_table,
     print_errors,
     print_json,
+    progress_console,
     run_json,
+    worst,
 )
+from backfill_assets.cli.progress import ProgressBars, watched
 from backfill_assets.cli.selection import select
 from backfill_assets.deployment.runs import end_dead_runs
 from backfill_assets.domain.corporate_actions import CorporateAction
@@ -31,6 +33,7 @@ from backfill_assets.orchestration.build import build_definitions
 from backfill_assets.orchestration.keys import corporate_events_key
 from backfill_assets.orchestration.launch import open_instance, run_job
 from backfill_assets.pipelines.audit import Outcome
+from backfill_assets.pipelines.progress import SILENT
 
 
 def events_command(options: Options, *, as_json: bool) -> int:
@@ -45,9 +48,14 @@ def events_command(options: Options, *, as_json: bool) -> int:
     settings.require_key()
     names = [symbol.name for request in chosen for symbol in request.wanted]
     outcomes: dict[Market, Outcome] = {}
-    with CorporateActionStore(database.ready(settings), connections=1) as store, open_instance(settings) as instance:
+    with (
+        CorporateActionStore(database.ready(settings), connections=1) as store,
+        open_instance(settings) as instance,
+        progress_console() as console,
+    ):
         end_dead_runs(instance, RunStore.beside(store))
-        defs = build_definitions(universe=universe)
+        progress = SILENT if as_json else ProgressBars(console)  # bars are never shown
+        defs = build_definitions(universe=universe, resources=watched(progress))
         for request in chosen:
             market = request.market
             job = defs.resolve_job_def(f"{market.name}_events_job")
@@ -56,7 +64,7 @@ def events_command(options: Options, *, as_json: bool) -> int:
             if outcome.concerns_every_market:
                 break
         stored = store.read(names)
-    code = COMPLETE if all(outcome.succeeded for outcome in outcomes.values()) else FAILED
+    code = worst(*(outcome.exit_code for outcome in outcomes.values()))
     if as_json:
         print_json(_json(code, outcomes, stored))
     elif code == COMPLETE:

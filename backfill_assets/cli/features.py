@@ -13,6 +13,7 @@ from rich.console import Console
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.adapters.store.alerts import AlertStore
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.feature_quality import FeatureQuality, FeatureSession
 from backfill_assets.adapters.store.features import FeatureStore
@@ -22,6 +23,7 @@ from backfill_assets.cli.output import (
     DAYS_MISSING,
     FAILED,
     Cause,
+    check_json,
     describe,
     output_console,
     plain_table,
@@ -30,9 +32,11 @@ from backfill_assets.cli.output import (
     progress_console,
     run_json,
     show_causes,
+    show_failed_checks,
 )
 from backfill_assets.cli.progress import FeatureBars, watched
 from backfill_assets.cli.selection import select
+from backfill_assets.domain.alert_rules import CheckResult, failed_checks
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
 from backfill_assets.domain.universe import Market, Symbol, Universe
@@ -54,12 +58,14 @@ class FeatureResult:
     outcome   of its run; None if nothing had to be computed
     sessions  the sessions of the requested days that have bars
     gaps      the requested sessions that have none, or too few
+    checks    the checks of its features that failed when they were last evaluated, which a run does at its end
     """
 
     request: BackfillRequest
     outcome: Outcome | None
     sessions: Sequence[FeatureSession] = field(repr=False)
     gaps: Sequence[Gap]
+    checks: Sequence[CheckResult]
 
     @cached_property
     def by_series(self) -> dict[tuple[str, str], list[FeatureSession]]:
@@ -123,12 +129,14 @@ def compute(
                 outcomes[request.market.name] = outcome
                 if outcome.concerns_every_market:
                     break
+        checked = AlertStore.beside(store).check_results()
         return [
             FeatureResult(
                 request,
                 outcomes.get(request.market.name),
                 _sessions(store, request),
                 gaps_of(request, recorded(store, request)),
+                failed_checks(checked, request.market, "features"),
             )
             for request in found
         ]
@@ -151,10 +159,11 @@ def _sessions(store: BarStore, request: BackfillRequest) -> list[FeatureSession]
 
 
 def exit_code(results: Sequence[FeatureResult]) -> int:
-    """Return 0 if complete, 1 if a run failed or left something, 3 if bars are missing without an explanation."""
+    """Return 0 if complete, 1 if a run failed or left something, 3 if bars are missing unexplained or data are wrong."""
     if any((r.outcome and not r.outcome.succeeded) or r.incomplete for r in results):
         return FAILED
-    return DAYS_MISSING if any(unexplained(r.gaps) for r in results) else COMPLETE
+    incomplete = any(unexplained(r.gaps) or any(c.wrong_data for c in r.checks) for r in results)
+    return DAYS_MISSING if incomplete else COMPLETE
 
 
 def show_results(results: Sequence[FeatureResult], *, as_json: bool = False) -> None:
@@ -185,6 +194,7 @@ def _show(console: Console, results: Sequence[FeatureResult]) -> None:
             names = ", ".join(result.incomplete[:_SHOWN_SERIES])
             console.print(f"[red]not computed though there are bars[/]: {names}")
         _show_causes(console, result.request.market, result.gaps)
+        show_failed_checks(console, (c for c in result.checks if c.wrong_data))
 
 
 def _show_causes(console: Console, market: Market, gaps: Sequence[Gap]) -> None:
@@ -211,6 +221,7 @@ def results_json(results: Sequence[FeatureResult]) -> dict[str, object]:
     return {
         "exit_code": exit_code(results),
         "runs": [run_json(r.request.market, r.outcome) for r in results if r.outcome],
+        "failed_checks": [check_json(check) for r in results for check in r.checks],
         "series": [
             _series_json(r, symbol, timeframe, wanted)
             for r in results

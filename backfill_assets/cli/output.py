@@ -8,29 +8,34 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from backfill_assets.adapters.private_files import write_private
+from backfill_assets.cli.streams import LossyFile, lossy_text
+from backfill_assets.domain.alert_rules import CheckResult
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.gaps import Gap
+from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.audit import Outcome
 from backfill_assets.pipelines.backfill_request import BackfillRequest
 
 COMPLETE, FAILED, DAYS_MISSING = 0, 1, 3
+MISTAKE = UsageMistake.exit_code
 PIPED_WIDTH = 160
 
 
 def worst(*codes: int) -> int:
-    """Return the worst exit code: failed, then days missing, then complete."""
-    return min(codes, key=(FAILED, DAYS_MISSING, COMPLETE).index)
+    """Return the worst exit code: a mistake, failed, then days missing or data wrong, then complete."""
+    return min(codes, key=(MISTAKE, FAILED, DAYS_MISSING, COMPLETE).index)
 
 
 def duration(seconds: float) -> str:
@@ -103,7 +108,7 @@ def progress_console() -> Iterator[Console]:
     except (OSError, ValueError):  # no file descriptor, as in a test that captures output
         yield _console(sys.stderr)
         return
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as copy:
+    with lossy_text(LossyFile(descriptor, "w"), sys.stderr) as copy:
         yield _console(copy)
 
 
@@ -162,6 +167,36 @@ def show_causes(console: Console, gaps: Iterable[Gap], sentence: Callable[[Cause
         console.print(f"[{'yellow' if cause.explained else 'red'}]{sentence(cause)}", soft_wrap=True)
     if len(causes) > _SHOWN_CAUSES:
         console.print(f"… and {len(causes) - _SHOWN_CAUSES} more: see `backfill gaps`.")
+
+
+def show_failed_checks(console: Console, checks: Iterable[CheckResult]) -> None:
+    """Print a line for each failed check; assets of a market for which it found the same share one."""
+    alike: dict[CheckResult, list[str]] = {}
+    for result in checks:
+        family, _, timeframe = result.asset.rpartition("_")
+        alike.setdefault(replace(result, asset=family, rows=()), []).append(timeframe)
+    order = list(TIMEFRAMES)
+    for result, names in alike.items():
+        names.sort(key=lambda name: order.index(name) if name in order else 0)
+        at = f" Checked {instant(result.checked_at)}." if result.checked_at else ""
+        repair = f" Repair: `{result.repair}`" if result.repair else ""
+        console.print(
+            f"[{'red' if result.error else 'yellow'}]check {result.check} failed[/] of {result.asset}_{' '.join(names)}: "
+            f"{escape(result.sentence)}{at}{escape(repair)}",
+            soft_wrap=True,
+        )
+
+
+def check_json(result: CheckResult) -> dict[str, object]:
+    """Return a failed check for JSON."""
+    return {
+        "check": result.check,
+        "asset": result.asset,
+        "severity": "error" if result.error else "warning",
+        "sentence": result.sentence,
+        "repair": result.repair,
+        "checked_at": iso(result.checked_at),
+    }
 
 
 def describe(request: BackfillRequest) -> str:

@@ -14,6 +14,7 @@ from rich.progress import Progress as Display
 
 from backfill_assets.adapters.store.bars import Written
 from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.errors import VendorUnreachable
 from backfill_assets.domain.request_plan import ApiCall, cells
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
@@ -53,6 +54,10 @@ class _Bars:
         if self._run is not None:
             self._display.advance(self._run, steps)
 
+    def waiting(self, sentence: str) -> None:
+        """Print what is waited for, above the bars."""
+        self._console.print(sentence, markup=False, soft_wrap=True)
+
     def _print(self, line: str) -> None:
         if not self._console.is_terminal:
             self._console.print(line, markup=False, soft_wrap=True)
@@ -88,7 +93,8 @@ class ProgressBars(_Bars):
         name = call.label
         self._left[name] -= cells(call)
         result = str(error) if error else f"{self._inserted.get(call, 0):,} bars"
-        self._print(f"{name} {call.timeframe}: {DayRange(call.start, call.end)}: {result}")
+        if not isinstance(error, VendorUnreachable):  # `waiting` has said it, and the end of the run says it
+            self._print(f"{name} {call.timeframe}: {DayRange(call.start, call.end)}: {result}")
         if self._left[name] <= 0 and name in self._tasks:
             self._display.remove_task(self._tasks.pop(name))
 

@@ -11,14 +11,17 @@ from typing import Any
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.adapters.store.alerts import AlertStore
 from backfill_assets.adapters.store.runs import Record, RecordedRun, RunStore
-from backfill_assets.cli.output import write_file
+from backfill_assets.cli.output import COMPLETE, DAYS_MISSING, check_json, write_file
+from backfill_assets.domain.alert_rules import CheckResult, failed_checks
 from backfill_assets.domain.errors import UsageMistake
 
 
 def report_command(run_id: str | None, since: date | None, output: Path | None) -> int:
     """Report on one run, on those since a day, or by default on the last of each market and job. Returns the exit code."""
-    settings = Settings.read()
+    settings, now = Settings.read(), datetime.now(UTC)
+    markets = settings.universe(now.date()).markets
     with RunStore(database.ready(settings)) as store:
         if run_id is not None:
             runs = store.read(run_id=run_id)
@@ -26,19 +29,22 @@ def report_command(run_id: str | None, since: date | None, output: Path | None) 
             runs = store.read(since=datetime.combine(since, time(), UTC))
         else:
             runs = store.last()
+        results = AlertStore.beside(store).check_results()
     if run_id is not None and not runs:
         raise UsageMistake(
             f"There is no run {run_id!r}; `backfill report --since 2025-01-31` lists the runs since a day."
         )
-    text = json.dumps(as_json(runs, datetime.now(UTC)), indent=2, default=_iso) + "\n"
+    reported = {run.run["market"] for run in runs}
+    checks = [check for market in markets if market.name in reported for check in failed_checks(results, market)]
+    text = json.dumps(as_json(runs, checks, now), indent=2, default=_iso) + "\n"
     if output is None:
         sys.stdout.write(text)
     else:
         write_file(output, text, "--output")
-    return 0
+    return DAYS_MISSING if any(check.wrong_data for check in checks) else COMPLETE
 
 
-def as_json(runs: Sequence[RecordedRun], now: datetime) -> dict[str, Any]:
+def as_json(runs: Sequence[RecordedRun], checks: Sequence[CheckResult], now: datetime) -> dict[str, Any]:
     """Return the report: times are ISO 8601 in UTC, days ISO dates."""
     gaps = [gap for run in runs for gap in run.gaps]
     series = [row for run in runs for row in run.series]
@@ -53,6 +59,7 @@ def as_json(runs: Sequence[RecordedRun], now: datetime) -> dict[str, Any]:
         "series": series,
         "restatements": restatements,
         "rejected_bars": [row for run in runs for row in run.rejected],
+        "failed_checks": [check_json(check) for check in checks],
     }
 
 

@@ -6,18 +6,19 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 
 from rich.console import Console
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.adapters.store.alerts import AlertStore
 from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import (
     COMPLETE,
     DAYS_MISSING,
-    FAILED,
+    check_json,
     counted,
     describe,
     duration,
@@ -29,9 +30,11 @@ from backfill_assets.cli.output import (
     progress_console,
     run_json,
     show_causes,
+    show_failed_checks,
     worst,
 )
 from backfill_assets.cli.selection import select
+from backfill_assets.domain.alert_rules import CheckResult, failed_checks
 from backfill_assets.domain.answers import Answers, missing_sessions
 from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.request_plan import ApiCall, floor_seconds, pages_of
@@ -49,6 +52,7 @@ class MarketResult:
 
     outcome   of its run; None if no run was needed
     answers   what is stored, as of the plan and after the run
+    checks    the checks of its bars that failed when they were last evaluated, which a run does at its end
     """
 
     request: BackfillRequest
@@ -56,6 +60,7 @@ class MarketResult:
     outcome: Outcome | None = None
     answers: SeriesAnswers = field(default_factory=dict)
     gaps: list[Gap] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
 
     @property
     def planned_requests(self) -> int:
@@ -118,7 +123,9 @@ def run_markets(
         if any(r.plan for r in results):
             settings.require_key()
         _run(settings, universe, store, console, [r for r in results if r.request.days], max_concurrent)
+        checked = AlertStore.beside(store).check_results()
         for result in results:
+            result.checks = failed_checks(checked, result.request.market, "ohlcv")
             result.request = expected(store, result.request)  # the run may have looked up listings
             result.answers = recorded(store, result.request)
             result.gaps = gaps_of(result.request, result.answers)
@@ -191,14 +198,15 @@ def show_results(results: Sequence[MarketResult], *, as_json: bool) -> None:
         sys.stdout.write("No unexplained gaps.\n")
     elif not _ended_early(results):
         _show(output_console(), results)
+    if not as_json and not _ended_early(results):
+        show_failed_checks(output_console(), (c for r in results for c in r.checks if c.wrong_data))
     print_errors((r.request.market, r.outcome) for r in results)
 
 
 def exit_code(results: Sequence[MarketResult]) -> int:
-    """Return 0 if complete, 1 if a run failed, 3 if sessions are missing without an explanation."""
-    if any(r.outcome and not r.outcome.succeeded for r in results):
-        return FAILED
-    return DAYS_MISSING if any(unexplained(r.gaps) for r in results) else COMPLETE
+    """Return 0 if complete, 1 if a run failed, 2 for a wrong setting, 3 if gaps are unexplained or data are wrong."""
+    incomplete = any(unexplained(r.gaps) or any(c.wrong_data for c in r.checks) for r in results)
+    return worst(DAYS_MISSING if incomplete else COMPLETE, *(r.outcome.exit_code for r in results if r.outcome))
 
 
 def _ended_early(results: Sequence[MarketResult]) -> bool:
@@ -224,7 +232,8 @@ def _show(console: Console, results: Sequence[MarketResult]) -> None:
         show_causes(console, result.gaps, lambda cause: f"{cause.reason}[/]: {cause.description}")
     if still_missing := [gap for result in results for gap in unexplained(result.gaps)]:
         at = min((gap.next_attempt_at for gap in still_missing if gap.next_attempt_at), default=None)
-        retry = f"Next retry: {instant(at)}." if at else "No retry is scheduled."
+        due = instant(at) if at and at > datetime.now(UTC) else "now"
+        retry = f"Next retry: {due}." if at else "No retry is scheduled."
         console.print(f"{retry} To fetch now: `backfill repair`.")
 
 
@@ -240,6 +249,7 @@ def _json(results: Sequence[MarketResult]) -> dict[str, object]:
         "exit_code": exit_code(results),
         "planned_requests": sum(r.planned_requests for r in results),
         "runs": [run_json(r.request.market, r.outcome) for r in results if r.outcome],
+        "failed_checks": [check_json(check) for r in results for check in r.checks],
         "series": [
             _series_json(r, symbol, timeframe, sessions)
             for r in results

@@ -10,20 +10,24 @@ from pathlib import Path
 from rich.console import Console
 
 from backfill_assets.adapters import database
+from backfill_assets.adapters.store.alerts import AlertStore
 from backfill_assets.adapters.store.gaps import GapStore
 from backfill_assets.cli.gaps import gap_json
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import (
     COMPLETE,
     DAYS_MISSING,
+    check_json,
     counted,
     iso,
     output_console,
     plain_table,
     print_json,
+    show_failed_checks,
     write_file,
 )
 from backfill_assets.cli.selection import select
+from backfill_assets.domain.alert_rules import CheckResult, failed_checks
 from backfill_assets.domain.completeness import Completeness, Counts, Row, SessionState
 from backfill_assets.domain.gaps import unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES
@@ -51,18 +55,22 @@ def status_command(options: Options, *, as_json: bool, html: Path | None) -> int
             market = replace(request.market, symbols=tuple(request.wanted))
             watched = Watched(market, request.calendar, known_listings(store, market), request.retries)
             found.append(measure(store, watched, now))
+        results = AlertStore.beside(store).check_results()
+    checks = [check for request in requests for check in failed_checks(results, request.market)]
     if html is not None:
         write_file(html, page(found), "--html")
     if as_json:
-        print_json(_json(found))
+        print_json(_json(found, checks))
     else:
         show_status(output_console(), found, now)
-    return _exit_code(found)
+        show_failed_checks(output_console(), checks)
+    return _exit_code(found, checks)
 
 
-def _exit_code(found: Sequence[Completeness]) -> int:
-    """Return 3 if there are unexplained gaps, else 0."""
-    return DAYS_MISSING if any(unexplained(f.gaps) for f in found) else COMPLETE
+def _exit_code(found: Sequence[Completeness], checks: Sequence[CheckResult]) -> int:
+    """Return 3 if there are unexplained gaps or data are wrong, else 0."""
+    incomplete = any(unexplained(f.gaps) for f in found) or any(check.wrong_data for check in checks)
+    return DAYS_MISSING if incomplete else COMPLETE
 
 
 def show_status(console: Console, found: Sequence[Completeness], now: datetime) -> None:
@@ -115,10 +123,10 @@ def _until(row: Row, now: datetime) -> str:
     return f"in {-int(-seconds // length)} {unit}"
 
 
-def _json(found: Sequence[Completeness]) -> dict[str, object]:
+def _json(found: Sequence[Completeness], checks: Sequence[CheckResult]) -> dict[str, object]:
     """Return the status as JSON: days are ISO dates, times ISO 8601 in UTC, shares from 0 to 1."""
     return {
-        "exit_code": _exit_code(found),
+        "exit_code": _exit_code(found, checks),
         "as_of": iso(max((market.at for market in found), default=None)),
         "markets": [
             {
@@ -155,6 +163,7 @@ def _json(found: Sequence[Completeness]) -> dict[str, object]:
             for series in row.series
         ],
         "gaps": [gap_json(gap) for market in found for gap in market.gaps],
+        "failed_checks": [check_json(check) for check in checks],
     }
 
 

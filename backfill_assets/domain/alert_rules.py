@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from types import MappingProxyType
 from typing import Protocol
@@ -11,12 +11,16 @@ from typing import Protocol
 from backfill_assets.domain.alerts import Finding, Measure, Place, Rows, severity
 from backfill_assets.domain.gaps import Gap, missing_gaps, most_missing_sessions
 from backfill_assets.domain.timeframes import TIMEFRAMES
+from backfill_assets.domain.universe import Market
 
 GAP_CHECK = "no_missing_sessions"
 """The check that `GapObservation` replaces: one incident a market instead of one a timeframe."""
 
 MARKET_CHECKS = frozenset({"latest_session_is_here", "features_cover_bars", "features_are_fresh"})
 """Checks that fail in all timeframes at once, for one reason: one incident a market."""
+
+COVERAGE_CHECKS = MARKET_CHECKS | {GAP_CHECK, "minutes_are_complete"}
+"""Checks of what is missing. Commands count that themselves, in the sessions that they are about."""
 
 _MOST_NAMED = 10
 
@@ -34,11 +38,12 @@ class Observation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GapObservation:
-    """All open gaps of a market. `assets` are the names of its assets by timeframe, for the link."""
+    """All open gaps of a market at `now`. `assets` are the names of its assets by timeframe, for the link."""
 
     market: str
     gaps: tuple[Gap, ...]
     assets: Mapping[str, str] = MappingProxyType({})
+    now: datetime | None = None
 
     @property
     def incident(self) -> str:
@@ -69,13 +74,13 @@ class GapObservation:
             self.incident,
             level,
             sentence,
-            _gap_rows(gaps),
+            _gap_rows(gaps, self.now),
             f"backfill repair --symbols {','.join(symbols)}" if few else f"backfill repair --markets {self.market}",
             Place(asset=self.assets.get(timeframe), check=GAP_CHECK),
         )
 
 
-def _gap_rows(gaps: Sequence[Gap]) -> Rows:
+def _gap_rows(gaps: Sequence[Gap], now: datetime | None) -> Rows:
     """One row for all timeframes of a symbol with the same gap, the largest first."""
     timeframes: dict[Gap, list[str]] = {}
     for gap in sorted(gaps, key=lambda g: (-g.sessions, g.symbol, g.days)):
@@ -91,7 +96,7 @@ def _gap_rows(gaps: Sequence[Gap]) -> Rows:
                 str(gap.sessions),
                 gap.reason.value,
                 str(gap.attempts),
-                format_utc(gap.next_attempt_at) if gap.next_attempt_at else "none",
+                "now" if now and gap.due(now) else format_utc(gap.next_attempt_at) if gap.next_attempt_at else "none",
             )
             for gap, names in timeframes.items()
         ),
@@ -105,7 +110,7 @@ def format_utc(at: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The newest result of an asset check. `error`: a failure is an error, not a warning."""
+    """The newest result of an asset check. `error`: a failure is an error, not a warning; `checked_at` is UTC."""
 
     asset: str
     check: str
@@ -114,6 +119,20 @@ class CheckResult:
     sentence: str
     rows: Rows = ()
     repair: str | None = None
+    checked_at: datetime | None = field(default=None, compare=False)
+
+    @property
+    def wrong_data(self) -> bool:
+        """Whether stored data are wrong, which no command counts itself."""
+        return not self.passed and self.check not in COVERAGE_CHECKS
+
+
+def failed_checks(results: Iterable[CheckResult], market: Market, family: str | None = None) -> list[CheckResult]:
+    """Return what failed of a market's assets in the universe, or of one family: ohlcv, features, corporate_events."""
+    families = {f"{name}_{t}": name for t in market.timeframes for name in ("ohlcv", "features")}
+    families["corporate_events"] = "corporate_events"
+    assets = {f"{market.name}/{asset}" for asset, name in families.items() if family in {None, name}}
+    return [result for result in results if not result.passed and result.asset in assets]
 
 
 @dataclass(frozen=True, slots=True)

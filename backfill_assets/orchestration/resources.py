@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from backfill_assets.adapters.polygon import Polygon
 from backfill_assets.adapters.rate_limit import RateLimiter
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
-from backfill_assets.pipelines.progress import FeatureProgress, Progress, Silent
+from backfill_assets.pipelines.progress import SILENT, FeatureProgress, Progress, Silent
 
 
 class Clock(dg.ConfigurableResource[Any]):
@@ -57,10 +57,10 @@ class PolygonRateLimit(dg.ConfigurableResource[Any]):
         default=None, gt=0, description="Requests a second; defaults to POLYGON_REQUESTS_PER_SECOND."
     )
 
-    def limiter(self, database_url: str) -> RateLimiter:
+    def limiter(self, database_url: str, on_wait: Callable[[str], None]) -> RateLimiter:
         """Return a limiter on the shared row, for one event loop."""
         rate = self.requests_per_second or Settings.read().requests_per_second
-        return RateLimiter(database_url, per_second=rate)
+        return RateLimiter(database_url, per_second=rate, on_wait=on_wait)
 
 
 class PolygonApi(dg.ConfigurableResource[Any]):
@@ -70,12 +70,17 @@ class PolygonApi(dg.ConfigurableResource[Any]):
     base_url: str | None = Field(default=None, description="URL of the API; defaults to POLYGON_BASE_URL.")
 
     @asynccontextmanager
-    async def client(self, database_url: str) -> AsyncIterator[Polygon]:
-        """Open a client for the running event loop."""
+    async def client(self, database_url: str, progress: Progress = SILENT) -> AsyncIterator[Polygon]:
+        """Open a client for the running event loop, which reports to `progress` what it waits for."""
         settings = Settings.read()
         async with (
-            self.rate_limit.limiter(database_url) as limiter,
-            Polygon(settings.api_key, base_url=self.base_url or settings.base_url, limiter=limiter) as polygon,
+            self.rate_limit.limiter(database_url, progress.waiting) as limiter,
+            Polygon(
+                settings.api_key,
+                base_url=self.base_url or settings.base_url,
+                limiter=limiter,
+                on_wait=progress.waiting,
+            ) as polygon,
         ):
             yield polygon
 

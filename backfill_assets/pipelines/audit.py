@@ -13,7 +13,7 @@ from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.features import UnusableBars
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.domain.answers import missing_sessions
-from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable, NotEntitled
+from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable, NotEntitled, SettingMistake
 from backfill_assets.domain.gaps import Gap
 from backfill_assets.domain.runs import (
     RejectedRecord,
@@ -174,3 +174,10 @@ class Outcome:
     def succeeded(self) -> bool:
         """Whether the run finished without an error."""
         return self.error is None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a command for this run alone: 0, 1, or 2 if it failed for a wrong setting."""
+        if self.succeeded:
+            return 0
+        return SettingMistake.exit_code if self.kind == SettingMistake.__name__ else BackfillError.exit_code

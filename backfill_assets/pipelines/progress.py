@@ -23,6 +23,9 @@ class Progress(Protocol):
     def ended(self, call: ApiCall, error: Exception | None) -> None:
         """A call has no more pages, or failed with `error`."""
 
+    def waiting(self, sentence: str) -> None:
+        """The vendor's client waits; `sentence` says for what."""
+
 
 class FeatureProgress(Protocol):
     """Follows a run over features."""
@@ -41,6 +44,9 @@ class Silent:
         """Do nothing."""
 
     def ended(self, call: ApiCall, error: Exception | None) -> None:
+        """Do nothing."""
+
+    def waiting(self, sentence: str) -> None:
         """Do nothing."""
 
     def computed(self, symbol: Symbol, timeframe: Timeframe, rows: int) -> None:

@@ -178,20 +178,24 @@ def _symbols(grid: Grid, frame: _Frame) -> Iterator[str]:
 
 def _axis(grid: Grid, frame: _Frame) -> Iterator[str]:
     """Names of months: all, or every second, third, sixth or twelfth as space allows; the year where it starts."""
-    days = [column.start for column in grid.columns]
-    months = [at for at, day in enumerate(days) if at == 0 or day.month != days[at - 1].month]
-    room = frame.column * len(grid.columns) / max(len(months), 1)
-    every = next((n for n in (1, 2, 3, 6) if n * room >= LABEL), 12)
-    year, free = 0, 0
-    for at in months:
-        x, day = frame.left + at * frame.column, days[at]
-        if x < free or (at and (day.month - 1) % every):
-            continue
+    year = 0
+    for at in _labelled(grid, frame):
+        x, day = frame.left + at * frame.column, grid.columns[at].start
         yield f'<path class="tick" d="M{x}.5 {TOP}V{frame.height - BOTTOM}"/><text x="{x}" y="{TOP - 7}">{day:%b}</text>'
         if day.year != year:
             year = day.year
             yield f'<text class="year" x="{x}" y="{TOP - 20}">{year}</text>'
-        free = x + LABEL
+
+
+def _labelled(grid: Grid, frame: _Frame) -> list[int]:
+    """Return the columns in which labelled months begin; the first one, which may be cut off, only if it has room."""
+    days, room = [column.start for column in grid.columns], -(-LABEL // frame.column)
+    months = [at for at in range(1, len(days)) if days[at].month != days[at - 1].month]
+    for every in (1, 2, 3, 6, 12):
+        shown = [at for at in months if (days[at].month - 1) % every == 0]
+        if all(b - a >= room for a, b in pairwise(shown)):
+            break
+    return [0, *shown] if days and (not shown or shown[0] >= room) else shown
 
 
 _SAMPLE, _GAP = 22, 18

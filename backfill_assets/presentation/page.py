@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -11,7 +12,7 @@ from string import Template
 from backfill_assets.domain.completeness import Completeness, Row, SeriesCompleteness
 from backfill_assets.domain.gaps import Gap
 from backfill_assets.presentation.calendar import css, drawing, grid_of
-from backfill_assets.presentation.text import GLYPHS, instant, percent, repair_command, span, summary
+from backfill_assets.presentation.text import GLYPHS, instant, next_attempt, percent, repair_command, span, summary
 
 MAX_GAPS = 500
 """Maximum rows per market; `backfill gaps` lists all."""
@@ -43,7 +44,7 @@ def _market(found: Completeness) -> str:
         f"<p>{escape(label)}.</p>",
         f'<div class="wide">{drawing(grid_of(found), label)}</div>',
         _matrix(found),
-        _gaps(found.gaps),
+        _gaps(found.gaps, found.at),
     ]
     return "\n".join([*parts, "</section>"])
 
@@ -52,16 +53,16 @@ def _matrix(found: Completeness) -> str:
     head = ["symbol", *found.timeframes]
     numbers = ["open gaps", "explained", "partial", "missing"]
     titles = "".join(f"<th>{escape(n)}</th>" for n in head) + "".join(f'<th class="number">{n}</th>' for n in numbers)
-    rows = "\n".join(_symbol(row) for row in found.rows)
+    rows = "\n".join(_symbol(row, found.at) for row in found.rows)
     return _table(f"{titles}<th>last bar (UTC)</th><th>next attempt (UTC)</th>", rows)
 
 
-def _symbol(row: Row) -> str:
+def _symbol(row: Row, at: datetime) -> str:
     counts = row.counts
     numbers = (len(row.open_gaps), counts.explained, counts.partial, counts.missing)
     cells = [_cell(row.symbol), *(f"<td>{_share(s)}</td>" for s in row.series)]
     cells += [f'<td class="number">{n:,}</td>' for n in numbers]
-    due = instant(row.next_attempt_at) or ("none" if row.open_gaps else "")
+    due = next_attempt(row.next_attempt_at, at) if row.open_gaps else ""
     return f"<tr>{''.join(cells)}{_cell(instant(row.last_bar) or 'none')}{_cell(due)}</tr>"
 
 
@@ -73,7 +74,7 @@ def _share(series: SeriesCompleteness) -> str:
     return f'<span title="{counts.complete:,} of {counts.expected:,} sessions complete">{glyph}{share}</span>'
 
 
-def _gaps(gaps: Sequence[Gap]) -> str:
+def _gaps(gaps: Sequence[Gap], at: datetime) -> str:
     if not gaps:
         return '<p class="faint">Nothing is missing.</p>'
     merged = merge_timeframes(gaps)
@@ -81,7 +82,7 @@ def _gaps(gaps: Sequence[Gap]) -> str:
     titles += (
         '<th class="number">sessions</th><th>reason</th><th class="number">attempts</th><th>next attempt (UTC)</th>'
     )
-    rows = "\n".join(_gap(gap, timeframes) for gap, timeframes in list(merged.items())[:MAX_GAPS])
+    rows = "\n".join(_gap(gap, timeframes, at) for gap, timeframes in list(merged.items())[:MAX_GAPS])
     parts = ["<h3>Gaps</h3>"]
     if command := repair_command(gaps):
         parts.append(f"<p>To fetch the open gaps now: <code>{escape(command)}</code></p>")
@@ -91,9 +92,9 @@ def _gaps(gaps: Sequence[Gap]) -> str:
     return "\n".join(parts)
 
 
-def _gap(gap: Gap, timeframes: Iterable[str]) -> str:
+def _gap(gap: Gap, timeframes: Iterable[str], at: datetime) -> str:
     kind, glyph = ("explained", "~") if gap.explained else ("missing", "✗")
-    due = "explained" if gap.explained else instant(gap.next_attempt_at) or "none"
+    due = "explained" if gap.explained else next_attempt(gap.next_attempt_at, at)
     cells = [_cell(text) for text in (gap.symbol, " ".join(timeframes), f"{gap.days.start}", f"{gap.days.end}")]
     cells.append(f'<td class="number">{gap.sessions:,}</td>')
     cells.append(f'<td><b class="{kind}">{glyph}</b>{escape(gap.reason.value)}</td>')

@@ -58,6 +58,11 @@ def instant(at: datetime | None) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M}" if at else ""
 
 
+def next_attempt(at: datetime | None, now: datetime) -> str:
+    """Format when an attempt is due: `now`, a time in UTC, or `none`."""
+    return "none" if at is None else "now" if at <= now else instant(at)
+
+
 def repair_command(gaps: Iterable[Gap]) -> str:
     """Return the command that requests the unexplained gaps now; empty without any."""
     symbols = dict.fromkeys(gap.symbol for gap in unexplained(gaps))

@@ -39,9 +39,9 @@ class Polygon(Reference):
     """Unadjusted bars and reference data. An async context manager that does not close the limiter.
 
     Without `api_key` every call raises KeyRefused without sending anything. `base_url` may have a path prefix.
-    `sleep` takes seconds, `random` returns a number in [0, 1). Raises SettingMistake if `base_url`
-    is not an http(s) URL. Every method raises the errors of `Transport.fetch` and of the limiter (DatabaseUnavailable,
-    SchemaBehind).
+    `sleep` takes seconds, `random` returns a number in [0, 1), `on_wait` takes a sentence before a retry. Raises
+    SettingMistake if `base_url` is not an http(s) URL. Every method raises the errors of `Transport.fetch` and of the limiter
+    (DatabaseUnavailable, SchemaBehind).
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Polygon(Reference):
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Callable[[], float] = _random.random,
         user_agent: str = USER_AGENT,
+        on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__(
             Transport(
@@ -64,6 +65,7 @@ class Polygon(Reference):
                 sleep=sleep,
                 random=random,
                 user_agent=user_agent,
+                on_wait=on_wait,
             )
         )
 

@@ -1,7 +1,7 @@
 """HTTP requests to the vendor, with retries.
 
 The key is only sent in the Authorization header; errors and log lines contain a path but no query. Proxies and certificates
-from the environment are used, except for this machine itself. A `.netrc` file is not read: the explicit `auth` prevents it.
+from the environment are used, proxies not for this machine itself. A `.netrc` file is not read.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import anyio
 import anyio.lowlevel
@@ -41,9 +44,7 @@ _SHORTEST_KEY = 8  # characters; a shorter one is part of ordinary words, which 
 _TIMEOUT = httpx.Timeout(connect=10, read=60, write=10, pool=None)  # seconds; `_slots` limits the connections
 _TOTAL_TIMEOUT = 300.0  # seconds; `read` above restarts with every byte, so a trickle would never time out
 _MAX_RETRY_AFTER = 300.0  # seconds; the vendor counts by the minute, more is a mistake of a gateway
-_NOT_PROXIED: dict[str, httpx.AsyncBaseTransport | None] = {
-    f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")
-}
+_NOT_PROXIED = ("localhost", "127.0.0.1", "::1")
 
 
 class Limiter(Protocol):
@@ -105,8 +106,9 @@ class _RetryableError(Exception):
 class Transport:
     """Requests to one base URL with one key, in one event loop.
 
-    `sleep` takes seconds; `random` returns a number in [0, 1). Raises SettingMistake if `base_url` is not a plain http(s) URL
-    or the certificates that the environment names cannot be loaded.
+    `sleep` takes seconds; `random` returns a number in [0, 1); `on_wait` takes a sentence before a retry. Raises
+    SettingMistake if `base_url` is not a plain http(s) URL or a proxy or certificates that the environment names cannot be
+    used.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Transport:
         sleep: Callable[[float], Awaitable[object]],
         random: Callable[[], float],
         user_agent: str,
+        on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
         try:
             self.base_url = str(httpx.URL(http_url(base_url)))
@@ -129,17 +132,19 @@ class Transport:
         self.traffic = Traffic()
         self._key = (api_key or "").strip()
         self._limiter, self._retry, self._sleep, self._random = limiter, retry, sleep, random
+        self._on_wait, self._announced = on_wait, 0
         self._refused = _invalid(self._key)
         self._admitted = False
         self._door = asyncio.Lock()
         self._slots = asyncio.Semaphore(_CONNECTIONS)
         self._http = httpx.AsyncClient(
             verify=_certificates(),
+            proxy=_proxy(self.base_url),
+            trust_env=False,  # httpx stops at a range or an IPv6 address in NO_PROXY
             auth=_Bearer(self._key),
             headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": user_agent},
             timeout=_TIMEOUT,
             limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
-            mounts=_NOT_PROXIED,
             follow_redirects=False,
         )
 
@@ -166,9 +171,25 @@ class Transport:
                 await self._limiter.push_back(pause)
             if attempt < attempts:
                 _LOG.warning("attempt %d of %d: %s; next in %.1f s or later", attempt, attempts, failure, pause)
+                self._announce(failure, attempt + 1, pause)
                 if not limited:  # the limiter has made everybody wait
                     await self._sleep(pause)
         raise (failure.error if responded else self._unreachable(failure)) from failure.__cause__
+
+    def _announce(self, failure: _RetryableError, attempt: int, pause: float) -> None:
+        """Say that a retry is waited for: once for all requests that fail at the same time."""
+        if attempt <= self._announced:
+            return
+        self._announced = attempt
+        host, error = urlsplit(self.base_url).netloc, failure.error
+        if not failure.responded:
+            reason = f"Cannot reach {host}"
+        elif isinstance(error, RateLimited):
+            reason = f"{host} limits the rate of requests"
+        else:
+            failed = error.status and error.status != HTTPStatus.OK
+            reason = f"{host} answered HTTP {error.status}" if failed else f"{host} gave no usable answer"
+        self._on_wait(f"{reason}; retry {attempt} of {self._retry.attempts} in {max(pause, 1):.0f} s.")
 
     def _pause(self, failure: _RetryableError, attempt: int) -> float:
         pause, requested = self._retry.pause(attempt), min(failure.retry_after or 0.0, _MAX_RETRY_AFTER)
@@ -212,7 +233,7 @@ class Transport:
             result = await asyncio.to_thread(decode, answer.content)
         except VendorError as error:
             raise self._judged(error, answer, path) from error.__cause__
-        self._admitted = True
+        self._admitted, self._announced = True, 0
         return result
 
     def _judged(self, error: VendorError, answer: httpx.Response, path: str) -> Exception:
@@ -247,6 +268,25 @@ class Transport:
     def _stop_if_refused(self) -> None:
         if error := self._refused:  # a new one each time, as tasks must not share a traceback
             raise KeyRefused(str(error), status=error.status, request_id=error.request_id)
+
+
+def _proxy(base_url: str) -> httpx.Proxy | None:
+    """Return the proxy that the environment names for a URL, or None. Raises SettingMistake, which does not repeat it."""
+    url, known = urlsplit(base_url), getproxies()
+    host, name = url.hostname or "", url.scheme if known.get(url.scheme) else "all"
+    if not known.get(name) or host in _NOT_PROXIED or proxy_bypass(url.netloc):
+        return None
+    for entry in known.get("no", "").split(","):
+        with suppress(ValueError):  # names of hosts
+            if ip_address(host) in ip_network(entry.strip().strip("[]"), strict=False):
+                return None
+    try:
+        proxy = httpx.Proxy(known[name].strip() if "://" in known[name] else f"http://{known[name].strip()}")
+        if proxy.url.host:
+            return proxy
+    except (ValueError, httpx.InvalidURL):
+        pass
+    raise SettingMistake(f"{name.upper()}_PROXY must be an address like http://host:3128 or socks5://host:1080.")
 
 
 def _certificates() -> ssl.SSLContext:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -83,8 +83,8 @@ class AlertStore(Store):
         """Return the newest result of every check that was ever evaluated, by asset."""
         rows: list[Any] = self._transaction(lambda c: c.execute(SQL["check_results"]).fetchall())
         return [
-            CheckResult(asset, check, passed, severity == "error", sentence, _rows(details), cure)
-            for asset, check, passed, severity, sentence, details, cure in rows
+            CheckResult(asset, check, passed, severity == "error", sentence, _rows(details), cure, at.astimezone(UTC))
+            for asset, check, passed, severity, sentence, details, cure, at in rows
         ]
 
     @contextmanager

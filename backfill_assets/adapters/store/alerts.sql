@@ -6,7 +6,8 @@ on conflict (asset, check_name) do update set passed = excluded.passed, severity
 where c.checked_at <= excluded.checked_at
 
 -- name: check_results
-select asset, check_name, passed, severity, sentence, details, cure from check_results order by asset, check_name
+select asset, check_name, passed, severity, sentence, details, cure, checked_at
+from check_results order by asset, check_name
 
 -- name: lock_alerts
 -- One process at a time compares the open alerts with what was found.

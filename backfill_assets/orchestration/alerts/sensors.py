@@ -72,7 +72,7 @@ def check_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
         }
         with AlertStore(store.url()) as alerts:
             observations: list[Observation] = [
-                *_observe_gaps(alerts, universe),
+                *_observe_gaps(alerts, universe, clock.now()),
                 *_observe_checks(alerts.check_results(), checks),
                 *observe_heartbeats(ticking(context.instance), repository, names, watch),
             ]
@@ -118,14 +118,14 @@ def run_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
     return run_alerts
 
 
-def _observe_gaps(store: AlertStore, universe: Universe) -> list[GapObservation]:
+def _observe_gaps(store: AlertStore, universe: Universe, now: datetime) -> list[GapObservation]:
     gaps = store.open_gaps(s.name for m in universe.markets for s in m.symbols)
     observations = []
     for market in universe.markets:
         series = {(s.name, t.name) for s in market.symbols for t in market.timeframes}
         of_market = tuple(g for g in gaps if (g.symbol, g.timeframe) in series)
         assets = {t.name: ohlcv_key(market, t).to_user_string() for t in market.timeframes}
-        observations.append(GapObservation(market.name, of_market, assets))
+        observations.append(GapObservation(market.name, of_market, assets, now))
     return observations
 
 

@@ -12,13 +12,14 @@ from pydantic import Field
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, StoredAction
 from backfill_assets.deployment.runs import interruptible, run_start
 from backfill_assets.domain.corporate_actions import ActionKind
+from backfill_assets.domain.errors import BackfillError, SettingMistake, VendorError
 from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import HOURS
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.check_results import report_checks
 from backfill_assets.orchestration.corporate_actions.checks import split_check_outcome, split_check_spec
 from backfill_assets.orchestration.keys import OWNERS, corporate_events_key
-from backfill_assets.orchestration.resources import Clock, MarketStore, PolygonApi
+from backfill_assets.orchestration.resources import Clock, MarketStore, PolygonApi, Watcher
 from backfill_assets.pipelines.audit import recorded_run
 from backfill_assets.pipelines.corporate_actions import OVERLAP, Update, update_corporate_actions
 
@@ -81,27 +82,38 @@ def corporate_events_asset(market: Market) -> dg.AssetsDefinition:
             "time_zone": HOURS[market.kind].zone.key,
         },
     )
-    async def corporate_events(
-        context: dg.AssetExecutionContext, config: EventsConfig, clock: Clock, store: MarketStore, polygon: PolygonApi
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with a check, Dagster knows the plain class only
+    async def corporate_events(  # type: ignore[no-untyped-def]  # noqa: ANN202  # as for a multi-asset
+        context: dg.AssetExecutionContext,
+        config: EventsConfig,
+        clock: Clock,
+        watcher: Watcher,
+        store: MarketStore,
+        polygon: PolygonApi,
+    ):
         names, zone = [symbol.name for symbol in market.symbols], HOURS[market.kind].zone
+        update: Update | BackfillError
         with interruptible(context), CorporateActionStore(store.url(), connections=1) as table:
             overlap = timedelta(days=config.overlap_days)
-            async with polygon.client(store.url()) as vendor:
-                with recorded_run(table, run_start(context, RunKind.EVENTS, market, clock.now()), clock.now) as record:
-                    record.traffic = vendor.traffic
-                    update = await update_corporate_actions(
-                        table, vendor, market, clock.now, overlap=overlap, everything=config.everything
-                    )
+            run = run_start(context, RunKind.EVENTS, market, clock.now())
+            try:
+                async with polygon.client(store.url(), watcher.progress()) as vendor:
+                    with recorded_run(table, run, clock.now) as record:
+                        record.traffic = vendor.traffic
+                        update = await update_corporate_actions(
+                            table, vendor, market, clock.now, overlap=overlap, everything=config.everything
+                        )
+            except (VendorError, SettingMistake) as error:
+                update = error
             today = clock.now().astimezone(zone).date()
             stored = await asyncio.to_thread(table.read, names)
             jumps = await asyncio.to_thread(table.split_jumps, names, today, zone)
+        for result in report_checks(store, clock, {check.key: split_check_outcome(jumps)}):
+            yield result
+        if isinstance(update, BackfillError):  # raised after the check: Dagster shows one without a result as failed
+            raise update
         for warning in update.warnings:
             context.log.warning(warning)
-        return dg.MaterializeResult(
-            metadata=_metadata(update, stored),
-            check_results=report_checks(store, clock, {check.key: split_check_outcome(jumps)}),
-        )
+        yield dg.MaterializeResult(metadata=_metadata(update, stored))
 
     return corporate_events
 

@@ -16,6 +16,7 @@ from backfill_assets.adapters.store.bars import Written
 from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.deployment.runs import interruptible, run_start
 from backfill_assets.domain.answers import SessionAnswer
+from backfill_assets.domain.errors import BackfillError, SettingMistake, VendorError
 from backfill_assets.domain.retries import Retry
 from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
@@ -75,7 +76,8 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         polygon: PolygonApi,
     ):
         checked = context.selected_asset_check_keys
-        days, failure, health = None, None, None
+        days, health = None, None
+        failure: BackfillError | None = None
         with interruptible(context), store.bars(config.max_concurrent + 1) as bars:
             if context.selected_asset_keys:  # empty if the checks run alone
                 # What one of the two clocks takes for unfinished is not fetched: it would be stored as complete.
@@ -83,30 +85,33 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
                 request = _request(context, config, market, calendar, now).within(known_listings(bars, market))
                 days = request.days
                 run = run_start(context, RunKind.OHLCV, market, clock.now())
-                async with polygon.client(store.url()) as vendor:
-                    with recorded_run(bars, run, clock.now) as record:
-                        record.traffic = vendor.traffic
-                        fetch = fetch_missing(
-                            request,
-                            bars,
-                            vendor,
-                            clock=clock.now,
-                            at_once=config.max_concurrent,
-                            progress=watcher.progress(),
+                try:
+                    async with polygon.client(store.url(), watcher.progress()) as vendor:
+                        with recorded_run(bars, run, clock.now) as record:
+                            record.traffic = vendor.traffic
+                            fetch = fetch_missing(
+                                request,
+                                bars,
+                                vendor,
+                                clock=clock.now,
+                                at_once=config.max_concurrent,
+                                progress=watcher.progress(),
+                            )
+                            series = await _mark_settled(context, request, fetch)
+                            looked_up = in_question(request, series)
+                            warning = await look_up_stale(ListingStore.beside(bars), vendor, looked_up, clock.now)
+                            record.fetched(expected(bars, request), series)
+                            failure = series_failure(request, series)
+                            record.error = str(failure) if failure else None
+                        if warning:
+                            context.log.info(warning)
+                        context.log.info(
+                            "%d requests, %d of them retries.", vendor.traffic.requests, vendor.traffic.retries
                         )
-                        series = await _mark_settled(context, request, fetch)
-                        looked_up = in_question(request, series)
-                        warning = await look_up_stale(ListingStore.beside(bars), vendor, looked_up, clock.now)
-                        record.fetched(expected(bars, request), series)
-                        failure = series_failure(request, series)
-                        record.error = str(failure) if failure else None
-                    if warning:
-                        context.log.info(warning)
-                    context.log.info(
-                        "%d requests, %d of them retries.", vendor.traffic.requests, vendor.traffic.retries
-                    )
-                for timeframe in request.timeframes:
-                    context.log.info(_summary(timeframe, [s for s in series if s.timeframe == timeframe]))
+                    for timeframe in request.timeframes:
+                        context.log.info(_summary(timeframe, [s for s in series if s.timeframe == timeframe]))
+                except (VendorError, SettingMistake) as error:
+                    failure = error  # raised after the checks: Dagster shows those without a result as failed
             if checked:
                 watched = Watched(market, calendar, known_listings(bars, market), Settings.read().retries)
                 health = await asyncio.to_thread(examine, bars, watched, clock.now(), days)

@@ -225,6 +225,31 @@ async def test_a_refused_connection_is_unreachable(connect, limiter, sleep):
     assert (limiter.permits, len(sleep.slept)) == (6, 5)
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Response(silent=True), "Cannot reach {host}"),
+        (Response(status=503), "{host} answered HTTP 503"),
+        (Response(b"<html>"), "{host} gave no usable answer"),
+        (TOO_FAST, "{host} limits the rate of requests"),
+    ],
+)
+async def test_each_retry_is_announced_once_for_all_requests(connect, answer, reason):
+    said = []
+    async with ScriptedVendor(answer, answer, ok(), *[answer] * 9, ok()) as vendor:
+        transport = connect(vendor.url, on_wait=said.append)
+        await transport.fetch(PATH, {}, decode_page)
+        alone = len(said)
+        await asyncio.gather(*(transport.fetch(PATH, {}, decode_page) for _ in range(3)))
+        await transport.close()
+    start = f"{reason.format(host=f'127.0.0.1:{vendor.port}')}; retry"
+    assert all(sentence.startswith(start) for sentence in said)
+    numbers = [int(sentence.removeprefix(start).split()[0]) for sentence in said]
+    assert said[0].endswith(" retry 2 of 6 in 2 s." if answer is TOO_FAST else " retry 2 of 6 in 1 s.")
+    assert numbers[:alone] == [2, 3]
+    assert numbers[alone:] == list(range(2, max(numbers[alone:]) + 1))
+
+
 async def test_a_host_that_responded_once_is_not_unreachable(connect):
     for script in ((Response(b"", 503), Response(silent=True)), (Response(silent=True), Response(b"{}", cut=True))):
         async with ScriptedVendor(*script) as vendor:
@@ -339,6 +364,56 @@ async def test_other_machines_are_reached_through_the_proxy(connect, monkeypatch
         monkeypatch.setenv("http_proxy", proxy.url)
         await fetch(connect("http://vendor.invalid"))
     assert proxy.requests[0].target == f"http://vendor.invalid{PATH}?limit=5"
+
+
+class SocksProxy(ScriptedVendor):
+    """Answers requests itself, after a SOCKS5 handshake for the host `name`."""
+
+    async def _serve(self, reader, writer):
+        await reader.readexactly(3)
+        writer.write(b"\x05\x00")
+        _, _, _, kind, length = await reader.readexactly(5)
+        self.name = (await reader.readexactly(length + 2))[:-2].decode()
+        assert kind == 3, "the proxy looks the name up"
+        writer.write(b"\x05\x00\x00\x01" + bytes(6))
+        await super()._serve(reader, writer)
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+async def test_a_socks_proxy_is_used(connect, monkeypatch, scheme):
+    async with SocksProxy(ok()) as proxy:
+        monkeypatch.setenv("ALL_PROXY", f"{scheme}://127.0.0.1:{proxy.port}")
+        await fetch(connect("http://vendor.invalid"))
+    assert (proxy.name, len(proxy.requests)) == ("vendor.invalid", 1)
+
+
+@pytest.mark.parametrize(
+    ("host", "excluded", "proxied"),
+    [
+        ("vendor.invalid", "other.invalid, fe80::/10 ,[::1],10.0.0.0/8", True),
+        ("vendor.invalid", ".invalid", False),
+        ("vendor.invalid", "*", False),
+        ("10.1.2.3", "10.0.0.0/8", False),
+        ("11.1.2.3", "10.0.0.0/8,nonsense/8", True),
+        ("[fe80::1]", "fe80::/10", False),
+        ("[fe80::1]", "[fe80::1]", False),
+        ("[fe81::1]", "[fe80::1],::1", True),
+    ],
+)
+def test_no_proxy_excludes_names_addresses_and_ranges(monkeypatch, host, excluded, proxied):
+    monkeypatch.setenv("https_proxy", "proxy.invalid:3128")
+    monkeypatch.setenv("no_proxy", excluded)
+    assert (transport._proxy(f"https://{host}/v2") is not None) is proxied
+
+
+@pytest.mark.parametrize(
+    "address", ["http://me:pa55@proxy:port", "ftp://me:pa55@proxy", "socks9://pa55", "http://", "//"]
+)
+def test_a_malformed_proxy_is_one_sentence_without_its_password(connect, monkeypatch, address):
+    monkeypatch.setenv("https_proxy", address)
+    with pytest.raises(SettingMistake, match=r"^HTTPS_PROXY must be an address like") as caught:
+        connect("https://vendor.invalid")
+    assert "pa55" not in str(caught.value)
 
 
 async def test_without_a_permit_nothing_is_sent(connect):

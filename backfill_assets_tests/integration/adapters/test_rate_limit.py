@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from backfill_assets.adapters import rate_limit
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
 from backfill_assets.adapters.postgres import RECONNECT_PAUSES
 from backfill_assets.adapters.rate_limit import RateLimiter
@@ -64,6 +65,33 @@ async def test_permits_are_an_interval_apart(url):
     assert gaps(slots) == pytest.approx([1.02 / 2.5] * 5, abs=1e-5)
     assert len(sleep.slept) == 5  # the first was free at once
     assert all(seconds > 0 for seconds in sleep.slept)
+
+
+async def test_a_permit_that_others_delay_is_announced(url, monkeypatch):
+    said, heard = [], asyncio.Event()
+
+    def on_wait(sentence):
+        said.append(sentence)
+        heard.set()
+
+    async with RateLimiter(url, per_second=2.5, sleep=NoSleep(), on_wait=on_wait) as limiter:
+        await limiter.acquire()
+        await limiter.push_back(30)
+        await limiter.acquire()
+        assert said == [], "its own delay"
+        async with RateLimiter(url, per_second=2.5) as other:
+            await other.push_back(90)
+        await limiter.acquire()
+        assert said == ["Waiting 90 s for the request rate, which other processes use or have reduced."]
+        monkeypatch.setattr(rate_limit, "_LONG", 0.05)
+        with psycopg.connect(url) as holder:
+            holder.execute("select from rate_limit for update")
+            heard.clear()
+            waiting = asyncio.create_task(limiter.acquire())
+            await heard.wait()
+            holder.rollback()
+            await waiting
+    assert said[1:] == ["Waiting for the request rate, which all processes share in the database."]
 
 
 async def test_no_minute_has_more_permits_than_the_rate_allows(url):

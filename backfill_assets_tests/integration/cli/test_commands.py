@@ -9,6 +9,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import dagster as dg
 import psutil
@@ -25,7 +26,7 @@ from backfill_assets.deployment.storage import _CREATION_LOCK
 from backfill_assets.domain.runs import RunKind, RunStart
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Fault, Hole
-from backfill_assets_tests.support import KEY, backdate_answers
+from backfill_assets_tests.support import KEY, PROJECT, backdate_answers
 
 WEEK = ("--start", "2024-03-04", "--end", "2024-03-08")
 STOCKS = ("run", "--markets", "stocks", *WEEK)
@@ -398,6 +399,52 @@ def test_a_subprocess_prints_the_same(backfill):
     wrong = backfill.program("fetch")
     assert (wrong.code, wrong.out) == (2, "")
     assert "fetch" in wrong.error
+
+
+def in_shell(command, redirection, **variables):
+    """Run a command with redirected standard streams; return its exit code and what is left of its output."""
+    program = f"{Path(sys.executable).parent / 'backfill'} {command}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{program} {redirection}"],
+        capture_output=True,
+        check=False,
+        timeout=100,
+        cwd=PROJECT,
+        env=os.environ | variables,
+    )
+    assert b"Traceback" not in done.stdout + done.stderr
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.mark.parametrize("redirection", [">&-", "<&- >&- 2>&-", "2>/dev/full", ">/dev/full 2>/dev/full"])
+def test_the_work_is_done_if_standard_streams_are_closed_or_full(backfill, redirection):
+    code, _, _ = in_shell("run --symbols BTC --timeframes 1d --start 2024-03-04 --end 2024-03-05", redirection)
+    assert code == int(redirection.startswith(">/dev/full"))
+    assert backfill.rows("select count(*) from market_data") == [(2,)]
+    assert backfill.rows("select distinct status from backfill_runs") == [("succeeded",)]
+
+
+@pytest.mark.usefixtures("backfill")
+@pytest.mark.parametrize("command", ["status", "report", "--help"])
+def test_a_full_standard_output_is_one_sentence(command):
+    code, _, err = in_shell(command, ">/dev/full")
+    assert err == "backfill: Standard output cannot be written (No space left on device).\n"
+    assert code == (3 if command == "status" else 1)
+
+
+@pytest.mark.usefixtures("backfill")
+def test_characters_that_a_console_does_not_have_are_replaced():
+    code, out, err = in_shell("status --markets crypto", "", PYTHONIOENCODING="ascii")
+    assert (code, err) == (3, "")
+    assert "+ complete, ~ explained, x open gaps" in out
+
+
+def test_a_malformed_proxy_is_wrong_usage(backfill, monkeypatch):
+    monkeypatch.setenv("POLYGON_BASE_URL", "http://vendor.invalid")
+    monkeypatch.setenv("http_proxy", "http://proxy:port")
+    result = backfill("run", *WEEK)
+    assert (result.code, result.out, len(backfill.vendor.requests)) == (2, "", 0)
+    assert result.err.splitlines()[-1].startswith("backfill: stocks: HTTP_PROXY must be an address like http://host")
 
 
 def test_help_needs_no_settings(bare_backfill, monkeypatch):

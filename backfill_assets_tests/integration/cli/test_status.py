@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from rich.console import Console
 
@@ -62,6 +63,31 @@ def test_a_complete_store_exits_with_zero(closed_markets):
     assert closed_markets("status", "--markets", "crypto").out.count("\n") == 4
 
 
+def test_wrong_data_are_reported_by_every_command_with_exit_code_3(closed_markets):
+    """The same check of several assets is one line; checks of what is missing are left to the commands."""
+    assert closed_markets("run", "--markets", "crypto", "--end", "2024-03-08").code == 0
+    with psycopg.connect(closed_markets.database_url) as connection:
+        connection.execute("update market_data set low = high + 1 where timeframe in ('1h', '1d')")
+    results = {name: closed_markets(*name.split()) for name in ("run --markets crypto", "status", "report", "alerts")}
+    assert {name: result.code for name, result in results.items()} == dict.fromkeys(results, 3)
+    in_json = closed_markets("run", "--markets", "crypto", "--json")
+    found = json.loads(in_json.out)
+    assert in_json.code == found["exit_code"] == 3
+    for failed in (found["failed_checks"], json.loads(results["report"].out)["failed_checks"]):
+        wrong = [f for f in failed if f["check"] == "bars_are_valid"]
+        assert [(f["asset"], f["severity"]) for f in wrong] == [
+            ("crypto/ohlcv_1d", "error"),
+            ("crypto/ohlcv_1h", "error"),
+        ]
+    assert json.loads(closed_markets("status", "--json").out)["failed_checks"] == found["failed_checks"]
+    for name in ("run --markets crypto", "status", "alerts"):
+        lines = [line for line in results[name].out.splitlines() if line.startswith("check bars_are_valid failed of ")]
+        assert [line.split(": ")[0].rpartition(" of ")[2] for line in lines] == ["crypto/ohlcv_1d", "crypto/ohlcv_1h"]
+        assert all("broken rules in" in line and " Checked 20" in line for line in lines)
+    assert "no_missing_sessions" not in results["run --markets crypto"].out
+    assert json.loads(closed_markets("status", "--markets", "stocks", "--json").out)["failed_checks"] == []
+
+
 def test_gaps_are_shown_until_they_are_explained(closed_markets, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
     monkeypatch.setenv("BACKFILL_RETRY_FIRST_PAUSE", "3600")
@@ -94,7 +120,7 @@ def test_json_has_markets_symbols_series_and_gaps(filled_with_holes):
     result = filled_with_holes("status", "--json")
     assert (result.code, result.err) == (3, "")
     found = json.loads(result.out)
-    assert set(found) == {"exit_code", "as_of", "markets", "symbols", "series", "gaps"}
+    assert set(found) == {"exit_code", "as_of", "markets", "symbols", "series", "gaps", "failed_checks"}
     assert found["exit_code"] == 3
     stocks, crypto = found["markets"]
     assert stocks == {

@@ -1,5 +1,6 @@
 """The thresholds of each measure, and the findings of observations."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -109,6 +110,7 @@ def test_a_market_is_one_incident_whose_table_joins_timeframes_with_the_same_gap
         ("AAPL", "1m 5m", "2025-06-02 to 2025-06-10", "9", "missing", "2", "2025-06-30 12:00 UTC"),
         ("MSFT", "1m", "2025-06-02 to 2025-06-03", "2", "missing", "2", "none"),
     )
+    assert [row[-1] for row in replace(seen, now=NOON).finding().rows[1:]] == ["now", "none"]
     assert finding.repair == "backfill repair --symbols AAPL,MSFT"
     assert finding.place == Place(asset="stocks/ohlcv_1m", check="no_missing_sessions")
 

@@ -44,11 +44,10 @@ def incomplete_market(start=date(2024, 1, 2), symbols=("AAPL", "MSFT", "NVDA", "
     return completeness(universe_market, sessions, listings, gaps, last_bars, NOW)
 
 
-def complete_market(start=date(2025, 6, 2)):
+def complete_market(start=date(2025, 6, 2), end=date(2025, 6, 30)):
     """A market without gaps."""
     universe_market = market("stocks", "AAPL", "MSFT", start=start, timeframes="1m 1d")
-    sessions = trading_calendar().within(DayRange(date(2024, 1, 2), date(2025, 6, 30)))
-    sessions = [day for day in sessions if day >= start]
+    sessions = trading_calendar().within(DayRange(start, end)) if start <= end else ()
     last_bars = {(s, t): LAST_BAR for s in ("AAPL", "MSFT") for t in ("1m", "1d")}
     return completeness(universe_market, sessions, {}, [], last_bars, NOW)
 

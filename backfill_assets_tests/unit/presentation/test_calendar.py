@@ -112,6 +112,25 @@ def test_month_names_do_not_overlap_and_are_inside_the_drawing(found):
     assert not months or months[-1] + 24 <= width
 
 
+def months(start, end):
+    """Return the names of months above the drawing of a market of stocks."""
+    found = complete_market(start=start, end=end)
+    return [
+        e.text
+        for e in elements(drawing(grid_of(found), "label"), "text")
+        if e.get("class") is None and e.get("y") == "27"
+    ]
+
+
+def test_each_month_with_room_is_named_and_a_narrow_first_one_is_not():
+    assert months(date(2024, 10, 30), date(2024, 11, 29)) == ["Nov"]
+    assert months(date(2024, 11, 28), date(2024, 12, 3)) == ["Dec"]
+    assert months(date(2024, 11, 29), date(2024, 11, 29)) == ["Nov"]
+    year = [date(2024, m, 1).strftime("%b") for m in range(1, 13)]
+    assert months(date(2024, 1, 2), date(2024, 12, 31)) == year
+    assert months(date(2023, 11, 29), date(2024, 11, 29)) == ["Dec", *year[:11]]
+
+
 def test_two_years_fit_a_page_and_the_dialog_of_the_dagster_ui():
     names = tuple(f"SYM{n:02}" for n in range(25))
     grid = grid_of(incomplete_market(start=date(2022, 9, 1), symbols=names))

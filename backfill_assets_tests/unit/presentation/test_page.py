@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from backfill_assets.domain.gaps import Reason
 from backfill_assets.presentation import page as module
 from backfill_assets.presentation.page import merge_timeframes, page
-from backfill_assets_tests.unit.presentation.examples import complete_market, gap, incomplete_market
+from backfill_assets_tests.unit.presentation.examples import DUE, complete_market, gap, incomplete_market
 
 VOID = {"meta", "link", "br"}
 
@@ -40,6 +40,14 @@ class Reader(HTMLParser):
 
     def rows(self):
         return [tag for tag, _ in self.elements].count("tr")
+
+
+def test_an_attempt_that_is_due_is_shown_as_now():
+    found, shown = incomplete_market(), "2025-07-01 12:04"
+    assert shown in page([found])
+    due = page([replace(found, at=DUE)])
+    assert "<td>now</td>" in due
+    assert f"<td>{shown}</td>" not in due
 
 
 def test_it_is_valid_and_refers_to_nothing_else():

@@ -96,6 +96,7 @@ def test_a_failed_request_fails_the_run_and_leaves_the_table(harness):
     result = harness.materialize(*KEY)
     assert not result.success
     assert failure(result).cls_name == "NotEntitled"
+    assert verdict(result).passed, "the check looks at what is stored"
     assert harness.rows("select count(*) from corporate_events") == [(0,)]
 
 

@@ -220,11 +220,22 @@ def test_a_failed_series_fails_the_run_and_the_rest_is_materialized(harness):
     ]
 
 
-def test_a_refused_key_fails_the_run_after_one_request(harness):
+def test_a_refused_key_fails_the_run_after_one_request_and_its_checks_look_at_what_is_stored(harness):
+    """A check without a result would be shown as failed."""
     harness.vendor.change(api_keys=("another",))
     result = harness.run("2024-03-04|AAPL", "2024-03-08|NVDA")
     assert failure(result).cls_name == "KeyRefused"
     assert len(harness.vendor.requests) == 1
+    found = {(e.check_name, e.passed) for e in result.get_asset_check_evaluations()}
+    assert {("bars_are_valid", True), ("no_missing_sessions", False)} <= found
+    planned, checked = (
+        len(harness.instance.all_logs(result.run_id, of_type={kind}))
+        for kind in (
+            dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
+            dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+        )
+    )
+    assert planned == checked == len(result.get_asset_check_evaluations())
     assert harness.materialized("1m") == set()
     assert harness.rows("select count(*) from session_answers") == [(0,)]
 
