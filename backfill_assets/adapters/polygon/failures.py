@@ -136,7 +136,7 @@ def of_status(status: int, envelope: Envelope) -> VendorError:
     elif 300 <= status < 400:
         kind, text = BadRequest, "a redirect to another address is not followed; check the base URL"
     elif status in {401, 403, 404, 407} or (400 <= status < 500 and not envelope.status):
-        kind, text = VendorUnavailable, f"{_NOT_THE_VENDOR}{': ' if text else ''}{text}"
+        kind, text = VendorUnavailable, text if envelope.status else f"{_NOT_THE_VENDOR}{': ' if text else ''}{text}"
     elif 400 <= status < 500 and status not in _RETRYABLE_STATUSES:
         kind = BadRequest
     elif 200 <= status < 300:
