@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from backfill_assets.domain.bars import Bars, clip, in_order
+from backfill_assets.domain.bars import BadBar, Bars, clip, in_order
 from backfill_assets.domain.days import ONE_DAY
 from backfill_assets.domain.sessions import SessionBars, count_by_session, day_starts, session_rows
 
@@ -114,29 +114,48 @@ class PageCutter:
         self._zone = zone
         self._done = 0
         self._held_back = Bars.empty()
+        self._rejected: list[RejectedBar] = []
         self.dropped = 0
 
-    def feed(self, page: Bars, *, more: bool) -> CompleteSessions:
-        """Return the sessions that this page completes; all remaining ones if there are no `more` pages."""
+    def feed(self, page: Bars, *, more: bool, bad: Sequence[BadBar] = ()) -> CompleteSessions:
+        """Return the sessions that this page completes; all remaining ones if there are no `more` pages.
+
+        `bad` are rows of the page that were left out; each puts the session of its start in doubt.
+        """
         pending = self._sessions[self._done :]
         bars = self._inside(in_order(Bars.concat(self._held_back, page)), pending)
+        self._reject(bad, pending)
         cut = len(pending)
         if more:
             # The page ends within the session of its last bar. Without a bar, no session is known to be complete.
-            cut = int(session_rows(bars.take(slice(-1, None)), pending, self._zone)[0]) if len(bars) else 0
+            cut = int(session_rows(bars.timestamp[-1:], pending, self._zone)[0]) if len(bars) else 0
         completed = pending[:cut]
         edge = len(bars)
         if cut < len(pending):
             edge = int(np.searchsorted(bars.timestamp, day_starts(pending[cut : cut + 1], self._zone)[0]))
         ready, self._held_back = bars.take(slice(None, edge)), bars.take(slice(edge, None))
         self._done += cut
-        return CompleteSessions(completed, tuple(count_by_session(ready, completed, self._zone)), ready)
+        rejected = tuple(b for b in self._rejected if cut and b.session <= completed[-1])
+        self._rejected = self._rejected[len(rejected) :]
+        return CompleteSessions(completed, tuple(count_by_session(ready, completed, self._zone)), ready, rejected)
+
+    def _reject(self, bad: Sequence[BadBar], pending: Sequence[date]) -> None:
+        if not bad:
+            return
+        starts = np.array([bar.timestamp for bar in bad], dtype=np.int64)
+        for bar, row in zip(bad, session_rows(starts, pending, self._zone).tolist(), strict=True):
+            if row < 0:
+                self.dropped += 1
+            else:
+                at = datetime.fromtimestamp(bar.timestamp / 1000, UTC)
+                self._rejected.append(RejectedBar(pending[row], at, bar.reason))
+        self._rejected.sort(key=lambda bar: bar.start)
 
     def _inside(self, bars: Bars, sessions: Sequence[date]) -> Bars:
         if not sessions:
             return Bars.empty()
         first, after = day_starts([sessions[0], sessions[-1] + ONE_DAY], self._zone)
         kept = clip(bars, int(first), int(after))
-        kept = kept.take(session_rows(kept, sessions, self._zone) >= 0)
+        kept = kept.take(session_rows(kept.timestamp, sessions, self._zone) >= 0)
         self.dropped += len(bars) - len(kept)
         return kept

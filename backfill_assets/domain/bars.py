@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -49,6 +50,39 @@ class Bars:
     def concat(cls, *parts: Bars) -> Bars:
         """Concatenate the parts."""
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+
+@dataclass(frozen=True, slots=True)
+class BadBar:
+    """A row of an answer that cannot be a bar: its start, milliseconds since the epoch UTC, and the reason."""
+
+    timestamp: int
+    reason: str
+
+
+def impossible(bars: Bars) -> dict[int, str]:
+    """Return the rows that cannot be true, with the reasons. `vwap` may be outside of low to high."""
+    fine = (bars.low > 0) & (bars.low <= bars.open) & (bars.open <= bars.high)
+    fine &= (bars.low <= bars.close) & (bars.close <= bars.high) & (bars.high < np.inf)
+    fine &= (bars.volume >= 0) & (bars.volume < np.inf) & (bars.trades >= NO_TRADES)
+    if bool(fine.all()):
+        return {}
+    return {row: _reason(bars, row) for row in np.flatnonzero(~fine).tolist()}
+
+
+def _reason(bars: Bars, row: int) -> str:
+    o, h, low, c = (float(column[row]) for column in (bars.open, bars.high, bars.low, bars.close))
+    if not all(map(math.isfinite, (o, h, low, c))):
+        return "a price is not finite"
+    if min(o, h, low, c) <= 0:
+        return "a price is zero or negative"
+    if h < low:
+        return "high is below low"
+    if min(o, c) < low or max(o, c) > h:
+        return "open or close is not between low and high"
+    if not 0 <= bars.volume[row] < math.inf:
+        return "volume is negative or not finite"
+    return "the number of trades is negative"
 
 
 def in_order(bars: Bars) -> Bars:

@@ -10,14 +10,15 @@ BackfillError                   exit code 1
 │   ├── UnusableBars            stored bars from which features cannot be computed
 │   └── EmbeddedServerError     the bundled server could not be set up, started or stopped
 └── VendorError                 Polygon
-    ├── KeyRefused              401, or no key: ends the run, never retried
-    ├── NotEntitled             403: the plan does not include it; never retried
-    ├── NotFound                404
-    ├── BadRequest              any other 4xx
+    ├── KeyRefused              the vendor's own 401, or no key: ends the run, never retried
+    ├── NotEntitled             the vendor's own 403: the plan does not include it; never retried
+    ├── NotFound                the vendor's own 404
+    ├── BadRequest              any other 4xx of the vendor
     ├── RateLimited             429 after the last attempt
-    ├── VendorUnavailable       5xx, network, truncated response, ERROR in a 200, after the last attempt
+    ├── VendorUnavailable       5xx, network, truncated response, ERROR in a 200, a proxy's refusal, after the last attempt
     │   └── VendorUnreachable   no attempt got a response; ends the run after several series in a row
     └── MalformedAnswer         a response that cannot be decoded, after the last attempt
+        └── ContradictoryAnswer  one that contradicts itself or the request
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class RateLimited(VendorError):
 
 
 class VendorUnavailable(VendorError):
-    """No attempt got a usable response: network, 5xx, truncated body, or ERROR in a 200."""
+    """No attempt got a usable response: network, 5xx, truncated body, ERROR in a 200, or a refusal that is not the vendor's."""
 
 
 class VendorUnreachable(VendorUnavailable):
@@ -98,6 +99,10 @@ class VendorUnreachable(VendorUnavailable):
 
 class MalformedAnswer(VendorError):
     """A complete response could not be decoded."""
+
+
+class ContradictoryAnswer(MalformedAnswer):
+    """A response contradicts itself or the request: its counts, its ticker, its times or its order."""
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -150,20 +150,20 @@ class SessionBars:
     last: datetime
 
 
-def session_rows(bars: Bars, sessions: Sequence[date], zone: ZoneInfo) -> Int:
-    """Return for each bar the index of its session (ascending), -1 if its day is not a session: int64 (n,)."""
+def session_rows(timestamps: Int, sessions: Sequence[date], zone: ZoneInfo) -> Int:
+    """Return for each bar's start the index of its session (ascending), -1 if its day is not a session: int64 (n,)."""
     if not sessions:
-        return np.full(len(bars), -1, dtype=np.int64)
+        return np.full(len(timestamps), -1, dtype=np.int64)
     starts = day_starts(sessions, zone)
     ends = day_starts([d + ONE_DAY for d in sessions], zone)
-    index = np.searchsorted(starts, bars.timestamp, side="right") - 1
-    inside = (index >= 0) & (bars.timestamp < ends[np.maximum(index, 0)])
+    index = np.searchsorted(starts, timestamps, side="right") - 1
+    inside = (index >= 0) & (timestamps < ends[np.maximum(index, 0)])
     return np.where(inside, index, -1).astype(np.int64)
 
 
 def count_by_session(bars: Bars, sessions: Sequence[date], zone: ZoneInfo) -> list[SessionBars]:
     """Count sorted bars by session, without sessions that have none. Every bar must belong to one of the sessions."""
-    rows = session_rows(bars, sessions, zone)
+    rows = session_rows(bars.timestamp, sessions, zone)
     edges = [0, *(np.flatnonzero(np.diff(rows)) + 1).tolist(), len(rows)] if len(rows) else []
     return [
         SessionBars(sessions[int(rows[a])], b - a, _instant(bars.timestamp[a]), _instant(bars.timestamp[b - 1]))

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from backfill_assets.adapters.polygon import GroupedDay, Page
 from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers, WriteContext, Written
 from backfill_assets.domain.answers import Answers, CompleteSessions, PageCutter, RejectedBar, missing_sessions
-from backfill_assets.domain.bars import Bars
+from backfill_assets.domain.bars import BadBar, Bars
 from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorError, VendorUnreachable, first_error
 from backfill_assets.domain.request_plan import ApiCall, GroupedCall, RangeCall
 from backfill_assets.domain.sessions import day_starts
@@ -290,7 +290,7 @@ class _Fetch:
         try:
             async with aclosing(pages):
                 async for page in pages:
-                    answer = cutter.feed(page.bars, more=page.more)
+                    answer = cutter.feed(page.bars, more=page.more, bad=page.bad)
                     await self._store_answer(call.symbol, call, answer)
                     unanswered[call.symbol].difference_update(answer.sessions)
         finally:
@@ -304,8 +304,13 @@ class _Fetch:
             row = row_of.get(symbol.ticker)
             bars = Bars.empty() if row is None else day.bars.take(slice(row, row + 1))
             # The vendor stamps a grouped bar at the close; a daily bar is stamped at the start of its day.
-            bars = replace(bars, timestamp=day_starts([call.session] * len(bars), zone))
-            await self._store_answer(symbol, call, PageCutter(call.sessions, zone).feed(bars, more=False))
+            start = day_starts([call.session], zone)
+            bars = replace(bars, timestamp=start[: len(bars)])
+            reason = day.bad.get(symbol.ticker)
+            if row is None and day.nameless:
+                reason = reason or "the day has a row whose ticker cannot be read"
+            bad = [BadBar(int(start[0]), reason)] if reason else []
+            await self._store_answer(symbol, call, PageCutter(call.sessions, zone).feed(bars, more=False, bad=bad))
             unanswered[symbol].clear()
 
     async def _store_answer(self, symbol: Symbol, call: ApiCall, answer: CompleteSessions) -> None:

@@ -72,8 +72,7 @@ async def _respond(state: SimulatorState, endpoint: Endpoint, request: Request, 
         if fault.kind == "html":
             return Response(_HTML, fault.status, retry_after(fault.retry_after), "text/html")
         if fault.kind == "status":
-            body = responses.too_many() if fault.status == 429 else responses.error("Something went wrong on our side.")
-            return responses.Json(body, fault.status, retry_after(fault.retry_after))
+            return responses.Json(responses.of_status(fault.status), fault.status, retry_after(fault.retry_after))
         if fault.kind == "error_in_200":
             return responses.Json(responses.error("The query could not be completed, please try again."))
         if fault.kind == "slow":

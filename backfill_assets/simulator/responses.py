@@ -54,6 +54,17 @@ def too_many() -> dict[str, str]:
     )
 
 
+def of_status(status: int) -> dict[str, str]:
+    """The body of a status, as the vendor words it."""
+    if status == 429:
+        return too_many()
+    if status == 403:
+        return not_entitled("Your plan doesn't include this data timeframe. Please upgrade your plan.")
+    if status == 404:
+        return {"status": "NOT_FOUND", "request_id": request_id(), "message": "Ticker not found."}
+    return UNKNOWN_KEY if status == 401 else error("Something went wrong on our side.")
+
+
 def bar_list(bars: Columns) -> list[Bar]:
     """Convert bars to the objects of `results`: without missing `vw` and `n`, large volumes in scientific notation."""
     columns = (bars.volume, bars.vwap, bars.open, bars.close, bars.high, bars.low, bars.t, bars.trades)

@@ -19,6 +19,7 @@ from backfill_assets.adapters.polygon.addresses import (
     grouped_address,
     series_path,
 )
+from backfill_assets.adapters.polygon.contradictions import Requested, checked_day
 from backfill_assets.adapters.polygon.reference import Reference
 from backfill_assets.adapters.polygon.transport import Limiter, RetryPolicy, Traffic, Transport
 from backfill_assets.adapters.polygon.wire import GroupedDay, Page, decode_grouped, decode_page
@@ -89,29 +90,44 @@ class Polygon(Reference):
     async def pages(self, ticker: str, timeframe: Timeframe, start: date, end: date) -> AsyncGenerator[Page]:
         """Yield pages of bars of `ticker` (the vendor's spelling) from `start` to `end`, both included.
 
-        The dates are in the market's zone: New York for stocks, UTC for crypto. The vendor may send bars outside them. A page
-        without bars means that nothing was traded. Raises MalformedAnswer if the pages do not advance or have adjusted prices
-        of a stock.
+        The dates are in the market's zone: New York for stocks, UTC for crypto. The vendor may send bars just outside them. A
+        page without bars means that nothing was traded. A page is checked as in `Requested.checked`; the first one is yielded
+        once the second shows that the pages lead forward. Raises MalformedAnswer if they do not, or have adjusted prices of a
+        stock.
         """
         here = bars_address(ticker, timeframe, start, end)
         series = series_path(ticker, timeframe)
         trail, latest = Trail(here), -math.inf
+        requested = Requested.range(ticker, timeframe, start, end)
+        waiting: list[Page] = []
         while True:
-            page = await self._transport.fetch(*here, decode_page)
+
+            def decode(body: bytes, requested: Requested = requested) -> Page:
+                return requested.checked(decode_page(body, since=requested.since))
+
+            page = await self._transport.fetch(*here, decode)
             _refuse_adjusted(ticker, adjusted=page.adjusted)
+            waiting.append(page)
+            if page.next_url is None or (len(page.bars) and latest > -math.inf):
+                for ready in waiting:
+                    yield ready
+                waiting.clear()
             if page.next_url is None:
-                yield page
                 return
             base_url = self._transport.base_url
             here = following(page.next_url, base_url=base_url, within=series, sent_again=EVERY_PAGE)
             reached = int(page.bars.timestamp.max()) if len(page.bars) else None
             trail.step(here, news=None if reached is None else reached > latest)
             latest = latest if reached is None else reached
-            yield page
+            requested = requested.after(page)
 
     async def grouped_daily(self, kind: Literal["stocks", "crypto"], day: date) -> GroupedDay:
         """Return the daily bars of all tickers, none if the market was closed. Those of stocks are stamped 16:00 New York."""
-        grouped = await self._transport.fetch(*grouped_address(kind, day), decode_grouped)
+
+        def decode(body: bytes) -> GroupedDay:
+            return checked_day(decode_grouped(body), kind, day)
+
+        grouped = await self._transport.fetch(*grouped_address(kind, day), decode)
         if kind == "stocks":
             _refuse_adjusted(f"the grouped day {day}", adjusted=grouped.adjusted)
         return grouped

@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from backfill_assets.domain.errors import (
     BadRequest,
+    ContradictoryAnswer,
     KeyRefused,
     MalformedAnswer,
     NotEntitled,
@@ -40,8 +41,10 @@ _MEANING: dict[type[VendorError], str] = {
     RateLimited: "Polygon's rate limit is exceeded: lower POLYGON_REQUESTS_PER_SECOND to what the plan allows",
     VendorUnavailable: "Polygon gave no usable answer: try again later",
     MalformedAnswer: "Polygon's answer cannot be read",
+    ContradictoryAnswer: "Polygon's answer contradicts itself or the request",
 }
 _RETRYABLE_STATUSES = frozenset({408, 425})
+_NOT_THE_VENDOR = "the answer is not Polygon's: a proxy, firewall or gateway refused the request"
 _MESSAGE_LENGTH = 200
 
 
@@ -74,62 +77,66 @@ def read(body: bytes) -> Envelope:
     return Envelope(status.upper(), " ".join((error or message).split())[:_MESSAGE_LENGTH], request_id)
 
 
-class _WithStatus(Protocol):
+class Body(msgspec.Struct):
+    """What every body has."""
+
     status: str
+    error: Any = None
+    message: Any = None
 
 
-def opened[A: _WithStatus](body: bytes, quick: Callable[[bytes], A], *lenient: Callable[[bytes], A]) -> A:
+def refuse_other_ticker(named: str | None, requested: str) -> None:
+    """Raise ContradictoryAnswer if an answer names another ticker than the requested one. Case does not matter."""
+    if named is not None and named.casefold() != requested.casefold():
+        raise ContradictoryAnswer(f"it is about {named!r}, not {requested}")
+
+
+def opened[A: Body](body: bytes, quick: Callable[[bytes], A], *lenient: Callable[[bytes], A]) -> A:
     """Return the body as decoded by the first decoder that can read it.
 
     Raises MalformedAnswer if none can, and KeyRefused, NotEntitled, NotFound, RateLimited or else VendorUnavailable for a
-    failure inside the body, whatever the HTTP status is.
+    failure inside the body, whatever the HTTP status is. An error beside a status of success is a failure; so is a message
+    in place of results.
     """
     try:
         answer = quick(body)
     except UNREADABLE as error:
-        if (envelope := read(body)).failed:
+        envelope = read(body)
+        if envelope.failed or _is_about_the_rate(envelope.message.lower()):
             raise in_success(envelope) from None
         if not lenient:
             raise MalformedAnswer(str(error)) from error
         return opened(body, lenient[0], *lenient[1:])
-    if answer.status.upper() not in SUCCESS:
+    if answer.status.upper() not in SUCCESS or answer.error or (answer.message and not getattr(answer, "results", None)):
         raise in_success(read(body))
     return answer
 
 
 def in_success(envelope: Envelope) -> VendorError:
     """Return the error for a failure with HTTP 200. Its text is the vendor's."""
-    words = envelope.message.lower()
-    kind: type[VendorError]
-    if _is_about_the_key(words):
-        kind = KeyRefused
-    elif envelope.status in {"NOT_AUTHORIZED", "NOT_ENTITLED"} or _is_about_the_plan(words):
-        kind = NotEntitled
-    elif "exceeded" in words and "request" in words:
-        kind = RateLimited
-    elif envelope.status == "NOT_FOUND":
-        kind = NotFound
-    else:
-        kind = VendorUnavailable
+    kind = _in_its_words(envelope) or VendorUnavailable
     return kind(
         f"{envelope.status} {envelope.message}".strip() or "an empty status", request_id=envelope.request_id or None
     )
 
 
 def of_status(status: int, envelope: Envelope) -> VendorError:
-    """Return the error for any HTTP status but 200. Its text is the vendor's, or empty."""
+    """Return the error for any HTTP status but 200. Its text is the vendor's, or empty.
+
+    Only the vendor's own words refuse a key, exclude data from a plan or deny that something exists: a proxy, a firewall and
+    a content network use the same statuses, for a while.
+    """
     kind: type[VendorError]
     text = envelope.message
-    if status == 401 or (status == 403 and _is_about_the_key(envelope.message.lower())):
-        kind = KeyRefused
-    elif status == 403:
-        kind = NotEntitled
-    elif status == 404:
-        kind = NotFound
-    elif status == 429:
+    told = _in_its_words(envelope)
+    if status == 429 or (told is RateLimited and 400 <= status < 500):
         kind = RateLimited
+    elif (status, told) in _FINAL:
+        kind = told or VendorUnavailable
     elif 300 <= status < 400:
         kind, text = BadRequest, "a redirect to another address is not followed; check the base URL"
+    elif status in {401, 403, 404, 407} or (400 <= status < 500 and not envelope.status):
+        kind, text = VendorUnavailable, text if envelope.status else f"{_NOT_THE_VENDOR}{': ' if text else ''}{text}"
     elif 400 <= status < 500 and status not in _RETRYABLE_STATUSES:
         kind = BadRequest
     elif 200 <= status < 300:
@@ -137,6 +144,30 @@ def of_status(status: int, envelope: Envelope) -> VendorError:
     else:
         kind = VendorUnavailable
     return kind(text, status=status, request_id=envelope.request_id or None)
+
+
+_FINAL = {(401, KeyRefused), (403, KeyRefused), (403, NotEntitled), (404, NotFound)}
+"""The statuses that may accompany each of the vendor's final refusals."""
+
+
+def _in_its_words(envelope: Envelope) -> type[VendorError] | None:
+    """Return what a body says in the vendor's form and words; None if it says nothing clear."""
+    words = envelope.message.lower()
+    if _is_about_the_rate(words):
+        return RateLimited
+    if not envelope.status:
+        return None
+    if "api key" in words or "apikey" in words:
+        return KeyRefused
+    if envelope.status in {"NOT_AUTHORIZED", "NOT_ENTITLED"} or "your plan" in words or "not entitled" in words:
+        return NotEntitled
+    if envelope.status == "NOT_FOUND" or ("ticker" in words and "not found" in words):
+        return NotFound
+    return None
+
+
+def _is_about_the_rate(words: str) -> bool:
+    return "too many requests" in words or "rate limit" in words or ("exceeded" in words and "request" in words)
 
 
 def sentence(kind: type[VendorError], place: str, reason: str) -> str:
@@ -166,11 +197,3 @@ def _http_date(value: str) -> datetime | None:
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _is_about_the_key(words: str) -> bool:
-    return "api key" in words or "apikey" in words
-
-
-def _is_about_the_plan(words: str) -> bool:
-    return "your plan" in words or "not entitled" in words or "not authorized" in words or "upgrade" in words

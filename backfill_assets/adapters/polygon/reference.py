@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from backfill_assets.adapters.polygon.addresses import Address, Trail, following, segment
@@ -14,7 +16,7 @@ from backfill_assets.adapters.polygon.wire_reference import (
     decode_dividends,
     decode_splits,
 )
-from backfill_assets.domain.errors import BadRequest, NotFound
+from backfill_assets.domain.errors import BadRequest, NotFound, VendorUnavailable
 from backfill_assets.domain.listings import UNKNOWN, Listing
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class Reference:
         """
         path = f"{_TICKERS}/{segment(ticker)}"
         try:
-            details = await self._transport.fetch(path, {}, decode_details)
+            details = await self._transport.fetch(path, {}, partial(decode_details, ticker=ticker))
         except NotFound:
             details = None
         listed = details.listed if details else None
@@ -121,7 +123,9 @@ class Reference:
             here = (feed.path, days | {"sort": f"{feed.day}.asc"} | _LIMIT)
             try:
                 return here, _LIMIT, await self._transport.fetch(*here, feed.decode)
-            except NotFound:
+            except (NotFound, VendorUnavailable) as error:
+                if error.status != HTTPStatus.NOT_FOUND:  # a server without the path answers in words of its own
+                    raise
                 self._missing.add(feed.path)
         here = (feed.old_path, days | {"sort": feed.day, "order": "asc"} | _OLD_LIMIT)
         return here, _OLD_LIMIT, await self._transport.fetch(*here, feed.decode)

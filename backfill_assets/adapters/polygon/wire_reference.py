@@ -60,18 +60,15 @@ class _Facts(msgspec.Struct):
     active: bool | None = None
 
 
-class _Details(msgspec.Struct):
-    status: str
+class _Details(failures.Body, kw_only=True):
     results: _Facts
 
 
-class _Tickers(msgspec.Struct):
-    status: str
+class _Tickers(failures.Body):
     results: list[_Facts] | None = None  # absent if there are none
 
 
-class _ActionList(msgspec.Struct):
-    status: str
+class _ActionList(failures.Body):
     results: list[msgspec.Raw] | None = None  # absent if there are none; rows are decoded one by one
     next_url: str | None = None
 
@@ -136,9 +133,13 @@ _DIVIDEND = msgspec.json.Decoder(_DividendRow).decode
 _NAMED = msgspec.json.Decoder(_Named).decode
 
 
-def decode_details(body: bytes) -> TickerDetails:
-    """Decode /v3/reference/tickers/{ticker}. Raises as `failures.opened`, MalformedAnswer without `results`."""
+def decode_details(body: bytes, *, ticker: str) -> TickerDetails:
+    """Decode /v3/reference/tickers/{ticker}.
+
+    Raises as `failures.opened`, MalformedAnswer without `results`, ContradictoryAnswer for those of another ticker.
+    """
     facts = failures.opened(body, _DETAILS).results
+    failures.refuse_other_ticker(facts.ticker, ticker)
     delisted = _utc_day(facts.delisted_utc)
     return TickerDetails(_day(facts.list_date), delisted, delisted is None if facts.active is None else facts.active)
 

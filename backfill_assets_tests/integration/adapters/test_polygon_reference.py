@@ -3,11 +3,12 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from backfill_assets.adapters.polygon import Polygon
+from backfill_assets.adapters.polygon import Polygon, RetryPolicy
 from backfill_assets.adapters.polygon.wire_reference import decode_details, decode_dividends, decode_splits
 from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction
 from backfill_assets.domain.errors import (
     BadRequest,
+    ContradictoryAnswer,
     KeyRefused,
     MalformedAnswer,
     NotEntitled,
@@ -207,15 +208,28 @@ async def test_details_without_results_are_malformed():
 
 
 async def test_a_missing_list_of_tickers_is_an_error():
-    async with ScriptedVendor(Response(b"404 page not found", 404)) as vendor, polygon(vendor) as client:
+    missing = Response({"status": "NOT_FOUND", "message": "Ticker not found."}, 404)
+    async with ScriptedVendor(missing) as vendor, polygon(vendor) as client:
         with pytest.raises(NotFound, match="/v3/reference/tickers"):
             await client.listing("OLD")
     assert len(vendor.requests) == 2
 
 
+async def test_a_page_that_is_not_found_does_not_make_a_ticker_unknown():
+    async with ScriptedVendor(Response(b"404 page not found", 404)) as vendor, polygon(vendor) as client:
+        with pytest.raises(VendorUnavailable, match="HTTP 404: the answer is not Polygon's: a proxy"):
+            await client.listing("OLD")
+
+
+async def test_details_of_another_ticker_are_a_contradiction():
+    async with ScriptedVendor(page_of(ticker="META", active=True)) as vendor, polygon(vendor) as client:
+        with pytest.raises(ContradictoryAnswer, match="it is about 'META', not OLD"):
+            await client.listing("OLD")
+
+
 @pytest.mark.parametrize(("ticker", "segment"), [("BRK.B", "BRK.B"), ("A/B?c#d e%", "A%2FB%3Fc%23d%20e%25")])
 async def test_a_ticker_is_one_segment_of_the_path(ticker, segment):
-    async with ScriptedVendor(page_of(active=True)) as vendor, polygon(vendor) as client:
+    async with ScriptedVendor(page_of(ticker=ticker, active=True)) as vendor, polygon(vendor) as client:
         await client.listing(ticker)
     assert [request.target for request in vendor.requests] == [f"/v3/reference/tickers/{segment}"]
 
@@ -280,7 +294,7 @@ async def test_every_page_is_followed(vendor, size, new_paths):
     vendor.change(reference_page=size, corporate_actions_v1=new_paths, next_url_base="http://evil.invalid:1")
     async with polygon(vendor) as client:
         assert facts(await client.splits(JAN_1)) == SINCE_2024
-    requests = vendor.requests[0 if new_paths else 1 :]
+    requests = [r for r in vendor.requests if r.status != 404]
     assert len(requests) == -(-len(SINCE_2024) // size)
     assert {(r.path, r.query["limit"]) for r in requests} == {(NEW, "5000") if new_paths else (OLD, "1000")}
 
@@ -327,8 +341,10 @@ async def test_without_the_new_paths_the_deprecated_ones_are_used_from_then_on(v
         for _ in range(3):
             assert facts(await client.splits(JAN_1)) == SINCE_2024
         assert (await client.dividends(JAN_1)).rows == []
-    assert paths(vendor) == [NEW, OLD, OLD, OLD, "/stocks/v1/dividends", "/v3/reference/dividends"]
-    assert vendor.requests[1].query == {
+    found = [r for r in vendor.requests if r.status != 404]
+    assert [r.path for r in found] == [OLD, OLD, OLD, "/v3/reference/dividends"]
+    assert [r.path for r in vendor.requests].count(NEW) == RetryPolicy().attempts
+    assert found[0].query == {
         "execution_date.gte": "2024-01-01",
         "sort": "execution_date",
         "order": "asc",
@@ -621,5 +637,5 @@ def test_recorded_dividends():
 
 @recorded_only
 def test_recorded_details():
-    details = decode_details((RECORDED / "tickers" / "AAPL.json").read_bytes())
+    details = decode_details((RECORDED / "tickers" / "AAPL.json").read_bytes(), ticker="AAPL")
     assert (details.listed, details.delisted, details.active) == (date(1980, 12, 12), None, True)

@@ -14,6 +14,7 @@ from backfill_assets.adapters.polygon.transport import RetryPolicy, Transport
 from backfill_assets.adapters.polygon.wire import decode_page
 from backfill_assets.domain.errors import (
     BadRequest,
+    ContradictoryAnswer,
     DatabaseUnavailable,
     KeyRefused,
     MalformedAnswer,
@@ -101,12 +102,11 @@ async def test_get_returns_the_body(connect):
     ("answer", "error", "words"),
     [
         (UNKNOWN_KEY, KeyRefused, "set POLYGON_API_KEY"),
-        (Response(b"<html>", 401), KeyRefused, "HTTP 401"),
         (Response({"status": "ERROR", "error": "Unknown API Key"}), KeyRefused, "Unknown API Key"),
         (Response({"status": "NOT_AUTHORIZED", "message": "Your plan doesn't include this"}, 403), NotEntitled, "this"),
         (Response({"status": "NOT_AUTHORIZED", "message": "Your plan doesn't include this"}), NotEntitled, "this"),
         (Response({"status": "ERROR", "error": "API Key was not provided"}, 403), KeyRefused, "not provided"),
-        (Response(b"", 403), NotEntitled, "HTTP 403"),
+        (Response({"status": "ERROR", "error": "You are not entitled to this data."}, 403), NotEntitled, "HTTP 403"),
         (Response({"status": "NOT_FOUND", "message": "Ticker not found."}, 404), NotFound, "Ticker not found."),
         (Response({"status": "ERROR", "error": "'to' before 'from'"}, 400), BadRequest, "'to' before 'from'"),
         (Response(b"", 301, {"Location": "https://elsewhere.invalid/"}), BadRequest, "redirect"),
@@ -148,10 +148,16 @@ async def test_a_refusal_has_the_request_id_and_no_key(connect):
             None,
         ),
         (Response({"status": "ERROR", "error": "Internal failure"}), VendorUnavailable),
+        *((Response(b"<html>Access denied</html>", status), VendorUnavailable) for status in (401, 403, 404, 407, 451)),
+        (Response({"message": "Your API key is forbidden: upgrade your plan"}, 403), VendorUnavailable),
+        (Response({"status": "ERROR", "error": "Forbidden by policy"}, 403), VendorUnavailable),
+        (Response({"status": 404, "error": "Not Found"}, 404), VendorUnavailable),
+        (Response({"status": "NOT_AUTHORIZED", "message": "Your plan"}, 500), VendorUnavailable),
         (Response(b"<html>Bad Gateway</html>"), MalformedAnswer),
         (Response(b""), MalformedAnswer),
         (Response(b"", 204), MalformedAnswer),
-        (Response({"status": "OK", "results": [bar(1, o=None)]}), MalformedAnswer),
+        (Response({"status": "OK", "results": [bar(i, o=None) for i in range(10)]}), MalformedAnswer),
+        (Response({"status": "OK", "results": [bar(1)], "resultsCount": 2}), ContradictoryAnswer),
     ],
 )
 async def test_temporary_failures_are_retried_with_growing_pauses(connect, limiter, sleep, failure, error):
@@ -197,7 +203,7 @@ async def test_retry_after_of_a_503_is_respected(connect, sleep, limiter):
         ({"Retry-After": "Tue, 02 Jan 2024 10:00:09 GMT"}, [2.0, 4.0]),
     ],
 )
-@pytest.mark.parametrize("status", [429, 200])
+@pytest.mark.parametrize("status", [429, 200, 403])
 async def test_a_429_pushes_back_the_limiter(connect, limiter, headers, pushed, status):
     failure = Response(TOO_FAST.body, status, headers)
     async with ScriptedVendor(failure, failure, ok()) as vendor:
@@ -294,7 +300,7 @@ async def test_a_refused_key_costs_one_request_for_many_tasks(connect, limiter, 
     assert limiter.permits == permits
 
 
-@pytest.mark.parametrize("first", [ok(), Response({"status": "NOT_AUTHORIZED"}, 403), Response(b"", 404)])
+@pytest.mark.parametrize("first", [ok(), Response({"status": "NOT_AUTHORIZED"}, 403), Response({"status": "NOT_FOUND"}, 404)])
 async def test_requests_are_concurrent_after_the_first_accepted_one(connect, first):
     async with ScriptedVendor(
         Response(first.body, first.status, seconds=0.4), Response(ok().body, seconds=0.1)

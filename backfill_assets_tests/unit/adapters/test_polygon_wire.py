@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from backfill_assets.adapters.polygon.wire import decode_grouped, decode_page
 from backfill_assets.domain.bars import NO_TRADES
 from backfill_assets.domain.errors import (
+    ContradictoryAnswer,
     KeyRefused,
     MalformedAnswer,
     NotEntitled,
@@ -62,7 +63,7 @@ def recorded(pattern):
 @pytest.mark.parametrize(
     "results",
     [
-        [bar(1), bar(2, o=1e-9, v=6.42e08)],
+        [bar(1), bar(2, l=1e-9, v=6.42e08)],
         [{k: v for k, v in bar(5).items() if k not in ("vw", "n")}, bar(3)],
         [bar(7), bar(7, c=2.0)],
         [],
@@ -108,7 +109,7 @@ def test_absent_results_are_an_empty_page(text):
         ({"vw": ""}, "vwap", math.nan),
         ({"v": "6.42e+08"}, "volume", 6.42e8),
         ({"v": "0.00012"}, "volume", 0.00012),
-        ({"o": "7"}, "open", 7.0),
+        ({"h": "7"}, "high", 7.0),
     ],
 )
 def test_numbers_in_every_spelling(fields, column, value):
@@ -118,10 +119,6 @@ def test_numbers_in_every_spelling(fields, column, value):
 @pytest.mark.parametrize(
     "text",
     [
-        *(raw_bar(**{k: v}) for k in "ohlcv" for v in ("null", "", '"1"', "true", "1e400", "NaN", "[]")),
-        *(raw_bar(t=v) for v in ("null", "", "1.5", '"1600000000000"', "1" * 30, "1e400")),
-        raw_bar(n="2.5"),
-        raw_bar(n="9" * 25),
         b"",
         b"null",
         b"[]",
@@ -129,7 +126,6 @@ def test_numbers_in_every_spelling(fields, column, value):
         b'{"results":[]}',
         b'{"message":"hello"}',
         b'{"status":"OK","results":{}}',
-        b'{"status":"OK","resultsCount":7}',
         b'{"status":"OK","next_url":5}',
         b"<html><body>502 Bad Gateway</body></html>",
         body(bar(1))[:-20],
@@ -147,6 +143,11 @@ def test_another_format_is_malformed(text, decode):
     ("text", "error"),
     [
         (b'{"status":"ERROR","error":"Unknown API Key"}', KeyRefused),
+        (b'{"status":"OK","error":"Unknown API Key","results":[]}', KeyRefused),
+        (b'{"status":"OK","message":"Too many requests, please upgrade your plan"}', RateLimited),
+        (b'{"error":"Too many requests for this API key"}', RateLimited),
+        (b'{"status":"OK","message":"The query was cut short","resultsCount":0}', VendorUnavailable),
+        (b'{"status":"ERROR","error":"You are not authorized. Upgrade your browser"}', VendorUnavailable),
         (b'{"status":"ERROR","error":"You\'ve exceeded the maximum requests per minute, please wait"}', RateLimited),
         (b'{"status":"NOT_AUTHORIZED","message":"Your plan doesn\'t include this data timeframe."}', NotEntitled),
         (b'{"status":"ERROR","error":"You are not entitled to this data."}', NotEntitled),
@@ -163,15 +164,83 @@ def test_a_failure_inside_a_200_is_recognized_by_its_text(text, error, decode):
     assert caught.value.request_id == ("r9" if b"r9" in text else None)
 
 
-def test_the_last_bar_of_a_repeated_ticker_is_used():
-    rows = [bar(1, T="A", c=1.0), bar(1, T="B", c=2.0), bar(1, T="A", c=3.0), bar(1, T="C", c=4.0)]
+def test_of_a_repeated_ticker_equal_rows_are_one_bar_and_different_ones_none():
+    rows = [bar(1, T="A"), bar(1, T="B", c=2.0), bar(1, T="A"), bar(1, T="C", c=1.25), bar(1, T="B", c=1.0)]
     day = decode_grouped(body(*rows))
-    assert dict(zip(day.tickers, day.bars.close.tolist(), strict=True)) == {"A": 3.0, "B": 2.0, "C": 4.0}
+    assert dict(zip(day.tickers, day.bars.close.tolist(), strict=True)) == {"A": 1.5, "C": 1.25}
+    assert day.bad == {"B": "the day has two bars of the ticker that differ"}
 
 
-def test_a_grouped_row_without_its_ticker_is_malformed():
-    with pytest.raises(MalformedAnswer):
-        decode_grouped(body(bar(1)))
+# --- Rows that cannot be bars
+
+UNREADABLE = {
+    **{(k, v): "is not a usable number" for k in "ohlcv" for v in ("null", "", '"1"', "true", "1e400", "NaN", "[]")},
+    **{("t", v): "timestamp is not" for v in ("null", "", "1.5", '"1600000000000"', "1" * 30, "1e400", "-Infinity")},
+    **{("n", v): "trades is not" for v in ("2.5", "9" * 25, '"3"')},
+}
+IMPOSSIBLE = {
+    ("o", "0"): "zero or negative",
+    ("c", "-6"): "zero or negative",
+    ("h", "0.4"): "high is below low",
+    ("l", "1.75"): "not between low and high",
+    ("c", "2.5"): "not between low and high",
+    ("v", "-1"): "volume is negative",
+    ("n", "-1"): "trades is negative",
+    ("n", "-7.0"): "trades is negative",
+}
+
+
+@pytest.mark.parametrize(("field", "reason"), [*UNREADABLE.items(), *IMPOSSIBLE.items()])
+def test_a_row_that_cannot_be_a_bar_costs_itself_only(field, reason):
+    name, value = field
+    bad = raw_bar(T='"B"', t="1600000060000", **{name: value}) if name != "t" else raw_bar(T='"B"', t=value)
+    good = [raw_bar(T=f'"{ticker}"', t=str(t)) for ticker, t in (("A", 1_600_000_000_000), ("C", 1_600_000_120_000))]
+    rows = b",".join(text[text.index(b"[") + 1 : text.rindex(b"]")] for text in (good[0], bad, good[1]))
+    text = b'{"status":"OK","resultsCount":3,"results":[' + rows + b"]}"
+    page = decode_page(text, since=5)
+    assert page.bars.timestamp.tolist() == [1_600_000_000_000, 1_600_000_120_000]
+    (row,) = page.bad
+    assert reason in row.reason.replace("the number of ", "").replace("a price is ", "")
+    assert row.timestamp == (1_600_000_000_000 if name == "t" else 1_600_000_060_000)
+    day = decode_grouped(text)
+    assert (day.tickers, list(day.bad), day.nameless) == (["A", "C"], ["B"], 0)
+
+
+@pytest.mark.parametrize(
+    "row", [b"5", b"null", b'"x"', b"[]", rb'{"T":"A\ud800","o":1}', b'{"T":"A\xff","o":null}', b'{"T":7,"t":60000}']
+)
+def test_a_row_without_a_readable_ticker_is_counted(row):
+    day = decode_grouped(b'{"status":"OK","resultsCount":2,"results":[' + row + b"," + body(bar(1, T="A"))[29:])
+    assert (day.tickers, day.nameless, day.bad) == (["A"], 1, {})
+
+
+def test_a_row_without_a_time_has_that_of_the_row_before_it_or_of_the_request():
+    page = decode_page(body(5, bar(60_000), {"t": None}, bar(120_000, c=9.0)), since=7)
+    assert [row.timestamp for row in page.bad] == [7, 60_000, 120_000]
+
+
+@pytest.mark.parametrize(("value", "vwap"), [("-1", math.nan), ("-0.5", math.nan), ("99", 99.0)])
+def test_a_negative_vwap_is_absent_and_one_outside_of_low_to_high_is_usual(value, vwap):
+    page = decode_page(raw_bar(vw=value))
+    assert page.bad == ()
+    np.testing.assert_array_equal(page.bars.vwap, [vwap])
+
+
+@pytest.mark.parametrize("decode", [decode_page, decode_grouped])
+@pytest.mark.parametrize("odd", [{"c": "1.5"}, {"c": -1.5}, {"o": None}])
+def test_ten_rows_that_are_all_unusable_have_another_format(decode, odd):
+    rows = [bar(60_000 * i, T=f"A{i}") | odd for i in range(10)]
+    with pytest.raises(MalformedAnswer, match="none of its 10 rows can be used"):
+        decode(body(*rows))
+    assert len(decode(body(*rows, bar(1, T="B"))).bars) == 1
+    assert len(decode(body(*rows[:9])).bad) == 9
+
+
+@pytest.mark.parametrize("decode", [decode_page, decode_grouped])
+@pytest.mark.parametrize(("count", "rows"), [(7, 0), (0, 1), (3, 2), (1, 2), (-1, 0)])
+def test_another_number_of_rows_than_it_counts_is_a_contradiction(decode, count, rows):
+    with pytest.raises(ContradictoryAnswer, match=f"counts {count} results"):
+        decode(body(*(bar(60_000 * i, T=f"A{i}") for i in range(rows)), resultsCount=count))
 
 
 JSON = st.recursive(
@@ -204,9 +273,9 @@ def test_any_bytes_are_a_result_or_a_typed_error(text):
 @given(
     st.lists(
         st.fixed_dictionaries(
-            {"t": st.integers(0, 2**53), **dict.fromkeys("ohlcv", st.floats(0, 1e12))},
+            {"t": st.integers(0, 2**53), "v": st.floats(0, 1e12)},
             optional={"vw": st.floats(0, 1e12), "n": st.integers(0, 2**31)},
-        ),
+        ).flatmap(lambda row: st.floats(1e-9, 1e12).map(lambda price: row | dict.fromkeys("ohlc", price))),
         max_size=20,
     ),
     st.booleans(),

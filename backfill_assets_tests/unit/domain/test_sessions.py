@@ -258,12 +258,12 @@ def test_the_minutes_around_midnight_belong_to_their_new_york_days():
             ms(2025, 3, 11, 0, 0, zone=NEW_YORK),
         ]
     )
-    assert session_rows(bars, sessions, NEW_YORK).tolist() == [-1, 0, 0, -1, -1, 1, 1, -1]
+    assert session_rows(bars.timestamp, sessions, NEW_YORK).tolist() == [-1, 0, 0, -1, -1, 1, 1, -1]
 
 
 def test_without_sessions_no_bar_has_one():
-    assert session_rows(frame([0, 1]), [], NEW_YORK).tolist() == [-1, -1]
-    assert session_rows(Bars.empty(), [date(2025, 3, 7)], NEW_YORK).tolist() == []
+    assert session_rows(frame([0, 1]).timestamp, [], NEW_YORK).tolist() == [-1, -1]
+    assert session_rows(Bars.empty().timestamp, [date(2025, 3, 7)], NEW_YORK).tolist() == []
     assert count_by_session(Bars.empty(), [date(2025, 3, 7)], NEW_YORK) == []
     assert count_by_session(Bars.empty(), [], NEW_YORK) == []
 
@@ -298,7 +298,7 @@ def test_bars_belong_to_the_session_of_their_day_in_the_zone(drawn):
     sessions, stamps, zone = drawn
     days = [datetime.fromtimestamp(t / 1000, zone).date() for t in stamps]
     expected = [sessions.index(d) if d in sessions else -1 for d in days]
-    found = session_rows(frame(stamps), sessions, zone)
+    found = session_rows(frame(stamps).timestamp, sessions, zone)
     assert found.dtype == np.int64
     assert found.tolist() == expected
 
