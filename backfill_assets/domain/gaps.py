@@ -40,7 +40,7 @@ class Gap:
     """Consecutive sessions of one series that are not complete, for one reason.
 
     `attempts` is the highest number among the sessions, `next_attempt_at` (UTC) the earliest, None if no more attempts will
-    be made. `explained`: another request is useless.
+    be made. `explained`: another request is useless. `detail` adds to the reason, as a clause; it may be empty.
     """
 
     symbol: str
@@ -51,6 +51,7 @@ class Gap:
     explained: bool
     attempts: int
     next_attempt_at: datetime | None
+    detail: str = ""
 
     def due(self, now: datetime) -> bool:
         """Whether an attempt is due."""
@@ -63,14 +64,16 @@ class _State:
     explained: bool
     attempts: int
     next_attempt_at: datetime | None
+    detail: str = ""
 
     def joins(self, other: _State) -> bool:
-        return (self.reason, self.explained) == (other.reason, other.explained)
+        return (self.reason, self.explained, self.detail) == (other.reason, other.explained, other.detail)
 
     def merged(self, other: _State) -> _State:
         """The state of a gap made of both."""
         due = [at for at in (self.next_attempt_at, other.next_attempt_at) if at is not None]
-        return _State(self.reason, self.explained, max(self.attempts, other.attempts), min(due, default=None))
+        attempts = max(self.attempts, other.attempts)
+        return _State(self.reason, self.explained, attempts, min(due, default=None), self.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class GapFinder:
         """
         sessions = self.calendar.sessions
         found: list[tuple[int, int, _State]] = []
-        for first, after, state in self._runs(timeframe, missing, incomplete, listing):
+        for first, after, state in self._runs(symbol, timeframe, missing, incomplete, listing):
             if found and found[-1][1] == first and found[-1][2].joins(state):
                 begin, _, before = found.pop()
                 found.append((begin, after, before.merged(state)))
@@ -111,6 +114,7 @@ class GapFinder:
                 state.explained,
                 state.attempts,
                 state.next_attempt_at,
+                state.detail,
             )
             for first, after, state in found
         ]
@@ -124,10 +128,11 @@ class GapFinder:
             reason = Reason.PARTIAL
         else:
             reason = Reason.VENDOR_EMPTY if explained else Reason.MISSING
-        return _State(reason, explained, answer.attempts, self.retries.next_attempt(answer))
+        return _State(reason, explained, answer.attempts, self.retries.next_attempt(answer), answer.detail)
 
     def _runs(
         self,
+        symbol: str,
         timeframe: Timeframe,
         missing: Sequence[DayRange],
         incomplete: Mapping[date, SessionAnswer],
@@ -135,20 +140,14 @@ class GapFinder:
     ) -> Iterator[tuple[int, int, _State]]:
         """Index ranges [first, after) of sessions in the same state, ascending."""
         sessions = self.calendar.sessions
+        not_fetched = date.max if listing.unknown_at else listing.ticker_since or date.min
         thin = [day for day, answer in incomplete.items() if answer.bars]
         ranges = [*missing, *(DayRange(d, d) for d in thin if not any(d in r for r in missing))]
         for days in sorted(ranges):
             first, after = bisect_left(sessions, days.start), bisect_right(sessions, days.end)
-            if listing.unknown_at and first < after:
-                due = listing.unknown_at + REFRESHED_AFTER
-                yield first, after, _State(Reason.MISSING, explained=False, attempts=0, next_attempt_at=due)
-                continue
-            if listing.ticker_since:
-                held = max(first, min(after, bisect_left(sessions, listing.ticker_since)))
-                if first < held:
-                    state = _State(Reason.EARLIER_TICKER, explained=True, attempts=0, next_attempt_at=None)
-                    yield first, held, state
-                    first = held
+            if first < (until := bisect_left(sessions, not_fetched, first, after)):
+                yield first, until, _not_fetched(symbol, listing)
+                first = until
             for day in _recorded(timeframe, sessions[first:after], incomplete):
                 at = bisect_left(sessions, day, first, after)
                 if first < at:
@@ -168,6 +167,15 @@ class GapFinder:
     def _never_requested(self, session: date) -> _State:
         due = self.calendar.hours.finished_at(session) + FIRST_ATTEMPT_DELAY
         return _State(Reason.MISSING, explained=False, attempts=0, next_attempt_at=due)
+
+
+def _not_fetched(symbol: str, listing: Listing) -> _State:
+    """The state of sessions whose ticker is unknown to the vendor, or was another instrument's."""
+    if listing.unknown_at:
+        due = listing.unknown_at + REFRESHED_AFTER
+        return _State(Reason.MISSING, explained=False, attempts=0, next_attempt_at=due, detail=listing.sentence(symbol))
+    detail = listing.sentence(symbol)
+    return _State(Reason.EARLIER_TICKER, explained=True, attempts=0, next_attempt_at=None, detail=detail)
 
 
 def _recorded(timeframe: Timeframe, sessions: Iterable[date], incomplete: Mapping[date, SessionAnswer]) -> list[date]:

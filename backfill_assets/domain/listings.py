@@ -92,11 +92,12 @@ class Listing:
     def sentence(self, symbol: str) -> str:
         """Return what is wrong with the ticker of `symbol`, and what to do; empty if nothing is."""
         if self.unknown_at:
-            hint = f"did you mean {self.likely}?" if self.likely else "correct it in the universe file."
-            return f"Polygon does not know {symbol}; {hint}"
+            return f"Polygon does not know {symbol}" + (f"; did you mean {self.likely}?" if self.likely else "")
         if self.ticker_since:
-            formerly = f"{{symbol: {symbol}, formerly: [{{ticker: {self.earlier}, until: {self.ticker_since - ONE_DAY}}}]}}"
-            return f"{symbol} had the ticker {self.earlier} before {self.ticker_since}; write {formerly} to fetch it."
+            formerly = (
+                f"{{symbol: {symbol}, formerly: [{{ticker: {self.earlier}, until: {self.ticker_since - ONE_DAY}}}]}}"
+            )
+            return f"before {self.ticker_since} the ticker was {self.earlier}; to fetch it, write {formerly}"
         return ""
 
 
@@ -152,6 +153,12 @@ class LongHole:
     def ratio(self) -> float:
         """The open after the hole divided by the close before it, in the same shares."""
         return self.open * self.split / self.close
+
+    @property
+    def sentence(self) -> str:
+        """What is seen: no bars from … to …, then 184.5 after 12.31."""
+        days = DayRange(self.last + ONE_DAY, self.first - ONE_DAY)
+        return f"no bars from {days}, then {self.open:g} after {self.close:g}"
 
     def breaks(self, sessions: int) -> bool:
         """Return whether the bars after so many sessions without any are probably another instrument's."""

@@ -120,9 +120,7 @@ async def look_up(
             except VendorError:
                 served = False
         ticker, now = symbol.ticker, clock()
-        await asyncio.to_thread(
-            store.record, symbol.name, listing, now, ticker=ticker, likely=likely, changes=changes
-        )
+        await asyncio.to_thread(store.record, symbol.name, listing, now, ticker=ticker, likely=likely, changes=changes)
 
 
 async def _likely(vendor: ListingSource, symbol: Symbol) -> str:

@@ -36,7 +36,7 @@ class ListingStore(Store):
         """Return the stored listings of the symbols, with the days of their stored bars."""
         values = {"symbols": list(symbols), "sources": [t.name for t in sources(TIMEFRAMES.values())]}
         rows: list[Any] = self._transaction(lambda c: c.execute(SQL["listings"], values).fetchall())
-        return {symbol: _known(*row) for symbol, *row in rows}
+        return {symbol: _known(row) for symbol, *row in rows}
 
     def record(
         self,
@@ -81,18 +81,8 @@ class ListingStore(Store):
         return [LongHole(*row) for row in rows]
 
 
-def _known(  # noqa: PLR0917  # the columns of a row
-    listed: Any,
-    delisted: Any,
-    known: bool,  # noqa: FBT001
-    likely: str,
-    first: Any,
-    last: Any,
-    days: Any,
-    tickers: Any,
-    ticker: str | None,
-    checked_at: datetime,
-) -> KnownListing:
+def _known(row: Sequence[Any]) -> KnownListing:
+    listed, delisted, known, likely, first, last, days, tickers, ticker, checked_at = row
     changes = [TickerChange(*change) for change in zip(days or (), tickers or (), strict=True)]
     since, earlier = (ticker and ticker_taken(changes, ticker)) or (None, "")
     listing = Listing(
