@@ -11,7 +11,7 @@ from typing import Protocol
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.listings import KnownListing, ListingStore
 from backfill_assets.domain.errors import KeyRefused, VendorError
-from backfill_assets.domain.listings import REFRESHED_AFTER, Listing, TickerChange, likely_names
+from backfill_assets.domain.listings import REFRESHED_AFTER, Listing, TickerChange, likely_names, ticker_taken
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.universe import Market, Symbol, default_ticker
 from backfill_assets.pipelines.backfill_request import BackfillRequest
@@ -119,8 +119,17 @@ async def look_up(
                 raise
             except VendorError:
                 served = False
-        ticker, now = symbol.ticker, clock()
-        await asyncio.to_thread(store.record, symbol.name, listing, now, ticker=ticker, likely=likely, changes=changes)
+        taken = None if symbol.formerly else ticker_taken(changes or (), symbol.ticker)
+        await asyncio.to_thread(
+            store.record,
+            symbol.name,
+            listing,
+            clock(),
+            ticker=symbol.ticker,
+            likely=likely,
+            changes=changes,
+            taken=taken[0] if taken else None,
+        )
 
 
 async def _likely(vendor: ListingSource, symbol: Symbol) -> str:

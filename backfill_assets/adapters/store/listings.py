@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -47,10 +47,12 @@ class ListingStore(Store):
         ticker: str | None = None,
         likely: str = "",
         changes: Sequence[TickerChange] | None = None,
+        taken: date | None = None,
     ) -> None:
         """Store the listing of a symbol, None if the vendor does not know its ticker; `changes` replace the stored ones.
 
-        What was answered for an unknown ticker is forgotten if the symbol has no bars.
+        Empty answers are forgotten: those before `taken`, when the ticker was another company's; all of an unknown ticker if
+        the symbol has no bars.
         """
         dates = listing or UNKNOWN
         values = {
@@ -61,12 +63,12 @@ class ListingStore(Store):
             "known": listing is not None,
             "likely": likely,
             "checked_at": checked_at,
+            "taken": taken,
         }
 
         def work(connection: psycopg.Connection[Row]) -> None:
             connection.execute(SQL["record_listing"], values)
-            if listing is None:
-                connection.execute(SQL["forget_answers"], values)
+            connection.execute(SQL["forget_answers"], values)
             if changes is not None:
                 connection.execute(SQL["forget_changes"], values)
                 for change in changes:

@@ -18,11 +18,11 @@ on conflict (symbol) do update set
   likely = excluded.likely, checked_at = excluded.checked_at
 
 -- name: forget_answers
--- That a ticker unknown to the vendor has no bars says nothing of the symbol: its sessions are requested again once the ticker
--- is corrected, or known.
+-- That a ticker has no bars says nothing of the symbol while the vendor does not know it, or on days when it was another
+-- company's: the sessions are requested again under the right one.
 delete from session_answers a
-where a.symbol = %(symbol)s and not exists (
-  select from coverage c where c.symbol = %(symbol)s and not isempty(c.filled))
+where a.symbol = %(symbol)s and a.bars = 0 and case when %(known)s then a.session < %(taken)s::date else not exists (
+  select from coverage c where c.symbol = %(symbol)s and not isempty(c.filled)) end
 
 -- name: forget_changes
 delete from ticker_changes where symbol = %(symbol)s

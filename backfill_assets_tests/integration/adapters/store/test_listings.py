@@ -113,6 +113,9 @@ def test_what_was_answered_for_an_unknown_ticker_is_forgotten(store, database_ur
     for symbol in ("APPL", "GONE"):
         store.record(symbol, None, MOMENT)
     assert rows(database_url, "select symbol from session_answers") == [("GONE",)]
+    for taken, left in ((FIRST, [("GONE",)]), (FIRST + ONE_DAY, [])):
+        store.record("GONE", UNKNOWN, MOMENT, taken=taken)
+        assert rows(database_url, "select symbol from session_answers") == left
 
 
 def test_long_holes_have_the_prices_around_them_and_the_splits_within(store, database_url):
