@@ -81,6 +81,7 @@ def test_empty_and_thin_sessions_are_listed_until_explained(closed_markets, monk
         "end": "2024-03-07",
         "sessions": 2,
         "reason": "missing",
+        "detail": "",
         "explained": False,
         "attempts": 1,
         "next_attempt_at": of_minutes.isoformat(),
