@@ -21,6 +21,7 @@ from backfill_assets.cli.output import (
     output_console,
     plain_table,
     print_json,
+    show_details,
 )
 from backfill_assets.cli.selection import select
 from backfill_assets.domain.gaps import Gap, unexplained
@@ -87,5 +88,6 @@ def _show(gaps: Sequence[Gap], now: datetime) -> None:
         numbers = (str(row.sessions), f"[{colour}]{row.reason.value}[/]", str(row.attempts), retry)
         table.add_row(row.symbol, " ".join(gap.timeframe for gap in same), str(row.days), *numbers)
     output_console().print(table)
+    show_details(output_console(), gaps)
     if still_open := unexplained(gaps):
         sys.stdout.write(f"{counted(len(still_open), 'unexplained gap')}. To fetch them now: `backfill repair`\n")

@@ -22,7 +22,7 @@ from backfill_assets.cli.streams import LossyFile, lossy_text
 from backfill_assets.domain.alert_rules import CheckResult
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
-from backfill_assets.domain.gaps import Gap
+from backfill_assets.domain.gaps import Gap, Reason
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.audit import Outcome
@@ -145,21 +145,23 @@ class Cause:
     sessions: int
     reason: str
     explained: bool
+    detail: str
     series: dict[str, list[str]]
 
     @property
     def description(self) -> str:
-        """Days and the first few series: 2024-03-06 (1 session) of AAPL 1m 5m."""
+        """Days, the first few series and the detail: 2024-03-06 (1 session) of AAPL 1m 5m."""
         series = ", ".join(" ".join([s, *t]) for s, t in list(self.series.items())[:_SHOWN_SERIES])
         more = f" and {len(self.series) - _SHOWN_SERIES} more" if len(self.series) > _SHOWN_SERIES else ""
-        return f"{self.days} ({counted(self.sessions, 'session')}) of {series}{more}"
+        detail = f": {escape(self.detail)}" if self.detail else ""
+        return f"{self.days} ({counted(self.sessions, 'session')}) of {series}{more}{detail}"
 
 
 def show_causes(console: Console, gaps: Iterable[Gap], sentence: Callable[[Cause], str]) -> None:
     """Print the first causes of gaps; `sentence` describes one and closes the colour that is opened before it."""
-    alike: dict[tuple[DayRange, int, str, bool], dict[str, list[str]]] = {}
+    alike: dict[tuple[DayRange, int, str, bool, str], dict[str, list[str]]] = {}
     for gap in gaps:
-        what = (gap.days, gap.sessions, gap.reason.value, gap.explained)
+        what = (gap.days, gap.sessions, gap.reason.value, gap.explained, gap.detail)
         alike.setdefault(what, {}).setdefault(gap.symbol, []).append(gap.timeframe)
     causes = [Cause(*what, series) for what, series in alike.items()]
     for cause in causes[:_SHOWN_CAUSES]:
@@ -197,6 +199,13 @@ def check_json(result: CheckResult) -> dict[str, object]:
         "repair": result.repair,
         "checked_at": iso(result.checked_at),
     }
+
+
+def show_details(console: Console, gaps: Iterable[Gap]) -> None:
+    """Print why sessions have no bars, once for each symbol."""
+    details = dict.fromkeys((g.symbol, g.detail) for g in gaps if g.detail and g.reason is not Reason.PARTIAL)
+    for symbol, detail in [*details][:_SHOWN_CAUSES]:
+        console.print(f"{symbol}: {detail}.", markup=False, soft_wrap=True)
 
 
 def describe(request: BackfillRequest) -> str:

@@ -23,6 +23,7 @@ from backfill_assets.cli.output import (
     output_console,
     plain_table,
     print_json,
+    show_details,
     show_failed_checks,
     write_file,
 )
@@ -91,6 +92,7 @@ def show_status(console: Console, found: Sequence[Completeness], now: datetime) 
     legend = [f"{_marked(GLYPHS[s], s)} {s.label}" for s in (SessionState.COMPLETE, SessionState.EXPLAINED)]
     console.print(", ".join([*legend, f"{_marked('✗', SessionState.MISSING)} open gaps"]))
     gaps = [gap for market in found for gap in market.gaps]
+    show_details(console, gaps)
     if command := repair_command(gaps):
         number = counted(len(unexplained(gaps)), "unexplained gap")
         console.print(f"{number}. To fetch them now:\n  {command}", soft_wrap=True)

@@ -167,11 +167,8 @@ def completeness(
 
 def session_states(sessions: Sequence[date], listing: Listing, gaps: Iterable[Gap]) -> SessionStates:
     """Return the state of each session (ascending) of one series: int8 (n,)."""
-    found = np.full(len(sessions), SessionState.COMPLETE, np.int8)
-    if listing.listed:
-        found[: bisect_left(sessions, listing.listed)] = SessionState.NOT_EXPECTED
-    if listing.delisted:
-        found[bisect_right(sessions, listing.delisted) :] = SessionState.NOT_EXPECTED
+    found = np.full(len(sessions), SessionState.NOT_EXPECTED, np.int8)
+    found[listing.expected(sessions)] = SessionState.COMPLETE
     for gap in gaps:
         found[bisect_left(sessions, gap.days.start) : bisect_right(sessions, gap.days.end)] = _state(gap)
     return found

@@ -123,8 +123,8 @@ def _closed(
 
 
 def _reason(day: date, listing: Listing, reason: Reason) -> Reason:
-    if listing.listed and day < listing.listed:
+    if listing.first_day and day < listing.first_day:
         return Reason.PRE_LISTING
-    if listing.delisted and day > listing.delisted:
+    if listing.last_day and day > listing.last_day:
         return Reason.DELISTED
     return reason

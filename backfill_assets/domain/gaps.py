@@ -11,6 +11,7 @@ from enum import StrEnum
 from backfill_assets.domain.answers import SessionAnswer
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.derive import week_start
+from backfill_assets.domain.listings import REFRESHED_AFTER, UNKNOWN, Listing
 from backfill_assets.domain.retries import Retries
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.timeframes import WEEK_1, Timeframe
@@ -28,6 +29,7 @@ class Reason(StrEnum):
     MISSING = "missing"  # never requested, failed, or not yet confirmed empty
     PARTIAL = "partial"  # has minutes, but far fewer than other sessions of the symbol
     VENDOR_EMPTY = "vendor_empty"  # confirmed empty by enough answers
+    EARLIER_TICKER = "earlier_ticker"  # before the symbol took its ticker; not requested without `formerly`
     NOT_ENTITLED = "not_entitled"  # not in the vendor's plan
     PRE_LISTING = "pre_listing"  # before the symbol's first day of trading: not a gap
     DELISTED = "delisted"  # after its last day: not a gap
@@ -82,7 +84,12 @@ class GapFinder:
     retries: Retries
 
     def gaps(
-        self, symbol: str, timeframe: Timeframe, missing: Sequence[DayRange], incomplete: Mapping[date, SessionAnswer]
+        self,
+        symbol: str,
+        timeframe: Timeframe,
+        missing: Sequence[DayRange],
+        incomplete: Mapping[date, SessionAnswer],
+        listing: Listing = UNKNOWN,
     ) -> list[Gap]:
         """Return the gaps of a series, ascending.
 
@@ -91,7 +98,7 @@ class GapFinder:
         """
         sessions = self.calendar.sessions
         found: list[tuple[int, int, _State]] = []
-        for first, after, state in self._runs(timeframe, missing, incomplete):
+        for first, after, state in self._runs(symbol, timeframe, missing, incomplete, listing):
             if found and found[-1][1] == first and found[-1][2].joins(state):
                 begin, _, before = found.pop()
                 found.append((begin, after, before.merged(state)))
@@ -124,14 +131,23 @@ class GapFinder:
         return _State(reason, explained, answer.attempts, self.retries.next_attempt(answer), answer.detail)
 
     def _runs(
-        self, timeframe: Timeframe, missing: Sequence[DayRange], incomplete: Mapping[date, SessionAnswer]
+        self,
+        symbol: str,
+        timeframe: Timeframe,
+        missing: Sequence[DayRange],
+        incomplete: Mapping[date, SessionAnswer],
+        listing: Listing,
     ) -> Iterator[tuple[int, int, _State]]:
         """Index ranges [first, after) of sessions in the same state, ascending."""
         sessions = self.calendar.sessions
+        not_fetched = date.max if listing.unknown_at else listing.ticker_since or date.min
         thin = [day for day, answer in incomplete.items() if answer.bars]
         ranges = [*missing, *(DayRange(d, d) for d in thin if not any(d in r for r in missing))]
         for days in sorted(ranges):
             first, after = bisect_left(sessions, days.start), bisect_right(sessions, days.end)
+            if first < (until := bisect_left(sessions, not_fetched, first, after)):
+                yield first, until, _not_fetched(symbol, listing)
+                first = until
             for day in _recorded(timeframe, sessions[first:after], incomplete):
                 at = bisect_left(sessions, day, first, after)
                 if first < at:
@@ -151,6 +167,15 @@ class GapFinder:
     def _never_requested(self, session: date) -> _State:
         due = self.calendar.hours.finished_at(session) + FIRST_ATTEMPT_DELAY
         return _State(Reason.MISSING, explained=False, attempts=0, next_attempt_at=due)
+
+
+def _not_fetched(symbol: str, listing: Listing) -> _State:
+    """The state of sessions whose ticker is unknown to the vendor, or was another instrument's."""
+    if listing.unknown_at:
+        due = listing.unknown_at + REFRESHED_AFTER
+        return _State(Reason.MISSING, explained=False, attempts=0, next_attempt_at=due, detail=listing.sentence(symbol))
+    detail = listing.sentence(symbol)
+    return _State(Reason.EARLIER_TICKER, explained=True, attempts=0, next_attempt_at=None, detail=detail)
 
 
 def _recorded(timeframe: Timeframe, sessions: Iterable[date], incomplete: Mapping[date, SessionAnswer]) -> list[date]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import groupby
 
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Calendar
@@ -18,7 +19,10 @@ PAGE = 50_000
 
 @dataclass(frozen=True, slots=True)
 class RangeCall:
-    """One symbol's bars of one timeframe over sessions that follow each other; the vendor may answer in `pages` pages."""
+    """One symbol's bars of one timeframe over sessions that follow each other; the vendor may answer in `pages` pages.
+
+    The symbol has the same ticker on all of them.
+    """
 
     symbol: Symbol
     timeframe: Timeframe
@@ -31,6 +35,11 @@ class RangeCall:
     def symbols(self) -> tuple[Symbol, ...]:
         """The one symbol."""
         return (self.symbol,)
+
+    @property
+    def ticker(self) -> str:
+        """The ticker under which they are requested."""
+        return self.symbol.ticker_on(self.start)
 
     @property
     def label(self) -> str:
@@ -58,11 +67,16 @@ def plan_series(symbol: Symbol, timeframe: Timeframe, missing: Collection[date],
 
     Windows of one page are laid from the first session not yet covered: no other choice needs fewer. A window that
     begins right where the last one ended is requested as one range, whose pages the vendor fills completely.
-    Sessions that the calendar does not have are not requested.
+    Sessions that the calendar does not have are not requested. A change of the ticker begins a new range.
     """
     capacity = sessions_a_page(timeframe, calendar)
-    spans = _windows(sorted(set(missing)), calendar.sessions, capacity)
+    spans = [w for days in _by_ticker(symbol, missing) for w in _windows(days, calendar.sessions, capacity)]
     return [RangeCall(symbol, timeframe, calendar.sessions[a : b + 1], -(-(b + 1 - a) // capacity)) for a, b in spans]
+
+
+def _by_ticker(symbol: Symbol, days: Iterable[date]) -> list[list[date]]:
+    """Return the days, ascending, in groups between changes of the symbol's ticker."""
+    return [list(group) for _, group in groupby(sorted(set(days)), symbol.ticker_on)]
 
 
 def _windows(missing: Sequence[date], sessions: Sequence[date], capacity: int) -> list[tuple[int, int]]:
@@ -118,54 +132,55 @@ type ApiCall = RangeCall | GroupedCall
 
 
 def plan_days(timeframe: Timeframe, missing: Mapping[Symbol, Collection[date]], calendar: Calendar) -> list[ApiCall]:
-    """The requests for daily bars of a market: a range a symbol, or one grouped request a session, whichever is fewer.
+    """The requests for daily bars of a market: a range a ticker, or one grouped request a session, whichever is fewer.
 
-    A missing cell (symbol, session) is covered by the range of its symbol or by the grouped request of its session, so the
+    A missing cell (symbol, session) is covered by the range of its ticker or by the grouped request of its session, so the
     fewest requests are a least vertex cover of the cells, found by way of a largest matching (Koenig's theorem). A range
     of days never takes a second page: 50,000 days are 198 years.
     """
-    wanted = {symbol: {s for s in sessions if s in calendar} for symbol, sessions in missing.items()}
+    wanted = {
+        (symbol, days[0]): set(days)
+        for symbol, sessions in missing.items()
+        for days in _by_ticker(symbol, (s for s in sessions if s in calendar))
+    }
     ranged, grouped = _least_cover(wanted)
     requests: list[ApiCall] = [
-        RangeCall(symbol, timeframe, calendar.within(DayRange(min(days), max(days))), 1)
-        for symbol in ranged
-        if (days := wanted[symbol] - grouped)
+        RangeCall(row[0], timeframe, calendar.within(DayRange(min(days), max(days))), 1)
+        for row in ranged
+        if (days := wanted[row] - grouped)
     ]
     for session in sorted(grouped):
-        symbols = tuple(s for s in wanted if session in wanted[s])
+        symbols = tuple(symbol for (symbol, _), days in wanted.items() if session in days)
         requests.append(GroupedCall(symbols, timeframe, session))
     return requests
 
 
-def _least_cover(cells: Mapping[Symbol, Collection[date]]) -> tuple[list[Symbol], set[date]]:
-    """Symbols and sessions, fewest together, such that each cell has one of its two among them."""
-    of_session: dict[date, Symbol] = {}
-    of_symbol: dict[Symbol, date] = {}
-    for symbol in cells:
-        _augment(symbol, cells, of_session, of_symbol)
+def _least_cover[R: Hashable](cells: Mapping[R, Collection[date]]) -> tuple[list[R], set[date]]:
+    """Rows and sessions, fewest together, such that each cell has one of its two among them."""
+    of_session: dict[date, R] = {}
+    of_row: dict[R, date] = {}
+    for row in cells:
+        _augment(row, cells, of_session, of_row)
     reached_sessions: set[date] = set()
-    reached_symbols = {s for s in cells if s not in of_symbol}
-    waiting = list(reached_symbols)
+    reached_rows = {r for r in cells if r not in of_row}
+    waiting = list(reached_rows)
     while waiting:
         for session in cells[waiting.pop()]:
             if session not in reached_sessions:
                 reached_sessions.add(session)
                 partner = of_session[session]
-                if partner not in reached_symbols:
-                    reached_symbols.add(partner)
+                if partner not in reached_rows:
+                    reached_rows.add(partner)
                     waiting.append(partner)
-    return [s for s in cells if s not in reached_symbols], reached_sessions
+    return [r for r in cells if r not in reached_rows], reached_sessions
 
 
-def _augment(
-    symbol: Symbol,
-    cells: Mapping[Symbol, Collection[date]],
-    of_session: dict[date, Symbol],
-    of_symbol: dict[Symbol, date],
+def _augment[R: Hashable](
+    row: R, cells: Mapping[R, Collection[date]], of_session: dict[date, R], of_row: dict[R, date]
 ) -> None:
-    """Match one more symbol where that can be done, re-matching others on the way; breadth first."""
-    came_from: dict[date, Symbol] = {}
-    queue = [symbol]
+    """Match one more row where that can be done, re-matching others on the way; breadth first."""
+    came_from: dict[date, R] = {}
+    queue = [row]
     for current in queue:
         for session in cells[current]:
             if session in came_from:
@@ -177,8 +192,8 @@ def _augment(
             step: date | None = session
             while step is not None:
                 holder = came_from[step]
-                before = of_symbol.get(holder)
-                of_session[step], of_symbol[holder] = holder, step
+                before = of_row.get(holder)
+                of_session[step], of_row[holder] = holder, step
                 step = before
             return
 

@@ -13,11 +13,32 @@ MOST_SYMBOLS = 100
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class EarlierTicker:
+    """A ticker that an instrument had up to the day `until`, included."""
+
+    ticker: str
+    until: date
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class Symbol:
-    """An instrument. `name` is used in tables, partitions and commands, `ticker` in requests to the vendor."""
+    """An instrument. `name` is used in tables, partitions and commands, `ticker` in requests to the vendor.
+
+    `formerly` are its earlier tickers, ascending by day: earlier sessions are requested under them.
+    """
 
     name: str
     ticker: str
+    formerly: tuple[EarlierTicker, ...] = ()
+
+    @property
+    def tickers(self) -> str:
+        """All tickers as text, such as `FB until 2022-06-08, META`: another text means that other bars are requested."""
+        return ", ".join([*(f"{f.ticker} until {f.until}" for f in self.formerly), self.ticker])
+
+    def ticker_on(self, day: date) -> str:
+        """Return the ticker under which the day is requested."""
+        return next((f.ticker for f in self.formerly if day <= f.until), self.ticker)
 
     def __str__(self) -> str:
         return self.name

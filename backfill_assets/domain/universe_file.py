@@ -19,7 +19,7 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 from backfill_assets.domain.errors import UniverseMistake
 from backfill_assets.domain.sessions import HOURS, Kind
 from backfill_assets.domain.timeframes import TIMEFRAMES, Timeframe
-from backfill_assets.domain.universe import Market, Symbol, Universe, default_ticker
+from backfill_assets.domain.universe import EarlierTicker, Market, Symbol, Universe, default_ticker
 
 _EARLIEST = date(1970, 1, 1)
 
@@ -71,9 +71,31 @@ type _Ticker = Annotated[
 ]
 
 
+class _FormerlyEntry(BaseModel, extra="forbid"):
+    ticker: _Ticker
+    until: _Day
+
+
 class _SymbolEntry(BaseModel, extra="forbid"):
     symbol: _Name
     ticker: _Ticker | None = None
+    formerly: list[_FormerlyEntry] = Field(default_factory=list, min_length=1)
+
+    def symbol_of(self, kind: Kind) -> Symbol:
+        formerly = tuple(EarlierTicker(f.ticker, f.until) for f in self.formerly)
+        return Symbol(self.symbol, self.ticker or default_ticker(kind, self.symbol), formerly)
+
+    def problems(self, kind: Kind, today: date) -> Iterator[tuple[_Loc, str]]:
+        tickers: list[tuple[_Loc, str | None]] = [(("ticker",), self.ticker)]
+        tickers += [(("formerly", at, "ticker"), f.ticker) for at, f in enumerate(self.formerly)]
+        for loc, ticker in tickers:
+            if ticker and ticker.startswith("X:") != (kind is Kind.CRYPTO):
+                yield loc, f"must begin with X: in crypto and only there, not {ticker!r}."
+        for at, item in enumerate(self.formerly):
+            if at and item.until <= self.formerly[at - 1].until:
+                yield ("formerly", at, "until"), f"must be after {self.formerly[at - 1].until}, not {item.until}."
+            if item.until >= today:
+                yield ("formerly", at, "until"), f"must be before today, not {item.until}."
 
 
 class _MarketEntry(BaseModel, extra="forbid"):
@@ -88,7 +110,7 @@ class _MarketEntry(BaseModel, extra="forbid"):
     extra_closures: list[_Day] = Field(default_factory=list, min_length=1)
 
     def market(self, name: str) -> Market:
-        symbols = tuple(Symbol(s.symbol, s.ticker or default_ticker(self.kind, s.symbol)) for s in self.symbols)
+        symbols = tuple(item.symbol_of(self.kind) for item in self.symbols)
         timeframes = tuple(t for t in TIMEFRAMES.values() if t in self.timeframes)
         return Market(name, self.kind, self.start, symbols, timeframes, tuple(sorted(self.extra_closures)))
 
@@ -96,8 +118,8 @@ class _MarketEntry(BaseModel, extra="forbid"):
         if not _EARLIEST <= self.start <= today:
             yield ("start",), f"must be from {_EARLIEST} to today, not {self.start}."
         for at, item in enumerate(self.symbols):
-            if item.ticker and item.ticker.startswith("X:") != (self.kind is Kind.CRYPTO):
-                yield ("symbols", at, "ticker"), f"must begin with X: in crypto and only there, not {item.ticker!r}."
+            for loc, sentence in item.problems(self.kind, today):
+                yield ("symbols", at, *loc), sentence
         for at, timeframe in enumerate(self.timeframes):
             if timeframe.derived_from not in {None, *(t.name for t in self.timeframes)}:
                 yield (
@@ -117,7 +139,7 @@ class _File(BaseModel, extra="forbid"):
     markets: Annotated[dict[_MarketName, _MarketEntry], Field(min_length=1), BeforeValidator(_named_kinds)]
 
 
-_MODELS: dict[int, type[BaseModel]] = {1: _File, 3: _MarketEntry, 5: _SymbolEntry}
+_MODELS: dict[int, type[BaseModel]] = {1: _File, 3: _MarketEntry, 5: _SymbolEntry, 7: _FormerlyEntry}
 """By the length of the location of one of their keys."""
 
 _SENTENCES = {

@@ -12,7 +12,7 @@ from backfill_assets.domain.answers import missing_sessions
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_end, week_start
 from backfill_assets.domain.gaps import Gap, GapFinder
-from backfill_assets.domain.listings import UNKNOWN, Listing
+from backfill_assets.domain.listings import REFRESHED_AFTER, UNKNOWN, Listing
 from backfill_assets.domain.request_plan import ApiCall, plan_days, plan_series
 from backfill_assets.domain.retries import USUAL, Retries, Retry
 from backfill_assets.domain.sessions import Calendar, calendar, horizon
@@ -47,6 +47,8 @@ class BackfillRequest:
     retries: Retries = USUAL
     listings: Mapping[str, Listing] = field(default_factory=dict)
     """By symbol name, if known: sessions outside are not expected."""
+    unexpected: Mapping[Symbol, tuple[date, ...]] = field(default_factory=dict)
+    """The sessions that were requested too, but are outside the listings."""
 
     @property
     def newest(self) -> date | None:
@@ -55,8 +57,8 @@ class BackfillRequest:
 
     @property
     def days(self) -> DayRange | None:
-        """From the first wanted session to the last, or None if there is none."""
-        spans = [s for s in self.wanted.values() if s]
+        """From the first session that may be fetched to the last, or None if there is none."""
+        spans = [s for s in (*self.wanted.values(), *map(self.around, self.unexpected)) if s]
         return DayRange(min(s[0] for s in spans), max(s[-1] for s in spans)) if spans else None
 
     @property
@@ -71,15 +73,22 @@ class BackfillRequest:
             return ()
         weeks = self.calendar.within(DayRange(week_start(sessions[0]), min(week_end(sessions[-1]), newest)))
         listing = self.listings.get(symbol.name, UNKNOWN)
-        return tuple(s for s in weeks if listing.expects(s))
+        return tuple(s for s in weeks[listing.expected(weeks)] if listing.held(s))
+
+    def around(self, symbol: Symbol) -> tuple[date, ...]:
+        """Return the sessions around the symbol's listing, which is not exact: bars there refute it."""
+        listing = self.listings.get(symbol.name, UNKNOWN)
+        return tuple(s for s in self.unexpected.get(symbol, ()) if listing.around(s))
 
     def within(self, listings: Mapping[str, Listing]) -> BackfillRequest:
         """Return the request without sessions before a symbol's listing or after its end; by symbol name."""
-        wanted = {
-            symbol: tuple(s for s in sessions if listings.get(symbol.name, UNKNOWN).expects(s))
-            for symbol, sessions in self.wanted.items()
-        }
-        return replace(self, wanted=wanted, listings=listings)
+        wanted, unexpected = {}, {}
+        for symbol, sessions in self.wanted.items():
+            chosen = tuple(sorted({*sessions, *self.unexpected.get(symbol, ())}))
+            expected = listings.get(symbol.name, UNKNOWN).expected(chosen)
+            wanted[symbol] = chosen[expected]
+            unexpected[symbol] = chosen[: expected.start] + chosen[expected.stop :]
+        return replace(self, wanted=wanted, listings=listings, unexpected=unexpected)
 
 
 def recorded(store: BarStore, request: BackfillRequest) -> SeriesAnswers:
@@ -110,8 +119,12 @@ def _to_fetch(
     expected = set(sessions)
     if WEEK_1 in request.timeframes and source == WEEK_1.source:
         expected.update(request.finished(symbol, sessions))
+    listing = request.listings.get(symbol.name, UNKNOWN)
+    if listing.unknown_at and request.now < listing.unknown_at + REFRESHED_AFTER and request.retry is Retry.DUE:
+        return ()
     due = request.retries.to_ask(expected, known, request.now, request.retry)
-    return sorted({*due, *_refreshed(request.refresh, source, sessions)})
+    around = (s for s in request.around(symbol) if s not in known)
+    return [s for s in sorted({*due, *_refreshed(request.refresh, source, sessions), *around}) if listing.held(s)]
 
 
 def _refreshed(refresh: Refresh, source: Timeframe, sessions: Sequence[date]) -> Sequence[date]:
@@ -130,7 +143,8 @@ def gaps_of(request: BackfillRequest, answers: SeriesAnswers) -> list[Gap]:
             missing = missing_sessions(sessions, answers.get((symbol.name, timeframe.name), {}))
             of_source = answers.get((symbol.name, timeframe.source.name), {})
             incomplete = {d: a for d, a in of_source.items() if not a.complete and (d in wanted or timeframe == WEEK_1)}
-            found += finder.gaps(symbol.name, timeframe, [DayRange(d, d) for d in missing], incomplete)
+            listing = request.listings.get(symbol.name, UNKNOWN)
+            found += finder.gaps(symbol.name, timeframe, [DayRange(d, d) for d in missing], incomplete, listing)
     return found
 
 

@@ -86,7 +86,7 @@ def first_day(market: Market, known: Mapping[str, Lookup], overlap: timedelta = 
     lookups = [known.get(symbol.name) for symbol in market.symbols]
     oldest: date | None = None
     for symbol, lookup in zip(market.symbols, lookups, strict=True):
-        if lookup is None or lookup.ticker != symbol.ticker or lookup.since > market.start:
+        if lookup is None or lookup.ticker != symbol.tickers or lookup.since > market.start:
             return market.start
         day = lookup.checked_at.astimezone(HOURS[market.kind].zone).date()
         oldest = day if oldest is None else min(day, oldest)
@@ -98,9 +98,10 @@ class _Response:
 
     def __init__(self, market: Market, since: date) -> None:
         self._market, self._since = market, since
-        self._names: dict[str, list[str]] = {}
+        self._symbols: dict[str, list[Symbol]] = {}
         for symbol in market.symbols:
-            self._names.setdefault(symbol.ticker, []).append(symbol.name)
+            for ticker in {symbol.ticker, *(f.ticker for f in symbol.formerly)}:
+                self._symbols.setdefault(ticker, []).append(symbol)
         self._actions: list[CorporateAction] = []
         self._complete = {(symbol.name, kind) for symbol in market.symbols for kind in ActionKind}
         self._unanswered: set[str] = set()
@@ -110,7 +111,8 @@ class _Response:
     def take(self, kind: ActionKind, answer: ActionRecords) -> None:
         dropped = answer.dropped
         for row in answer.rows:
-            self._actions += [replace(row, symbol=name) for name in self._names.get(row.symbol, ())]
+            holders = (s for s in self._symbols.get(row.symbol, ()) if s.ticker_on(row.ex_date) == row.symbol)
+            self._actions += [replace(row, symbol=holder.name) for holder in holders]
         self.dropped += len(dropped)
         everyone = self._market.symbols
         if not answer.rows and not dropped:
@@ -121,7 +123,7 @@ class _Response:
             self._unanswered |= {symbol.name for symbol in everyone}
         if unnamed := dropped.count(""):
             self._distrust(kind, everyone, f"The tickers of {unnamed} of Polygon's {kind}s cannot be read")
-        broken = [symbol for symbol in everyone if symbol.ticker in dropped]
+        broken = list(dict.fromkeys(symbol for ticker in dropped for symbol in self._symbols.get(ticker, ())))
         if broken:
             self._distrust(kind, broken, f"Some {kind}s of {', '.join(s.name for s in broken)} cannot be read")
             self._unanswered |= {symbol.name for symbol in broken}

@@ -16,7 +16,7 @@ from backfill_assets.domain.completeness import Completeness, completeness
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gap_history import reconcile
 from backfill_assets.domain.gaps import Gap, GapFinder
-from backfill_assets.domain.listings import Listing
+from backfill_assets.domain.listings import UNKNOWN, Listing
 from backfill_assets.domain.minutes import likely_minutes, partial
 from backfill_assets.domain.retries import Retries
 from backfill_assets.domain.sessions import Calendar
@@ -52,7 +52,8 @@ def find_gaps(store: GapStore, watched: Watched, now: datetime) -> list[Gap]:
             missing = rows.missing.get((symbol.name, timeframe.name), [])
             incomplete = rows.incomplete.get((symbol.name, timeframe.source.name), {})
             if missing or incomplete:
-                found += finder.gaps(symbol.name, timeframe, missing, incomplete)
+                listing = watched.listings.get(symbol.name, UNKNOWN)
+                found += finder.gaps(symbol.name, timeframe, missing, incomplete, listing)
         rows.apply(reconcile(rows.known, found, calendar, watched.listings, now), now)
     return found
 

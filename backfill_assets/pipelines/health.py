@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import reduce
 
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.gaps import GapStore
+from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.adapters.store.quality import Examination, QualityStore
 from backfill_assets.adapters.store.series import SeriesStore
-from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.derive import week_start
 from backfill_assets.domain.gaps import FIRST_ATTEMPT_DELAY, Gap
 from backfill_assets.domain.listings import UNKNOWN
-from backfill_assets.domain.sessions import Calendar
-from backfill_assets.domain.timeframes import MINUTE_1
+from backfill_assets.domain.sessions import Calendar, Kind
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1
 from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.gaps import ThinSession, Watched, find_gaps, judge_minutes
 
@@ -32,6 +34,8 @@ class Health:
     examined  the bars that were examined
     newest    the last session that the nightly run has had time to fetch, None if there is none yet
     expected  the symbols that are expected to have it
+    unknown   the symbols whose ticker the vendor does not know, with a sentence each
+    mixed     the symbols whose bars are probably those of several companies, with a sentence each
     """
 
     gaps: tuple[Gap, ...]
@@ -39,6 +43,8 @@ class Health:
     examined: Examination
     newest: date | None
     expected: tuple[str, ...]
+    unknown: tuple[tuple[str, str], ...] = ()
+    mixed: tuple[tuple[str, str], ...] = ()
 
     def without_newest(self, timeframe: str) -> list[str]:
         """Return the symbols whose newest session is missing without an explanation."""
@@ -91,4 +97,21 @@ def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None
         examined=examined,
         newest=newest,
         expected=tuple(s for s in symbols if newest and watched.listings.get(s, UNKNOWN).expects(newest)),
+        unknown=tuple((s, one.sentence(s)) for s, one in sorted(watched.listings.items()) if one.unknown_at),
+        mixed=tuple(_mixed(store, watched)),
     )
+
+
+def _mixed(store: Store, watched: Watched) -> Iterator[tuple[str, str]]:
+    """Yield stocks with bars from before their ticker was theirs, by the vendor's reference data or by their prices."""
+    market, calendar = watched.market, watched.calendar
+    if market.kind is not Kind.STOCKS:
+        return
+    for name, listing in sorted(watched.listings.items()):
+        if listing.mixed and listing.bars:
+            yield name, f"bars since {listing.bars.start}; {listing.sentence(name)}"
+    symbols = {s.name: s for s in market.symbols} if DAY_1 in market.timeframes else {}
+    for hole in ListingStore.beside(store).long_holes(symbols, calendar.hours.zone):
+        known = any(hole.last <= former.until < hole.first for former in symbols[hole.symbol].formerly)
+        if not known and hole.breaks(len(calendar.within(DayRange(hole.last + ONE_DAY, hole.first - ONE_DAY)))):
+            yield hole.symbol, hole.sentence

@@ -286,7 +286,7 @@ class _Fetch:
 
     async def _fetch_range(self, call: RangeCall, unanswered: Mapping[Symbol, set[date]]) -> None:
         cutter = PageCutter(call.sessions, self._request.calendar.hours.zone)
-        pages = self._vendor.pages(call.symbol.ticker, call.timeframe, call.start, call.end)
+        pages = self._vendor.pages(call.ticker, call.timeframe, call.start, call.end)
         try:
             async with aclosing(pages):
                 async for page in pages:
@@ -301,7 +301,7 @@ class _Fetch:
         day = await self._vendor.grouped_daily(self._request.market.kind.value, call.session)
         row_of = {ticker: row for row, ticker in enumerate(day.tickers)}
         for symbol in call.symbols:
-            row = row_of.get(symbol.ticker)
+            row = row_of.get(symbol.ticker_on(call.session))
             bars = Bars.empty() if row is None else day.bars.take(slice(row, row + 1))
             # The vendor stamps a grouped bar at the close; a daily bar is stamped at the start of its day.
             start = day_starts([call.session], zone)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from backfill_assets.simulator.columns import Columns
 from backfill_assets.simulator.market import Market
-from backfill_assets.simulator.scenario import Dividend, Fault, Hole, RateLimit, Restatement, Scenario, Split
+from backfill_assets.simulator.scenario import Dividend, Fault, Hole, RateLimit, Rename, Restatement, Scenario, Split
 from backfill_assets.simulator.server import Simulator
 from backfill_assets.simulator.state import RequestRecord
 
@@ -20,6 +20,7 @@ __all__ = [
     "Hole",
     "Market",
     "RateLimit",
+    "Rename",
     "RequestRecord",
     "Restatement",
     "Scenario",

@@ -81,7 +81,7 @@ def grouped_daily(state: SimulatorState, request: Request) -> Answer:
     adjusted = _flag(request, "adjusted", default=True)
     source = state.market
     rows: list[Bar] = []
-    for ticker in sorted(state.scenario.known):
+    for ticker in sorted(state.market.traded):
         if (market == "crypto") != ticker.startswith("X:") or state.forbids(ticker):
             continue
         holes = source.holes.touch(ticker, "day", day, day)

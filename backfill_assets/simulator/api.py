@@ -41,6 +41,7 @@ def build(state: SimulatorState) -> Starlette:
             vendor("/v2/aggs/grouped/locale/{locale}/market/{market}/{date}", aggregates.grouped_daily),
             vendor("/v3/reference/tickers", reference.tickers),
             vendor("/v3/reference/tickers/{ticker}", reference.ticker_details),
+            vendor("/vX/reference/tickers/{ticker}/events", reference.ticker_events),
             vendor("/stocks/v1/splits", reference.splits),
             vendor("/stocks/v1/dividends", reference.dividends),
             vendor("/v3/reference/splits", reference.old_splits),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -67,7 +67,9 @@ class Market:
     def __init__(self, scenario: Scenario, now: Callable[[], datetime]) -> None:
         self._scenario = scenario
         self._now = now
-        self._known = frozenset(scenario.known)
+        self._renamed = {r.ticker: r for r in scenario.renames}
+        self._company = {r.earlier: r.ticker for r in scenario.renames}
+        self.traded = frozenset(scenario.known) | self._company.keys()
         self._years: dict[tuple[str, int], Columns] = {}
         self.holes = Holes(scenario.holes, now)
 
@@ -76,12 +78,14 @@ class Market:
         return int(self._now().timestamp() * 1000)
 
     def exists(self, ticker: str) -> bool:
-        """Return whether the ticker is known."""
-        return ticker in self._known
+        """Return whether the ticker is or was traded."""
+        return ticker in self.traded
 
     def lifetime(self, ticker: str) -> tuple[date, date | None]:
         """Return the first day of trading, and the last one if delisted."""
-        return self._scenario.listed.get(ticker, profile(ticker).first), self._scenario.delisted.get(ticker)
+        company = self._company.get(ticker, ticker)
+        born, died = self._scenario.listed.get(company, profile(company).first), self._scenario.delisted.get(ticker)
+        return born, died if company == ticker else self._renamed[company].day - timedelta(days=1)
 
     def days(self, ticker: str, first: int, last: int) -> Days:
         """Return the trading days between two day numbers while the ticker was listed, until today."""
@@ -90,9 +94,13 @@ class Market:
         if market == "stocks":
             born = max(born, STOCK_HISTORY_STARTS)
         last = min(last, day_at(market, self.now_ms()))
-        return trading_days(market).between(
+        days = trading_days(market).between(
             max(first, day_number(born)), last if died is None else min(last, day_number(died))
         )
+        if renamed := self._renamed.get(ticker):
+            own = days.day >= day_number(renamed.day)
+            return days.rows(own | (days.day <= day_number(renamed.other_until or date.min)))
+        return days
 
     def minute_bars(
         self, ticker: str, start: date, end: date, *, adjusted: bool = False, holes: bool = False
@@ -139,6 +147,7 @@ class Market:
         else:
             years = range(int(days.day[0]) // 366, int(days.day[-1]) // 366 + 1)
             bars = Columns.concat(*(self._year(ticker, year) for year in years))
+            bars = bars.take(np.isin(bars.day, days.day))
         bars = bars.take((bars.day >= days.day[0]) & (bars.day <= days.day[-1]) & (bars.day < today))
         if days.day[-1] == today:
             part = days.rows(slice(len(days) - 1, None))
@@ -164,7 +173,10 @@ class Market:
         return replace(_priced(bars, 1 / ratio, 4), volume=_scaled(bars.volume, ratio, 4))
 
     def _year(self, ticker: str, year: int) -> Columns:
-        """The days of 366 day numbers, cached: a day bar needs all its minutes, and long ranges are requested repeatedly."""
+        """The days of 366 day numbers, cached: a day bar needs all its minutes, and long ranges are requested repeatedly.
+
+        Days without trading may be among them.
+        """
         bars = self._years.get((ticker, year))
         if bars is None:
             days = trading_days(market_of(ticker)).between(year * 366, year * 366 + 365)
@@ -174,7 +186,10 @@ class Market:
         return bars
 
     def _generate(self, ticker: str, days: Days) -> generator.Minutes:
-        return generator.minutes(profile(ticker), days, self._ratio(ticker, days.day))
+        scale = self._ratio(ticker, days.day)
+        if renamed := self._renamed.get(ticker):
+            scale = np.where(days.day < day_number(renamed.day), scale / 20, scale)
+        return generator.minutes(profile(self._company.get(ticker, ticker)), days, scale)
 
     def _ratio(self, ticker: str, day: Int, until: int = 1 << 40) -> Float:
         """The shares that one share of each day has become by later splits, up to day number `until`."""

@@ -1,4 +1,4 @@
-"""The reference endpoints: tickers, splits, dividends."""
+"""The reference endpoints: tickers and their changes, splits, dividends."""
 
 from __future__ import annotations
 
@@ -74,16 +74,38 @@ def ticker_details(state: SimulatorState, request: Request) -> Answer:
         as_of = date.fromisoformat(request.query_params["date"]) if "date" in request.query_params else None
     except ValueError:
         raise Refused(responses.Json(responses.error("The parameter 'date' must be YYYY-MM-DD."), 400)) from None
-    row = _ticker(state, ticker, as_of) if state.market.exists(ticker) else None
+    row = _ticker(state, ticker, as_of) if ticker in state.scenario.known else None
     shown = state.scenario.delisted_details
     if row is None or (shown == "missing" and not row["active"]):
-        body = {"status": "NOT_FOUND", "request_id": responses.request_id(), "message": "Ticker not found."}
-        raise Refused(responses.Json(body, 404))
+        raise _unknown_ticker()
     if shown == "inactive":
         row.pop("delisted_utc", None)
     if row["market"] == "stocks":
-        row["list_date"] = state.market.lifetime(ticker)[0].isoformat()
+        row["list_date"] = state.scenario.list_dates.get(ticker, state.market.lifetime(ticker)[0]).isoformat()
     return {"request_id": responses.request_id(), "results": row, "status": "OK"}, None
+
+
+def ticker_events(state: SimulatorState, request: Request) -> Answer:
+    """GET /vX/reference/tickers/{ticker}/events: the tickers that its present holder took, the last one first.
+
+    Raises Refused with 404 for an unknown or delisted one.
+    """
+    ticker = request.path_params["ticker"]
+    if ticker not in state.scenario.known or ticker in state.scenario.delisted:
+        raise _unknown_ticker()
+    taken = [(r.day, r.ticker) for r in state.scenario.renames if r.ticker == ticker]
+    earlier = next((r.earlier for r in state.scenario.renames if r.ticker == ticker), ticker)
+    rows = [
+        {"ticker_change": {"ticker": name}, "type": "ticker_change", "date": day.isoformat()}
+        for day, name in [*taken, (state.market.lifetime(earlier)[0], earlier)]
+    ]
+    results = {"name": profile(ticker).name, "events": rows}
+    return {"request_id": responses.request_id(), "results": results, "status": "OK"}, None
+
+
+def _unknown_ticker() -> Refused:
+    body = {"status": "NOT_FOUND", "request_id": responses.request_id(), "message": "Ticker not found."}
+    return Refused(responses.Json(body, 404))
 
 
 def splits(state: SimulatorState, request: Request) -> Answer:

@@ -85,6 +85,18 @@ class Restatement(_Plain, frozen=True, kw_only=True):
     at: datetime | None = None
 
 
+class Rename(_Plain, frozen=True, kw_only=True):
+    """A company whose ticker was `earlier` before `day`, and is `ticker` from then on.
+
+    other_until  last day on which another company was traded as `ticker`, at a twentieth of the price; None if none was
+    """
+
+    ticker: str
+    earlier: str
+    day: date
+    other_until: date | None = None
+
+
 class RateLimit(_Plain, frozen=True, kw_only=True):
     """At most `requests` responses in any `seconds`, then 429, with Retry-After (seconds) only if given."""
 
@@ -129,6 +141,8 @@ class Scenario(_Plain, frozen=True, kw_only=True):
     forbidden      tickers or markets (`stocks`, `crypto`) that the plan does not include
     delayed        responses have status DELAYED instead of OK
     listed, delisted   first and last day of trading by ticker, instead of the built-in ones
+    list_dates     by ticker, a first day in its details that is not the first day of trading
+    renames        companies that changed their ticker
     formerly       by ticker, last days of trading of earlier companies; only in the list of tickers
     delisted_details   details of a delisted ticker: inactive, inactive with the day, or 404
     reference_page maximum rows of a page of the reference endpoints, regardless of `limit`
@@ -148,6 +162,8 @@ class Scenario(_Plain, frozen=True, kw_only=True):
     restatements: tuple[Restatement, ...] = ()
     listed: dict[str, date] = {}
     delisted: dict[str, date] = {}
+    list_dates: dict[str, date] = {}
+    renames: tuple[Rename, ...] = ()
     formerly: dict[str, tuple[date, ...]] = {}
     delisted_details: Literal["inactive", "dated", "missing"] = "inactive"
     reference_page: int | None = None

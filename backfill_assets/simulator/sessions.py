@@ -86,8 +86,8 @@ class Days:
         i = int(np.searchsorted(self.day, first, "left"))
         return self.rows(slice(i, max(i, int(np.searchsorted(self.day, last, "right")))))
 
-    def rows(self, rows: slice) -> Days:
-        """Select a slice of the days."""
+    def rows(self, rows: slice | NDArray[np.bool_]) -> Days:
+        """Select days by a slice or a mask."""
         return replace(
             self, **{name: getattr(self, name)[rows] for name in ("day", "start", "last", "opens", "closes")}
         )

@@ -15,9 +15,10 @@ from backfill_assets.adapters.polygon.wire_reference import (
     decode_details,
     decode_dividends,
     decode_splits,
+    decode_ticker_changes,
 )
 from backfill_assets.domain.errors import BadRequest, NotFound, VendorUnavailable
-from backfill_assets.domain.listings import UNKNOWN, Listing
+from backfill_assets.domain.listings import UNKNOWN, Listing, TickerChange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from backfill_assets.adapters.polygon.transport import Transport
 
 _TICKERS = "/v3/reference/tickers"
+_EVENTS = "/vX/reference/tickers"
 _MOST_TICKERS = "1000"  # the endpoint's maximum; a ticker that was reused has a row for each company
 
 
@@ -54,8 +56,10 @@ class Reference:
         self._transport = transport
         self._missing: set[str] = set()  # paths that this server does not have
 
-    async def listing(self, ticker: str) -> Listing:
+    async def listing(self, ticker: str) -> Listing | None:
         """Return the first and last day of trading of `ticker` (the vendor's spelling), in the market's zone.
+
+        Returns None if the vendor knows neither the ticker nor a delisted one of that name.
 
         Sends at most two requests. A ticker that is traded now has no last day, whatever companies used it before; otherwise
         the latest one counts. Returns UNKNOWN if the vendor has no dates, or a last day before the first.
@@ -75,10 +79,24 @@ class Reference:
         if delisted is None:
             wanted = {"ticker": ticker, "active": "false", "limit": _MOST_TICKERS}
             rows = await self._transport.fetch(_TICKERS, wanted, decode_delistings)
-            delisted = max((day for name, day in rows if name == ticker), default=None)
+            days = [day for name, day in rows if name == ticker]
+            if details is None and not days:
+                return None
+            delisted = max((day for day in days if day), default=None)
         if listed and delisted and delisted < listed:
             return UNKNOWN
         return Listing(listed, delisted)
+
+    async def ticker_changes(self, ticker: str) -> tuple[TickerChange, ...]:
+        """Return the tickers that the present holder of a stock's `ticker` took, ascending by day; none if unknown.
+
+        The endpoint is experimental, knows no delisted tickers and is wrong for a few others.
+        """
+        path = f"{_EVENTS}/{segment(ticker)}/events"
+        try:
+            return await self._transport.fetch(path, {"types": "ticker_change"}, decode_ticker_changes)
+        except NotFound:
+            return ()
 
     async def splits(self, since: date, until: date | None = None) -> ActionRecords:
         """Return the splits of all stocks from `since` to `until`, both included, or to the last announced one.

@@ -1,4 +1,4 @@
-"""Decoding of reference data: listing dates, splits, dividends.
+"""Decoding of reference data: listing dates, ticker changes, splits, dividends.
 
 Field names are those of massive.com/docs/rest/stocks/tickers and …/corporate-actions. The new paths (`/stocks/v1/…`) and the
 deprecated ones (`/v3/reference/…`) share the fields that are read here; `id` and `currency` may be missing in the latter.
@@ -15,6 +15,7 @@ import msgspec
 from backfill_assets.adapters.polygon import failures
 from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction
 from backfill_assets.domain.errors import MalformedAnswer
+from backfill_assets.domain.listings import TickerChange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,23 @@ class _Details(failures.Body, kw_only=True):
 
 class _Tickers(failures.Body):
     results: list[_Facts] | None = None  # absent if there are none
+
+
+class _NewTicker(msgspec.Struct):
+    ticker: str
+
+
+class _Event(msgspec.Struct):
+    date: str | None = None
+    ticker_change: _NewTicker | None = None
+
+
+class _Events(msgspec.Struct):
+    events: list[_Event] | None = None
+
+
+class _EventAnswer(failures.Body):
+    results: _Events | None = None
 
 
 class _ActionList(failures.Body):
@@ -127,6 +145,7 @@ class _Named(msgspec.Struct):
 
 _DETAILS = msgspec.json.Decoder(_Details).decode
 _TICKERS = msgspec.json.Decoder(_Tickers).decode
+_EVENTS = msgspec.json.Decoder(_EventAnswer).decode
 _ACTIONS = msgspec.json.Decoder(_ActionList).decode
 _SPLIT = msgspec.json.Decoder(_SplitRow).decode
 _DIVIDEND = msgspec.json.Decoder(_DividendRow).decode
@@ -144,10 +163,17 @@ def decode_details(body: bytes, *, ticker: str) -> TickerDetails:
     return TickerDetails(_day(facts.list_date), delisted, delisted is None if facts.active is None else facts.active)
 
 
-def decode_delistings(body: bytes) -> list[tuple[str | None, date]]:
+def decode_delistings(body: bytes) -> list[tuple[str | None, date | None]]:
     """Decode /v3/reference/tickers with `active=false`: tickers and last days of trading. Raises as `failures.opened`."""
-    days = ((facts.ticker, _utc_day(facts.delisted_utc)) for facts in failures.opened(body, _TICKERS).results or [])
-    return [(ticker, day) for ticker, day in days if day is not None]
+    return [(facts.ticker, _utc_day(facts.delisted_utc)) for facts in failures.opened(body, _TICKERS).results or []]
+
+
+def decode_ticker_changes(body: bytes) -> tuple[TickerChange, ...]:
+    """Decode /vX/reference/tickers/{ticker}/events, ascending by day. Raises as `failures.opened`."""
+    answer = failures.opened(body, _EVENTS).results
+    events = answer.events or [] if answer else []
+    dated = ((_day(event.date), event.ticker_change) for event in events)
+    return tuple(sorted(TickerChange(day, change.ticker) for day, change in dated if day and change))
 
 
 def decode_splits(body: bytes) -> ActionPage:

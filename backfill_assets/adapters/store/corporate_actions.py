@@ -80,7 +80,10 @@ class CorporateActionStore(Store):
                 cursor.executemany(SQL["withdraw_event"], [_row(action, now) for action in changes.withdrawn])
                 cursor.executemany(
                     SQL["record_lookup"],
-                    [{"symbol": s.name, "ticker": s.ticker, "since": listed.since, "checked_at": now} for s in lookups],
+                    [
+                        {"symbol": s.name, "ticker": s.tickers, "since": listed.since, "checked_at": now}
+                        for s in lookups
+                    ],
                 )
             for symbol, day in changes.split_days:
                 mark_after(connection, symbol, datetime.combine(day, time(0), zone).astimezone(UTC))

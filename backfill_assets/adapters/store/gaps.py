@@ -86,8 +86,8 @@ class GapStore(Store):
             "symbols": list(symbols),
             "timeframes": [t.name for t in timeframes],
             "sources": [t.name for t in sources(timeframes)],
-            "listed": [listings.get(s, UNKNOWN).listed for s in symbols],
-            "delisted": [listings.get(s, UNKNOWN).delisted for s in symbols],
+            "listed": [listings.get(s, UNKNOWN).first_day for s in symbols],
+            "delisted": [listings.get(s, UNKNOWN).last_day for s in symbols],
             "sessions": multirange(sessions),
         }
         with self._connection() as connection:

@@ -1,4 +1,4 @@
-"""Listing dates of stocks: sessions outside them are not expected, and so no gaps.
+"""Listing dates of stocks: sessions outside them are not expected, and so no gaps; and changes of tickers.
 
 Dagster reads the annotations of the bodies as objects: no `from __future__ import annotations` here.
 """
@@ -19,6 +19,9 @@ COLUMNS = dg.TableSchema(
         dg.TableColumn("symbol", "text", "The symbol as in the universe."),
         dg.TableColumn("listed", "date", "First day of trading; null if the vendor has none."),
         dg.TableColumn("delisted", "date", "Last day of trading; null if it still trades."),
+        dg.TableColumn("ticker", "text", "The ticker that was looked up."),
+        dg.TableColumn("known", "boolean", "Whether the vendor knows it."),
+        dg.TableColumn("likely", "text", "The symbol that is probably meant if it does not."),
         dg.TableColumn("checked_at", "timestamptz", "When the vendor was last queried."),
     ],
     constraints=dg.TableConstraints(other=["primary key (symbol)"]),
@@ -36,7 +39,8 @@ def listings_asset(market: Market) -> dg.AssetsDefinition:
         tags={"domain": "reference", "market": market.name},
         freshness_policy=dg.FreshnessPolicy.time_window(warn_window=timedelta(days=8), fail_window=timedelta(days=15)),
         description=f"First and last trading day of the symbols of {market.name}, from Polygon's reference data. Sessions "
-        "outside them are not expected.\n\nRows of table `listings`, refreshed after six days.",
+        "outside them are not expected, unless there are bars. Also the changes of their "
+        "tickers.\n\nRows of the tables `listings` and `ticker_changes`, refreshed after six days.",
         metadata={"dagster/table_name": "listings", "dagster/column_schema": COLUMNS},
     )
     async def listings(
@@ -53,6 +57,8 @@ def listings_asset(market: Market) -> dg.AssetsDefinition:
                 "symbols": len(known),
                 "looked_up": len(due),
                 "without_a_listing_date": len([d for d in dates.values() if d.listed is None]),
+                "refuted_by_bars": ", ".join(name for name, d in dates.items() if d.doubtful) or "none",
+                "unknown": ", ".join(name for name, d in dates.items() if d.unknown_at) or "none",
                 "delisted": ", ".join(f"{name} {d.delisted}" for name, d in dates.items() if d.delisted) or "none",
             }
         )

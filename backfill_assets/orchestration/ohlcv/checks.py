@@ -15,7 +15,8 @@ from backfill_assets.domain.gaps import (
     most_missing_sessions,
     unexplained,
 )
-from backfill_assets.domain.timeframes import MINUTE_1, Timeframe
+from backfill_assets.domain.sessions import Kind
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, Timeframe, sources
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.check_results import ERROR, WARN, CheckOutcome, Table, format_utc
 from backfill_assets.orchestration.keys import ohlcv_key
@@ -27,8 +28,19 @@ _DESCRIPTIONS = {
     "bars_are_valid": "Prices are positive and between low and high, volume is not negative, timestamps are on the grid and "
     "within the session's hours. Examines the last 35 days, and the days of the run.",
     "minutes_are_complete": "No session has far fewer minutes than the symbol's other sessions.",
+    "ticker_is_known": "The vendor knows the ticker of every symbol. One without bars is looked up after a run.",
+    "one_company": "All bars of a symbol are those of one company: none is from before the ticker was this company's, and "
+    "the price is about the same after a long hole, splits considered.",
     "latest_session_is_here": "Every symbol has the last session that finished at least six hours ago.",
 }
+
+
+_LIMITED: dict[str, Callable[[Market], Sequence[Timeframe]]] = {
+    "minutes_are_complete": lambda _: [MINUTE_1],
+    "ticker_is_known": lambda market: sources(market.timeframes)[:1],
+    "one_company": lambda market: [DAY_1] if market.kind is Kind.STOCKS else [],
+}
+"""The timeframes of a market that have a check, if not all."""
 
 
 def ohlcv_check_specs(market: Market) -> list[dg.AssetCheckSpec]:
@@ -37,7 +49,7 @@ def ohlcv_check_specs(market: Market) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec(name, asset=ohlcv_key(market, timeframe), description=_DESCRIPTIONS[name])
         for timeframe in market.timeframes
         for name in _DESCRIPTIONS
-        if name != "minutes_are_complete" or timeframe == MINUTE_1
+        if name not in _LIMITED or timeframe in _LIMITED[name](market)
     ]
 
 
@@ -147,6 +159,25 @@ def _minutes_are_complete(health: Health, timeframe: Timeframe) -> CheckOutcome:
     )
 
 
+def _ticker_is_known(health: Health, timeframe: Timeframe) -> CheckOutcome:  # noqa: ARG001  # the same for all
+    return _of_symbols(health.unknown, "Polygon knows the tickers of all symbols.", ERROR)
+
+
+def _one_company(health: Health, timeframe: Timeframe) -> CheckOutcome:  # noqa: ARG001  # of the daily bars
+    return _of_symbols(health.mixed, "No symbol has bars of another company, as far as is known.", WARN)
+
+
+def _of_symbols(wrong: Sequence[tuple[str, str]], fine: str, severity: dg.AssetCheckSeverity) -> CheckOutcome:
+    columns = (dg.TableColumn("symbol", "string"), dg.TableColumn("finding", "string"))
+    return CheckOutcome(
+        not wrong,
+        f"{'; '.join(f'{symbol}: {finding}' for symbol, finding in wrong[:3])}." if wrong else fine,
+        severity,
+        {"symbols_affected": len({symbol for symbol, _ in wrong})},
+        Table("symbols", columns, list(wrong)) if wrong else None,
+    )
+
+
 def _latest_session_is_here(health: Health, timeframe: Timeframe) -> CheckOutcome:
     if health.newest is None:
         return CheckOutcome(passed=True, sentence="No session has finished yet.")
@@ -175,5 +206,7 @@ CHECKS: dict[str, Callable[[Health, Timeframe], CheckOutcome]] = {
     "no_missing_sessions": _no_missing_sessions,
     "bars_are_valid": _bars_are_valid,
     "minutes_are_complete": _minutes_are_complete,
+    "ticker_is_known": _ticker_is_known,
+    "one_company": _one_company,
     "latest_session_is_here": _latest_session_is_here,
 }

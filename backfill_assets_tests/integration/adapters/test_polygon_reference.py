@@ -16,8 +16,8 @@ from backfill_assets.domain.errors import (
     RateLimited,
     VendorUnavailable,
 )
-from backfill_assets.domain.listings import UNKNOWN, Listing
-from backfill_assets.simulator import Dividend, Fault, Scenario, Simulator, Split
+from backfill_assets.domain.listings import UNKNOWN, Listing, TickerChange
+from backfill_assets.simulator import Dividend, Fault, Rename, Scenario, Simulator, Split
 from backfill_assets_tests.integration.adapters.scripted_vendor import (
     KEY,
     CountingLimiter,
@@ -104,10 +104,41 @@ async def test_a_delisted_ticker_has_a_last_day(vendor, details, listed, request
     ]
 
 
-async def test_an_unknown_ticker_has_no_dates(vendor):
+@pytest.mark.parametrize("ticker", ["NOPE", "aapl", "X:BTCUSDUSD"])
+async def test_an_unknown_ticker_has_no_listing(vendor, ticker):
     async with polygon(vendor) as client:
-        assert await client.listing("NOPE") == UNKNOWN
-    assert [r.status for r in vendor.requests] == [404, 200]
+        assert await client.listing(ticker) is None
+        assert await client.ticker_changes(ticker) == ()
+    assert [r.status for r in vendor.requests] == [404, 200, 404]
+
+
+async def test_a_delisted_ticker_without_a_day_is_known():
+    script = (Response({"status": "NOT_FOUND", "message": "Ticker not found."}, 404), ok({"ticker": "OLD"}))
+    async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
+        assert await client.listing("OLD") == UNKNOWN
+
+
+async def test_ticker_changes_are_those_of_the_present_company(vendor):
+    vendor.change(renames=(Rename(ticker="META", earlier="FB", day=date(2022, 6, 9)),))
+    async with polygon(vendor) as client:
+        first = TickerChange(date(2012, 5, 18), "FB")
+        assert await client.ticker_changes("META") == (first, TickerChange(date(2022, 6, 9), "META"))
+        assert await client.ticker_changes("FB") == ()
+    assert vendor.requests[0].query == {"types": "ticker_change"}
+
+
+async def test_unusable_ticker_changes_are_left_out():
+    events = [
+        {"type": "ticker_change", "date": "soon", "ticker_change": {"ticker": "A"}},
+        {"type": "ticker_change", "date": "2020-05-05"},
+        {"type": "ticker_change", "date": None, "ticker_change": {"ticker": "A"}},
+        {"type": "ticker_change", "date": "2020-05-05", "ticker_change": {"ticker": "A"}},
+    ]
+    bodies = ({"results": {"name": "A", "events": events}}, {"results": {"name": "A"}}, {})
+    script = [Response({"status": "OK"} | body) for body in bodies]
+    async with ScriptedVendor(*script) as vendor, polygon(vendor) as client:
+        assert await client.ticker_changes("A") == (TickerChange(date(2020, 5, 5), "A"),)
+        assert await client.ticker_changes("A") == await client.ticker_changes("A") == ()
 
 
 async def test_a_reused_ticker_that_is_traded_has_no_last_day(vendor):

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from backfill_assets.domain.timeframes import TIMEFRAMES
-from backfill_assets.simulator import Hole
+from backfill_assets.simulator import Hole, Rename
 from backfill_assets_tests.support import backdate_answers
 
 ALL = list(TIMEFRAMES)
@@ -81,10 +81,10 @@ def test_empty_and_thin_sessions_are_listed_until_explained(closed_markets, monk
         "end": "2024-03-07",
         "sessions": 2,
         "reason": "missing",
+        "detail": "",
         "explained": False,
         "attempts": 1,
         "next_attempt_at": of_minutes.isoformat(),
-        "detail": "",
     }
     assert datetime.fromisoformat(gaps[0]["next_attempt_at"]).utcoffset() == timedelta(0)
 
@@ -136,3 +136,40 @@ def test_symbols_outside_the_universe_have_no_gaps(closed_markets, monkeypatch, 
     closed_markets("gaps")
     found = closed_markets.rows("select symbol, count(*), bool_or(filled) from backfill_gaps group by 1 order by 1")
     assert found == [("AAPL", 1, False), ("BTC", 8, False)]
+
+
+def test_unknown_and_earlier_tickers_are_named_by_every_command(closed_markets, tmp_path):
+    backfill, path = closed_markets, tmp_path / "closed.yaml"
+    text = path.read_text(encoding="utf-8").replace("AAPL, MSFT", "APPL, META").replace("[BTC]", "[BTCUSD]")
+    path.write_text(text.replace("start: 2024-03-04,", "start: 2024-03-04, timeframes: [1d],"), encoding="utf-8")
+    backfill.vendor.change(renames=(Rename(ticker="META", earlier="FB", day=date(2024, 3, 6)),))
+    unknown = {"APPL": "Polygon does not know APPL; did you mean AAPL?", "BTCUSD": "did you mean BTC?"}
+    ran = backfill("run")
+    assert ran.code == 3
+    earlier = "write {symbol: META, formerly: [{ticker: FB, until: 2024-03-05}]}"
+    for _ in range(2):
+        for command in (("run",), ("gaps",), ("status",)):
+            result = backfill(*command)
+            assert result.code == 3
+            for name, sentence in unknown.items():
+                assert [line for line in result.out.splitlines() if name in line and sentence in line], result.out
+            assert earlier in result.out
+        sent = len(backfill.vendor.requests)
+    assert len(backfill.vendor.requests) == sent
+    reasons = {
+        g["symbol"]: (g["reason"], g["explained"], g["sessions"]) for g in json.loads(backfill("gaps", "--json").out)
+    }
+    assert reasons == {
+        "APPL": ("missing", False, 5),
+        "META": ("earlier_ticker", True, 2),
+        "BTCUSD": ("missing", False, 7),
+    }
+    path.write_text(
+        path.read_text(encoding="utf-8")
+        .replace("APPL", "AAPL")
+        .replace("BTCUSD", "BTC")
+        .replace("META", "{symbol: META, formerly: [{ticker: FB, until: 2024-03-05}]}"),
+        encoding="utf-8",
+    )
+    assert backfill("run").code == 0
+    assert backfill("gaps").out == "Nothing is missing.\n"

@@ -10,7 +10,7 @@ import pytest
 from backfill_assets.adapters.polygon import Polygon, RetryPolicy
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, Lookup
 from backfill_assets.domain.errors import KeyRefused, VendorError
-from backfill_assets.domain.universe import Symbol
+from backfill_assets.domain.universe import EarlierTicker, Symbol
 from backfill_assets.pipelines.corporate_actions import first_day, update_corporate_actions
 from backfill_assets.simulator import Dividend, Fault, Split
 from backfill_assets_tests.integration.adapters.scripted_vendor import (
@@ -219,6 +219,27 @@ async def test_a_symbol_is_stored_under_its_own_name(keeper):
     named = keeper.of(replace(STOCKS, symbols=(Symbol("NVIDIA", "NVDA"), Symbol("HALF", "NVDA"))))
     await named.update()
     assert named.stored() == [(n, "split", "2024-06-10", 10.0, True) for n in ("HALF", "NVIDIA")]
+
+
+async def test_actions_of_an_earlier_ticker_are_those_of_its_days(keeper, vendor):
+    change = date(2024, 6, 10)
+    events = [
+        Dividend(ticker=ticker, ex_dividend_date=day, cash_amount=amount)
+        for ticker, day, amount in (
+            ("FB", date(2024, 6, 7), 0.1),
+            ("FB", change, 0.2),  # of another company
+            ("META", date(2024, 6, 7), 0.3),  # of another company
+            ("META", change, 0.4),
+        )
+    ]
+    lists(vendor, *events)
+    before = keeper.of(replace(STOCKS, symbols=(Symbol("META", "META"),)))
+    await before.update()
+    assert [size for *_, size, applied in before.stored() if applied] == [0.3, 0.4]
+    meta = Symbol("META", "META", (EarlierTicker("FB", change - timedelta(days=1)),))
+    stated = keeper.of(replace(STOCKS, symbols=(meta,)))
+    assert (await stated.update()).since == STOCKS.start
+    assert [size for *_, size, applied in stated.stored() if applied] == [0.1, 0.4]
 
 
 async def test_the_vendors_older_paths_give_the_same_result(keeper, vendor):

@@ -16,6 +16,7 @@ from backfill_assets.domain.gaps import (
     spans_by_symbol,
     unexplained,
 )
+from backfill_assets.domain.listings import REFRESHED_AFTER, Listing
 from backfill_assets.domain.retries import USUAL, Retries
 from backfill_assets.domain.sessions import HOURS, Kind, calendar
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
@@ -55,6 +56,23 @@ def test_without_missing_days_there_is_no_gap():
 
 def test_days_without_sessions_are_not_a_gap():
     assert STOCKS.gaps("AAPL", MINUTE_1, [days(FRI + ONE_DAY, NEXT_MON - ONE_DAY)], {}) == []
+
+
+def test_sessions_of_an_unknown_ticker_are_one_missing_gap_until_the_next_look_up():
+    listing = Listing(None, None, unknown_at=NOON)
+    confirmed = {TUE: recorded(answers=2, session=TUE)}
+    (gap,) = STOCKS.gaps("APPL", DAY_1, [days(MON, FRI)], confirmed, listing)
+    assert (gap.sessions, gap.reason, gap.explained) == (5, Reason.MISSING, False)
+    assert (gap.next_attempt_at, gap.detail) == (NOON + REFRESHED_AFTER, "Polygon does not know APPL")
+
+
+@pytest.mark.parametrize("timeframe", [MINUTE_1, DAY_1, WEEK_1], ids=str)
+def test_sessions_before_the_symbol_took_its_ticker_are_explained(timeframe):
+    listing = Listing(None, None, ticker_since=WED, earlier="FB")
+    before, after = STOCKS.gaps("META", timeframe, [days(MON, FRI)], {}, listing)
+    assert (before.days, before.reason, before.explained) == (days(MON, TUE), Reason.EARLIER_TICKER, True)
+    assert "formerly: [{ticker: FB, until: 2025-02-04}]" in before.detail
+    assert (after.days, after.reason, after.explained) == (days(WED, FRI), Reason.MISSING, False)
 
 
 def test_a_session_that_was_never_requested_is_due_six_hours_after_its_end():

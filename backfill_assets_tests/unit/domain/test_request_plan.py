@@ -12,6 +12,7 @@ from backfill_assets.domain.days import DayRange, runs_of
 from backfill_assets.domain.request_plan import (
     PAGE,
     GroupedCall,
+    RangeCall,
     _windows,
     pages_of,
     plan_days,
@@ -20,7 +21,7 @@ from backfill_assets.domain.request_plan import (
 )
 from backfill_assets.domain.sessions import Kind, calendar
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, sources
-from backfill_assets.domain.universe import Symbol
+from backfill_assets.domain.universe import EarlierTicker, Symbol
 from backfill_assets.domain.universe_file import parse_universe
 
 AAPL, BTC = Symbol("AAPL", "AAPL"), Symbol("BTC", "X:BTCUSD")
@@ -185,12 +186,33 @@ def test_a_smaller_page_means_more_pages_of_the_same_range(monkeypatch):
     assert request.pages == 3
 
 
+def renamed(days):
+    """Symbols with changes of their tickers on some of the days."""
+    return st.lists(st.sampled_from(days), max_size=2, unique=True).map(
+        lambda until: Symbol("A", "A", tuple(EarlierTicker(f"A{n}", day) for n, day in enumerate(sorted(until))))
+    )
+
+
+@given(
+    st.sets(st.sampled_from(STOCKS.sessions), max_size=60), renamed(STOCKS.sessions), st.sampled_from([MINUTE_1, DAY_1])
+)
+def test_no_range_crosses_a_change_of_the_ticker(missing, symbol, timeframe):
+    plan = plan_series(symbol, timeframe, missing, STOCKS)
+    assert missing <= {day for call in plan for day in call.sessions}
+    assert all({symbol.ticker_on(day) for day in call.sessions} == {call.ticker} for call in plan)
+    names = [symbol.ticker_on(day) for day in sorted(missing)]
+    assert len({call.ticker for call in plan}) == len(set(names))
+    if timeframe is DAY_1:
+        assert len(plan) == len(set(names))
+
+
 @st.composite
 def missing_days(draw):
-    """Up to 5 symbols, each without some of up to 6 days."""
+    """Up to 5 symbols, each without some of up to 6 days, some with changes of their tickers."""
     days = CRYPTO.sessions[-draw(st.integers(1, 6)) :]
     names = "ABCDE"[: draw(st.integers(1, 5))]
-    return {Symbol(n, n): draw(st.sets(st.sampled_from(days))) for n in names}
+    formerly = draw(renamed(days)).formerly
+    return {Symbol(n, n, draw(st.sampled_from([(), formerly]))): draw(st.sets(st.sampled_from(days))) for n in names}
 
 
 @given(missing_days())
@@ -199,12 +221,15 @@ def test_days_take_as_few_requests_as_any_choice_of_ranges_and_grouped_days(miss
     requested = {(symbol, day) for r in plan for symbol in r.symbols for day in r.sessions}
     cells = {(symbol, day) for symbol, days in missing.items() for day in days}
     assert cells <= requested
+    rows = sorted({(symbol, symbol.ticker_on(day)) for symbol, day in cells})
     fewest = min(
-        len(ranged) + len({day for symbol, day in cells if symbol not in ranged})
-        for count in range(len(missing) + 1)
-        for ranged in combinations(missing, count)
+        len(ranged) + len({day for symbol, day in cells if (symbol, symbol.ticker_on(day)) not in ranged})
+        for count in range(len(rows) + 1)
+        for ranged in combinations(rows, count)
     )
     assert len(plan) == pages_of(plan) == fewest
+    ranges = [call for call in plan if isinstance(call, RangeCall)]
+    assert all({call.symbol.ticker_on(day) for day in call.sessions} == {call.ticker} for call in ranges)
 
 
 def test_the_newest_day_of_twenty_symbols_is_one_request():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from backfill_assets.domain.errors import UniverseMistake
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES
-from backfill_assets.domain.universe import MOST_SYMBOLS, Market, Symbol, Universe
+from backfill_assets.domain.universe import MOST_SYMBOLS, EarlierTicker, Market, Symbol, Universe
 from backfill_assets.domain.universe_file import parse_universe
 
 TODAY = date(2025, 6, 2)
@@ -126,6 +126,14 @@ def test_an_explicit_ticker_lets_two_markets_keep_symbols_of_the_same_name():
 
 def test_a_symbol_mapping_without_a_ticker_is_a_symbol():
     assert parse(stocks("[{symbol: AAPL}]")).markets[0].symbols == (Symbol("AAPL", "AAPL"),)
+
+
+def test_earlier_tickers_are_requested_up_to_their_last_day():
+    text = stocks("[{symbol: META, formerly: [{ticker: FB, until: 2022-06-08}]}]")
+    (meta,) = parse(text).markets[0].symbols
+    assert meta == Symbol("META", "META", (EarlierTicker("FB", date(2022, 6, 8)),))
+    assert [meta.ticker_on(date(2022, 6, day)) for day in (8, 9)] == ["FB", "META"]
+    assert meta.tickers == "FB until 2022-06-08, META"
 
 
 @pytest.mark.parametrize(
@@ -394,6 +402,31 @@ def test_a_mistake_in_a_start_is_one_sentence(start, reason):
             for text in ("A B", "A/B", "Z:A", "../v3")
         ),
         ("[{symbol: A, ticker: 'X:BTCUSD'}]", 4, f".0.ticker {PREFIX} 'X:BTCUSD'."),
+        ("[{symbol: A, formerly: B}]", 4, f".0.formerly {LIST}"),
+        ("[{symbol: A, formerly: []}]", 4, ".0.formerly is empty."),
+        ("[{symbol: A, formerly: [B]}]", 4, ".0.formerly.0 must be a mapping of `key: value`."),
+        ("[{symbol: A, formerly: [{ticker: B}]}]", 4, ".0.formerly.0.until is missing."),
+        (
+            "[{symbol: A, formerly: [{ticker: B, untl: 1}]}]",
+            4,
+            ".0.formerly.0.untl is an unknown key; did you mean `until`?",
+        ),
+        ("[{symbol: A, formerly: [{ticker: B, until: 2022}]}]", 4, f".0.formerly.0.until {DATE} '2022'."),
+        (
+            "[{symbol: A, formerly: [{ticker: B, until: 2022-06-08},\n      {ticker: C, until: 2022-06-07}]}]",
+            5,
+            ".0.formerly.1.until must be after 2022-06-08, not 2022-06-07.",
+        ),
+        (
+            f"[{{symbol: A, formerly: [{{ticker: B, until: {TODAY}}}]}}]",
+            4,
+            f".0.formerly.0.until must be before today, not {TODAY}.",
+        ),
+        (
+            "[{symbol: A, formerly: [{ticker: 'X:AUSD', until: 2022-06-08}]}]",
+            4,
+            f".0.formerly.0.ticker {PREFIX} 'X:AUSD'.",
+        ),
     ],
 )
 def test_a_mistake_in_a_symbol_is_one_sentence_with_its_line(symbols, line, sentence):

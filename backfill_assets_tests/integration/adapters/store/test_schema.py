@@ -37,6 +37,7 @@ TABLES = {
     "market_features",
     "rate_limit",
     "session_answers",
+    "ticker_changes",
     VERSION_TABLE,
 }
 UPGRADE = "import sys; from backfill_assets.adapters.store import schema; print(schema.upgrade(sys.argv[1]))"

@@ -12,7 +12,7 @@ KEY = dg.AssetKey(["stocks", "listings"])
 
 
 def requested(harness):
-    return [r.path.split("/")[-1] for r in harness.vendor.requests if "/reference/" in r.path]
+    return [r.path.split("/")[-1] for r in harness.vendor.requests if "/v3/reference/" in r.path]
 
 
 def known(harness):
@@ -32,7 +32,17 @@ def test_the_dates_of_all_symbols_are_stored(harness):
     found = known(harness)
     assert set(found) == {"AAPL", "MSFT", "NVDA"}
     assert found["NVDA"] == [date(2024, 3, 5), None, MOMENT]
-    assert metadata_of(result) == {"symbols": 3, "looked_up": 3, "without_a_listing_date": 0, "delisted": "none"}
+    none = dict.fromkeys(("refuted_by_bars", "unknown", "delisted"), "none")
+    assert metadata_of(result) == {"symbols": 3, "looked_up": 3, "without_a_listing_date": 0} | none
+    changes = harness.rows("select symbol, day, ticker from ticker_changes order by 1")
+    assert changes[-1] == ("NVDA", date(2024, 3, 5), "NVDA")
+
+
+def test_doubtful_listings_and_unknown_tickers_are_named(harness):
+    harness.vendor.change(list_dates={"NVDA": date(2024, 3, 6)}, known=("AAPL", "NVDA"))
+    assert harness.run("2024-03-05|NVDA", "2024-03-08|NVDA", only=["1d"]).success
+    metadata = metadata_of(harness.materialize("stocks", "listings"))
+    assert (metadata["refuted_by_bars"], metadata["unknown"]) == ("NVDA", "MSFT")
 
 
 def test_recent_look_ups_are_not_repeated(harness):
@@ -62,12 +72,12 @@ def test_a_failed_look_up_fails_the_run_and_keeps_earlier_ones(harness):
     assert metadata_of(harness.materialize("stocks", "listings"))["looked_up"] == 2
 
 
-def test_sessions_before_a_listing_are_neither_requested_nor_missing(harness):
+def test_sessions_before_a_listing_are_not_missing_and_requested_in_the_week_before_only(harness):
     harness.vendor.change(listed={"NVDA": date(2024, 3, 6)})
     harness.materialize("stocks", "listings")
-    assert harness.run("2024-03-04|NVDA", "2024-03-08|NVDA", only=["1d"]).success
+    assert harness.run("2024-02-20|NVDA", "2024-03-08|NVDA", only=["1d"]).success
     assert harness.materialized("1d") == {f"2024-03-0{d}|NVDA" for d in (6, 7, 8)}
-    assert harness.rows("select min(session), count(*) from session_answers") == [(date(2024, 3, 6), 3)]
+    assert harness.rows("select min(session), count(*) from session_answers") == [(date(2024, 2, 28), 8)]
 
 
 def test_a_run_without_bars_at_its_edge_looks_the_symbol_up(harness):

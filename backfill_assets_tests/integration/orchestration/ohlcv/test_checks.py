@@ -11,13 +11,15 @@ from backfill_assets.domain.retries import FIRST_PAUSE
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.orchestration.check_results import MOST_ROWS
 from backfill_assets.orchestration.ohlcv.checks import gap_table, ohlcv_check_specs
-from backfill_assets.simulator import Fault, Hole
+from backfill_assets.simulator import Fault, Hole, Rename
 from backfill_assets_tests.support import MOMENT, market
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 SESSIONS = [date(2025, 6, d) for d in (16, 17, 18, 20, 23, 24, 25, 26, 27, 30)]  # without Juneteenth
 NEWEST = SESSIONS[-1]
 OF_ALL = {"no_missing_sessions", "bars_are_valid", "latest_session_is_here"}
+OF_MINUTES = OF_ALL | {"minutes_are_complete", "ticker_is_known"}
+OF_DAYS = OF_ALL | {"one_company"}
 
 
 def verdicts(result):
@@ -59,16 +61,16 @@ def missing(harness, *holes, now=MOMENT):
 def test_checks_run_with_every_run_and_are_stored_in_the_instance(harness):
     result = everything(harness)
     assert {key: e.passed for key, e in verdicts(result).items()} == dict.fromkeys(
-        [*((t, name) for t in ("1m", "1d") for name in OF_ALL), ("1m", "minutes_are_complete")], True
+        [(t, name) for t, names in (("1m", OF_MINUTES), ("1d", OF_DAYS)) for name in names], True
     )
     stored = harness.instance.all_logs(result.run_id, of_type={dg.DagsterEventType.ASSET_CHECK_EVALUATION})
-    assert len(stored) == 7
+    assert len(stored) == 9
     found = metadata_of(verdicts(result)["1m", "no_missing_sessions"])
     assert found == {"missing_sessions": 0, "explained_sessions": 0, "symbols_affected": 0}
 
 
 def test_a_run_of_one_timeframe_evaluates_only_its_checks(harness):
-    assert set(verdicts(everything(harness, only=["1d"]))) == {("1d", name) for name in OF_ALL}
+    assert set(verdicts(everything(harness, only=["1d"]))) == {("1d", name) for name in OF_DAYS}
 
 
 @pytest.mark.parametrize(("of", "symbols"), [("stocks", 2), ("crypto", 1)])
@@ -76,7 +78,8 @@ def test_checks_that_run_alone_fetch_and_materialize_nothing(harness, of, symbol
     result = harness.check(of)
     assert result.success
     found = verdicts(result)
-    assert set(found) == {(t, n) for t in ("1m", "1d") for n in OF_ALL} | {("1m", "minutes_are_complete")}
+    of_days = OF_DAYS if of == "stocks" else OF_ALL
+    assert set(found) == {("1m", name) for name in OF_MINUTES} | {("1d", name) for name in of_days}
     assert {e.asset_key.path[0] for e in found.values()} == {of}
     assert metadata_of(found["1m", "no_missing_sessions"])["symbols_affected"] == symbols
     assert harness.vendor.requests == []
@@ -89,7 +92,7 @@ def test_a_failed_run_is_checked_too(harness):
     result = everything(harness)
     assert not result.success
     found = verdicts(result)
-    assert len(found) == 7
+    assert len(found) == 9
     assert metadata_of(found["1m", "no_missing_sessions"])["missing_sessions"] == len(SESSIONS)
     assert found["1d", "no_missing_sessions"].passed
 
@@ -97,7 +100,7 @@ def test_a_failed_run_is_checked_too(harness):
 def test_every_timeframe_has_its_checks():
     specs = ohlcv_check_specs(market("stocks", "AAPL", timeframes=" ".join(TIMEFRAMES)))
     by_timeframe = {t: {s.name for s in specs if s.asset_key.path[-1] == f"ohlcv_{t}"} for t in TIMEFRAMES}
-    assert by_timeframe == dict.fromkeys(TIMEFRAMES, OF_ALL) | {"1m": OF_ALL | {"minutes_are_complete"}}
+    assert by_timeframe == dict.fromkeys(TIMEFRAMES, OF_ALL) | {"1m": OF_MINUTES, "1d": OF_DAYS}
     assert not any(spec.blocking for spec in specs)
 
 
@@ -352,3 +355,33 @@ def test_a_delisted_symbol_is_not_expected(harness):
     verdict, metadata = newest(everything(harness, only=["1d"]))
     assert verdict.passed
     assert (metadata["symbols_expected"], metadata["symbols_missing"]) == (1, 0)
+
+
+# --- Tickers
+
+
+def test_a_ticker_that_the_vendor_does_not_know_is_an_error_until_it_is_known(harness):
+    harness.vendor.change(known=("AAPL",))
+    result = everything(harness)
+    assert result.success
+    verdict = verdicts(result)["1m", "ticker_is_known"]
+    assert (verdict.passed, verdict.severity) == (False, ERROR)
+    assert verdict.description == "MSFT: Polygon does not know MSFT."
+    assert metadata_of(verdict)["symbols"] == [{"symbol": "MSFT", "finding": "Polygon does not know MSFT"}]
+    (gap,) = metadata_of(verdicts(result)["1d", "no_missing_sessions"])["gaps"]
+    assert (gap["symbol"], gap["sessions"], gap["reason"]) == ("MSFT", len(SESSIONS), "missing")
+    harness.vendor.change(known=("AAPL", "MSFT"))
+    harness.materialize("stocks", "listings")
+    assert verdicts(everything(harness))["1m", "ticker_is_known"].passed
+
+
+def test_bars_from_before_a_symbol_took_its_ticker_are_a_warning(harness):
+    day = SESSIONS[5]
+    harness.vendor.change(renames=(Rename(ticker="MSFT", earlier="OLD", day=day, other_until=SESSIONS[4]),))
+    assert verdicts(everything(harness))["1d", "one_company"].passed
+    harness.materialize("stocks", "listings")
+    verdict = verdicts(harness.check())["1d", "one_company"]
+    assert (verdict.passed, verdict.severity) == (False, WARN)
+    assert verdict.description.startswith(
+        f"MSFT: bars since {SESSIONS[0]}; before {day} the ticker was OLD; to fetch it,"
+    )
