@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from datetime import date
@@ -271,6 +272,7 @@ def main(arguments: list[str] | None = None) -> None:
         output.error, BrokenPipeError
     ):  # a reader that ends early, as `head`, is no mistake
         _say(f"Standard output cannot be written ({output.error.strerror}).", code)
+    gc.freeze()  # the last collection of the interpreter would look through everything that Dagster has loaded
     sys.exit(code or int(output.error is not None))
 
 

@@ -14,10 +14,13 @@ import psycopg
 from dagster._config.config_schema import UserConfigSchema
 from dagster._core.execution.compute_logs import redirect_to_file
 from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
+from sqlalchemy import Insert, cast, func, insert, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.postgres import POOLER, Row, connected, sqlalchemy_url
@@ -63,6 +66,17 @@ class MarketEventLogStorage(PostgresEventLogStorage):
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         """Store events; see `store_event`."""
         super().store_event_batch(events)
+
+    def prepare_insert_event_batch(self, events: Sequence[dg.EventLogEntry]) -> Insert:
+        """Return the statement that inserts events, in their order, with one array for each column.
+
+        Dagster's has a parameter for each value, and SQLAlchemy compiles it again for each batch: 0.2 ms for each event.
+        """
+        rows = [self._event_to_row(event) for event in events]
+        columns = [column for column in SqlEventLogStorageTable.columns if column.name in rows[0]]
+        arrays = [cast([row[c.name] for row in rows], ARRAY(c.type)) for c in columns]
+        values = func.unnest(*arrays).table_valued(*(c.name for c in columns)).render_derived()
+        return insert(SqlEventLogStorageTable).from_select([c.name for c in columns], select(*values.c))
 
 
 class MarketPostgresStorage(DagsterPostgresStorage):

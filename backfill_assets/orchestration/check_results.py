@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from backfill_assets.adapters.store.alerts import AlertStore
+from backfill_assets.adapters.store.base import Store
 from backfill_assets.domain.alert_rules import CheckResult
 from backfill_assets.domain.timeframes import Timeframe
-from backfill_assets.orchestration.resources import Clock, MarketStore
+from backfill_assets.orchestration.resources import Clock
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
@@ -74,25 +75,24 @@ def outcomes_of[Found](
 
 
 def report_checks(
-    store: MarketStore, clock: Clock, outcomes: Mapping[dg.AssetCheckKey, CheckOutcome]
+    store: Store, clock: Clock, outcomes: Mapping[dg.AssetCheckKey, CheckOutcome]
 ) -> list[dg.AssetCheckResult]:
     """Write the outcomes to the table `check_results`, and return them for Dagster."""
-    with AlertStore(store.url(), connections=1) as table:
-        table.write_check_results(
-            [
-                CheckResult(
-                    key.asset_key.to_user_string(),
-                    key.name,
-                    outcome.passed,
-                    outcome.severity is ERROR,
-                    outcome.sentence,
-                    outcome.table.text() if outcome.table else (),
-                    outcome.repair,
-                )
-                for key, outcome in outcomes.items()
-            ],
-            clock.now(),
-        )
+    AlertStore.beside(store).write_check_results(
+        [
+            CheckResult(
+                key.asset_key.to_user_string(),
+                key.name,
+                outcome.passed,
+                outcome.severity is ERROR,
+                outcome.sentence,
+                outcome.table.text() if outcome.table else (),
+                outcome.repair,
+            )
+            for key, outcome in outcomes.items()
+        ],
+        clock.now(),
+    )
     return [
         dg.AssetCheckResult(
             asset_key=key.asset_key,

@@ -107,7 +107,8 @@ def corporate_events_asset(market: Market) -> dg.AssetsDefinition:
             today = clock.now().astimezone(zone).date()
             stored = await asyncio.to_thread(table.read, names)
             jumps = await asyncio.to_thread(table.split_jumps, names, today, zone)
-        for result in report_checks(store, clock, {check.key: split_check_outcome(jumps)}):
+            results = report_checks(table, clock, {check.key: split_check_outcome(jumps)})
+        for result in results:
             yield result
         if isinstance(update, BackfillError):  # raised after the check: Dagster shows one without a result as failed
             raise update

@@ -48,7 +48,8 @@ def feature_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: FeaturesConfig, clock: Clock, watcher: Watcher, store: MarketStore
     ):
         checked = context.selected_asset_check_keys
-        request, failure, health = None, None, None
+        request, failure = None, None
+        results: list[dg.AssetCheckResult] = []
         with interruptible(context), FeatureStore(store.url(), connections=config.max_concurrent) as table:
             if context.selected_asset_keys:  # empty if the checks run alone
                 request = _request(context, config, market)
@@ -66,12 +67,12 @@ def feature_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
             if checked:
                 days = request.days if request else None
                 health = await asyncio.to_thread(examine_features, table, market, calendar, clock.now(), days)
+                timeframes = {features_key(market, timeframe): timeframe for timeframe in market.timeframes}
+                results = report_checks(table, clock, outcomes_of(timeframes, checked, CHECKS, health))
         if request:
             _mark(context, request, computation, sessions)
-        if health:
-            timeframes = {features_key(market, timeframe): timeframe for timeframe in market.timeframes}
-            for result in report_checks(store, clock, outcomes_of(timeframes, checked, CHECKS, health)):
-                yield result
+        for result in results:
+            yield result
         if failure:
             raise failure
 

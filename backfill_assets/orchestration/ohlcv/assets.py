@@ -76,8 +76,9 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         polygon: PolygonApi,
     ):
         checked = context.selected_asset_check_keys
-        days, health = None, None
+        days = None
         failure: BackfillError | None = None
+        results: list[dg.AssetCheckResult] = []
         with interruptible(context), store.bars(config.max_concurrent + 1) as bars:
             if context.selected_asset_keys:  # empty if the checks run alone
                 # What one of the two clocks takes for unfinished is not fetched: it would be stored as complete.
@@ -86,7 +87,7 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
                 days = request.days
                 run = run_start(context, RunKind.OHLCV, market, clock.now())
                 try:
-                    async with polygon.client(store.url(), watcher.progress()) as vendor:
+                    async with polygon.client(bars.url, watcher.progress()) as vendor:
                         with recorded_run(bars, run, clock.now) as record:
                             record.traffic = vendor.traffic
                             fetch = fetch_missing(
@@ -115,10 +116,10 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
             if checked:
                 watched = Watched(market, calendar, known_listings(bars, market), Settings.read().retries)
                 health = await asyncio.to_thread(examine, bars, watched, clock.now(), days)
-        if health:
-            timeframes = {ohlcv_key(market, timeframe): timeframe for timeframe in market.timeframes}
-            for result in report_checks(store, clock, outcomes_of(timeframes, checked, CHECKS, health)):
-                yield result
+                timeframes = {ohlcv_key(market, timeframe): timeframe for timeframe in market.timeframes}
+                results = report_checks(bars, clock, outcomes_of(timeframes, checked, CHECKS, health))
+        for result in results:
+            yield result
         if failure:
             raise failure
 
