@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 
@@ -66,6 +66,11 @@ class RunStore(Store):
                 cursor.executemany(SQL["add_restatement"], [(*key, *_RESTATEMENT(r)) for r in end.restatements])
 
         self._transaction(work)
+
+    def newest_requests(self) -> list[tuple[str, RunStatus, datetime]]:
+        """Return id, status and end (UTC) of the last runs that sent requests, newest first."""
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["newest_requests"]).fetchall())
+        return [(run_id, RunStatus(status), at.astimezone(UTC)) for run_id, status, at in rows]
 
     def unfinished(self) -> list[str]:
         """Return the ids of runs without a recorded end."""
