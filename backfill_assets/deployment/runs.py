@@ -15,6 +15,7 @@ import dagster as dg
 
 from backfill_assets.adapters.processes import find, identity, machine
 from backfill_assets.adapters.store.runs import RunStore
+from backfill_assets.domain.errors import KeyRefused
 from backfill_assets.domain.runs import RunKind, RunStart, RunStatus
 from backfill_assets.domain.universe import Market
 
@@ -101,6 +102,27 @@ def run_failure(instance: dg.DagsterInstance, run_id: str) -> RunFailure:
             return RunFailure(" ".join(error.message.split(": ", 1)[-1].split()), error.cls_name or "")
         message = event.message or message
     return RunFailure(" ".join(message.split()) or "The run ended without an error; see its log in the Dagster UI.")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRefusal:
+    """The newest run that sent requests failed because the vendor refused the key; it ended at `at` (UTC)."""
+
+    run_id: str
+    sentence: str
+    at: datetime
+
+
+def key_refusal(instance: dg.DagsterInstance, runs: RunStore) -> KeyRefusal | None:
+    """Return how the vendor refused the key, until a run has succeeded or failed otherwise."""
+    for run_id, status, at in runs.newest_requests():
+        if status is RunStatus.SUCCEEDED:
+            return None
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:  # an error is logged when the checks of its run have been evaluated
+            failure = run_failure(instance, run_id)
+            return KeyRefusal(run_id, failure.sentence, at) if failure.kind == KeyRefused.__name__ else None
+    return None
 
 
 _ENDS = {

@@ -183,6 +183,22 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyObservation:
+    """The run in which the vendor refused the key, or None. What follows from it has no alert of its own."""
+
+    failure: Failure | None
+    incident: str = "key:polygon"
+
+    def finding(self) -> Finding | None:
+        """Critical: nothing can be fetched."""
+        level = severity(Measure.CRASHES, int(self.failure is not None))
+        if self.failure is None or level is None:
+            return None
+        sentence = f"{self.failure.sentence.removesuffix('.')}. Until then nothing is fetched or repaired."
+        return Finding(self.incident, level, sentence, repair="backfill up", place=Place(run=self.failure.run))
+
+
+@dataclass(frozen=True, slots=True)
 class JobObservation:
     """The last failure of a job that no later run has made good, or None.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
@@ -77,6 +77,11 @@ class RunStore(Store):
         """Return how long ago the process of a run was last seen alive, None if it never was."""
         row: Any = self._transaction(lambda c: c.execute(SQL["silence"], {"run_id": run_id}).fetchone())
         return None if row[0] is None else timedelta(seconds=row[0])
+
+    def newest_requests(self) -> list[tuple[str, RunStatus, datetime]]:
+        """Return id, status and end (UTC) of the last runs that sent requests, newest first."""
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["newest_requests"]).fetchall())
+        return [(run_id, RunStatus(status), at.astimezone(UTC)) for run_id, status, at in rows]
 
     def unfinished(self) -> list[str]:
         """Return the ids of runs without a recorded end."""

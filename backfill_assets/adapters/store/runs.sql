@@ -29,6 +29,11 @@ update backfill_runs set
   features_written = %(features)s, gaps_before = %(gaps_before)s, gaps_after = %(gaps_after)s
 where (run_id, kind, market) = (%(run_id)s, %(kind)s, %(market)s)
 
+-- name: newest_requests
+select run_id, status, finished_at from backfill_runs
+where finished_at is not null and requests > 0 and status in ('succeeded', 'failed')
+order by finished_at desc, status desc limit 10
+
 -- name: unfinished_runs
 select distinct run_id from backfill_runs where status = 'started' order by 1
 

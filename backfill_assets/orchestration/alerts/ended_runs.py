@@ -7,8 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from backfill_assets.deployment.runs import PROCESS_TAG, WILL_RETRY_TAG, ended_at, run_failure
-from backfill_assets.domain.alert_rules import FailedDaysObservation, Failure, JobObservation, Observation
+from backfill_assets.deployment.runs import PROCESS_TAG, WILL_RETRY_TAG, KeyRefusal, ended_at, run_failure
+from backfill_assets.domain.alert_rules import (
+    FailedDaysObservation,
+    Failure,
+    JobObservation,
+    KeyObservation,
+    Observation,
+)
+from backfill_assets.domain.errors import KeyRefused
 from backfill_assets.domain.runs import EndedRun, failed_days, unresolved_failure
 from backfill_assets.domain.universe import Universe
 from backfill_assets.orchestration.keys import family_of
@@ -31,8 +38,13 @@ def newest_change(instance: dg.DagsterInstance) -> datetime | None:
     return newest[0].update_timestamp.astimezone(UTC) if newest else None
 
 
-def observe_runs(instance: dg.DagsterInstance, universe: Universe, now: datetime) -> list[Observation]:
-    """Observe every job with a run in the last 14 days, and the failed days of each market's bars."""
+def observe_runs(
+    instance: dg.DagsterInstance, universe: Universe, refusal: KeyRefusal | None, now: datetime
+) -> list[Observation]:
+    """Observe the key, every job with a run in the last 14 days, and the failed days of each market's bars.
+
+    While the key is refused, no failed days are counted.
+    """
     filters = dg.RunsFilter(statuses=_ENDED, updated_after=now - LOOK_BACK)
     by_job: dict[str, dict[str, dg.RunRecord]] = {}
     for record in instance.get_run_records(filters):
@@ -45,13 +57,14 @@ def observe_runs(instance: dg.DagsterInstance, universe: Universe, now: datetime
         if job.repair
     }
     features = {f"{market.name}_features_job" for market in universe.markets}
-    found: list[Observation] = [
+    found: list[Observation] = [KeyObservation(Failure(refusal.run_id, refusal.sentence) if refusal else None)]
+    found += [
         JobObservation(
             job, _last_failure(instance, records, any_failure=job in features), job in features, repairs.get(job)
         )
         for job, records in by_job.items()
     ]
-    for market in universe.markets:
+    for market in () if refusal else universe.markets:
         if ended := [_ended(record) for record in by_job.get(f"{market.name}_ohlcv_job", {}).values()]:
             days = failed_days(ended)
             newest = max(ended, key=lambda run: run.ended_at)
@@ -95,10 +108,13 @@ def watched_jobs(repository: dg.RepositoryDefinition) -> set[str]:
 def _last_failure(
     instance: dg.DagsterInstance, records: Mapping[str, dg.RunRecord], *, any_failure: bool
 ) -> Failure | None:
-    """Return the last failure that no later run has resolved, except runs that failed for single series: those are gaps."""
+    """Return the last failure that no later run has resolved, except those that have alerts of their own.
+
+    These are single series, which are gaps, and a refused key.
+    """
 
     def harmless(run: EndedRun) -> bool:
-        return not any_failure and run_failure(instance, run.run).kind == SeriesFailed.__name__
+        return not any_failure and run_failure(instance, run.run).kind in {SeriesFailed.__name__, KeyRefused.__name__}
 
     failed = unresolved_failure((_ended(record) for record in records.values()), harmless)
     if failed is None:

@@ -17,8 +17,9 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.alerts import AlertStore
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.private_api import records_needed, ticking
-from backfill_assets.deployment.runs import close_records
+from backfill_assets.deployment.runs import close_records, key_refusal
 from backfill_assets.domain.alert_rules import (
+    COVERAGE_CHECKS,
     GAP_CHECK,
     MARKET_CHECKS,
     CheckObservation,
@@ -30,7 +31,7 @@ from backfill_assets.domain.alert_rules import (
 )
 from backfill_assets.domain.universe import Universe
 from backfill_assets.orchestration.alerts.ended_runs import newest_change, observe_runs, watched_jobs
-from backfill_assets.orchestration.alerts.heartbeats import Watch, automation_names, observe_heartbeats
+from backfill_assets.orchestration.alerts.heartbeats import SILENT_AFTER, Watch, automation_names, observe_heartbeats
 from backfill_assets.orchestration.keys import family_of, ohlcv_key
 from backfill_assets.orchestration.resources import Clock, MarketStore
 from backfill_assets.pipelines.alerts import AlertSettings, deliver, settle, summary
@@ -71,9 +72,12 @@ def check_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
             *(heartbeat_incident(name) for name in (*names, CHECK_ALERTS)),
         }
         with AlertStore(store.url()) as alerts:
+            runs = RunStore.beside(alerts)
+            held = key_refusal(context.instance, runs) is not None or _repair_begins(runs, watch)
+            results = [r for r in alerts.check_results() if not (held and r.check in COVERAGE_CHECKS)]
             observations: list[Observation] = [
-                *_observe_gaps(alerts, universe, clock.now()),
-                *_observe_checks(alerts.check_results(), checks),
+                *([] if held else _observe_gaps(alerts, universe, clock.now())),
+                *_observe_checks(results, checks),
                 *observe_heartbeats(ticking(context.instance), repository, names, watch),
             ]
             report = _notify(alerts, clock, observations, ("gap:", "check:", "heartbeat:"), watched)
@@ -93,8 +97,9 @@ def run_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
         name=RUN_ALERTS,
         minimum_interval_seconds=EVERY_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Sends alerts on crashed runs, features that were not computed, and markets whose backfill failed on "
-        "three consecutive days to the channels of ALERT_URLS: when they begin, get worse, last for a day, and end.",
+        description="Sends alerts on a refused key, crashed runs, features that were not computed, and markets whose "
+        "backfill failed on three consecutive days to the channels of ALERT_URLS: when they begin, get worse, last for a "
+        "day, and end.",
     )
     @records_needed()
     def run_alerts(context: dg.SensorEvaluationContext, clock: Clock, store: MarketStore) -> dg.SensorResult:
@@ -106,16 +111,24 @@ def run_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
         observations: list[Observation] = [
             *observe_heartbeats(ticking(context.instance), repository, [CHECK_ALERTS], watch)
         ]
-        if newest != examined:
-            observations += observe_runs(context.instance, universe, clock.now())
         watched = {f"run:{job}" for job in watched_jobs(repository)}
         watched |= {f"backfill:{market.name}" for market in universe.markets}
         with AlertStore(store.url()) as alerts:
-            close_records(context.instance, RunStore.beside(alerts))
+            runs = RunStore.beside(alerts)
+            close_records(context.instance, runs)
+            if newest != examined:
+                refusal = key_refusal(context.instance, runs)
+                observations += observe_runs(context.instance, universe, refusal, clock.now())
             report = _notify(alerts, clock, observations, ("run:", "backfill:"), watched)
         return dg.SensorResult(skip_reason=report, cursor=_cursor(watch, newest))
 
     return run_alerts
+
+
+def _repair_begins(runs: RunStore, watch: Watch) -> bool:
+    """Whether the daemon has just started, and no run has sent requests since: gaps are being repaired."""
+    newest = runs.newest_requests()
+    return watch.last - watch.since < SILENT_AFTER and not (newest and newest[0][2] >= watch.since)
 
 
 def _observe_gaps(store: AlertStore, universe: Universe, now: datetime) -> list[GapObservation]:

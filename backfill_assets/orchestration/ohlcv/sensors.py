@@ -4,11 +4,13 @@ Dagster reads the annotations of the body as objects: no `from __future__ import
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import dagster as dg
 
+from backfill_assets.adapters.processes import identity
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.gaps import GapStore
 from backfill_assets.adapters.store.runs import RunStore
@@ -18,7 +20,7 @@ from backfill_assets.deployment.private_api import (
     records_needed,
     unfinished_backfills,
 )
-from backfill_assets.deployment.runs import REPAIR_TAG, TRIGGER_TAG, end_dead_runs
+from backfill_assets.deployment.runs import REPAIR_TAG, TRIGGER_TAG, end_dead_runs, key_refusal
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market, Universe
@@ -35,6 +37,9 @@ EVERY_SECONDS = 30
 
 SENSOR_TAG = "dagster/sensor_name"
 """Dagster's own: the UI shows what launched a backfill by this tag; without it, it names a user."""
+
+REFUSED_PAUSE = timedelta(hours=1)
+"""Between repairs with a key that the vendor has refused. A new process, which may have another key, tries at once."""
 
 type Memory = dict[str, dict[str, Tried]]
 """By market and symbol."""
@@ -61,10 +66,20 @@ def gap_repair_sensor(universe: Universe, calendars: Mapping[str, Calendar]) -> 
         repository = context.repository_def
         if repository is None:
             raise ValueError("the sensor needs its repository")
-        memory, sentences = _read(context.cursor), []
+        process, memory = _read(context.cursor)
+        me, sentences = identity(os.getpid()), []
         with GapStore(store.url(), connections=1) as gaps:
-            end_dead_runs(context.instance, RunStore.beside(gaps))
+            runs = RunStore.beside(gaps)
+            end_dead_runs(context.instance, runs)
             backfills = unfinished_backfills(context.instance, repository)
+            refusal = key_refusal(context.instance, runs)
+            if refusal and process == me and clock.now() < (until := refusal.at + REFUSED_PAUSE):
+                # Attempts that the key prevented do not count.
+                return dg.SensorResult(
+                    skip_reason=f"The API key is refused: repair waits until {until:%Y-%m-%d %H:%M} UTC, or until "
+                    "`backfill up` is started with another POLYGON_API_KEY.",
+                    cursor=_written(me, {}),
+                )
             gaps.forget_others(series_of(universe))
             for market in universe.markets:
                 watched = Watched(market, calendars[market.name], known_listings(gaps, market), settings.retries)
@@ -73,7 +88,7 @@ def gap_repair_sensor(universe: Universe, calendars: Mapping[str, Calendar]) -> 
                     context.instance, repository, gaps, watched, backfills, tried, clock.now()
                 )
                 sentences.append(f"{market.name}: {sentence}.")
-        return dg.SensorResult(skip_reason=" ".join(sentences), cursor=_written(memory))
+        return dg.SensorResult(skip_reason=" ".join(sentences), cursor=_written(me, memory))
 
     return gap_repair
 
@@ -120,22 +135,21 @@ def _launch(
     )
 
 
-def _read(cursor: str | None) -> Memory:
-    """Return the attempts that the cursor records; an unreadable cursor is ignored."""
+def _read(cursor: str | None) -> tuple[str, Memory]:
+    """Return the process that wrote the cursor, and the attempts that it records; an unreadable cursor is ignored."""
     try:
         stored = json.loads(cursor or "{}")
-        return {
+        return stored["process"], {
             market: {s: Tried(t["state"], t["times"], datetime.fromisoformat(t["at"])) for s, t in symbols.items()}
-            for market, symbols in stored.items()
+            for market, symbols in stored["tried"].items()
         }
     except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return "", {}
 
 
-def _written(memory: Memory) -> str:
-    return json.dumps(
-        {
-            market: {s: {"state": t.state, "times": t.times, "at": t.at.isoformat()} for s, t in symbols.items()}
-            for market, symbols in memory.items()
-        }
-    )
+def _written(process: str, memory: Memory) -> str:
+    tried = {
+        market: {s: {"state": t.state, "times": t.times, "at": t.at.isoformat()} for s, t in symbols.items()}
+        for market, symbols in memory.items()
+    }
+    return json.dumps({"process": process, "tried": tried})

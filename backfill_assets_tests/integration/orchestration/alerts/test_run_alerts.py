@@ -38,22 +38,29 @@ def run(harness, minutes, error=None, job="stocks_ohlcv_job", day=0, **fields):
 # --- Crashes
 
 
-def test_a_refused_key_is_critical_once_and_recovers_with_the_next_success(harness, sensor, hook):
-    assert sensor.tick() == "No alert is open."
+def test_a_refused_key_is_one_alert_and_recovers_with_the_next_success(harness, sensor, hook):
+    """Runs of two markets fail, their sessions are missing, and checks of what is missing fail."""
+    checks = Sensor("check_alerts", harness.instance, harness.definitions)
+    for each in (sensor, checks):
+        assert each.tick() == "No alert is open."
     harness.vendor.change(faults=(REFUSAL,))
     assert not harness.run("2025-06-16|AAPL", "2025-06-17|AAPL").success
-    for _ in range(3):
-        sensor.tick()
-    assert hook.titles == [f"CRITICAL: {OHLCV}"]
+    assert not harness.run("2025-06-28|BTC", "2025-06-29|BTC", of="crypto").success
+    assert harness.rows("select 1 from check_results where not passed limit 1")
+    for minutes in (0, 3, 6, 9):  # longer than gaps are held back after a start
+        sensor.tick(MOMENT + minutes * MINUTE)
+        checks.tick(MOMENT + minutes * MINUTE)
+    assert hook.titles == ["CRITICAL: key:polygon"]
     (message,) = hook.received
-    assert "a run failed. Polygon" in message["message"]
-    assert "Repair:     backfill run --markets stocks" in message["message"]
-    (failed,) = harness.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
-    assert f"/runs/{failed.run_id}" in message["message"]
+    assert message["message"].startswith("Polygon refuses the API key: set POLYGON_API_KEY to one that is valid (")
+    failed = harness.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+    assert any(f"/runs/{run.run_id}" in message["message"] for run in failed)
     harness.vendor.change(faults=())
-    assert harness.run("2025-06-16|AAPL", "2025-06-17|AAPL").success
-    sensor.tick()
-    assert hook.titles[1:] == [f"RECOVERED: {OHLCV}"]
+    assert harness.run("2025-06-16|AAPL", "2025-06-17|AAPL", now=MOMENT + 10 * MINUTE).success
+    sensor.tick(MOMENT + 12 * MINUTE)
+    assert hook.titles[1:] == ["RECOVERED: key:polygon"]
+    checks.tick(MOMENT + 12 * MINUTE)
+    assert {"CRITICAL: gap:stocks", "WARNING: gap:crypto"} <= set(hook.titles[2:])
 
 
 def test_a_run_that_failed_for_single_series_is_not_an_alert(harness, sensor, hook):
@@ -64,7 +71,7 @@ def test_a_run_that_failed_for_single_series_is_not_an_alert(harness, sensor, ho
 
 
 def test_a_failed_backfill_launched_in_the_dagster_ui_is_an_alert(harness, sensor, hook):
-    harness.vendor.change(faults=(REFUSAL,))
+    harness.vendor.change(faults=(Fault(kind="status", status=403),))
     job = harness.defs.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
         instance=harness.instance,
@@ -103,7 +110,7 @@ def test_the_record_of_a_run_whose_process_died_is_closed(harness, sensor):
 
 
 def test_a_failed_command_is_critical_like_any_other_run(harness, sensor, hook):
-    run(harness, 0, ("KeyRefused", "Polygon refused the key."), tags={PROCESS_TAG: "1@1.00"})
+    run(harness, 0, ("NotEntitled", "The plan does not include it."), tags={PROCESS_TAG: "1@1.00"})
     sensor.tick()
     assert hook.titles == [f"CRITICAL: {OHLCV}"]
 

@@ -1,5 +1,6 @@
 """The sensor that repairs gaps. In place of the daemon, the tests end backfills and execute their runs."""
 
+import json
 import re
 from datetime import UTC, date, datetime, timedelta
 
@@ -207,15 +208,36 @@ def test_the_cursor_remembers_launches(harness):
         "not JSON",
         "[]",
         "3",
-        '{"stocks": 3}',
-        '{"stocks": {"MSFT": {}}}',
-        '{"stocks": {"MSFT": {"state": "", "times": 1, "at": "noon"}}}',
+        '{"stocks": {}}',
+        '{"process": "1", "tried": {"stocks": {"MSFT": {}}}}',
+        '{"process": "1", "tried": {"stocks": {"MSFT": {"state": "", "times": 1, "at": "noon"}}}}',
     ],
 )
 def test_an_unreadable_cursor_is_ignored(harness, cursor):
     with_holes(harness, ("MSFT", "2025-06-18"))
     assert "repairs MSFT 2025-06-18." in harness.tick(DUE, cursor=cursor)
-    assert re.fullmatch(r'\{"stocks": \{"MSFT": \{.*\}\}, "crypto": \{\}\}', harness.cursor)
+    assert re.search(r'"tried": \{"stocks": \{"MSFT": \{.*\}\}, "crypto": \{\}\}', harness.cursor)
+
+
+# --- A refused key
+
+
+def test_a_refused_key_is_tried_once_an_hour_and_at_once_by_a_new_process(harness):
+    harness.vendor.change(api_keys=("another",))
+    assert not harness.run("2025-06-16|AAPL", "2025-06-30|NVDA").success
+    pauses = "The API key is refused: repair waits until 2025-07-01 13:00 UTC, or until `backfill up` is started"
+    assert "stocks: backfill " in harness.tick(cursor=None)
+    assert harness.tick(MOMENT + timedelta(minutes=59)).startswith(pauses)
+    assert json.loads(harness.cursor)["tried"] == {}, "what the key prevented is no attempt"
+    end_backfills(harness.instance)
+    paused = harness.cursor
+    assert "stocks: backfill " in harness.tick(MOMENT + timedelta(hours=1))
+    end_backfills(harness.instance)
+    assert "stocks: backfill " in harness.tick(cursor=paused.replace(json.loads(paused)["process"], "1@another"))
+    end_backfills(harness.instance)
+    harness.vendor.change(api_keys=())
+    assert harness.run("2025-06-16|AAPL", "2025-06-16|AAPL").success
+    assert "refused" not in harness.tick()
 
 
 # --- Attempts
