@@ -107,7 +107,11 @@ def opened[A: Body](body: bytes, quick: Callable[[bytes], A], *lenient: Callable
         if not lenient:
             raise MalformedAnswer(str(error)) from error
         return opened(body, lenient[0], *lenient[1:])
-    if answer.status.upper() not in SUCCESS or answer.error or (answer.message and not getattr(answer, "results", None)):
+    if (
+        answer.status.upper() not in SUCCESS
+        or answer.error
+        or (answer.message and not getattr(answer, "results", None))
+    ):
         raise in_success(read(body))
     return answer
 

@@ -275,7 +275,9 @@ async def test_a_refused_key_costs_one_request_for_many_tasks(connect, limiter, 
     assert limiter.permits == permits
 
 
-@pytest.mark.parametrize("first", [ok(), Response({"status": "NOT_AUTHORIZED"}, 403), Response({"status": "NOT_FOUND"}, 404)])
+@pytest.mark.parametrize(
+    "first", [ok(), Response({"status": "NOT_AUTHORIZED"}, 403), Response({"status": "NOT_FOUND"}, 404)]
+)
 async def test_requests_are_concurrent_after_the_first_accepted_one(connect, first):
     async with ScriptedVendor(
         Response(first.body, first.status, seconds=0.4), Response(ok().body, seconds=0.1)
