@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from typing import Any
 
 from rich.console import Console
 
@@ -14,6 +15,7 @@ from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.alerts import AlertStore
 from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers
+from backfill_assets.adapters.store.runs import RecordedRun, RunStore
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import (
     COMPLETE,
@@ -23,6 +25,7 @@ from backfill_assets.cli.output import (
     describe,
     duration,
     instant,
+    iso,
     output_console,
     plain_table,
     print_errors,
@@ -45,6 +48,9 @@ from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of,
 from backfill_assets.pipelines.listings import expected
 from backfill_assets.pipelines.progress import Silent
 
+_NAMED = 5
+"""How many of the bars that were left out are named."""
+
 
 @dataclass(slots=True)
 class MarketResult:
@@ -53,6 +59,7 @@ class MarketResult:
     outcome   of its run; None if no run was needed
     answers   what is stored, as of the plan and after the run
     checks    the checks of its bars that failed when they were last evaluated, which a run does at its end
+    record    what the run itself recorded, none if no run was needed
     """
 
     request: BackfillRequest
@@ -61,6 +68,7 @@ class MarketResult:
     answers: SeriesAnswers = field(default_factory=dict)
     gaps: list[Gap] = field(default_factory=list)
     checks: list[CheckResult] = field(default_factory=list)
+    record: Sequence[RecordedRun] = ()
 
     @property
     def planned_requests(self) -> int:
@@ -129,6 +137,8 @@ def run_markets(
             result.request = expected(store, result.request)  # the run may have looked up listings
             result.answers = recorded(store, result.request)
             result.gaps = gaps_of(result.request, result.answers)
+            if result.outcome:
+                result.record = RunStore.beside(store).read(run_id=result.outcome.run_id)
     return results
 
 
@@ -228,6 +238,7 @@ def _show(console: Console, results: Sequence[MarketResult]) -> None:
             bars = (f"{_bars_of(t, sessions, series[t]):,}" if t in series else "" for t in shown)
             table.add_row(symbol.name, days, *bars)
     console.print(table)
+    _show_rejected(console, results)
     for result in results:
         show_causes(console, result.gaps, lambda cause: f"{cause.reason}[/]: {cause.description}")
     if still_missing := [gap for result in results for gap in unexplained(result.gaps)]:
@@ -235,6 +246,21 @@ def _show(console: Console, results: Sequence[MarketResult]) -> None:
         due = instant(at) if at and at > datetime.now(UTC) else "now"
         retry = f"Next retry: {due}." if at else "No retry is scheduled."
         console.print(f"{retry} To fetch now: `backfill repair`.")
+
+
+def _show_rejected(console: Console, results: Sequence[MarketResult]) -> None:
+    total = sum(row["bars_rejected"] for result in results for run in result.record for row in run.series)
+    if not total:
+        return
+    console.print(f"[yellow]{counted(total, 'bar')} left out of the answers[/]; their sessions are retried:")
+    for row in _rejected(results)[:_NAMED]:
+        console.print(f"  {row['symbol']} {row['timeframe']} {instant(row['start'])}: {row['reason']}")
+    if total > _NAMED:
+        console.print(f"  and {total - _NAMED} more: `backfill report --last`")
+
+
+def _rejected(results: Sequence[MarketResult]) -> list[Mapping[str, Any]]:
+    return [row for result in results for run in result.record for row in run.rejected]
 
 
 def _bars_of(timeframe: Timeframe, sessions: Iterable[date], answers: Answers) -> int:
@@ -255,6 +281,11 @@ def _json(results: Sequence[MarketResult]) -> dict[str, object]:
             for r in results
             for symbol, sessions in r.request.wanted.items()
             for timeframe in r.request.timeframes
+        ],
+        "rejected_bars": [
+            {key: row[key] for key in ("market", "symbol", "timeframe", "reason")}
+            | {"session": row["session"].isoformat(), "start": iso(row["start"])}
+            for row in _rejected(results)
         ],
     }
 

@@ -90,7 +90,7 @@ class RateLimited(VendorError):
 
 
 class VendorUnavailable(VendorError):
-    """No attempt got a usable response: network, 5xx, truncated body, ERROR in a 200, or a refusal that is not the vendor's."""
+    """No attempt got a usable response: network, 5xx, truncated body, ERROR in a 200, a proxy's refusal."""
 
 
 class VendorUnreachable(VendorUnavailable):

@@ -13,13 +13,20 @@ from backfill_assets.adapters.polygon import GroupedDay, Page
 from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers, WriteContext, Written
 from backfill_assets.domain.answers import Answers, CompleteSessions, PageCutter, RejectedBar, missing_sessions
 from backfill_assets.domain.bars import BadBar, Bars
-from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorError, VendorUnreachable, first_error
+from backfill_assets.domain.errors import (
+    KeyRefused,
+    NotEntitled,
+    VendorError,
+    VendorUnavailable,
+    VendorUnreachable,
+    first_error,
+)
 from backfill_assets.domain.request_plan import ApiCall, GroupedCall, RangeCall
 from backfill_assets.domain.sessions import day_starts
 from backfill_assets.domain.timeframes import Timeframe, made_from, sources
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.pipelines.backfill_request import BackfillRequest, plan, recorded, underived
-from backfill_assets.pipelines.failure_policy import Failure, FailurePolicy
+from backfill_assets.pipelines.failure_policy import RECENT, Failure, FailurePolicy, mistaken
 from backfill_assets.pipelines.progress import SILENT, Progress
 
 
@@ -179,6 +186,7 @@ class _Fetch:
                 self._sources[symbol, call.timeframe].changed = True
         self._waiting: list[_Key] = []
         self._recording: list[Failure] = []
+        self._reach: dict[Timeframe, date | None] = {}
         self.settled: asyncio.Queue[list[_Key]] = asyncio.Queue()
 
     async def run(self, at_once: int) -> None:
@@ -197,7 +205,8 @@ class _Fetch:
         except BaseExceptionGroup as errors:
             raise first_error(errors) from None
         await self._record(self._policy.reached())
-        await self._record(self._policy.finish())
+        for failure in self._policy.finish():
+            await self._record(await self._judged(failure))
         self._settle([])
 
     def read(self, keys: Sequence[_Key]) -> list[SettledSeries]:
@@ -283,6 +292,31 @@ class _Fetch:
         names = [s.name for s in call.symbols]
         included = await asyncio.to_thread(self._store.any_filled, names, call.timeframe.name)
         return None if included else error
+
+    async def _judged(self, failure: Failure) -> list[Failure]:
+        """Split a refusal into what the plan excludes, and what it includes after all, which is an error of its series."""
+        if not failure.refused:
+            return [failure]
+        names, timeframe = [symbol.name for symbol in self._request.market.symbols], failure.call.timeframe
+        if timeframe not in self._reach:
+            since = self._clock() - RECENT
+            self._reach[timeframe] = await asyncio.to_thread(self._store.first_answered, names, timeframe, since)
+        wrong: dict[Symbol, set[date]] = {}
+        for symbol, sessions in failure.sessions.items():
+            wrong[symbol] = mistaken(
+                sessions,
+                self._reach[timeframe],
+                has_bars=await asyncio.to_thread(self._store.any_filled, [symbol.name], timeframe.name),
+                refused_calls=self._policy.refused_calls[symbol],
+                known=self._before.get((symbol.name, timeframe.name), {}),
+            )
+            source = self._sources[symbol, timeframe]
+            if wrong[symbol] and not source.error:
+                source.error = VendorUnavailable(
+                    f"Polygon refused {timeframe} bars of {symbol} from days that its plan includes: try again later"
+                )
+        rest = {symbol: sessions - wrong[symbol] for symbol, sessions in failure.sessions.items()}
+        return [replace(failure, sessions=wrong, refused=False), replace(failure, sessions=rest)]
 
     async def _fetch_range(self, call: RangeCall, unanswered: Mapping[Symbol, set[date]]) -> None:
         cutter = PageCutter(call.sessions, self._request.calendar.hours.zone)

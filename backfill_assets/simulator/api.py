@@ -25,6 +25,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 _HTML = b"<html><head><title>Bad gateway</title></head><body><center><h1>Bad gateway</h1></center></body></html>"
 
+_OTHER = "META"
+
 
 def build(state: SimulatorState) -> Starlette:
     """Create the ASGI application."""
@@ -74,8 +76,9 @@ async def _respond(state: SimulatorState, endpoint: Endpoint, request: Request, 
             return Response(_HTML, fault.status, retry_after(fault.retry_after), "text/html")
         if fault.kind == "status":
             return responses.Json(responses.of_status(fault.status), fault.status, retry_after(fault.retry_after))
-        if fault.kind == "error_in_200":
-            return responses.Json(responses.error("The query could not be completed, please try again."))
+        if fault.kind in ("error_in_200", "too_many_in_200"):
+            failed = responses.error("The query could not be completed, please try again.")
+            return responses.Json(failed if fault.kind == "error_in_200" else responses.too_many())
         if fault.kind == "slow":
             await asyncio.sleep(fault.seconds)
     if refusal := state.refusal(request):
@@ -84,6 +87,9 @@ async def _respond(state: SimulatorState, endpoint: Endpoint, request: Request, 
 
 
 def _answer(state: SimulatorState, endpoint: Endpoint, request: Request, fault: Fault | None) -> Response:
+    if fault is not None and fault.kind == "newest_first":
+        query = request.scope["query_string"].replace(b"sort=asc", b"sort=desc")
+        request = Request({**request.scope, "query_string": query})
     try:
         payload, span = endpoint(state, request)
     except Refused as refused:
@@ -92,8 +98,13 @@ def _answer(state: SimulatorState, endpoint: Endpoint, request: Request, fault: 
         return responses.Json(payload)
     if fault.kind == "empty":
         payload = _emptied(payload)
+    elif fault.kind == "other_ticker":
+        payload = {**payload, "ticker": _OTHER}
     elif "results" in payload and isinstance(payload["results"], list):
         payload = {**payload, "results": damage(payload["results"], fault, span)}
+    if "resultsCount" in payload:
+        more = fault.count if fault.kind == "miscount" else 0
+        payload["resultsCount"] = len(payload.get("results", [])) + more
     body = msgspec.json.encode(payload)
     if fault.kind == "cut_body":
         return responses.CutBody(body, media_type="application/json")

@@ -25,6 +25,15 @@ FaultKind = Literal[
     "empty",
     "malformed_json",
     "nulls",
+    "impossible",
+    "junk",
+    "other_ticker",
+    "miscount",
+    "seconds",
+    "off_grid",
+    "twice_a_day",
+    "newest_first",
+    "too_many_in_200",
 ]
 
 
@@ -114,7 +123,8 @@ class Fault(_Plain, frozen=True, kw_only=True):
     times       maximum number of hits
     status      of kinds `status` and `html`; `retry_after` adds the header (seconds)
     seconds     of kind `slow`: the delay of the response
-    count       of kinds duplicates, disorder, out_of_range and nulls: number of bars (at each end for out_of_range)
+    count       of kinds that change, add or move bars: how many (at each end for out_of_range); of miscount: how many results
+                too many are counted
     """
 
     kind: FaultKind

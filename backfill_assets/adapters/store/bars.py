@@ -108,6 +108,13 @@ class BarStore(Store):
         }
         return answers_by_series(self._transaction(lambda c: c.execute(SQL["answers"], values).fetchall()))
 
+    def first_answered(self, symbols: Iterable[str], timeframe: Timeframe, since: datetime) -> date | None:
+        """Return the first session of any of the symbols whose bars arrived at `since` (aware) or later."""
+        values = {"symbols": list(symbols), "timeframe": timeframe.name, "since": since}
+        row: Any = self._transaction(lambda c: c.execute(SQL["first_answered"], values).fetchone())
+        first: date | None = row[0]
+        return first
+
     def any_filled(self, symbols: Iterable[str], timeframe: str | None = None) -> bool:
         """Whether bars of any of the symbols are stored, in the timeframe of that name or in any."""
         values = {"symbols": list(symbols), "timeframe": timeframe}

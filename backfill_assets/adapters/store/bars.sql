@@ -141,6 +141,10 @@ select pg_advisory_xact_lock(hashtextextended(%(symbol)s || ' ' || %(timeframe)s
 select session from session_answers
 where symbol = %(symbol)s and timeframe = %(timeframe)s and session = any(%(sessions)s::date[]) and (answers > 0 or refused)
 
+-- name: first_answered
+select min(session) from session_answers
+where symbol = any(%(symbols)s) and timeframe = %(timeframe)s and bars > 0 and answered_at >= %(since)s
+
 -- name: any_filled
 select exists (
   select from coverage

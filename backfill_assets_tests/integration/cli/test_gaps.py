@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from backfill_assets.domain.timeframes import TIMEFRAMES
-from backfill_assets.simulator import Hole, Rename
+from backfill_assets.simulator import Fault, Hole, Rename
 from backfill_assets_tests.support import backdate_answers
 
 ALL = list(TIMEFRAMES)
@@ -173,3 +173,36 @@ def test_unknown_and_earlier_tickers_are_named_by_every_command(closed_markets, 
     )
     assert backfill("run").code == 0
     assert backfill("gaps").out == "Nothing is missing.\n"
+
+
+def test_bars_that_cannot_be_true_are_named_and_their_sessions_retried(closed_markets):
+    backfill = closed_markets
+    backfill.vendor.change(faults=(Fault(kind="impossible", ticker="AAPL", path="/minute/", count=6),))
+    ran = backfill("run")
+    assert ran.code == 3
+    named = ran.out[ran.out.index("6 bars left out of the answers; their sessions are retried:") :].splitlines()[1:7]
+    assert [line.split(": ")[0].split()[:3] for line in named[:5]] == [["AAPL", "1m", "2024-03-04"]] * 5
+    assert [line.split(": ")[1] for line in named[:4]] == [
+        "a price is zero or negative",
+        "a price is zero or negative",
+        "high is below low",
+        "volume is negative or not finite",
+    ]
+    assert named[5] == "  and 1 more: `backfill report --last`"
+    (gap,) = [g for g in json.loads(backfill("gaps", "--json").out) if g["timeframe"] == "1m"]
+    assert (gap["symbol"], gap["start"], gap["end"]) == ("AAPL", "2024-03-04", "2024-03-04")
+    assert gap["detail"] == "6 bars left out: a price is zero or negative"
+
+    backdate_answers(backfill.database_url)
+    again = json.loads(backfill("run", "--json").out)
+    assert len(again["rejected_bars"]) == 6
+    assert (
+        again["rejected_bars"][2].items()
+        >= {"symbol": "AAPL", "session": "2024-03-04", "reason": "high is below low"}.items()
+    )
+    backdate_answers(backfill.database_url)
+    backfill.vendor.change(faults=())
+    healed = backfill("run")
+    assert healed.code == 0
+    assert "left out" not in healed.out
+    assert json.loads(backfill("gaps", "--json").out) == []
