@@ -100,6 +100,7 @@ def test_crypto_trades_on_every_day():
     first, last = SPAN.start.toordinal(), SPAN.end.toordinal()
     assert [s.toordinal() for s in CRYPTO.sessions] == list(range(first, last + 1))
     assert len(CRYPTO.sessions) == 22 * 365 + 5  # leap years: 2008, 2012, 2016, 2020, 2024
+    assert CRYPTO.closed_days() == ()
 
 
 def utc(text):
@@ -139,6 +140,7 @@ def test_a_stock_session_finishes_at_the_time_computed_by_hand(session, finished
     day = date.fromisoformat(session)
     assert day in STOCKS
     assert STOCKS.hours.finished_at(day) == utc(finished)
+    assert STOCKS.hours.finished_at(day).tzinfo is UTC
     assert STOCKS.last_finished(utc(finished)) == day
     assert STOCKS.last_finished(utc(finished) - timedelta(seconds=1)) < day
 

@@ -30,7 +30,7 @@ def test_a_stock_session_has_390_regular_minutes_and_a_half_day_210():
 
 
 def test_crypto_trades_around_the_clock_and_has_no_half_days():
-    assert {CRYPTO.regular_minutes(s) for s in CRYPTO.sessions} == {24 * 60}
+    assert {CRYPTO.regular_minutes(s) for s in CRYPTO.sessions} == {CRYPTO.hours.minutes} == {24 * 60}
     assert CRYPTO.half_days == ()
 
 
