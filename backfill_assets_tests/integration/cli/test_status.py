@@ -189,13 +189,6 @@ def test_colours_repeat_what_glyphs_show():
     assert re.sub(r"\x1b\[[0-9;]*m", "", drawn) == shown(incomplete_market())
 
 
-def test_piped_output_has_no_colours(closed_markets):
-    done = closed_markets.program("status")
-    assert (done.code, done.err) == (3, "")
-    assert "\x1b" not in done.out
-    assert "✗ 0%" in done.out
-
-
 @pytest.mark.parametrize(
     ("before", "expected"),
     [

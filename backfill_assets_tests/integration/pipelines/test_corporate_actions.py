@@ -199,13 +199,6 @@ async def test_an_event_that_is_withdrawn_and_listed_again_is_applied_again(keep
     assert keeper.stored() == NEW
 
 
-async def test_events_before_the_requested_days_are_never_withdrawn(keeper, vendor):
-    await keeper.update()
-    lists(vendor)
-    assert counts(await keeper.update()) == (0, 0, 0, 0)
-    assert keeper.stored() == NEW
-
-
 async def test_symbols_of_another_market_are_left_alone(keeper, vendor):
     await keeper.update()
     other = keeper.of(market("stocks", "GE"))

@@ -39,7 +39,7 @@ def own_bars(vendor, symbol, timeframe, start, end):
 @pytest.mark.parametrize(
     ("kind", "names", "start", "end"),
     [
-        ("stocks", "AAPL NVDA", "2024-05-20", "2024-06-14"),  # Memorial Day, and NVDA's split of 10 June
+        ("stocks", "NVDA", "2024-05-20", "2024-06-14"),  # Memorial Day, and NVDA's split of 10 June
         ("stocks", "SPY", "2024-03-04", "2024-03-15"),  # clocks go forward on 10 March
         ("stocks", "SPY", "2024-11-25", "2024-12-06"),  # a half day, 29 November
         ("crypto", "BTC", "2024-10-27", "2024-11-09"),

@@ -31,7 +31,7 @@ from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_
 from backfill_assets.pipelines import features as pipeline
 from backfill_assets.pipelines.features import Computed, FeatureRequest, bounds, compute_features
 from backfill_assets_tests.integration.adapters.store.test_bars import answer
-from backfill_assets_tests.support import MOMENT, market, rows, stored_bars
+from backfill_assets_tests.support import MOMENT, SOAK, market, rows, stored_bars
 from backfill_assets_tests.unit.domain.test_features import NAMES, as_traded, assert_as_one
 from backfill_assets_tests.unit.domain.walks import walk
 
@@ -271,13 +271,13 @@ def run_through(url, nature, steps):
     world.assert_complete()
 
 
-@settings(THOROUGH, max_examples=10)
+@settings(THOROUGH, max_examples=100 if SOAK else 5)
 @given(steps=st.lists(STEP, min_size=3, max_size=10))
 def test_a_stock_in_any_order(database_url, steps):
     run_through(database_url, STOCK, steps)
 
 
-@settings(THOROUGH, max_examples=6)
+@settings(THOROUGH, max_examples=100 if SOAK else 3)
 @given(steps=st.lists(STEP, min_size=3, max_size=10))
 def test_a_coin_in_any_order(database_url, steps):
     run_through(database_url, COIN, steps)
@@ -303,11 +303,15 @@ def test_a_change_after_everything_was_computed(database_url, nature):
 
 
 @pytest.fixture
-def world(database_url):
+def world(database_url, snapshots):
     """A stock with everything written and computed."""
     made = World(database_url, replace(STOCK, splits=()))
-    made.write_all()
-    made.compute()
+
+    def fill():
+        made.write_all()
+        made.compute()
+
+    snapshots.restore_or_make("a computed stock", database_url, fill)
     return made
 
 

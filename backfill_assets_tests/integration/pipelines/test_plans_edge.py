@@ -22,7 +22,6 @@ EVENING = datetime(2024, 12, 6, 2, tzinfo=UTC)
 """21:00 in New York on Thursday, 5 December: the session has finished, and the day has not."""
 
 EDGE = date(2024, 11, 20)
-WEEKS = ("1d", "1w")
 
 
 def sent(vendor, before):

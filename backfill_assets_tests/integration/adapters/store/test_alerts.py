@@ -1,6 +1,7 @@
 """The tables of alerts on a real server: one transaction for a change and its messages, and an outbox that loses nothing."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -126,11 +127,9 @@ def test_two_processes_that_find_the_same_at_once_open_it_once(store, database_u
             both.wait(20)
             settle(mine, judge, ["json"], NOW)
 
-    threads = [threading.Thread(target=look) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(look) for _ in range(2)]:
+            done.result(30)
     assert sorted(shown) == [0, 1]
     assert len(store.waiting()) == 1
 
@@ -201,19 +200,16 @@ def test_two_processes_never_send_to_one_channel_at_once(store, database_url):
     put_out(store, ["json"], number=1)
     other = Finding("gap:crypto", Severity.CRITICAL, "crypto.")
     settle(store, lambda _: [(Change(None, other, Notice.OPENED), MESSAGE)], ["json"], NOW)
-    got, both = [], threading.Barrier(2)
+    both = threading.Barrier(2)
 
     def serve():
         with AlertStore(database_url, connections=1) as mine:
             both.wait(20)
-            got.append(claim(mine))
+            return claim(mine)
 
-    threads = [threading.Thread(target=serve) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert sum(found is not None for found in got) == 1
+    with ThreadPoolExecutor(2) as pool:
+        claims = [done.result(30) for done in [pool.submit(serve) for _ in range(2)]]
+    assert sum(found is not None for found in claims) == 1
 
 
 def test_what_waits_for_a_channel_that_is_no_more_goes_to_the_first_one(store):

@@ -177,12 +177,6 @@ def test_empty_answers_are_counted_and_cover_nothing(database_url, write):
     assert table(database_url, "coverage") == []
 
 
-def test_empty_answers_in_one_outage_count_once(database_url, write):
-    for second in range(5):
-        write(empty(MON), attempted_at=MOMENT + timedelta(seconds=second))
-    assert [row[5] for row in table(database_url, "session_answers")] == [1]
-
-
 def test_each_further_answer_counts_only_after_a_pause_twice_as_long(database_url, write):
     at, counted = MOMENT, []
     for minutes in (0, 1, 1, 3, 1, 8):  # due after 2, 4, 8 from the last that counted
@@ -380,11 +374,6 @@ def test_what_is_recorded_is_read_back_by_series_and_days(store, write):
     assert (tuesday.bars, tuesday.first, tuesday.last) == (5, at(TUE, OPENING), at(TUE, OPENING + 4))
     assert (wednesday.bars, wednesday.first, wednesday.answers) == (0, None, 1)
     assert store.answers([], [], DayRange(MON, FRI)) == {}
-
-
-def test_nobody_there():
-    with pytest.raises(DatabaseUnavailable, match="the server does not answer"):
-        BarStore("postgresql://me:sekrit@127.0.0.1:1/x")
 
 
 SESSIONS = tuple(date(2024, 3, d) for d in (4, 5, 6, 7, 8, 11, 12, 13))

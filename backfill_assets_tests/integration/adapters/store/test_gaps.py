@@ -67,31 +67,11 @@ def opened(*gaps, since=MOMENT):
     return Change(opened=tuple(OpenGap(g, since) for g in gaps))
 
 
-def lacking(recorded, symbol="AAPL", timeframe="1m"):
+def missing_days(recorded, symbol="AAPL", timeframe="1m"):
     return [(r.start, r.end) for r in recorded.missing.get((symbol, timeframe), [])]
 
 
-# --- What is lacking
-
-
-def test_of_a_series_that_has_nothing_all_days_from_the_first_session_to_the_last_lack(look):
-    assert lacking(look("AAPL")) == [(TRADING.sessions[0], TRADING.sessions[-1])]
-
-
-def test_a_series_that_has_everything_lacks_nothing(look, database_url):
-    cover(database_url, "AAPL", MINUTE_1, TRADING.sessions)
-    assert look("AAPL").missing == {}
-
-
-def test_what_lacks_stands_between_what_is_there(look, database_url):
-    cover(database_url, "AAPL", MINUTE_1, [MON, WED, THU])
-    week = look("AAPL", sessions=[MON, TUE, WED, THU, FRI])
-    assert lacking(week) == [(TUE, TUE), (FRI, FRI)]
-
-
-def test_coverage_outside_what_is_expected_hides_nothing(look, database_url):
-    cover(database_url, "AAPL", MINUTE_1, [MON - 3 * ONE_DAY, FRI + ONE_DAY])
-    assert lacking(look("AAPL", sessions=[MON, TUE])) == [(MON, TUE)]
+# --- Missing sessions
 
 
 def test_each_timeframe_of_each_symbol_lacks_its_own(look, database_url):
@@ -104,24 +84,6 @@ def test_each_timeframe_of_each_symbol_lacks_its_own(look, database_url):
         ("SPY", "1m"): [(MON, TUE)],
         ("SPY", "1d"): [(MON, MON)],
     }
-
-
-def test_nothing_is_expected_before_a_listing_or_after_its_end(look):
-    week = [MON, TUE, WED, THU, FRI]
-    for listing, expected in (
-        (Listing(TUE, None), [(TUE, FRI)]),
-        (Listing(None, WED), [(MON, WED)]),
-        (Listing(TUE, WED), [(TUE, WED)]),
-        (Listing(WED, WED), [(WED, WED)]),
-        (Listing(FRI + ONE_DAY, None), []),
-        (Listing(None, MON - ONE_DAY), []),
-        (UNKNOWN, [(MON, FRI)]),
-    ):
-        assert lacking(look("AAPL", sessions=week, listings={"AAPL": listing})) == expected, listing
-
-
-def test_of_a_listing_that_ends_before_it_begins_nothing_is_expected(look):
-    assert look("AAPL", listings={"AAPL": Listing(WED, TUE)}).missing == {}
 
 
 @pytest.mark.parametrize("covered", [[], [MON]])
@@ -412,23 +374,6 @@ def test_attempts_are_counted_by_the_rules_whatever_the_order_of_events(store, e
     assert (found and replace(found, first=None, last=None)) == known
     if known and known.bars:
         assert (found.last - found.first) == timedelta(minutes=known.bars - 1)
-
-
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.integers(1, 1200).map(lambda s: timedelta(seconds=s)), min_size=1, max_size=40), st.integers(2, 5))
-def test_a_session_that_stays_empty_is_asked_for_so_often_at_most(store, steps, attempts):
-    retries = Retries(timedelta(seconds=90), attempts)
-    name, at, asked = next(fresh), MOMENT, []
-    bars = BarStore.beside(store)
-    for step in steps:
-        at += step
-        known = bars.answers([name], [MINUTE_1], DayRange(MON, MON)).get((name, "1m"), {})
-        if retries.to_ask([MON], known, at):
-            bars.write(name, MINUTE_1, minutes(MON, 0), WriteContext(NEW_YORK, at, first_pause=retries.first_pause))
-            asked.append(at)
-    assert len(asked) <= attempts
-    for number, (one, following) in enumerate(itertools.pairwise(asked)):
-        assert following - one >= retries.first_pause * 2**number
 
 
 def test_failures_are_noted_of_many_sessions_at_once_and_of_none(store, database_url):

@@ -57,8 +57,8 @@ def stored(database_url):
     with Simulator() as simulator, BarStore(database_url) as store:
         for symbol, days in (("AAPL", DAYS), ("MSFT", DAYS[:-1])):
             for timeframe, bars_of in ((MINUTE_1, simulator.market.minute_bars), (DAY_1, simulator.market.daily_bars)):
-                told = bars_of(symbol, days[0], days[-1])
-                bars = Bars(told.t, told.open, told.high, told.low, told.close, told.volume, told.vwap, told.trades)
+                columns = bars_of(symbol, days[0], days[-1])
+                bars = Bars(columns.t, columns.open, columns.high, columns.low, columns.close, columns.volume, columns.vwap, columns.trades)
                 answer = CompleteSessions(days, tuple(count_by_session(bars, days, NEW_YORK)), bars)
                 derived = made_from(timeframe, tuple(TIMEFRAMES.values()))
                 store.write(
@@ -110,7 +110,7 @@ def test_newest_bars_and_records_of_what_the_store_wrote(stored):
     assert records["AAPL"] > records["MSFT"] > 0
 
 
-def test_an_empty_table_has_no_rows_to_tell(database_url):
+def test_an_empty_table_has_no_rows(database_url):
     assert [rows(database_url, query) for query in QUERIES.values()] == [[], [], []]
 
 
