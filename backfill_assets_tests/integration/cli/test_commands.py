@@ -22,6 +22,7 @@ from backfill_assets.deployment.services import started_by_this_process
 from backfill_assets.deployment.storage import _CREATION_LOCK
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Fault, Hole
+from backfill_assets_tests.secrets_search import find_secrets
 from backfill_assets_tests.support import KEY, backdate_answers
 
 WEEK = ("--start", "2024-03-04", "--end", "2024-03-08")
@@ -319,18 +320,6 @@ def test_an_orphan_that_holds_the_port_is_ended_before_the_port_is_checked(bare_
     assert result.error.startswith("PostgreSQL at 127.0.0.1:1/market cannot be used"), "the next step"
 
 
-def every_row(url):
-    """The content of each table as text."""
-    with psycopg.connect(url) as connection:
-        names = connection.execute(
-            """select format('%I.%I', schemaname, tablename) from pg_tables
-               where schemaname not in ('pg_catalog', 'information_schema')"""
-        ).fetchall()
-        for (name,) in names:
-            with connection.cursor().copy(f"copy {name} to stdout") as copy:
-                yield name, b"".join(bytes(block) for block in copy)
-
-
 def test_the_key_is_not_stored_or_printed(backfill):
     backfill.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT"),))
     assert backfill.program(*STOCKS).code == 1
@@ -339,12 +328,13 @@ def test_the_key_is_not_stored_or_printed(backfill):
     backfill.vendor.change(api_keys=())
     assert backfill(*STOCKS).code == 0
     assert all(r.header_key and not r.url_key for r in backfill.vendor.requests)
-    held = dict(every_row(backfill.database_url))
-    assert {"public.market_data", "dagster.event_logs", "dagster.runs"} <= set(held)
-    assert [name for name, content in held.items() if KEY.encode() in content] == []
-    files = [path for path in backfill.data.rglob("*") if path.is_file()]
-    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
-    assert not [s for s in backfill.results if KEY in s.out + s.err]
+    texts = {f"output {n}": result.out + result.err for n, result in enumerate(backfill.results)}
+    places = {"database_url": backfill.database_url, "folders": [backfill.data], "texts": texts}
+    assert find_secrets({"the key": KEY}, **places) == []
+    found = find_secrets({"a job": "stocks_ohlcv_job"}, **places)
+    assert {"table dagster.runs: a job", "table dagster.event_logs: a job"} <= set(found), (
+        "the search finds what is there"
+    )
 
 
 def test_help_needs_no_settings(bare_backfill, monkeypatch):
@@ -361,23 +351,6 @@ def test_a_command_closes_what_it_opened(bare_backfill):
     for _ in range(3):
         bare_backfill("run", *WEEK)
     assert psutil.Process().num_fds() == before
-
-
-def test_a_new_derived_timeframe_needs_no_request(backfill, monkeypatch, tmp_path):
-    def only(timeframes):
-        text = f"markets: {{stocks: {{start: 2024-01-02, symbols: [AAPL], timeframes: [{timeframes}]}}}}"
-        (tmp_path / "grows.yaml").write_text(text, encoding="utf-8")
-
-    monkeypatch.setenv("BACKFILL_UNIVERSE", str(tmp_path / "grows.yaml"))
-    only("1m, 1d")
-    assert backfill("run", *WEEK).code == 0
-    sent = len(backfill.vendor.requests)
-    only("1m, 5m, 1h, 1d, 1w")
-    result = backfill("run", *WEEK)
-    assert result.code == 0, result.out
-    assert len(backfill.vendor.requests) == sent
-    made = backfill.rows("select distinct timeframe from market_data where source = 'derived' order by 1")
-    assert made == [("1h",), ("1w",), ("5m",)]
 
 
 @pytest.mark.parametrize("missing", ["dagster.yaml", "workspace.yaml"])

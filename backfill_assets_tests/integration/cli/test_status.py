@@ -33,6 +33,11 @@ def shown(*found, width=80, terminal=False, now=NOW):
     return screen.getvalue()
 
 
+@pytest.fixture
+def filled_with_holes(backfilled_except):
+    return backfilled_except(LOST, THIN)
+
+
 def test_everything_is_missing_before_the_first_run(closed_markets, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
     result = closed_markets("status")
@@ -62,12 +67,9 @@ def test_a_complete_store_exits_with_zero(closed_markets):
     assert closed_markets("status", "--markets", "crypto").out.count("\n") == 4
 
 
-def test_gaps_are_shown_until_they_are_explained(closed_markets, monkeypatch):
+def test_gaps_are_shown_until_they_are_explained(filled_with_holes, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
-    monkeypatch.setenv("BACKFILL_RETRY_FIRST_PAUSE", "3600")
-    backfill = closed_markets
-    backfill.vendor.change(holes=(LOST, THIN))
-    assert backfill("run").code == 3
+    backfill = filled_with_holes
     result = backfill("status")
     assert result.code == 3
     found = {line[0]: line for line in words(result.out)}
@@ -83,11 +85,6 @@ def test_gaps_are_shown_until_they_are_explained(closed_markets, monkeypatch):
     assert found["AAPL"][1:] == [*["~60%"] * 7, "✓", "0", "2024-03-09", "00:59"]
     assert found["BTC"][1:9] == [*["~85%"] * 6, "✓", "✓"]
     assert "repair" not in result.out
-
-
-@pytest.fixture
-def filled_with_holes(backfilled_except):
-    return backfilled_except(LOST, THIN)
 
 
 def test_json_has_markets_symbols_series_and_gaps(filled_with_holes):

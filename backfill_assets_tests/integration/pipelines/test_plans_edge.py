@@ -119,14 +119,6 @@ async def test_a_nightly_run_under_a_plan_without_today_retries_the_day(database
         assert {str(gap.days) for gap in one.gaps()} == {"2024-12-06"}
 
 
-async def test_a_plan_that_includes_nothing_is_an_error(database_url):
-    async with simulated(database_url, EVENING, "stocks", "AAPL MSFT", "2024-12-02") as one:
-        one.vendor.change(forbidden=("stocks",))
-        with pytest.raises(NotEntitled):
-            await one.fetch()
-        assert {gap.reason for gap in one.gaps()} == {Reason.MISSING}
-
-
 async def test_a_symbol_that_the_plan_does_not_include_fails_once_and_is_then_explained(database_url):
     with clock_and_vendor(SATURDAY) as (clock, vendor):
         vendor.change(forbidden=("MSFT",))

@@ -47,12 +47,6 @@ def test_a_new_gap_is_first_seen_now():
     assert changed([], [gap]) == Change(opened=(OpenGap(gap, NOON),))
 
 
-def test_a_known_gap_found_again_changes_nothing():
-    gap = missing(MON, WED)
-    assert changed([gap], [gap]) == Change()
-    assert not changed([gap], [gap])
-
-
 def test_a_gap_that_is_not_found_is_closed():
     gap = missing(MON, WED)
     assert changed([gap], []) == Change(gone=(1,), closed=(closed(gap),))

@@ -107,12 +107,6 @@ def test_a_page_holds_its_sessions_however_many_bars_they_have(trading, timefram
     assert fit * most_bars <= PAGE < (fit + 1) * most_bars
 
 
-def test_a_page_reaches_52_stock_days_and_34_crypto_days_in_minutes():
-    assert sessions_a_page(MINUTE_1, STOCKS) == 52
-    assert sessions_a_page(MINUTE_1, CRYPTO) == 34
-    assert sessions_a_page(DAY_1, STOCKS) == sessions_a_page(DAY_1, CRYPTO) == 50_000
-
-
 def test_the_packaged_universe_takes_50_requests_for_its_newest_30_days():
     path = Path(backfill_assets.__file__).with_name("universe.yaml")
     universe = parse_universe(path.read_text(encoding="utf-8"), "u", date(2025, 12, 31))
@@ -183,8 +177,3 @@ def test_the_newest_day_of_twenty_symbols_is_one_request():
     symbols = [Symbol(f"S{n}", f"S{n}") for n in range(20)]
     (request,) = plan_days(DAY_1, dict.fromkeys(symbols, STOCKS.sessions[-1:]), STOCKS)
     assert request == GroupedCall(tuple(symbols), DAY_1, STOCKS.sessions[-1])
-
-
-def test_a_month_of_two_symbols_is_a_range_each():
-    plan = plan_days(DAY_1, dict.fromkeys((AAPL, Symbol("SPY", "SPY")), STOCKS.sessions[-22:]), STOCKS)
-    assert [(r.label, len(r.sessions)) for r in plan] == [("AAPL", 22), ("SPY", 22)]

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
-from backfill_assets.adapters.store.quality import RULES, InvalidBars, QualityStore
+from backfill_assets.adapters.store.quality import InvalidBars, QualityStore
 from backfill_assets.domain.answers import CompleteSessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange
@@ -77,10 +77,6 @@ def broken(store, put):
 def local(moment, kind=Kind.STOCKS):
     """Convert a local time of the market, as ISO text."""
     return datetime.fromisoformat(moment).replace(tzinfo=HOURS[kind].zone).astimezone(UTC)
-
-
-def test_rule_names():
-    assert set(RULES.values()) == {HIGH, LOW, PRICE, VOLUME, GRID, SESSION}
 
 
 # --- Values

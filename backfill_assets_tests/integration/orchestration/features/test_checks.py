@@ -139,13 +139,6 @@ def test_checks_of_a_run_examine_its_days_too(fetched):
     assert [(row["symbol"], row["bars"]) for row in metadata["series"]] == [("MSFT", 2)]
 
 
-def test_a_run_over_other_days_does_not_hide_a_value_out_of_range(computed):
-    spoil(computed, "rsi_14", 101.0)
-    assert not check(computed)["1d", "values_in_range"].passed
-    result = computed.run(f"{SESSIONS[5]}|AAPL", f"{SESSIONS[6]}|AAPL", family="features")
-    assert not verdicts(result)["1d", "values_in_range"].passed
-
-
 def test_findings_of_separate_days_are_reported_together(computed):
     """A run over old days, so much later that the last 35 days begin in the middle of the stored ones."""
     late = MOMENT + timedelta(days=28)

@@ -1,6 +1,6 @@
 """The asset of listing dates, run by Dagster, and its effect on runs of the bars."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import dagster as dg
 
@@ -62,14 +62,6 @@ def test_a_failed_look_up_fails_the_run_and_keeps_earlier_ones(harness):
     assert metadata_of(harness.materialize("stocks", "listings"))["looked_up"] == 2
 
 
-def test_sessions_before_a_listing_are_neither_requested_nor_missing(harness):
-    harness.vendor.change(listed={"NVDA": date(2024, 3, 6)})
-    harness.materialize("stocks", "listings")
-    assert harness.run("2024-03-04|NVDA", "2024-03-08|NVDA", only=["1d"]).success
-    assert harness.materialized("1d") == {f"2024-03-0{d}|NVDA" for d in (6, 7, 8)}
-    assert harness.rows("select min(session), count(*) from session_answers") == [(date(2024, 3, 6), 3)]
-
-
 def test_a_run_without_bars_at_its_edge_looks_the_symbol_up(harness):
     harness.vendor.change(listed={"NVDA": date(2024, 3, 6)})
     assert harness.run("2024-03-04|AAPL", "2024-03-08|NVDA", only=["1d"]).success
@@ -84,9 +76,3 @@ def test_a_look_up_that_fails_does_not_fail_the_run_of_bars(harness):
     )
     assert harness.run("2024-03-04|AAPL", "2024-03-08|NVDA", only=["1d"]).success
     assert known(harness) == {}
-
-
-def test_a_look_up_is_stored_with_the_clocks_time(harness):
-    at = datetime(2025, 7, 6, 5, tzinfo=UTC)
-    harness.materialize("stocks", "listings", now=at)
-    assert {checked for *_, checked in known(harness).values()} == {at}
