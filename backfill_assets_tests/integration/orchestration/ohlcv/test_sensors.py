@@ -107,12 +107,14 @@ def test_the_launched_backfill_closes_the_gaps(harness):
 # --- Waiting
 
 
-def test_no_second_repair_is_launched_while_one_is_in_progress(harness):
+def test_no_second_repair_is_launched_while_one_is_in_progress_even_if_the_cursor_is_lost(harness):
     with_holes(harness, *HOLES)
     harness.tick(DUE)
     (backfill,) = launched(harness)
-    for later in (timedelta(seconds=30), timedelta(hours=11)):
-        assert harness.tick(DUE + later) == f"stocks: repair {backfill.backfill_id} is in progress. {WELL}"
+    for later, cursor in ((timedelta(seconds=30), harness.cursor), (timedelta(hours=11), None)):
+        assert (
+            harness.tick(DUE + later, cursor=cursor) == f"stocks: repair {backfill.backfill_id} is in progress. {WELL}"
+        )
     assert len(launched(harness)) == 1
 
 
@@ -163,14 +165,6 @@ def test_a_run_whose_process_died_is_marked_as_failed(harness):
 
 
 # --- Restarts
-
-
-def test_a_lost_cursor_does_not_launch_a_second_repair(harness):
-    with_holes(harness, *HOLES)
-    harness.tick(DUE)
-    (backfill,) = launched(harness)
-    assert harness.tick(DUE, cursor=None) == f"stocks: repair {backfill.backfill_id} is in progress. {WELL}"
-    assert len(launched(harness)) == 1
 
 
 def test_the_cursor_remembers_launches(harness):
