@@ -58,9 +58,6 @@ def level(observation):
 )
 def test_each_measure_has_its_thresholds(measure, levels):
     assert {count: severity(measure, count) for count in levels} == levels
-
-
-def test_every_measure_has_thresholds():
     assert set(THRESHOLDS) == set(Measure)
 
 
