@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -14,9 +15,22 @@ from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.domain.answers import missing_sessions
 from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable, NotEntitled
 from backfill_assets.domain.gaps import Gap
-from backfill_assets.domain.runs import Restatement, RunEnd, RunStart, RunStatus, SeriesRecord, gap_outcomes
+from backfill_assets.domain.runs import (
+    RejectedRecord,
+    Restatement,
+    RunEnd,
+    RunStart,
+    RunStatus,
+    SeriesRecord,
+    gap_outcomes,
+)
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of
 from backfill_assets.pipelines.ohlcv import SeriesFailed, SettledSeries
+
+HEARTBEAT_SECONDS = 20.0
+
+MOST_REJECTED = 100
+"""Bars of a series named in a run's record; all of them are counted."""
 
 
 class Traffic(Protocol):
@@ -37,6 +51,7 @@ class RunRecord:
     gaps_before: Sequence[Gap] = ()
     gaps_after: Sequence[Gap] = ()
     restatements: Sequence[Restatement] = ()
+    rejected: Sequence[RejectedRecord] = ()
 
     def fetched(self, request: BackfillRequest, series: Sequence[SettledSeries]) -> None:
         """Record a fetch: its request and its settled series."""
@@ -48,6 +63,9 @@ class RunRecord:
             Restatement(s.symbol.name, s.timeframe.name, r.first, r.last, r.bars)
             for s in series
             for r in s.written.restated
+        ]
+        self.rejected = [
+            RejectedRecord(s.symbol.name, s.timeframe.name, bar) for s in series for bar in s.rejected[:MOST_REJECTED]
         ]
 
 
@@ -62,7 +80,8 @@ def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -
     runs.start(start)
     status, error, unavailable = RunStatus.SUCCEEDED, None, False
     try:
-        yield record
+        with _heartbeat(runs, start):
+            yield record
     except BackfillError as failure:
         status, error = RunStatus.FAILED, str(failure)
         unavailable = isinstance(failure, DatabaseUnavailable) and not runs.is_reachable()
@@ -80,6 +99,25 @@ def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -
             runs.finish(_end(record, start, clock(), status, error))
 
 
+@contextmanager
+def _heartbeat(runs: RunStore, start: RunStart) -> Iterator[None]:
+    """Record every HEARTBEAT_SECONDS that this process is alive."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            with suppress(DatabaseUnavailable):
+                runs.beat(start)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def _end(record: RunRecord, run: RunStart, at: datetime, status: RunStatus, error: str | None) -> RunEnd:
     traffic = record.traffic
     return RunEnd(
@@ -95,6 +133,7 @@ def _end(record: RunRecord, run: RunStart, at: datetime, status: RunStatus, erro
         series=tuple(record.series),
         gaps=gap_outcomes(record.gaps_before, record.gaps_after),
         restatements=tuple(record.restatements),
+        rejected=tuple(record.rejected),
     )
 
 
@@ -109,6 +148,7 @@ def _series_record(series: SettledSeries) -> SeriesRecord:
         bars_changed=series.written.changed,
         bars_unchanged=series.written.unchanged,
         error=str(series.error) if series.error else None,
+        bars_rejected=len(series.rejected),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
@@ -30,6 +30,7 @@ class RecordedRun:
     series: tuple[Record, ...]
     gaps: tuple[Record, ...]
     restatements: tuple[Record, ...]
+    rejected: tuple[Record, ...]
 
 
 class RunStore(Store):
@@ -64,8 +65,18 @@ class RunStore(Store):
                 cursor.executemany(SQL["add_series"], [(*key, *_SERIES(s)) for s in end.series])
                 cursor.executemany(SQL["add_gap"], [(*key, *_GAP(g)) for g in end.gaps])
                 cursor.executemany(SQL["add_restatement"], [(*key, *_RESTATEMENT(r)) for r in end.restatements])
+                cursor.executemany(SQL["add_rejected"], [(*key, *_REJECTED(r)) for r in end.rejected])
 
         self._transaction(work)
+
+    def beat(self, start: RunStart) -> None:
+        """Record that the process of a run is alive, by the database's clock."""
+        self._transaction(lambda c: c.execute(SQL["beat"], _key(start)))
+
+    def silence(self, run_id: str) -> timedelta | None:
+        """Return how long ago the process of a run was last seen alive, None if it never was."""
+        row: Any = self._transaction(lambda c: c.execute(SQL["silence"], {"run_id": run_id}).fetchone())
+        return None if row[0] is None else timedelta(seconds=row[0])
 
     def unfinished(self) -> list[str]:
         """Return the ids of runs without a recorded end."""
@@ -99,7 +110,7 @@ class RunStore(Store):
 _COLUMNS = ("finished_at", "error", "requests", "retried", "rate_limited", "gaps_before", "gaps_after")
 _SERIES = attrgetter(
     *("symbol", "timeframe", "sessions", "missing_before", "missing_after"),
-    *("bars_written", "bars_changed", "bars_unchanged", "features_written", "error"),
+    *("bars_written", "bars_changed", "bars_unchanged", "bars_rejected", "features_written", "error"),
 )
 _GAP = attrgetter(
     *(
@@ -114,7 +125,8 @@ _GAP = attrgetter(
     *("outcome.value", "sessions_left"),
 )
 _RESTATEMENT = attrgetter("symbol", "timeframe", "first_bar", "last_bar", "bars")
-_DETAILS = ("series_of", "gaps_of", "restatements_of")
+_REJECTED = attrgetter("symbol", "timeframe", "bar.session", "bar.start", "bar.reason")
+_DETAILS = ("series_of", "gaps_of", "restatements_of", "rejected_of")
 
 
 def _key(run: RunStart) -> dict[str, str]:
