@@ -10,6 +10,7 @@ from backfill_assets.deployment.environment import BATCH_SIZE
 from backfill_assets.deployment.storage import PLANNED_SUBSETS
 from backfill_assets.orchestration.build import build_definitions
 from backfill_assets.orchestration.resources import Clock, MarketStore
+from backfill_assets_tests.snapshots import copy_of
 from backfill_assets_tests.support import KEY, MOMENT, rows
 
 QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
@@ -47,11 +48,9 @@ class DagsterHarness:
 
     def start_from(self, state, make):
         """Start from the state that `make` leads to. Only the first test calls it; the others send the vendor nothing."""
-        sqlite_databases = [
-            storage._held_conn.connection.driver_connection
-            for storage in (self.instance.run_storage, self.instance.event_log_storage)
-        ]
-        self._snapshots.restore_or_make((self.universe, state), self.database_url, make, sqlite_databases)
+        self._snapshots.restore_or_make(
+            (self.universe, state), self.database_url, make, sqlite_databases(self.instance)
+        )
 
     def definitions(self, now):
         return definitions(self.universe, now)
@@ -129,8 +128,33 @@ def failure(result):
     return error
 
 
+def sqlite_databases(instance):
+    """Return the databases of an ephemeral instance."""
+    storages = (instance.run_storage, instance.event_log_storage)
+    return [storage._held_conn.connection.driver_connection for storage in storages]
+
+
+@pytest.fixture(scope="session")
+def ephemeral_instance():
+    """One instance for the session, and copies of its empty databases: to create an instance takes a tenth of a second."""
+    with dg.DagsterInstance.ephemeral() as shared:
+        empty = [copy_of(database) for database in sqlite_databases(shared)]
+        yield shared, empty
+        for database in empty:
+            database.close()
+
+
 @pytest.fixture
-def harness(vendor, database_url, monkeypatch, tmp_path, small_universe, snapshots):
+def blank_instance(ephemeral_instance):
+    """An ephemeral instance without records."""
+    shared, empty = ephemeral_instance
+    for database, used in zip(empty, sqlite_databases(shared), strict=True):
+        database.backup(used)
+    return shared
+
+
+@pytest.fixture
+def harness(vendor, database_url, monkeypatch, tmp_path, small_universe, snapshots, blank_instance):
     """A harness over the fixture `small_universe`, which each folder defines."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("POLYGON_BASE_URL", vendor.url)
@@ -142,5 +166,4 @@ def harness(vendor, database_url, monkeypatch, tmp_path, small_universe, snapsho
     monkeypatch.setenv(PLANNED_SUBSETS, "1")
     for name in ("DAGSTER_HOME", "BACKFILL_RETRY_FIRST_PAUSE", "BACKFILL_RETRY_ATTEMPTS"):
         monkeypatch.delenv(name, raising=False)
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield DagsterHarness(instance, vendor, database_url, small_universe, snapshots)
+    return DagsterHarness(blank_instance, vendor, database_url, small_universe, snapshots)

@@ -34,7 +34,7 @@ class Snapshots:
         name = urlsplit(url).path.removeprefix("/")
         if (snapshot := self._snapshots.get(state)) is None:
             make()
-            self._snapshots[state] = _Snapshot(self._copied(name), [_copy_of(sqlite) for sqlite in sqlite_databases])
+            self._snapshots[state] = _Snapshot(self._copied(name), [copy_of(sqlite) for sqlite in sqlite_databases])
             return
         self._server.execute(f"drop database {name} with (force)")
         copy_database(self._server, snapshot.database, name)
@@ -63,7 +63,8 @@ def snapshots(postgres_server: str) -> Iterator[Snapshots]:
         made.close()
 
 
-def _copy_of(sqlite: sqlite3.Connection) -> sqlite3.Connection:
+def copy_of(sqlite: sqlite3.Connection) -> sqlite3.Connection:
+    """Copy a SQLite database into memory."""
     copy = sqlite3.connect(":memory:", check_same_thread=False)
     sqlite.backup(copy)
     return copy

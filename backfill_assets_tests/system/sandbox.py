@@ -87,8 +87,3 @@ def most_in_a_second(simulator: Simulator) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
-
-
-def is_clean_error(stderr: str) -> bool:
-    """Return whether a message was printed, without a traceback."""
-    return bool(stderr.strip()) and "Traceback" not in stderr

@@ -26,6 +26,7 @@ from backfill_assets.deployment.storage import _CREATION_LOCK
 from backfill_assets.domain.runs import RunKind, RunStart
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Fault, Hole
+from backfill_assets_tests.secrets_search import find_secrets
 from backfill_assets_tests.support import KEY, PROJECT, backdate_answers
 
 WEEK = ("--start", "2024-03-04", "--end", "2024-03-08")
@@ -159,15 +160,6 @@ def test_json_is_alone_on_standard_output(backfill):
     assert "POLYGON_API_KEY" in refused.error
 
 
-def test_symbols_and_timeframes_limit_the_requests(backfill):
-    assert backfill("run", "--symbols", "MSFT", "--timeframes", "1d", *WEEK).code == 0
-    assert [r.path.split("/")[4:8] for r in backfill.vendor.requests] == [["MSFT", "range", "1", "day"]]
-    assert backfill.rows("select distinct symbol, timeframe from market_data order by 2") == [
-        ("MSFT", "1d"),
-        ("MSFT", "1w"),
-    ]
-
-
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
@@ -203,6 +195,7 @@ def test_wrong_usage_is_one_line_and_touches_nothing(bare_backfill, command, sen
         ("POLYGON_BASE_URL", "polygon", "POLYGON_BASE_URL"),
         ("POLYGON_API_KEY", "two words", "POLYGON_API_KEY contains characters that no API key has"),
         ("DATABASE_URL", "mysql://me:pa55word@h/d", "DATABASE_URL must be of the form postgresql://"),
+        ("DATABASE_URL", "postgresql://me:pa55word@127.0.0.1:1/market?nonsense=1", "nonsense"),
         ("BACKFILL_UNIVERSE", "/nonexistent.yaml", "/nonexistent.yaml does not exist"),
         ("BACKFILL_DATA_DIR", "/dev/null/x", "/dev/null/x"),
     ],
@@ -216,22 +209,6 @@ def test_a_wrong_setting_is_named_in_one_line(bare_backfill, monkeypatch, name, 
     assert sentence in result.error
     assert "two words" not in result.err
     assert "pa55word" not in result.err
-
-
-def test_a_mistake_in_the_universe_is_reported_with_its_line(bare_backfill, monkeypatch, tmp_path):
-    path = tmp_path / "mine.yaml"
-    path.write_text("markets:\n  stocks:\n    start: 2024-01-02\n    symbols: [AAPL, AAPL]\n", encoding="utf-8")
-    monkeypatch.setenv("BACKFILL_UNIVERSE", str(path))
-    result = bare_backfill("run")
-    assert result.code == 2
-    assert f"{path}, line 4: " in result.error
-
-
-def test_a_folder_without_dagster_yaml_is_reported(backfill, monkeypatch, tmp_path):
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    result = backfill("run", *WEEK)
-    assert result.code == 2
-    assert "has no dagster.yaml" in result.error
 
 
 @pytest.mark.parametrize("command", [("run", *WEEK), ("gaps",), ("events",), ("db", "upgrade")])
@@ -264,13 +241,6 @@ def test_a_connection_that_breaks_while_the_records_are_opened_is_one_line(backf
     *_, last = result.err.splitlines()
     assert re.fullmatch(r"backfill: PostgreSQL at \S+ cannot be used \(terminating .+\); check DATABASE_URL\.", last)
     assert "Traceback" not in result.err
-
-
-def test_a_database_url_with_an_unknown_parameter_is_one_line(bare_backfill, monkeypatch):
-    monkeypatch.setenv("DATABASE_URL", "postgresql://me:pa55word@127.0.0.1:1/market?nonsense=1")
-    result = bare_backfill("run", *WEEK)
-    assert result.code in (1, 2)
-    assert "pa55word" not in result.error
 
 
 def test_outdated_tables_are_upgraded_by_the_command_in_the_message(backfill):
@@ -364,18 +334,6 @@ def test_an_orphan_that_holds_the_port_is_ended_before_the_port_is_checked(bare_
     assert result.error.startswith("PostgreSQL at 127.0.0.1:1/market cannot be used"), "the next step"
 
 
-def every_row(url):
-    """The content of each table as text."""
-    with psycopg.connect(url) as connection:
-        names = connection.execute(
-            """select format('%I.%I', schemaname, tablename) from pg_tables
-               where schemaname not in ('pg_catalog', 'information_schema')"""
-        ).fetchall()
-        for (name,) in names:
-            with connection.cursor().copy(f"copy {name} to stdout") as copy:
-                yield name, b"".join(bytes(block) for block in copy)
-
-
 def test_the_key_is_not_stored_or_printed(backfill):
     backfill.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT"),))
     assert backfill.program(*STOCKS).code == 1
@@ -384,21 +342,13 @@ def test_the_key_is_not_stored_or_printed(backfill):
     backfill.vendor.change(api_keys=())
     assert backfill(*STOCKS).code == 0
     assert all(r.header_key and not r.url_key for r in backfill.vendor.requests)
-    held = dict(every_row(backfill.database_url))
-    assert {"public.market_data", "dagster.event_logs", "dagster.runs"} <= set(held)
-    assert [name for name, content in held.items() if KEY.encode() in content] == []
-    files = [path for path in backfill.data.rglob("*") if path.is_file()]
-    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
-    assert not [s for s in backfill.results if KEY in s.out + s.err]
-
-
-def test_a_subprocess_prints_the_same(backfill):
-    done = backfill.program("run", "--symbols", "AAPL", "--timeframes", "1d", *WEEK, "--json")
-    assert (done.code, done.err) == (0, "")
-    assert json.loads(done.out)["series"][0]["bars"] == 5
-    wrong = backfill.program("fetch")
-    assert (wrong.code, wrong.out) == (2, "")
-    assert "fetch" in wrong.error
+    texts = {f"output {n}": result.out + result.err for n, result in enumerate(backfill.results)}
+    places = {"database_url": backfill.database_url, "folders": [backfill.data], "texts": texts}
+    assert find_secrets({"the key": KEY}, **places) == []
+    found = find_secrets({"a job": "stocks_ohlcv_job"}, **places)
+    assert {"table dagster.runs: a job", "table dagster.event_logs: a job"} <= set(found), (
+        "the search finds what is there"
+    )
 
 
 def in_shell(command, redirection, **variables):
@@ -461,23 +411,6 @@ def test_a_command_closes_what_it_opened(bare_backfill):
     for _ in range(3):
         bare_backfill("run", *WEEK)
     assert psutil.Process().num_fds() == before
-
-
-def test_a_new_derived_timeframe_needs_no_request(backfill, monkeypatch, tmp_path):
-    def only(timeframes):
-        text = f"markets: {{stocks: {{start: 2024-01-02, symbols: [AAPL], timeframes: [{timeframes}]}}}}"
-        (tmp_path / "grows.yaml").write_text(text, encoding="utf-8")
-
-    monkeypatch.setenv("BACKFILL_UNIVERSE", str(tmp_path / "grows.yaml"))
-    only("1m, 1d")
-    assert backfill("run", *WEEK).code == 0
-    sent = len(backfill.vendor.requests)
-    only("1m, 5m, 1h, 1d, 1w")
-    result = backfill("run", *WEEK)
-    assert result.code == 0, result.out
-    assert len(backfill.vendor.requests) == sent
-    made = backfill.rows("select distinct timeframe from market_data where source = 'derived' order by 1")
-    assert made == [("1h",), ("1w",), ("5m",)]
 
 
 @pytest.mark.parametrize("missing", ["dagster.yaml", "workspace.yaml"])

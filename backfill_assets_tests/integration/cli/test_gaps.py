@@ -104,13 +104,6 @@ def test_empty_and_thin_sessions_are_listed_until_explained(closed_markets, monk
     assert "backfill repair" not in calm.out
 
 
-def test_no_gaps(closed_markets):
-    assert closed_markets("run").code == 0
-    result = closed_markets("gaps")
-    assert (result.code, result.out, result.err) == (0, "Nothing is missing.\n", "")
-    assert json.loads(closed_markets("gaps", "--json").out) == []
-
-
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -146,18 +146,3 @@ def test_json_is_alone_on_standard_output(holed):
     assert (found["exit_code"], found["planned_requests"]) == (3, 3)
     missing = [(s["symbol"], s["timeframe"], s["missing"], s["explained"]) for s in found["series"] if s["missing"]]
     assert missing == [("BTC", "1d", ["2024-03-08", "2024-03-09"], [])]
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "sentence"),
-    [
-        ("BACKFILL_RETRY_ATTEMPTS", "1", "BACKFILL_RETRY_ATTEMPTS is '1': input should be greater than or equal to 2."),
-        ("BACKFILL_RETRY_FIRST_PAUSE", "soon", "BACKFILL_RETRY_FIRST_PAUSE is 'soon': input should be a valid number"),
-        ("DAGSTER_HOME", "/tmp", "has no dagster.yaml"),  # noqa: S108  # a folder that exists but is not a project
-    ],
-)
-def test_a_wrong_setting_is_one_line(bare_backfill, monkeypatch, name, value, sentence):
-    monkeypatch.setenv(name, value)
-    result = bare_backfill("repair")
-    assert (result.code, result.out) == (2, "")
-    assert sentence in result.error

@@ -49,6 +49,9 @@ def test_a_run_reports_its_gaps_and_their_outcomes(backfill):
     )
     assert report["symbols_processed"] == ["AAPL", "MSFT"]
     assert run["requests"] == len(backfill.vendor.requests) == 4
+    assert {(g["gap_start"], g["attempts"], g["reason"]) for g in report["gaps_detected"]} == {
+        ("2024-03-04", 0, "missing")
+    }
     gap_outcomes = {(r["symbol"], r["timeframe"]): (r["outcome"], r["sessions_left"]) for r in report["retry_results"]}
     assert gap_outcomes["AAPL", "1m"] == gap_outcomes["MSFT", "1d"] == gap_outcomes["MSFT", "1w"] == ("filled", 0)
     assert gap_outcomes["MSFT", "1m"] == gap_outcomes["MSFT", "4h"] == ("partly filled", 1)
@@ -56,23 +59,6 @@ def test_a_run_reports_its_gaps_and_their_outcomes(backfill):
     assert report["summary"]["bars_written"] == bars
     assert report["summary"]["gaps_before"] == 16
     assert report["summary"]["gaps_after"] == report["summary"]["sessions_left"] == 6
-
-
-def test_a_filled_gap_is_reported(backfill):
-    day = date(2024, 3, 6)
-    backfill.vendor.change(holes=(Hole(ticker="MSFT", first=day, last=day, heal_after_requests=2),))
-    backfill("run", *WEEK)
-    # Everything before and after the week is a gap, too; only this week's symbol is looked at.
-    backfill("run", *WEEK, "--json")
-    with psycopg.connect(backfill.database_url) as connection:
-        connection.execute("update session_answers set answered_at = answered_at - interval '1 day'")
-    assert backfill("run", *WEEK).code == 0
-    report = reported(backfill, "--last")
-    assert report["symbols_processed"] == ["AAPL", "MSFT"]
-    assert {(g["symbol"], g["gap_start"], g["attempts"], g["reason"]) for g in report["gaps_detected"]} == {
-        ("MSFT", "2024-03-06", 1, "missing")
-    }
-    assert {r["outcome"] for r in report["retry_results"]} == {"filled"}
 
 
 def test_restated_bars_are_counted_and_listed(week):

@@ -62,60 +62,54 @@ def test_without_options_everything_finished_is_selected():
     assert {o.refresh for o in (stocks, crypto, daily)} == {Refresh.NOTHING}
 
 
-def test_only_sessions_of_the_calendar_are_requested():
-    stocks, crypto, _ = chosen(start="2025-05-23", end="2025-05-27")
-    assert sessions(stocks) == (date(2025, 5, 23), date(2025, 5, 27))  # the weekend and Memorial Day lie between
-    assert sessions(crypto) == tuple(DayRange(date(2025, 5, 23), date(2025, 5, 27)))
+@pytest.mark.parametrize(
+    ("options", "selected"),
+    [
+        ({"symbols": "BRK.B,AAPL,BRK.B"}, {"stocks": "AAPL BRK.B"}),
+        ({"symbols": " BTC , AAPL "}, {"stocks": "AAPL", "crypto": "BTC"}),
+        ({"markets": "daily,crypto"}, {"crypto": "BTC ETH", "daily": "SPY"}),
+        ({"timeframes": "1m"}, {"stocks": "AAPL MSFT BRK.B", "crypto": "BTC ETH"}),  # in the markets that have it
+    ],
+    ids=str,
+)
+def test_symbols_and_markets_keep_the_order_of_the_universe_and_are_unique(options, selected):
+    found = chosen(**options)
+    assert {o.market.name: " ".join(s.name for s in o.wanted) for o in found} == selected
+    assert list(selected) == [o.market.name for o in found]
 
 
-def test_symbols_keep_the_order_of_the_universe_and_are_unique():
-    (request,) = chosen(symbols="BRK.B,AAPL,BRK.B")
-    assert [s.name for s in request.wanted] == ["AAPL", "BRK.B"]
-
-
-def test_symbols_of_two_markets_make_two_requests():
-    stocks, crypto = chosen(symbols=" BTC , AAPL ")
-    assert [s.name for s in stocks.wanted] == ["AAPL"]
-    assert [s.name for s in crypto.wanted] == ["BTC"]
-
-
-def test_a_market_is_selected_by_its_name():
-    assert [o.market.name for o in chosen(markets="daily,crypto")] == ["crypto", "daily"]
-
-
-def test_a_timeframe_is_selected_in_the_markets_that_have_it():
-    assert [(o.market.name, o.timeframes) for o in chosen(timeframes="1m")] == [
-        ("stocks", (MINUTE_1,)),
-        ("crypto", (MINUTE_1,)),
-    ]
+def test_timeframes_are_sorted_finest_first():
+    assert [o.timeframes for o in chosen(timeframes="1m")] == [(MINUTE_1,)] * 2
     assert [o.timeframes for o in chosen(markets="stocks", timeframes="1d,1m")] == [(MINUTE_1, DAY_1)]
 
 
 # --- Days
 
 
-def test_days_are_calendar_days_back_from_the_newest_finished_session():
-    stocks, crypto, _ = chosen(days=3)
-    assert sessions(stocks) == (date(2025, 6, 4), THURSDAY, FRIDAY)
-    assert sessions(crypto) == (date(2025, 6, 5), date(2025, 6, 6), date(2025, 6, 7))
+def june(*days):
+    return tuple(date(2025, 6, day) for day in days)
 
 
-def test_one_day_is_the_newest_finished_session():
-    assert [sessions(o) for o in chosen(days=1)] == [(FRIDAY,), (date(2025, 6, 7),), (FRIDAY,)]
-
-
-def test_days_count_back_from_the_end():
-    stocks, crypto, _ = chosen(days=4, end="2025-03-10")
-    assert sessions(stocks) == (date(2025, 3, 7), date(2025, 3, 10))
-    assert sessions(crypto) == tuple(DayRange(date(2025, 3, 7), date(2025, 3, 10)))
+@pytest.mark.parametrize(
+    ("options", "stocks", "crypto"),
+    [
+        ({"days": 3}, june(4, 5, 6), june(5, 6, 7)),  # calendar days back from the newest finished session
+        ({"days": 1}, june(6), june(7)),
+        ({"days": 4, "end": "2025-06-05"}, june(2, 3, 4, 5), june(2, 3, 4, 5)),
+        ({"start": "2025-05-31", "end": "2025-06-02"}, june(2), (date(2025, 5, 31), *june(1, 2))),
+        ({"start": "2025-06-06", "end": "2025-06-06"}, june(6), june(6)),
+        ({"start": "2025-06-07", "end": "2025-06-08"}, (), june(7)),  # a weekend
+        ({"days": 36525, "end": "0050-01-01"}, (), ()),
+    ],
+    ids=str,
+)
+def test_days_select_the_sessions_of_each_market(options, stocks, crypto):
+    of_stocks, of_crypto = chosen(markets="stocks,crypto", **options)
+    assert (sessions(of_stocks), sessions(of_crypto)) == (stocks, crypto)
 
 
 def test_the_most_days_reach_to_each_markets_start():
     assert [o.days for o in chosen(days=36525)] == [o.days for o in chosen()]
-
-
-def test_one_day_may_be_start_and_end():
-    assert sessions(chosen(symbols="AAPL", start="2025-06-06", end="2025-06-06")[0]) == (FRIDAY,)
 
 
 def test_a_range_that_begins_before_the_market_is_cut_to_its_start():
@@ -130,11 +124,6 @@ def test_a_range_before_the_markets_has_no_sessions(span):
     found = chosen(**span)
     assert [o.market.name for o in found] == ["stocks", "crypto", "daily"]
     assert all(o.days is None and sessions(o) == () for o in found)
-
-
-def test_a_range_of_closed_days_has_no_sessions():
-    (stocks,) = chosen(symbols="AAPL", start="2025-06-07", end="2025-06-08")
-    assert sessions(stocks) == ()
 
 
 def test_an_end_beyond_today_is_cut_to_what_has_finished():
@@ -156,22 +145,14 @@ def test_today_counts_once_it_has_finished(now, newest):
     assert sessions(request)[-1] == newest
 
 
-def test_today_may_be_the_start_although_it_has_not_finished():
-    (request,) = chosen(datetime(2025, 6, 6, 12, tzinfo=NEW_YORK), symbols="AAPL", start="2025-06-06")
-    assert sessions(request) == ()
-
-
-def test_today_is_in_the_markets_time_zone():
+@pytest.mark.parametrize("options", [{"markets": "crypto"}, {"symbols": "BTC"}])
+def test_today_is_in_the_time_zone_of_the_markets_that_are_selected(options):
     late = datetime(2025, 6, 6, 22, tzinfo=NEW_YORK)  # the 7th in UTC
-    (request,) = chosen(late, markets="crypto", start="2025-06-07")
+    (request,) = chosen(late, start="2025-06-07", **options)
+    assert sessions(request) == ()
+    (request,) = chosen(late.replace(hour=12), symbols="AAPL", start="2025-06-06")
     assert sessions(request) == ()
     assert mistake(late, symbols="AAPL", markets="stocks", start="2025-06-07") == "--start 2025-06-07 is in the future."
-
-
-def test_a_start_is_only_checked_against_markets_with_a_selected_symbol():
-    late = datetime(2025, 6, 6, 22, tzinfo=NEW_YORK)  # the 7th in UTC
-    (request,) = chosen(late, symbols="BTC", start="2025-06-07")
-    assert sessions(request) == ()
 
 
 def test_before_a_markets_first_session_has_finished_there_is_nothing():
@@ -246,7 +227,3 @@ def test_only_ten_known_symbols_are_named():
     )
     with pytest.raises(UsageMistake, match=r"there are S00, .*, S09 and 4 more\.$"):
         chosen(universe=many, symbols="NOPE!")
-
-
-def test_days_back_from_an_end_in_antiquity_have_no_sessions():
-    assert all(sessions(o) == () for o in chosen(days=36525, end="0050-01-01"))

@@ -34,6 +34,11 @@ def shown(*found, width=80, terminal=False, now=NOW):
     return screen.getvalue()
 
 
+@pytest.fixture
+def filled_with_holes(backfilled_except):
+    return backfilled_except(LOST, THIN)
+
+
 def test_everything_is_missing_before_the_first_run(closed_markets, monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY")
     result = closed_markets("status")
@@ -88,12 +93,9 @@ def test_wrong_data_are_reported_by_every_command_with_exit_code_3(closed_market
     assert json.loads(closed_markets("status", "--markets", "stocks", "--json").out)["failed_checks"] == []
 
 
-def test_gaps_are_shown_until_they_are_explained(closed_markets, monkeypatch):
+def test_gaps_are_shown_until_they_are_explained(filled_with_holes, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
-    monkeypatch.setenv("BACKFILL_RETRY_FIRST_PAUSE", "3600")
-    backfill = closed_markets
-    backfill.vendor.change(holes=(LOST, THIN))
-    assert backfill("run").code == 3
+    backfill = filled_with_holes
     result = backfill("status")
     assert result.code == 3
     found = {line[0]: line for line in words(result.out)}
@@ -109,11 +111,6 @@ def test_gaps_are_shown_until_they_are_explained(closed_markets, monkeypatch):
     assert found["AAPL"][1:] == [*["~60%"] * 7, "✓", "0", "2024-03-09", "00:59"]
     assert found["BTC"][1:9] == [*["~85%"] * 6, "✓", "✓"]
     assert "repair" not in result.out
-
-
-@pytest.fixture
-def filled_with_holes(backfilled_except):
-    return backfilled_except(LOST, THIN)
 
 
 def test_json_has_markets_symbols_series_and_gaps(filled_with_holes):
@@ -213,13 +210,6 @@ def test_colours_repeat_what_glyphs_show():
     for glyph, colour in {"✓": 32, "~": 33, "✗": 31}.items():
         assert f"\x1b[{colour}m{glyph}\x1b[0m" in drawn
     assert re.sub(r"\x1b\[[0-9;]*m", "", drawn) == shown(incomplete_market())
-
-
-def test_piped_output_has_no_colours(closed_markets):
-    done = closed_markets.program("status")
-    assert (done.code, done.err) == (3, "")
-    assert "\x1b" not in done.out
-    assert "✗ 0%" in done.out
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,7 @@ import pytest
 from dagster._core.scheduler.instigation import TickStatus
 from dagster._daemon.types import DaemonHeartbeat
 
-from backfill_assets.deployment.private_api import (
-    daemon_seen,
-    last_due,
-    ticking,
-)
+from backfill_assets.deployment.private_api import daemon_seen, last_due, ticking
 from backfill_assets.deployment.runs import run_failure
 from backfill_assets_tests.dagster_harness import QUIET
 from backfill_assets_tests.integration.deployment.test_private_api import home, instance

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -158,14 +157,6 @@ def test_materializations_are_written_as_one_batch(instance, home, monkeypatch):
         (p, "m", "m_job") for p in expected
     ]
     assert stored[1].asset_materialization.metadata["bars"].value == 2
-
-
-def test_logging_materializations_gives_no_deprecation_warning(instance, home):
-    with warnings.catch_warnings(record=True) as raised:
-        warnings.simplefilter("always")
-        run(instance, home)
-    assert instance.get_materialized_partitions(KEY)
-    assert [str(w.message) for w in raised if "ExecutionContext" in str(w.message)] == []
 
 
 def test_a_run_in_this_process_has_the_origin_of_the_code_location(instance, home):

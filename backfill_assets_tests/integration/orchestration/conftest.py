@@ -2,11 +2,11 @@
 
 import pytest
 
-from backfill_assets_tests.dagster_harness import harness
+from backfill_assets_tests.dagster_harness import blank_instance, ephemeral_instance, harness
 from backfill_assets_tests.integration.orchestration.universes import ASSETS, CHECKS, SENSORS
 from backfill_assets_tests.support import vendor, vendor_server
 
-__all__ = ["harness", "vendor", "vendor_server"]
+__all__ = ["blank_instance", "ephemeral_instance", "harness", "vendor", "vendor_server"]
 
 
 @pytest.fixture

@@ -17,9 +17,8 @@ DAILY = dg.AssetKey(["stocks", "ohlcv_1d"])
 
 
 @pytest.fixture
-def instance():
-    with dg.DagsterInstance.ephemeral() as opened:
-        yield opened
+def instance(blank_instance):
+    return blank_instance
 
 
 def days(first, last):

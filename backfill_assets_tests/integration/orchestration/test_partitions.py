@@ -69,21 +69,6 @@ def test_a_stock_session_has_its_partition_once_it_has_finished():
         assert today not in keys(STOCKS, evening.replace(hour=18))
 
 
-@pytest.mark.parametrize("closed", ["2024-03-09", "2024-03-10", "2024-07-04", "2025-01-09", "2026-04-03"])
-def test_a_day_without_stock_trading_is_a_partition_of_crypto_only(closed):
-    now = datetime(2027, 1, 1, tzinfo=NEW_YORK)
-    assert closed not in keys(STOCKS, now)
-    assert closed in keys(CRYPTO, now)
-
-
-@pytest.mark.parametrize("kind", Kind)
-def test_a_markets_calendar_excludes_its_own_closures(kind):
-    market = replace(MARKETS[kind], closures=(date(2024, 3, 6), date(2026, 12, 30)))
-    every, fewer = (market_calendar(m, date(2025, 6, 2)) for m in (MARKETS[kind], market))
-    assert set(every.sessions) - set(fewer.sessions) == set(market.closures)
-    assert every.span == fewer.span == SPAN
-
-
 @pytest.mark.parametrize("kind", Kind)
 def test_an_extra_closure_is_not_a_partition(kind):
     extra = (date(2024, 3, 6), date(2025, 12, 24), date(2026, 11, 2))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from backfill_assets.adapters.polygon import Polygon, RetryPolicy
@@ -25,7 +27,7 @@ from backfill_assets.pipelines.listings import in_question, known_listings, look
 from backfill_assets.pipelines.ohlcv import SettledSeries, fetch_missing
 from backfill_assets.simulator import Simulator
 from backfill_assets_tests.integration.adapters.scripted_vendor import NoSleep
-from backfill_assets_tests.support import KEY, market
+from backfill_assets_tests.support import KEY, MOMENT, market
 
 ALL = " ".join(TIMEFRAMES)
 INTRADAY = ("1m", "5m", "15m", "30m", "1h", "4h")
@@ -44,12 +46,22 @@ class Clock:
         self.now += timedelta(**time)
 
 
+@cache
+def _clock_and_server() -> tuple[Clock, Simulator]:
+    """Start the simulator that all tests of a process share: to stop one takes a fifth of a second."""
+    clock = Clock(MOMENT)
+    vendor = Simulator(now=clock).start()
+    atexit.register(vendor.close)
+    return clock, vendor
+
+
 @contextmanager
 def clock_and_vendor(moment: datetime) -> Iterator[tuple[Clock, Simulator]]:
-    """Run a simulator on a clock of the test."""
-    clock = Clock(moment)
-    with Simulator(now=clock) as vendor:
-        yield clock, vendor
+    """Use a healthy simulator without any request so far, on a clock of the test."""
+    clock, vendor = _clock_and_server()
+    clock.now = moment
+    vendor.reset()
+    yield clock, vendor
 
 
 def full_market(kind: str, names: str, start: str, *, timeframes: str = ALL) -> Market:

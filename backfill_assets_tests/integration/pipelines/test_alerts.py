@@ -1,6 +1,7 @@
 """From observations to delivered messages, with real tables, HTTP and SMTP."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
@@ -161,11 +162,9 @@ def test_two_sensors_at_once_notify_once(database_url, hook):
         both.wait(20)
         sensor.look(gaps(2))
 
-    threads = [threading.Thread(target=look) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(40)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(look) for _ in range(2)]:
+            done.result(40)
     assert hook.titles == ["WARNING: gap:stocks"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from backfill_assets.adapters.polygon import Polygon, RetryPolicy
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, Lookup
-from backfill_assets.domain.errors import KeyRefused, VendorError
+from backfill_assets.domain.errors import VendorError
 from backfill_assets.domain.universe import EarlierTicker, Symbol
 from backfill_assets.pipelines.corporate_actions import first_day, update_corporate_actions
 from backfill_assets.simulator import Dividend, Fault, Split
@@ -199,13 +199,6 @@ async def test_an_event_that_is_withdrawn_and_listed_again_is_applied_again(keep
     assert keeper.stored() == NEW
 
 
-async def test_events_before_the_requested_days_are_never_withdrawn(keeper, vendor):
-    await keeper.update()
-    lists(vendor)
-    assert counts(await keeper.update()) == (0, 0, 0, 0)
-    assert keeper.stored() == NEW
-
-
 async def test_symbols_of_another_market_are_left_alone(keeper, vendor):
     await keeper.update()
     other = keeper.of(market("stocks", "GE"))
@@ -252,13 +245,6 @@ async def test_the_vendors_older_paths_give_the_same_result(keeper, vendor):
     ]
 
 
-async def test_many_pages_are_one_answer(keeper, vendor):
-    many = tuple(Dividend(ticker="AAPL", ex_dividend_date=date(2024, 2, d), cash_amount=d / 100) for d in range(1, 21))
-    lists(vendor, *many, reference_page=3)
-    assert counts(await keeper.update()) == (20, 0, 0, 0)
-    assert len(vendor.requests) == 8  # one page of splits, seven of the 21 dividends
-
-
 @pytest.mark.parametrize(
     "fault",
     [
@@ -282,13 +268,6 @@ async def test_a_failed_update_changes_nothing(keeper, vendor, database_url, fau
     assert everything(database_url) == before
     vendor.change(faults=())
     assert counts(await keeper.update(everything=True)) == (5, 0, 0, 2)
-
-
-async def test_without_a_key_nothing_is_sent_and_nothing_written(vendor, database_url):
-    async with keeping(vendor.url, database_url, key=None) as keeper:
-        with pytest.raises(KeyRefused):
-            await keeper.update()
-        assert (keeper.stored(), vendor.requests) == ([], [])
 
 
 async def test_an_empty_response_for_all_tickers_is_not_trusted(keeper, vendor):

@@ -31,8 +31,10 @@ FAULTS = tuple(Fault(probability=SHARE, seed=n, **kind) for n, kind in enumerate
 
 
 async def test_a_fetch_succeeds_although_a_third_of_all_responses_is_faulty(database_url: str) -> None:
-    names, days = "AAPL SPY MSFT NVDA", ("2024-03-04", "2024-06-28")
-    requests = [backfill_request("stocks", names, *days), backfill_request("crypto", "BTC ETH", *days)]
+    requests = [
+        backfill_request("stocks", "AAPL SPY MSFT NVDA TSLA AMZN", "2024-03-04", "2024-03-22"),
+        backfill_request("crypto", "BTC ETH", "2024-03-04", "2024-04-12"),  # two pages of minutes
+    ]
     with Simulator(Scenario(faults=FAULTS), now=lambda: MOMENT) as simulator:
         for what in requests:
             for _ in range(3):  # all six attempts of one series may fail

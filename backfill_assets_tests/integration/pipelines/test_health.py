@@ -99,12 +99,6 @@ async def test_before_the_first_session_nothing_is_expected(database_url):
         assert found.examined.days == (DayRange(date(2024, 12, 2), date(2024, 12, 2)),)
 
 
-async def test_without_minutes_no_session_is_thin(database_url):
-    async with simulated(database_url, SATURDAY, "stocks", "AAPL", "2024-11-18", timeframes="1d 1w") as one:
-        await one.fetch()
-        assert health(one).thin == ()
-
-
 async def test_bars_of_the_last_five_weeks_and_the_given_days_are_examined_once(database_url):
     async with simulated(database_url, SATURDAY, "stocks", "AAPL", "2024-09-03", timeframes="1d") as one:
         await one.fetch()

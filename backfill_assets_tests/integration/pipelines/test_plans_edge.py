@@ -22,7 +22,6 @@ EVENING = datetime(2024, 12, 6, 2, tzinfo=UTC)
 """21:00 in New York on Thursday, 5 December: the session has finished, and the day has not."""
 
 EDGE = date(2024, 11, 20)
-WEEKS = ("1d", "1w")
 
 
 def sent(vendor, before):
@@ -118,14 +117,6 @@ async def test_a_nightly_run_under_a_plan_without_today_retries_the_day(database
         one.clock.advance(days=1)
         await one.fetch()
         assert {str(gap.days) for gap in one.gaps()} == {"2024-12-06"}
-
-
-async def test_a_plan_that_includes_nothing_is_an_error(database_url):
-    async with simulated(database_url, EVENING, "stocks", "AAPL MSFT", "2024-12-02") as one:
-        one.vendor.change(forbidden=("stocks",))
-        with pytest.raises(NotEntitled):
-            await one.fetch()
-        assert {gap.reason for gap in one.gaps()} == {Reason.MISSING}
 
 
 async def test_a_symbol_that_the_plan_does_not_include_fails_once_and_is_then_explained(database_url):

@@ -30,11 +30,6 @@ def chosen(*gaps, now=NOW, busy=None, tried=None):
     return choose(gaps, now, busy or {}, tried or {}, RETRIES)
 
 
-def test_without_gaps_nothing_is_repaired():
-    choice = chosen()
-    assert (choice.repairs, choice.tried, choice.waiting) == ({}, {}, ())
-
-
 def test_a_symbol_is_repaired_from_its_first_due_session_to_its_last():
     choice = chosen(gap("AAPL", 2), gap("AAPL", 4, 5, timeframe="1m"), gap("MSFT", 3))
     assert choice.repairs == {"AAPL": days(2, 5), "MSFT": days(3)}

@@ -1,6 +1,5 @@
 import json
 from datetime import UTC, date, datetime
-from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -17,16 +16,7 @@ def new_york(t):
 
 def test_a_response_has_the_documented_envelope(bars):
     page = bars("AAPL", "1/day", "2024-03-04", "2024-03-08")
-    assert list(page) == [
-        "ticker",
-        "queryCount",
-        "resultsCount",
-        "adjusted",
-        "results",
-        "status",
-        "request_id",
-        "count",
-    ]
+    assert list(page) == "ticker queryCount resultsCount adjusted results status request_id count".split()
     assert (page["ticker"], page["queryCount"], page["resultsCount"], page["count"]) == ("AAPL", 5, 5, 5)
     assert page["adjusted"] is True
     assert page["status"] == "OK"
@@ -53,10 +43,6 @@ def test_ranges_at_the_ends_of_time_are_empty(bars, ticker, start, end):
     assert (
         bars(ticker, "1/day", start.replace("2090", "2025"), end.replace("1969", "2014"), limit=1)["resultsCount"] == 1
     )
-
-
-def test_a_weekend_is_empty(bars):
-    assert "results" not in bars("AAPL", "1/minute", "2024-03-09", "2024-03-10")
 
 
 def test_btc_without_prefix_is_a_stock(bars):
@@ -245,12 +231,6 @@ def test_the_clock_ends_the_data(bars, clock):
     assert got[-1]["t"] == int(datetime(2024, 3, 5, 15, 1, tzinfo=UTC).timestamp() * 1000)
     hour = bars("AAPL", "1/hour", "2024-03-05", "2024-03-05")["results"][-1]
     assert hour["v"] == sum(b["v"] for b in got if b["t"] >= hour["t"])
-
-
-def test_bars_ascend_without_duplicates(bars):
-    for frame in ("1/minute", "30/minute", "1/day", "1/week"):
-        stamps = [b["t"] for b in bars("MSFT", frame, "2024-02-01", "2024-04-01", limit=50000)["results"]]
-        assert all(a < b for a, b in pairwise(stamps))
 
 
 @pytest.mark.parametrize(

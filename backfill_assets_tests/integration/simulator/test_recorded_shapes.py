@@ -61,17 +61,7 @@ def test_ticker_details(client):
     real = recorded("v3/reference/tickers/AAPL.json")
     ours = client.get("/v3/reference/tickers/AAPL").json()
     assert kinds(ours) == kinds(real)
-    for name in (
-        "ticker",
-        "name",
-        "market",
-        "locale",
-        "primary_exchange",
-        "type",
-        "active",
-        "currency_name",
-        "list_date",
-    ):
+    for name in "ticker name market locale primary_exchange type active currency_name list_date".split():
         assert ours["results"][name] == real["results"][name]
 
 

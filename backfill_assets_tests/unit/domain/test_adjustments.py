@@ -71,16 +71,6 @@ def test_a_week_is_in_the_units_of_its_last_day():
     assert steps.of(sundays).tolist() == [0, 1, 1]
 
 
-def test_rows_are_cut_where_units_change():
-    steps = adjustments.units([FOUR_FOR_ONE, ONE_FOR_FIVE], DAY_1, NEW_YORK)
-    stamps = instants(*DAYS)
-    assert steps.pieces(stamps) == [(slice(0, 1), 0), (slice(1, 3), 1), (slice(3, 4), 2)]
-    assert steps.pieces(stamps, first=1) == [(slice(1, 3), 1), (slice(3, 4), 2)]
-    assert steps.pieces(stamps, first=2) == [(slice(2, 3), 1), (slice(3, 4), 2)]
-    assert steps.pieces(stamps, first=4) == []
-    assert steps.pieces(stamps[:0]) == []
-
-
 def test_a_split_outside_the_rows_cuts_nothing_and_applies_to_all():
     steps = adjustments.units([FOUR_FOR_ONE, SplitRatio(date(2030, 1, 2), 1, 2)], DAY_1, NEW_YORK)
     assert steps.pieces(instants(*DAYS[1:])) == [(slice(0, 3), 1)]

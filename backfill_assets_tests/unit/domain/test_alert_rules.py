@@ -59,9 +59,6 @@ def level(observation):
 )
 def test_each_measure_has_its_thresholds(measure, levels):
     assert {count: severity(measure, count) for count in levels} == levels
-
-
-def test_every_measure_has_thresholds():
     assert set(THRESHOLDS) == set(Measure)
 
 
@@ -85,12 +82,6 @@ def test_another_gap_never_lowers_the_severity(sizes, extra):
 
 
 # --- Gaps
-
-
-def test_one_missing_session_is_ignored_two_are_a_warning_eight_are_critical():
-    levels = [level(GapObservation("stocks", (gap(n),))) for n in (1, 2, 7, 8)]
-    assert levels == [None, WARNING, WARNING, CRITICAL]
-    assert level(GapObservation("stocks", ())) is None
 
 
 def test_what_counts_is_the_worst_series_not_the_sum():

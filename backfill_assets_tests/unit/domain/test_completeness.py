@@ -75,13 +75,6 @@ def test_worst_is_the_state_of_the_worst_session(states):
     assert counts.expected == len([s for s in states if s])
 
 
-def test_sessions_outside_the_listing_are_not_expected():
-    first, last = SESSIONS[3], SESSIONS[-4]
-    found = session_states(SESSIONS, Listing(first, last), [])
-    expected = [SessionState.COMPLETE if first <= day <= last else SessionState.NOT_EXPECTED for day in SESSIONS]
-    assert found.tolist() == expected
-
-
 def test_a_gap_is_expected_even_outside_the_listing():
     days = DayRange(SESSIONS[0], SESSIONS[1])
     found = session_states(SESSIONS, Listing(SESSIONS[5], None), [gap("AAPL", "1d", days)])

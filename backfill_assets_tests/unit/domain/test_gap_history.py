@@ -47,12 +47,6 @@ def test_a_new_gap_is_first_seen_now():
     assert changed([], [gap]) == Change(opened=(OpenGap(gap, NOON),))
 
 
-def test_a_known_gap_found_again_changes_nothing():
-    gap = missing(MON, WED)
-    assert changed([gap], [gap]) == Change()
-    assert not changed([gap], [gap])
-
-
 def test_a_gap_that_is_not_found_is_closed():
     gap = missing(MON, WED)
     assert changed([gap], []) == Change(gone=(1,), closed=(closed(gap),))
@@ -76,11 +70,6 @@ def test_a_divided_gap_closes_its_middle():
     assert [o.first_seen for o in change.opened] == [NOON - HOUR] * 2
 
 
-def test_a_closed_range_includes_a_weekend():
-    gap = missing(FRI, FRI + 4 * ONE_DAY)
-    assert changed([gap], []).closed == (closed(gap, sessions=3),)
-
-
 def test_a_grown_gap_closes_nothing_and_keeps_its_age():
     change = changed([missing(TUE, TUE)], [grown := missing(MON, THU)])
     assert change == Change(gone=(1,), opened=(OpenGap(grown, NOON - HOUR),))
@@ -95,14 +84,6 @@ def test_joined_gaps_are_as_old_as_the_oldest():
     rows = [KnownGap(1, missing(MON, MON), NOON - HOUR), KnownGap(2, missing(WED, WED), NOON - 9 * HOUR)]
     change = reconcile(rows, [joined := missing(MON, WED)], TRADING, {}, NOON)
     assert change == Change(gone=(1, 2), opened=(OpenGap(joined, NOON - 9 * HOUR),))
-
-
-def test_series_are_independent():
-    gap = missing(MON, TUE)
-    other_symbol, other_timeframe = replace(gap, symbol="SPY"), replace(gap, timeframe="5m")
-    change = changed([gap], [other_symbol, other_timeframe])
-    assert change.closed == (closed(gap),)
-    assert change.opened == (OpenGap(other_symbol, NOON), OpenGap(other_timeframe, NOON))
 
 
 def test_sessions_outside_the_listing_are_closed_for_that_reason():

@@ -9,13 +9,10 @@ from backfill_assets.domain import indicators as ta
 from backfill_assets_tests.support import PROJECT
 
 TRUTH = PROJECT.parent / "shared" / "truth" / "stock-indicators"
-pytestmark = pytest.mark.skipif(not TRUTH.is_dir(), reason="the sheets of Stock.Indicators are not beside this clone")
-
-
-@pytest.fixture(autouse=True)
-def divisions_by_nothing_are_quiet():
-    with np.errstate(all="ignore"):
-        yield
+pytestmark = [
+    pytest.mark.skipif(not TRUTH.is_dir(), reason="the sheets of Stock.Indicators are not beside this clone"),
+    pytest.mark.usefixtures("quiet_divisions"),
+]
 
 
 def sheet(name):

@@ -6,23 +6,11 @@ import numpy as np
 import pytest
 
 from backfill_assets.domain import indicators as ta
-from backfill_assets_tests.unit.domain.walks import minutes, walk
+from backfill_assets_tests.unit.domain.walks import column, minutes, same, walk
+
+pytestmark = pytest.mark.usefixtures("quiet_divisions")
 
 nan = np.nan
-
-
-@pytest.fixture(autouse=True)
-def divisions_by_nothing_are_quiet():
-    with np.errstate(all="ignore"):
-        yield
-
-
-def same(got, want, rtol=1e-12):
-    np.testing.assert_allclose(got, np.array(want, dtype=np.float64), rtol=rtol, atol=1e-15)
-
-
-def column(*values):
-    return np.array(values, dtype=np.float64)
 
 
 # --- By hand
@@ -137,11 +125,6 @@ def test_the_average_price_restarts_at_each_anchor():
 def by_windows(n, first, of):
     """Compute a column whose row i, from `first` on, is `of(a, b)` of its n rows [a, b)."""
     return lambda rows: [nan] * first + [of(i - n + 1, i + 1) for i in range(first, rows)]
-
-
-@pytest.fixture(scope="module")
-def lively():
-    return walk(minutes(400), seed=3, volatility=2e-3, still=0.2, untraded=0.1)
 
 
 def test_realised_volatility_by_definition(lively):

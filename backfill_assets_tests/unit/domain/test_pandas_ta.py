@@ -1,4 +1,4 @@
-"""What pandas-ta gets wrong.
+"""What pandas-ta 0.4.71b0 gets wrong.
 
 If one of these tests fails after an upgrade, pandas-ta may be fixed, and our own version of the indicator can go.
 """
@@ -9,31 +9,11 @@ import pytest
 
 from backfill_assets.domain import indicators as ta
 from backfill_assets.domain import rolling
-from backfill_assets_tests.unit.domain.walks import minutes, walk
+from backfill_assets_tests.unit.domain.walks import column, minutes, same, walk
+
+pytestmark = pytest.mark.usefixtures("quiet_divisions")
 
 nan = np.nan
-
-
-@pytest.fixture(autouse=True)
-def divisions_by_nothing_are_quiet():
-    with np.errstate(all="ignore"):
-        yield
-
-
-def same(got, want, rtol=1e-12):
-    np.testing.assert_allclose(got, np.array(want, dtype=np.float64), rtol=rtol, atol=1e-15)
-
-
-def column(*values):
-    return np.array(values, dtype=np.float64)
-
-
-@pytest.fixture(scope="module")
-def lively():
-    return walk(minutes(400), seed=3, volatility=2e-3, still=0.2, untraded=0.1)
-
-
-# --- What pandas-ta 0.4.71b0 gets wrong
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +81,10 @@ def test_pandas_tas_rsi_starts_with_the_first_change(library, series, lively):
 
 def test_pandas_tas_bollinger_bands_use_the_sample_deviation(library, series, lively):
     upper = ta.bollinger(lively.close, ta.sma(lively.close, 20), 20, 2.0)[0]
-    upper_band = library.bbands(series["close"], length=20, ddof=0)["BBU_20_2.0_2.0"].to_numpy()
-    untold = library.bbands(series["close"], length=20)["BBU_20_2.0_2.0"].to_numpy()
-    np.testing.assert_allclose(upper_band[19:], upper[19:], rtol=1e-9)
-    assert np.nanmax(np.abs(untold - upper)) > 1e-3
+    population = library.bbands(series["close"], length=20, ddof=0)["BBU_20_2.0_2.0"].to_numpy()
+    default = library.bbands(series["close"], length=20)["BBU_20_2.0_2.0"].to_numpy()
+    np.testing.assert_allclose(population[19:], upper[19:], rtol=1e-9)
+    assert np.nanmax(np.abs(default - upper)) > 1e-3
 
 
 def test_pandas_tas_deviation_depends_on_bars_before_its_window(library):

@@ -76,20 +76,6 @@ def test_any_pattern_takes_the_fewest_pages(missing, capacity):
     check(missing, 120, capacity)
 
 
-def test_holes_within_one_page_are_one_range():
-    assert windows([0, 2, 4], 10, 5) == [(0, 4)]
-
-
-def test_holes_further_apart_than_a_page_are_ranges_of_their_own():
-    assert windows([0, 5], 10, 5) == [(0, 0), (5, 5)]
-
-
-def test_windows_that_touch_are_joined_into_one_range():
-    assert windows(range(10), 10, 3) == [(0, 9)]
-    assert windows([0, 2, 3, 5], 10, 3) == [(0, 5)]
-    assert windows([0, 1, 3, 4], 10, 3) == [(0, 1), (3, 4)]
-
-
 def test_nothing_missing_needs_nothing():
     assert windows([], 10, 3) == []
     assert plan_series(AAPL, MINUTE_1, [], STOCKS) == []
@@ -120,26 +106,6 @@ def test_a_page_holds_its_sessions_however_many_bars_they_have(trading, timefram
     most_bars = trading.hours.minutes if timeframe is MINUTE_1 else 1
     fit = sessions_a_page(timeframe, trading)
     assert fit * most_bars <= PAGE < (fit + 1) * most_bars
-
-
-def test_a_page_reaches_52_stock_days_and_34_crypto_days_in_minutes():
-    assert sessions_a_page(MINUTE_1, STOCKS) == 52
-    assert sessions_a_page(MINUTE_1, CRYPTO) == 34
-    assert sessions_a_page(DAY_1, STOCKS) == sessions_a_page(DAY_1, CRYPTO) == 50_000
-
-
-@pytest.mark.parametrize(
-    ("symbol", "trading"), [(AAPL, STOCKS), (BTC, CRYPTO)], ids=["30 stock sessions", "30 crypto days"]
-)
-def test_20_symbols_x_30_days_take_40_requests(symbol, trading):
-    missing = trading.sessions[-30:]
-    plan = [
-        request
-        for n in range(20)
-        for timeframe in sources(TIMEFRAMES.values())
-        for request in plan_series(Symbol(f"{symbol}{n}", symbol.ticker), timeframe, missing, trading)
-    ]
-    assert len(plan) == pages_of(plan) == 40
 
 
 def test_the_packaged_universe_takes_50_requests_for_its_newest_30_days():
@@ -236,8 +202,3 @@ def test_the_newest_day_of_twenty_symbols_is_one_request():
     symbols = [Symbol(f"S{n}", f"S{n}") for n in range(20)]
     (request,) = plan_days(DAY_1, dict.fromkeys(symbols, STOCKS.sessions[-1:]), STOCKS)
     assert request == GroupedCall(tuple(symbols), DAY_1, STOCKS.sessions[-1])
-
-
-def test_a_month_of_two_symbols_is_a_range_each():
-    plan = plan_days(DAY_1, dict.fromkeys((AAPL, Symbol("SPY", "SPY")), STOCKS.sessions[-22:]), STOCKS)
-    assert [(r.label, len(r.sessions)) for r in plan] == [("AAPL", 22), ("SPY", 22)]

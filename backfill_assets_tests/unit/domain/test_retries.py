@@ -46,10 +46,6 @@ def test_the_pauses_are_two_four_eight_minutes_and_on():
     assert minutes == [2, 4, 8, 16, 32]
 
 
-def test_the_pause_before_the_first_attempt_is_the_first_pause():
-    assert USUAL.pause(0) == USUAL.pause(1) == TWO_MINUTES
-
-
 def test_a_session_that_was_never_requested_is_due():
     assert all(USUAL.asks(None, NOON, retry) for retry in Retry)
 

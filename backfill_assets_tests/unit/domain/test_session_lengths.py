@@ -30,13 +30,8 @@ def test_a_stock_session_has_390_regular_minutes_and_a_half_day_210():
 
 
 def test_crypto_trades_around_the_clock_and_has_no_half_days():
-    assert {CRYPTO.regular_minutes(s) for s in CRYPTO.sessions} == {24 * 60}
+    assert {CRYPTO.regular_minutes(s) for s in CRYPTO.sessions} == {CRYPTO.hours.minutes} == {24 * 60}
     assert CRYPTO.half_days == ()
-
-
-def test_a_half_day_has_the_usual_hours_of_bars():
-    assert STOCKS.hours.minutes == 16 * 60
-    assert all(STOCKS.regular_minutes(s) <= STOCKS.hours.minutes for s in STOCKS.sessions)
 
 
 @pytest.mark.parametrize("day", [date(2025, 7, 4), date(2025, 7, 5), date(2023, 12, 29), date(2027, 1, 4)], ids=str)
@@ -66,16 +61,6 @@ def test_closures_only_remove_their_days(closed):
         assert not any(day in trading for day in closed)
         added = {d for d in closed if d in known}
         assert set(trading.closed_days()) == set(known.closed_days()) | added
-
-
-def test_a_closed_half_day_is_neither_session_nor_half_day():
-    christmas_eve = date(2026, 12, 24)
-    trading = calendar(Kind.STOCKS, SPAN, frozenset({christmas_eve}))
-    assert christmas_eve in STOCKS.half_days
-    assert christmas_eve not in trading.half_days
-    assert christmas_eve in trading.closed_days()
-    with pytest.raises(KeyError):
-        trading.regular_minutes(christmas_eve)
 
 
 def test_calendars_with_and_without_closures_are_cached():

@@ -1,6 +1,5 @@
 from collections import defaultdict
 from datetime import UTC, date, datetime, time, timedelta, timezone
-from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.sessions import (
-    HOURS,
     Calendar,
     Kind,
     SessionBars,
@@ -50,44 +48,6 @@ def test_stocks_are_closed_exactly_on_the_exchanges_holidays(year):
     assert [d for d in STOCKS.closed_days() if d.year == year] == published
 
 
-@pytest.mark.parametrize(
-    ("day", "why"),
-    [
-        (date(2012, 10, 29), "hurricane Sandy"),
-        (date(2012, 10, 30), "hurricane Sandy"),
-        (date(2018, 12, 5), "mourning for G. H. W. Bush"),
-        (date(2025, 1, 9), "mourning for J. Carter"),
-    ],
-)
-def test_stocks_are_closed_on_unscheduled_closures(day, why):
-    assert day not in STOCKS, why
-    assert day in STOCKS.closed_days()
-    assert day - timedelta(days=7) in STOCKS
-    assert day + timedelta(days=7) in STOCKS
-
-
-def test_stocks_were_closed_for_four_days_in_september_2001():
-    september = calendar(Kind.STOCKS, DayRange(date(2001, 9, 10), date(2001, 9, 17)))
-    assert september.sessions == (date(2001, 9, 10), date(2001, 9, 17))
-
-
-@pytest.mark.parametrize("day", [date(2024, 7, 3), date(2024, 11, 29), date(2024, 12, 24), date(2025, 7, 3)])
-def test_half_days_finish_in_the_evening_like_other_sessions(day):
-    assert day in STOCKS
-    assert STOCKS.hours.finished_at(day) == datetime.combine(day, time(20, 15), NEW_YORK)
-
-
-def test_stocks_do_not_trade_on_weekends():
-    assert all(s.weekday() < 5 for s in STOCKS.sessions)
-
-
-def test_crypto_trades_every_day():
-    assert CRYPTO.sessions == tuple(CRYPTO.span)
-    assert CRYPTO.closed_days() == ()
-    assert date(2024, 12, 25) in CRYPTO
-    assert date(2024, 2, 29) in CRYPTO
-
-
 def test_days_outside_the_span_are_not_sessions():
     span = DayRange(date(2024, 3, 5), date(2024, 3, 6))
     for kind in Kind:
@@ -120,11 +80,6 @@ def test_the_earliest_allowed_start_has_sessions():
     assert early.sessions == tuple(date(1970, 1, d) for d in (2, 5, 6, 7, 8, 9))
 
 
-def test_calendars_are_cached_by_span():
-    span = DayRange(date(2024, 3, 5), date(2024, 3, 6))
-    assert calendar(Kind.STOCKS, span) is calendar(Kind.STOCKS, DayRange(span.start, span.end))
-
-
 @given(st.dates(date(2023, 12, 1), date(2027, 1, 31)), st.dates(date(2023, 12, 1), date(2027, 1, 31)))
 def test_sessions_within_days(one, other):
     days = DayRange(min(one, other), max(one, other))
@@ -136,60 +91,6 @@ def test_sessions_within_days(one, other):
 
 def test_calendars_end_with_next_year():
     assert horizon(date(2025, 1, 1)) == horizon(date(2025, 12, 31)) == date(2026, 12, 31)
-
-
-@pytest.mark.parametrize(
-    ("session", "finished"),
-    [
-        (date(2025, 3, 7), utc(2025, 3, 8, 1, 15)),  # the Friday before clocks go forward
-        (date(2025, 3, 10), utc(2025, 3, 11, 0, 15)),
-        (date(2025, 10, 31), utc(2025, 11, 1, 0, 15)),  # the Friday before they go back
-        (date(2025, 11, 3), utc(2025, 11, 4, 1, 15)),
-        (date(2024, 3, 8), utc(2024, 3, 9, 1, 15)),
-        (date(2024, 3, 11), utc(2024, 3, 12, 0, 15)),
-        (date(2024, 12, 31), utc(2025, 1, 1, 1, 15)),
-    ],
-)
-def test_a_stock_session_finishes_a_quarter_past_eight_in_new_york(session, finished):
-    assert STOCKS.hours.finished_at(session) == finished
-    assert STOCKS.hours.finished_at(session).tzinfo is UTC
-
-
-def test_a_crypto_session_finishes_at_midnight_utc():
-    assert CRYPTO.hours.finished_at(date(2025, 3, 9)) == utc(2025, 3, 10)
-    assert CRYPTO.hours.finished_at(date(2024, 12, 31)) == utc(2025, 1, 1)
-
-
-def test_the_maximum_minutes_of_a_session_are_its_hours():
-    assert HOURS[Kind.STOCKS].minutes == (20 - 4) * 60
-    assert HOURS[Kind.CRYPTO].minutes == 24 * 60
-
-
-@pytest.mark.parametrize("session", [date(2025, 3, 7), date(2025, 3, 10), date(2025, 10, 31), date(2024, 11, 29)])
-def test_a_stock_session_is_the_last_finished_from_its_minute_on(session):
-    finished = STOCKS.hours.finished_at(session)
-    before = STOCKS.sessions[STOCKS.sessions.index(session) - 1]
-    assert STOCKS.last_finished(finished - timedelta(microseconds=1)) == before
-    assert STOCKS.last_finished(finished - MINUTE) == before
-    assert STOCKS.last_finished(finished) == session
-    assert STOCKS.last_finished(finished + MINUTE) == session
-
-
-def test_over_a_weekend_friday_stays_the_last_finished():
-    for now in (new_york(2025, 3, 8), new_york(2025, 3, 9, 12), new_york(2025, 3, 10, 20, 14, 59)):
-        assert STOCKS.last_finished(now) == date(2025, 3, 7)
-    assert STOCKS.last_finished(new_york(2025, 3, 10, 20, 15)) == date(2025, 3, 10)
-
-
-def test_over_a_closure_the_session_before_stays_the_last_finished():
-    assert STOCKS.last_finished(new_york(2012, 10, 30, 23)) == date(2012, 10, 26)
-    assert STOCKS.last_finished(new_york(2025, 1, 9, 23)) == date(2025, 1, 8)
-
-
-def test_a_crypto_day_is_the_last_finished_from_midnight_on():
-    assert CRYPTO.last_finished(utc(2025, 6, 2) - timedelta(microseconds=1)) == date(2025, 5, 31)
-    assert CRYPTO.last_finished(utc(2025, 6, 2)) == date(2025, 6, 1)
-    assert CRYPTO.last_finished(utc(2025, 6, 2, 23, 59)) == date(2025, 6, 1)
 
 
 def test_before_the_first_session_has_finished_there_is_none():
@@ -214,22 +115,6 @@ def test_the_last_finished_session_does_not_depend_on_the_zone_of_now(now, zone)
         assert trading.last_finished(now.astimezone(zone)) == expected
 
 
-@pytest.mark.parametrize(
-    ("day", "starts", "hours"),
-    [
-        (date(2025, 3, 8), utc(2025, 3, 8, 5), 24),
-        (date(2025, 3, 9), utc(2025, 3, 9, 5), 23),
-        (date(2025, 3, 10), utc(2025, 3, 10, 4), 24),
-        (date(2025, 11, 2), utc(2025, 11, 2, 4), 25),
-        (date(2025, 11, 3), utc(2025, 11, 3, 5), 24),
-    ],
-)
-def test_days_start_at_midnight_in_new_york_even_with_23_or_25_hours(day, starts, hours):
-    first, after = day_starts([day, day + ONE_DAY], NEW_YORK)
-    assert first == starts.timestamp() * 1000
-    assert after - first == hours * 3_600_000
-
-
 def test_day_starts_are_a_column_of_milliseconds():
     assert day_starts([date(1970, 1, 1), date(1970, 1, 2)], ZoneInfo("UTC")).tolist() == [0, 86_400_000]
     assert day_starts([], NEW_YORK).dtype == np.int64
@@ -244,41 +129,11 @@ def test_a_day_starts_at_midnight_in_the_zone(days, zone):
     assert [(t.date(), t.time()) for t in starts] == [(d, time(0)) for d in days]
 
 
-def test_the_minutes_around_midnight_belong_to_their_new_york_days():
-    sessions = [date(2025, 3, 7), date(2025, 3, 10)]
-    bars = frame(
-        [
-            ms(2025, 3, 7, 0, 0, zone=NEW_YORK) - 1,
-            ms(2025, 3, 7, 0, 0, zone=NEW_YORK),
-            ms(2025, 3, 7, 23, 59, zone=NEW_YORK),
-            ms(2025, 3, 8, 0, 0, zone=NEW_YORK),
-            ms(2025, 3, 9, 12, 0, zone=NEW_YORK),
-            ms(2025, 3, 10, 0, 0, zone=NEW_YORK),
-            ms(2025, 3, 10, 23, 59, zone=NEW_YORK),
-            ms(2025, 3, 11, 0, 0, zone=NEW_YORK),
-        ]
-    )
-    assert session_rows(bars.timestamp, sessions, NEW_YORK).tolist() == [-1, 0, 0, -1, -1, 1, 1, -1]
-
-
 def test_without_sessions_no_bar_has_one():
     assert session_rows(frame([0, 1]).timestamp, [], NEW_YORK).tolist() == [-1, -1]
     assert session_rows(Bars.empty().timestamp, [date(2025, 3, 7)], NEW_YORK).tolist() == []
     assert count_by_session(Bars.empty(), [date(2025, 3, 7)], NEW_YORK) == []
     assert count_by_session(Bars.empty(), [], NEW_YORK) == []
-
-
-def test_a_count_has_the_first_and_last_start_in_utc():
-    sessions = [date(2025, 3, 7), date(2025, 3, 10), date(2025, 3, 11)]
-    stamps = [
-        ms(2025, 3, 7, 9, 30, zone=NEW_YORK),
-        ms(2025, 3, 7, 15, 59, zone=NEW_YORK),
-        ms(2025, 3, 11, 4, 0, zone=NEW_YORK),
-    ]
-    assert count_by_session(frame(stamps), sessions, NEW_YORK) == [
-        SessionBars(date(2025, 3, 7), 2, utc(2025, 3, 7, 14, 30), utc(2025, 3, 7, 20, 59)),
-        SessionBars(date(2025, 3, 11), 1, utc(2025, 3, 11, 8), utc(2025, 3, 11, 8)),
-    ]
 
 
 @st.composite
@@ -312,9 +167,3 @@ def test_counts_agree_with_counting_bar_by_bar(drawn):
     inside = [t for t in stamps if datetime.fromtimestamp(t / 1000, zone).date() in sessions]
     expected = [SessionBars(s, len(by_day[s]), by_day[s][0], by_day[s][-1]) for s in sessions if s in by_day]
     assert count_by_session(frame(inside), sessions, zone) == expected
-
-
-def test_sessions_finish_in_the_order_of_their_days():
-    for trading in (STOCKS, CRYPTO):
-        instants = [trading.hours.finished_at(s) for s in trading.sessions]
-        assert all(a < b for a, b in pairwise(instants))

@@ -38,6 +38,14 @@ def walk(stamps, seed=0, volatility=1e-3, tick=0.01, still=0.0, untraded=0.0):
     return Bars(stamps, open_, high, low, close, volume, (high + low) / 2, np.ones(n, np.int64))
 
 
+def same(got, want, rtol=1e-12):
+    np.testing.assert_allclose(got, np.array(want, dtype=np.float64), rtol=rtol, atol=1e-15)
+
+
+def column(*values):
+    return np.array(values, dtype=np.float64)
+
+
 def minutes(rows, start=datetime(2024, 1, 2, tzinfo=UTC)):
     """Return starts of consecutive minutes."""
     return int(start.timestamp()) * 1000 + 60_000 * np.arange(rows, dtype=np.int64)

@@ -1,6 +1,7 @@
 """The tables of alerts on a real server: one transaction for a change and its messages, and an outbox that loses nothing."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -94,7 +95,7 @@ def test_an_incident_goes_through_its_turns_and_leaves_its_history(store, databa
         ("json", over),
         ("mailto", MESSAGE),
     ]
-    put_out(store, now=end)  # the same incident, anew
+    put_out(store, now=end)  # the same incident again
     assert len(rows(database_url, "select from alerts")) == 2
 
 
@@ -126,11 +127,9 @@ def test_two_processes_that_find_the_same_at_once_open_it_once(store, database_u
             both.wait(20)
             settle(mine, judge, ["json"], NOW)
 
-    threads = [threading.Thread(target=look) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(look) for _ in range(2)]:
+            done.result(30)
     assert sorted(shown) == [0, 1]
     assert len(store.waiting()) == 1
 
@@ -153,7 +152,7 @@ def test_a_message_is_given_to_one_and_is_gone_when_it_has_arrived(store):
     assert {d.channel for d in store.waiting()} == {"mailto"}
 
 
-def test_what_failed_waits_for_its_time_with_its_error(store):
+def test_a_failed_delivery_waits_for_its_next_attempt(store):
     put_out(store, ["json"])
     store.failed(claim(store), "it answered 500.", NOW + 5 * MINUTE)
     (waiting,) = store.waiting()
@@ -201,22 +200,19 @@ def test_two_processes_never_send_to_one_channel_at_once(store, database_url):
     put_out(store, ["json"], number=1)
     other = Finding("gap:crypto", Severity.CRITICAL, "crypto.")
     settle(store, lambda _: [(Change(None, other, Notice.OPENED), MESSAGE)], ["json"], NOW)
-    got, both = [], threading.Barrier(2)
+    both = threading.Barrier(2)
 
     def serve():
         with AlertStore(database_url, connections=1) as mine:
             both.wait(20)
-            got.append(claim(mine))
+            return claim(mine)
 
-    threads = [threading.Thread(target=serve) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert sum(found is not None for found in got) == 1
+    with ThreadPoolExecutor(2) as pool:
+        claims = [done.result(30) for done in [pool.submit(serve) for _ in range(2)]]
+    assert sum(found is not None for found in claims) == 1
 
 
-def test_what_waits_for_a_channel_that_is_no_more_goes_to_the_first_one(store):
+def test_messages_for_a_removed_channel_go_to_the_first_one(store):
     put_out(store, ["slack"])
     store.failed(claim(store, "slack"), "no", NOW + 9 * MINUTE)
     store.hand_over(["mailto", "json"], NOW)
@@ -224,14 +220,14 @@ def test_what_waits_for_a_channel_that_is_no_more_goes_to_the_first_one(store):
     assert (waiting.channel, waiting.attempts, waiting.error, waiting.next_attempt_at) == ("mailto", 0, "", NOW)
 
 
-def test_what_another_channel_was_given_too_is_not_handed_over(store):
+def test_messages_that_another_channel_has_too_are_not_handed_over(store):
     put_out(store, ["slack", "json"])
     store.delivered(claim(store, "json"), NOW)
     store.hand_over(["json"], NOW)
     assert store.waiting() == []
 
 
-def test_of_two_channels_that_are_no_more_one_hands_over(store):
+def test_one_of_two_removed_channels_hands_over(store):
     put_out(store, ["slack", "tgram"])
     store.hand_over(["json"], NOW)
     assert [d.channel for d in store.waiting()] == ["json"]

@@ -142,13 +142,13 @@ def test_added_changed_and_standing_rows_are_counted_apart(write):
     assert write(answer(mixed, MON)) == Written(inserted=2, changed=1, unchanged=1)
 
 
-def test_what_the_vendor_left_out_is_null(database_url, write):
+def test_values_that_the_vendor_omits_are_null(database_url, write):
     write(answer(with_absent(bars(MON)), MON))
     query = "select vwap is null, trades is null from market_data order by timestamp"
     assert rows(database_url, query) == [(i == 1, i == 3) for i in range(5)]
 
 
-def test_a_changed_row_says_when_it_was_written_and_who_gave_it(database_url, write):
+def test_a_changed_row_has_its_time_of_writing_and_its_source(database_url, write):
     write(answer(bars(MON), MON))
     with psycopg.connect(database_url) as connection:
         connection.execute("update market_data set ingested_at = '2020-01-01Z'")
@@ -178,35 +178,13 @@ def test_empty_answers_are_counted_and_cover_nothing(database_url, write):
     assert table(database_url, "coverage") == []
 
 
-def test_empty_answers_in_one_outage_count_once(database_url, write):
-    for second in range(5):
-        write(empty(MON), attempted_at=MOMENT + timedelta(seconds=second))
-    assert [row[5] for row in table(database_url, "session_answers")] == [1]
-
-
-def test_each_further_answer_counts_only_after_a_pause_twice_as_long(database_url, write):
-    at, counted = MOMENT, []
-    for minutes in (0, 1, 1, 3, 1, 8):  # due after 2, 4, 8 from the last that counted
-        at += timedelta(minutes=minutes)
-        write(empty(MON), attempted_at=at)
-        counted.append(table(database_url, "session_answers")[0][5])
-    assert counted == [1, 1, 2, 2, 3, 4]
-
-
-def test_bars_that_come_after_empty_answers_count_anew(database_url, write):
+def test_bars_after_empty_answers_restart_the_count(database_url, write):
     write(empty(MON, TUE))
     write(empty(MON, TUE), attempted_at=MOMENT + timedelta(hours=1))
     write(answer(bars(TUE), MON, TUE), attempted_at=MOMENT + timedelta(hours=2))
     found = [(row[1], row[2], row[5]) for row in table(database_url, "session_answers")]
     assert found == [(MON, 0, 3), (TUE, 5, 1)]
     assert table(database_url, "coverage") == [("1m", "{[2024-03-05,2024-03-06)}")]
-
-
-def test_an_empty_answer_takes_no_bars_back(database_url, write):
-    write(answer(bars(MON, TUE), MON, TUE))
-    before = everything(database_url)
-    write(empty(MON, TUE))
-    assert everything(database_url) == before
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -265,13 +243,13 @@ def test_coverage_is_exactly_the_sessions_with_bars(database_url, write):
     assert table(database_url, "coverage") == [("1m", "{[2023-01-03,2023-01-04),[2024-03-04,2024-03-08)}")]
 
 
-def test_an_answer_of_nothing_does_nothing(database_url, write):
+def test_an_answer_without_sessions_changes_nothing(database_url, write):
     assert write(CompleteSessions((), (), Bars.empty())) == Written()
     assert everything(database_url) == {name: [] for name in CONTENTS}
 
 
 @pytest.mark.parametrize("name", ["coverage", "session_answers"])
-def test_bars_and_what_they_answer_stand_or_fall_together(database_url, write, name):
+def test_bars_and_their_records_are_one_transaction(database_url, write, name):
     with psycopg.connect(database_url) as connection:
         connection.execute("""create function refuse() returns trigger language plpgsql as
             $$ begin raise exception 'not today'; end $$""")
@@ -369,7 +347,7 @@ def break_connections(url, times):
         connection.execute("create trigger die before insert on coverage for each row execute function die()")
 
 
-def test_a_transaction_that_breaks_is_run_again_whole(database_url, write, monkeypatch):
+def test_a_broken_transaction_is_run_again(database_url, write, monkeypatch):
     monkeypatch.setattr(postgres, "RECONNECT_PAUSES", (0.0,) * 3)
     break_connections(database_url, 2)
     assert write(answer(bars(MON), MON)) == Written(inserted=5)
@@ -379,7 +357,7 @@ def test_a_transaction_that_breaks_is_run_again_whole(database_url, write, monke
     ]
 
 
-def test_a_database_that_stays_away_is_reported_and_nothing_is_half_stored(database_url, write, monkeypatch):
+def test_an_unavailable_database_is_reported_and_nothing_is_stored(database_url, write, monkeypatch):
     monkeypatch.setattr(postgres, "RECONNECT_PAUSES", (0.0,) * 2)
     break_connections(database_url, 3)
     with pytest.raises(DatabaseUnavailable, match="cannot be used"):
@@ -387,7 +365,7 @@ def test_a_database_that_stays_away_is_reported_and_nothing_is_half_stored(datab
     assert everything(database_url) == {name: [] for name in CONTENTS}
 
 
-def test_what_is_recorded_is_read_back_by_series_and_days(store, write):
+def test_answers_are_read_back_by_series_and_days(store, write):
     write(answer(bars(MON, TUE), MON, TUE, WED))
     write(answer(bars(MON, minutes=[0]), MON), timeframe=DAY_1)
     write(answer(bars(MON), MON), symbol="MSFT")
@@ -397,11 +375,6 @@ def test_what_is_recorded_is_read_back_by_series_and_days(store, write):
     assert (tuesday.bars, tuesday.first, tuesday.last) == (5, at(TUE, OPENING), at(TUE, OPENING + 4))
     assert (wednesday.bars, wednesday.first, wednesday.answers) == (0, None, 1)
     assert store.answers([], [], DayRange(MON, FRI)) == {}
-
-
-def test_nobody_there():
-    with pytest.raises(DatabaseUnavailable, match="the server does not answer"):
-        BarStore("postgresql://me:sekrit@127.0.0.1:1/x")
 
 
 SESSIONS = tuple(date(2024, 3, d) for d in (4, 5, 6, 7, 8, 11, 12, 13))

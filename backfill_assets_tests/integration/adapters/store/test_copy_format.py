@@ -71,12 +71,6 @@ def test_extreme_times_round_trip(connection, moment):
     identical(round_trip(connection, written), written)
 
 
-def test_missing_values_are_nan_and_minus_one(connection):
-    identical(
-        round_trip(connection, bars([(0, *[1.0] * 5, float("nan"), -1)])), bars([(0, *[1.0] * 5, float("nan"), -1)])
-    )
-
-
 def test_texts_are_in_every_row(connection):
     connection.execute(
         """create temp table labelled (a text, b text, t timestamptz, o float8, h float8, l float8, c float8, v float8,
@@ -106,10 +100,6 @@ def test_missing_values_are_null_in_the_table(database_url, found):
         opened.rollback()
     expected = [(None if np.isnan(vwap) else vwap, None if trades == -1 else trades) for vwap, trades in found]
     assert arrived == [(i, *[i + 0.5] * 5, *values) for i, values in enumerate(expected)]
-
-
-def test_no_bars_are_a_valid_block(connection):
-    assert len(round_trip(connection, Bars.empty())) == 0
 
 
 def test_strided_columns_of_bars_round_trip(connection):
@@ -178,20 +168,6 @@ def test_many_rows_with_and_without_nulls(features, order, share):
     stamps = (1_709_562_600_000 + 60_000 * np.arange(len(values))).tolist()
     found = send(features, ("BRK.B", "1m"), stamps, np.asarray(values, order=order))
     assert found[True] == expected(("BRK.B", "1m"), stamps, values)
-
-
-def test_no_features_are_valid_data(features):
-    found = send(features, ("AAPL", "1m"), [], np.empty((0, COLUMNS)))
-    assert found == {False: [], True: []}
-
-
-def test_the_warm_up_of_a_series_is_null(features):
-    values = np.arange(3000.0 * COLUMNS).reshape(3000, COLUMNS)
-    for column in range(COLUMNS):
-        values[: 15 * column, column] = np.nan
-    found = send(features, ("AAPL", "1m"), range(0, 3000 * 60_000, 60_000), values)[True]
-    assert [sum(row[3 + c] is None for row in found) for c in range(COLUMNS)] == [15 * c for c in range(COLUMNS)]
-    assert found[-1][3:] == tuple(values[-1])
 
 
 def test_blocks_are_not_changed_afterwards():

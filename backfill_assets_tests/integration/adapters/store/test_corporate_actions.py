@@ -119,13 +119,6 @@ def test_a_withdrawn_action_stays_and_can_return(store, record):
     assert store.read(NAMES) == [StoredAction(action, MOMENT, back, None)]
 
 
-def test_actions_of_other_symbols_are_left_alone(store, record):
-    other = split("2024-06-10", symbol="TSLA")
-    store.record(["TSLA"], ListedActions(FIRST, (other,), frozenset({("TSLA", SPLIT)})), [], MOMENT, NEW_YORK)
-    record()
-    assert store.read(["TSLA"]) == [StoredAction(other, MOMENT, MOMENT, None)]
-
-
 def test_a_lookup_keeps_the_earliest_requested_day(store, record):
     record()
     record(since=date(2024, 5, 1), now=LATER, answered=SYMBOLS[1:])

@@ -102,7 +102,7 @@ def test_a_changed_bar_reaches_the_look_back_after_it_and_its_session_and_nothin
 
 @SUITABLE
 @given(share=st.sampled_from([0.0, 0.5]), at=st.floats(0, 1))
-def test_where_the_zone_is_not_told_a_session_may_go_on_for_25_hours(connection, share, at):
+def test_without_a_zone_a_session_may_last_25_hours(connection, share, at):
     stamps = thin_minutes(4, share, 1)
     row = int(at * (len(stamps) - 1))
     until = np.maximum(stamps[min(row + LOOK_BACK, len(stamps) - 1)], stamps[row] + 25 * 3_600_000 - 1)
@@ -112,20 +112,13 @@ def test_where_the_zone_is_not_told_a_session_may_go_on_for_25_hours(connection,
         assert marked(connection) == stamps[(stamps >= stamps[row]) & (stamps <= until)].tolist()
 
 
-@pytest.mark.parametrize("timeframe", [t for t in TIMEFRAMES if t not in {"1m", "1d", "1w"}])
-def test_coarser_bars_reach_as_many(connection, timeframe):
+@pytest.mark.parametrize("timeframe", [t for t in TIMEFRAMES if t != "1m"])
+def test_coarser_bars_reach_as_many_and_days_and_weeks_everything_after_them(connection, timeframe):
     stamps = int(START.timestamp()) * 1000 + 1000 * TIMEFRAMES[timeframe].seconds * np.arange(1500, dtype=np.int64)
     put(connection, stamps, timeframe)
     mark_rows(connection, "AAPL", timeframe, [instant(stamps[300])], [instant(stamps[300])], NEW_YORK)
-    assert marked(connection, timeframe) == stamps[300 : 300 + LOOK_BACK + 1].tolist()
-
-
-@pytest.mark.parametrize("timeframe", ["1d", "1w"])
-def test_days_and_weeks_reach_everything_after_them(connection, timeframe):
-    stamps = int(START.timestamp()) * 1000 + 1000 * TIMEFRAMES[timeframe].seconds * np.arange(1500, dtype=np.int64)
-    put(connection, stamps, timeframe)
-    mark_rows(connection, "AAPL", timeframe, [instant(stamps[300])], [instant(stamps[300])], NEW_YORK)
-    assert marked(connection, timeframe) == stamps[300:].tolist()
+    reached = None if timeframe in {"1d", "1w"} else 300 + LOOK_BACK + 1
+    assert marked(connection, timeframe) == stamps[300:reached].tolist()
 
 
 def test_bars_that_come_later_within_the_reach_of_the_last_are_marked_too(connection):

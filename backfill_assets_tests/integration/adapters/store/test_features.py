@@ -1,4 +1,4 @@
-"""One piece of work: its window, its rows, its marks, all in one transaction, whoever else writes or computes meanwhile."""
+"""One window of features: its bars, rows and marks in one transaction, also while others write or compute."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -33,8 +33,8 @@ MINUTES = FeatureSeries("AAPL", MINUTE_1, NEW_YORK)
 HALF_HOURS = FeatureSeries("AAPL", TIMEFRAMES["30m"], NEW_YORK)
 MIDNIGHT = int(datetime(2024, 3, 4, tzinfo=NEW_YORK).timestamp()) * 1000
 MINUTE, HALF_HOUR, DAY = 60_000, 1_800_000, 86_400_000
-TOLD = [column.name for column in COLUMNS[:3]]
-STORED = f"""select (extract(epoch from "timestamp") * 1000)::int8, {", ".join(TOLD)} from market_features
+FIRST = [column.name for column in COLUMNS[:3]]
+STORED = f"""select (extract(epoch from "timestamp") * 1000)::int8, {", ".join(FIRST)} from market_features
   where symbol = 'AAPL' and timeframe = %s order by 1"""  # noqa: S608  # names of the catalog
 
 
@@ -50,8 +50,8 @@ def connection(database_url):
         yield opened
 
 
-class Told:
-    """Work that notes its windows, and makes rows of: the bar's close, the window's size, how often it was asked."""
+class Recorded:
+    """Work that records its windows and computes the bar's close, the window's size, and the number of the call."""
 
     def __init__(self, meanwhile=lambda: None):
         self.windows = []
@@ -71,12 +71,12 @@ def every(step, number, start=MIDNIGHT):
 
 
 def mark(store, stamps, series=MINUTES):
-    """The rows of these bars, from the first to the last."""
+    """Mark the rows of these bars, from the first to the last."""
     store.mark(series, instant(stamps[0]), instant(stamps[-1] + 1))
 
 
 def drain(store, work, series=MINUTES, start=BEGINNING, end=END):
-    """Whatever is stale, piece by piece: how many rows each wrote."""
+    """Compute what is stale, piece by piece; return the number of rows of each."""
     counts = []
     while (count := compute_window(store, work, series, start, end)) is not None:
         counts.append(count)
@@ -85,7 +85,7 @@ def drain(store, work, series=MINUTES, start=BEGINNING, end=END):
 
 @reconnecting
 def compute_window(store, work, series, start, end):
-    """One piece, as the pipeline does it."""
+    """Compute one piece, as the pipeline does."""
     with store.locked(series, start, end) as window:
         if window is None:
             return None
@@ -94,7 +94,7 @@ def compute_window(store, work, series, start, end):
 
 
 def written(url, timeframe="1m"):
-    """The stored rows: start of the bar, close, window's size, number of the piece."""
+    """Return the stored rows: start of the bar, close, window's size, number of the piece."""
     return rows(url, STORED, timeframe)
 
 
@@ -110,7 +110,7 @@ def test_a_window_begins_the_look_back_before_its_first_row(store, connection, f
     stamps = every(HALF_HOUR, 1000)
     put(connection, stamps, "30m")
     mark(store, stamps[first:], HALF_HOURS)
-    work = Told()
+    work = Recorded()
     assert drain(store, work, HALF_HOURS) == [1000 - first]
     (window,) = work.windows
     before = max(LOOK_BACK, first % 48) if first >= LOOK_BACK else first
@@ -123,7 +123,7 @@ def test_a_window_holds_the_session_of_its_first_row_from_its_beginning(store, c
     stamps = every(MINUTE, 3 * 1440)
     put(connection, stamps)
     mark(store, stamps[first:])
-    work = Told()
+    work = Recorded()
     assert drain(store, work) == [3 * 1440 - first]
     assert work.windows[0].first == max(LOOK_BACK, first % 1440)
 
@@ -132,18 +132,18 @@ def test_bars_after_the_last_row_are_not_read(store, connection):
     stamps = every(HALF_HOUR, 1000)
     put(connection, stamps, "30m")
     mark(store, stamps[700:800], HALF_HOURS)
-    work = Told()
+    work = Recorded()
     assert drain(store, work, HALF_HOURS) == [100]
     assert work.windows[0].bars.timestamp.tolist() == stamps[:800][60:].tolist()
 
 
-def test_days_and_weeks_are_given_everything_before(store, connection):
+def test_windows_of_days_and_weeks_begin_with_the_first_bar(store, connection):
     stamps = every(DAY, 1500)
     for timeframe in (DAY_1, WEEK_1):
         series = FeatureSeries("AAPL", timeframe, NEW_YORK)
         put(connection, stamps[::7] if timeframe == WEEK_1 else stamps, timeframe.name)
         mark(store, stamps[1400:], series)
-        work = Told()
+        work = Recorded()
         drain(store, work, series)
         assert work.windows[0].bars.timestamp[0] == stamps[0]
 
@@ -157,12 +157,12 @@ def test_the_days_of_a_week_reach_through_its_end_where_clocks_change(store, con
     for number, sunday in enumerate(sundays):
         start = day_starts([sunday], NEW_YORK)
         mark(store, start, series)
-        work = Told()
+        work = Recorded()
         assert drain(store, work, series) == [1]
         assert work.windows[0].daily().timestamp.tolist() == day_starts(days[: 6 * (number + 1)], NEW_YORK).tolist()
 
 
-def test_a_window_tells_the_splits_that_act(store, connection, database_url):
+def test_a_window_has_the_splits_that_apply(store, connection, database_url):
     put(connection, every(MINUTE, 5))
     later, sooner = (CorporateAction("AAPL", ActionKind.SPLIT, day, *ratio) for day, ratio in SPLITS)
     other = CorporateAction("MSFT", ActionKind.SPLIT, date(2024, 3, 4), 1.0, 2.0)
@@ -173,7 +173,7 @@ def test_a_window_tells_the_splits_that_act(store, connection, database_url):
             complete = frozenset((symbol, kind) for symbol in ("AAPL", "MSFT") for kind in ActionKind)
             events.record(["AAPL", "MSFT"], ListedActions(date(2024, 1, 1), listed, complete), [], MOMENT, NEW_YORK)
     mark(store, every(MINUTE, 5))
-    work = Told()
+    work = Recorded()
     assert drain(store, work) == [5]
     assert work.windows[0].splits == [SplitRatio(day, *ratio) for day, ratio in sorted(SPLITS)]
 
@@ -188,25 +188,27 @@ SPLITS = [(date(2024, 6, 10), (1.0, 10.0)), (date(2024, 3, 6), (5.0, 1.0))]
     ("most", "counts"),
     [(1, [1] * 21 + [0]), (7, [7, 7, 7, 0]), (8, [8, 8, 5]), (20, [20, 1]), (21, [21, 0]), (22, [21])],
 )
-def test_pieces_are_of_most_rows_each_and_leave_out_none(store, connection, database_url, monkeypatch, most, counts):
+def test_a_piece_has_at_most_so_many_rows_and_none_is_left_out(
+    store, connection, database_url, monkeypatch, most, counts
+):
     monkeypatch.setattr(features, "MOST_ROWS", most)
     stamps = every(MINUTE, 30)
     put(connection, stamps)
     mark(store, stamps[4:25])
-    work = Told()
+    work = Recorded()
     assert drain(store, work) == counts
     assert stamps_of(database_url) == stamps[4:25].tolist()
     assert [len(w.bars) - w.first for w in work.windows] == [count for count in counts if count]
     assert not marked(connection)
 
 
-def test_stretches_are_computed_one_by_one_and_nothing_between(store, connection, database_url):
+def test_stale_ranges_are_computed_one_by_one_and_nothing_between(store, connection, database_url):
     stamps = every(MINUTE, 100)
     put(connection, stamps)
     mark(store, stamps[60:70])
     mark(store, stamps[10:20])
     mark(store, stamps[15:30])
-    assert drain(store, Told()) == [20, 10]
+    assert drain(store, Recorded()) == [20, 10]
     assert stamps_of(database_url) == [*stamps[10:30].tolist(), *stamps[60:70].tolist()]
 
 
@@ -215,10 +217,10 @@ def test_only_what_lies_between_the_instants_is_computed(store, connection, data
     put(connection, stamps)
     store.mark(MINUTES, BEGINNING, END)
     connection.execute("update feature_marks set stale = tstzrange(null, null)")
-    assert drain(store, Told(), start=instant(stamps[30]), end=instant(stamps[40])) == [10]
+    assert drain(store, Recorded(), start=instant(stamps[30]), end=instant(stamps[40])) == [10]
     assert stamps_of(database_url) == stamps[30:40].tolist()
     assert marked(connection) == [*stamps[:30].tolist(), *stamps[40:].tolist()]
-    assert drain(store, Told()) == [30, 60]
+    assert drain(store, Recorded()) == [30, 60]
     assert stamps_of(database_url) == stamps.tolist()
 
 
@@ -226,27 +228,27 @@ def test_rows_that_are_not_stale_are_not_written(store, connection, database_url
     stamps = every(MINUTE, 100)
     put(connection, stamps)
     mark(store, stamps)
-    drain(store, Told())
+    drain(store, Recorded())
     query = 'select "timestamp", xmin::text, ctid::text, computed_at from market_features order by 1'
     before = rows(database_url, query)
     mark(store, stamps[50:53])
-    drain(store, Told())
+    drain(store, Recorded())
     after = rows(database_url, query)
     assert [n for n, (one, other) in enumerate(zip(before, after, strict=True)) if one != other] == [50, 51, 52]
-    assert drain(store, Told()) == []
+    assert drain(store, Recorded()) == []
     assert rows(database_url, query) == after
 
 
-def test_the_row_of_a_bar_that_is_gone_goes(store, connection, database_url):
+def test_the_row_of_a_deleted_bar_is_deleted(store, connection, database_url):
     stamps = every(MINUTE, 10)
     put(connection, stamps)
     mark(store, stamps)
-    drain(store, Told())
+    drain(store, Recorded())
     connection.execute(
         'delete from market_data where "timestamp" in (%s, %s)', [instant(stamps[4]), instant(stamps[9])]
     )
     mark(store, stamps)
-    assert drain(store, Told()) == [8]
+    assert drain(store, Recorded()) == [8]
     assert stamps_of(database_url) == np.delete(stamps, [4, 9]).tolist()
 
 
@@ -256,20 +258,20 @@ def test_other_series_are_left_alone(store, connection, database_url):
     for series in (MINUTES, *others):
         put(connection, stamps, series.timeframe.name, series.symbol)
         mark(store, stamps, series)
-    assert drain(store, Told()) == [10]
+    assert drain(store, Recorded()) == [10]
     assert rows(database_url, "select distinct symbol, timeframe from market_features") == [("AAPL", "1m")]
-    assert [drain(store, Told(), series) for series in others] == [[10], [10]]
+    assert [drain(store, Recorded(), series) for series in others] == [[10], [10]]
 
 
-def test_marks_without_bars_are_done_with(store, connection):
+def test_marks_without_bars_are_deleted(store, connection):
     put(connection, every(MINUTE, 10))
     store.mark(MINUTES, instant(MIDNIGHT + DAY), instant(MIDNIGHT + 2 * DAY))
     assert store.stale(["AAPL"], [MINUTE_1]) == []
-    assert drain(store, Told()) == [0]
+    assert drain(store, Recorded()) == [0]
     assert connection.execute("select from feature_marks").fetchall() == []
 
 
-def test_what_has_no_value_is_null(store, connection, database_url):
+def test_values_that_are_undefined_are_null(store, connection, database_url):
     put(connection, every(MINUTE, 3))
     mark(store, every(MINUTE, 3))
 
@@ -284,14 +286,14 @@ def test_what_has_no_value_is_null(store, connection, database_url):
     assert found == [(None,) * len(COLUMNS), (7.0,) * len(COLUMNS), (None,) * len(COLUMNS)]
 
 
-# --- What goes wrong
+# --- Failures
 
 
 class PowerCutError(Exception):
-    """Something nobody foresaw."""
+    """An error that no code expects."""
 
 
-def test_work_that_fails_leaves_everything_as_it_was(store, connection, database_url, monkeypatch):
+def test_a_failed_piece_changes_nothing(store, connection, database_url, monkeypatch):
     monkeypatch.setattr(features, "MOST_ROWS", 10)
     stamps = every(MINUTE, 35)
     put(connection, stamps)
@@ -301,18 +303,18 @@ def test_work_that_fails_leaves_everything_as_it_was(store, connection, database
         if len(work.windows) == 3:
             raise PowerCutError
 
-    work = Told(fail)
+    work = Recorded(fail)
     with pytest.raises(PowerCutError):
         drain(store, work)
     assert stamps_of(database_url) == stamps[:20].tolist()
     assert marked(connection) == stamps[20:].tolist()
-    assert drain(store, Told()) == [10, 5]
+    assert drain(store, Recorded()) == [10, 5]
     assert stamps_of(database_url) == stamps.tolist()
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
 @pytest.mark.parametrize("column", ["high", "volume"])
-def test_a_bar_that_is_no_number_is_named_and_nothing_is_written(store, connection, database_url, column, value):
+def test_a_bar_that_is_not_finite_is_named_and_nothing_is_written(store, connection, database_url, column, value):
     stamps = every(MINUTE, 10)
     put(connection, stamps)
     mark(store, stamps)
@@ -326,12 +328,12 @@ def test_a_bar_that_is_no_number_is_named_and_nothing_is_written(store, connecti
         r"correct it in \w+$"
     )
     with pytest.raises(UnusableBars, match=error):
-        drain(store, Told())
+        drain(store, Recorded())
     assert written(database_url) == []
     assert marked(connection) == stamps.tolist()
 
 
-def test_a_connection_that_breaks_is_replaced_and_the_piece_done_again(store, connection, database_url, monkeypatch):
+def test_a_broken_connection_is_replaced_and_the_piece_computed_again(store, connection, database_url, monkeypatch):
     monkeypatch.setattr(postgres, "RECONNECT_PAUSES", (0.0,) * 2)
     put(connection, every(MINUTE, 10))
     mark(store, every(MINUTE, 10))
@@ -343,16 +345,16 @@ def test_a_connection_that_breaks_is_replaced_and_the_piece_done_again(store, co
                 "where datname = current_database() and state = 'idle in transaction'"
             )
 
-    work = Told(cut)
+    work = Recorded(cut)
     assert drain(store, work) == [10]
     assert [row[3] for row in written(database_url)] == [2.0] * 10
 
 
-# --- Others at work
+# --- Concurrency
 
 
 def restate(connection, stamp, close):
-    """Another close of one bar, with its mark, in a transaction that the caller commits."""
+    """Change the close of one bar and mark it, in a transaction that the caller commits."""
     values = [np.array([x]) for x in (close, close, close, close, 1.0, 1.0)]
     connection.execute("set local time zone 'UTC'")
     terms = WriteContext(NEW_YORK, MOMENT)
@@ -385,7 +387,7 @@ def test_bars_that_are_written_at_any_moment_of_a_piece_are_computed(
         return result
 
     monkeypatch.setattr(psycopg.Cursor, "execute", watched)
-    drain(store, Told(write if moment == "work" else lambda: None))
+    drain(store, Recorded(write if moment == "work" else lambda: None))
     assert done
     found = {row[0]: row[1] for row in written(database_url)}
     assert found[int(stamp)] == 7.0
@@ -400,14 +402,14 @@ def test_bars_that_are_committed_after_a_piece_are_computed_later(store, connect
     mark(store, stamps)
     with psycopg.connect(database_url) as writer:
         restate(writer, stamps[5], 7.0)
-        assert drain(store, Told()) == [20]
+        assert drain(store, Recorded()) == [20]
         assert {row[1] for row in written(database_url)} == {1.0}
         writer.commit()
-    assert drain(store, Told()) == [15]
+    assert drain(store, Recorded()) == [15]
     assert [row[1] for row in written(database_url)] == [1.0] * 5 + [7.0] + [1.0] * 14
 
 
-def test_who_computes_the_same_series_waits_and_does_not_do_it_again(store, connection, database_url):
+def test_two_computations_of_a_series_do_not_compute_it_twice(store, connection, database_url):
     put(connection, every(MINUTE, 10))
     mark(store, every(MINUTE, 10))
     begun, go_on = threading.Event(), threading.Event()
@@ -416,9 +418,9 @@ def test_who_computes_the_same_series_waits_and_does_not_do_it_again(store, conn
         begun.set()
         assert go_on.wait(30)
 
-    second = Told()
+    second = Recorded()
     with ThreadPoolExecutor(2) as pool:
-        one = pool.submit(drain, store, Told(hold))
+        one = pool.submit(drain, store, Recorded(hold))
         assert begun.wait(30)
         other = pool.submit(drain, store, second)
         waits_for_a_lock(connection)
@@ -434,7 +436,7 @@ def test_other_series_do_not_wait(store, connection):
         put(connection, every(MINUTE, 10), symbol=series.symbol)
         mark(store, every(MINUTE, 10), series)
     inside = []
-    assert drain(store, Told(lambda: inside.append(drain(store, Told(), other)))) == [10]
+    assert drain(store, Recorded(lambda: inside.append(drain(store, Recorded(), other)))) == [10]
     assert inside == [[10]]
 
 
@@ -447,11 +449,11 @@ def test_writing_bars_does_not_wait_for_computing(store, connection, database_ur
             with psycopg.connect(database_url, options="-c lock_timeout=5s") as other:
                 restate(other, MIDNIGHT, 7.0)
 
-    work = Told(write)
+    work = Recorded(write)
     assert drain(store, work) == [10, 10]
 
 
-# --- What stands where
+# --- Queries
 
 
 def test_stale_features_are_listed_by_series(store, connection):
@@ -471,14 +473,14 @@ def test_stale_features_are_listed_by_series(store, connection):
     assert [s.newest_mark for s in found] == ids
 
 
-def test_what_waits_keeps_the_instant_since_when(store, connection):
+def test_stale_rows_keep_the_time_of_their_first_mark(store, connection):
     stamps = every(MINUTE, 100)
     put(connection, stamps)
     mark(store, stamps)
     long_ago = datetime(2020, 1, 1, tzinfo=NEW_YORK)
     connection.execute("update feature_marks set marked_at = %s", [long_ago])
     mark(store, stamps[50:])
-    drain(store, Told(), end=instant(stamps[30]))
+    drain(store, Recorded(), end=instant(stamps[30]))
     assert [s.since for s in store.stale(["AAPL"], [MINUTE_1])] == [long_ago]
 
 
@@ -488,7 +490,7 @@ def test_bars_without_a_row_are_counted(store, connection):
     put(connection, stamps, symbol="MSFT")
     with connection.transaction():
         mark_rows(connection, "AAPL", "1m", [instant(stamps[0])], [instant(stamps[9])], NEW_YORK)
-    drain(store, Told(), end=instant(stamps[40]))
+    drain(store, Recorded(), end=instant(stamps[40]))
     start, end = instant(stamps[20]), instant(stamps[60])
     found = store.covered(["AAPL", "MSFT", "NVDA"], [MINUTE_1], start, end)
     assert sorted(found, key=lambda c: c.symbol) == [

@@ -42,7 +42,7 @@ def store(database_url):
 
 @pytest.fixture
 def look(store):
-    """What the tables say; the table of gaps stays as it is, or becomes what `change` says."""
+    """Read the tables, and apply `change` to the table of gaps."""
 
     def look(*symbols, timeframes=(MINUTE_1,), sessions=TRADING.sessions, listings=None, change=None, now=MOMENT):
         with store.locked(symbols, timeframes, sessions, listings or {}) as rows:
@@ -67,34 +67,14 @@ def opened(*gaps, since=MOMENT):
     return Change(opened=tuple(OpenGap(g, since) for g in gaps))
 
 
-def lacking(recorded, symbol="AAPL", timeframe="1m"):
+def missing_days(recorded, symbol="AAPL", timeframe="1m"):
     return [(r.start, r.end) for r in recorded.missing.get((symbol, timeframe), [])]
 
 
-# --- What is lacking
+# --- Missing sessions
 
 
-def test_of_a_series_that_has_nothing_all_days_from_the_first_session_to_the_last_lack(look):
-    assert lacking(look("AAPL")) == [(TRADING.sessions[0], TRADING.sessions[-1])]
-
-
-def test_a_series_that_has_everything_lacks_nothing(look, database_url):
-    cover(database_url, "AAPL", MINUTE_1, TRADING.sessions)
-    assert look("AAPL").missing == {}
-
-
-def test_what_lacks_stands_between_what_is_there(look, database_url):
-    cover(database_url, "AAPL", MINUTE_1, [MON, WED, THU])
-    week = look("AAPL", sessions=[MON, TUE, WED, THU, FRI])
-    assert lacking(week) == [(TUE, TUE), (FRI, FRI)]
-
-
-def test_coverage_outside_what_is_expected_hides_nothing(look, database_url):
-    cover(database_url, "AAPL", MINUTE_1, [MON - 3 * ONE_DAY, FRI + ONE_DAY])
-    assert lacking(look("AAPL", sessions=[MON, TUE])) == [(MON, TUE)]
-
-
-def test_each_timeframe_of_each_symbol_lacks_its_own(look, database_url):
+def test_each_timeframe_of_each_symbol_has_its_own_missing_sessions(look, database_url):
     cover(database_url, "AAPL", MINUTE_1, [MON])
     cover(database_url, "SPY", DAY_1, [TUE])
     found = look("AAPL", "SPY", timeframes=(MINUTE_1, DAY_1), sessions=[MON, TUE])
@@ -106,26 +86,8 @@ def test_each_timeframe_of_each_symbol_lacks_its_own(look, database_url):
     }
 
 
-def test_nothing_is_expected_before_a_listing_or_after_its_end(look):
-    week = [MON, TUE, WED, THU, FRI]
-    for listing, expected in (
-        (Listing(TUE, None), [(TUE, FRI)]),
-        (Listing(None, WED), [(MON, WED)]),
-        (Listing(TUE, WED), [(TUE, WED)]),
-        (Listing(WED, WED), [(WED, WED)]),
-        (Listing(FRI + ONE_DAY, None), []),
-        (Listing(None, MON - ONE_DAY), []),
-        (UNKNOWN, [(MON, FRI)]),
-    ):
-        assert lacking(look("AAPL", sessions=week, listings={"AAPL": listing})) == expected, listing
-
-
-def test_of_a_listing_that_ends_before_it_begins_nothing_is_expected(look):
-    assert look("AAPL", listings={"AAPL": Listing(WED, TUE)}).missing == {}
-
-
 @pytest.mark.parametrize("covered", [[], [MON]])
-def test_where_no_session_is_expected_nothing_lacks(look, database_url, covered):
+def test_where_no_session_is_expected_nothing_is_missing(look, database_url, covered):
     cover(database_url, "AAPL", MINUTE_1, covered)
     assert look("AAPL", sessions=[]).missing == {}
     assert look().missing == {}
@@ -142,7 +104,7 @@ LISTINGS = st.builds(Listing, st.none() | NEAR, st.none() | NEAR)
     st.sampled_from([TRADING.sessions, tuple(TRADING.span)]),
     st.lists(st.tuples(COVERAGE, COVERAGE, st.none() | LISTINGS), min_size=1, max_size=4),
 )
-def test_what_lacks_is_what_subtracting_sets_of_days_leaves(look, database_url, sessions, market):
+def test_missing_sessions_are_the_expected_ones_without_those_covered(look, database_url, sessions, market):
     names = [next(fresh) for _ in market]
     listings = {}
     for name, (of_minutes, of_days, listing) in zip(names, market, strict=True):
@@ -160,7 +122,7 @@ def test_what_lacks_is_what_subtracting_sets_of_days_leaves(look, database_url, 
             assert all(a.end < b.start for a, b in itertools.pairwise(ranges))
 
 
-# --- What stands recorded besides
+# --- Incomplete answers
 
 
 def test_incomplete_answers_are_read_of_source_timeframes_only(look, database_url):
@@ -188,7 +150,7 @@ def test_incomplete_answers_are_read_of_source_timeframes_only(look, database_ur
 # --- The table
 
 
-def test_gaps_that_are_noted_are_read_back_as_they_were(look, database_url):
+def test_stored_gaps_are_read_back_unchanged(look, database_url):
     gaps = [
         gap(MON, TUE),
         gap(THU, FRI, attempts=5, explained=True, reason=Reason.VENDOR_EMPTY),
@@ -204,14 +166,14 @@ def test_gaps_that_are_noted_are_read_back_as_they_were(look, database_url):
     assert set(rows(database_url, query)) == {("AAPL", "1m", 2), ("AAPL", "5m", 1), ("SPY", "1m", 1)}
 
 
-def test_gaps_of_a_timeframe_that_is_not_looked_at_are_left_alone(look):
+def test_gaps_of_other_timeframes_are_left_alone(look):
     kept = gap(MON, TUE, timeframe="5m")
     look("AAPL", change=opened(kept))
     assert look("AAPL", timeframes=(MINUTE_1,)).known == []
     assert [k.gap for k in look("AAPL", timeframes=(FIVE,)).known] == [kept]
 
 
-def test_a_change_takes_away_closes_and_opens(look, database_url):
+def test_a_change_deletes_closes_and_opens(look, database_url):
     look("AAPL", change=opened(gap(MON, FRI)))
     (known,) = look("AAPL").known
     later = MOMENT + 9 * HOUR
@@ -242,7 +204,7 @@ def test_two_open_gaps_of_a_series_cannot_begin_on_one_day(look, database_url):
     assert rows(database_url, "select gap_end from backfill_gaps") == [(TUE,)]
 
 
-def test_a_comparison_that_fails_leaves_the_table_as_it_was(store, look):
+def test_a_failed_comparison_changes_nothing(store, look):
     look("AAPL", change=opened(gap(MON, TUE)))
     before = look("AAPL").known
 
@@ -259,7 +221,7 @@ def test_a_comparison_that_fails_leaves_the_table_as_it_was(store, look):
     assert look("AAPL").known == before
 
 
-def test_who_compares_waits_for_who_compares_already(store, database_url, look):
+def test_concurrent_comparisons_wait_for_one_another(store, database_url, look):
     reached, go_on = Event(), Event()
 
     def slow():
@@ -280,7 +242,7 @@ def test_who_compares_waits_for_who_compares_already(store, database_url, look):
         assert [k.gap for k in second.result(30).known] == [gap(MON, TUE)]
 
 
-def test_open_gaps_of_series_that_nobody_keeps_are_forgotten_and_the_history_stays(store, look, database_url):
+def test_open_gaps_of_other_series_are_deleted_and_the_history_stays(store, look, database_url):
     look("AAPL", change=opened(gap(MON, TUE), gap(MON, MON, timeframe="5m"), gap(MON, MON, symbol="OLD")))
     look("OLD", change=Change(closed=(OpenGap(gap(FRI, FRI, symbol="OLD"), MOMENT),)))
     store.forget_others([("AAPL", "1m"), ("SPY", "5m")])
@@ -308,7 +270,7 @@ def test_a_row_that_contradicts_itself_is_refused(look, database_url, broken):
 
 @against_a_database
 @given(st.lists(st.tuples(st.sets(NEAR), st.sets(NEAR)), min_size=1, max_size=4))
-def test_look_after_look_the_open_rows_are_the_gaps_and_the_closed_ones_hold_the_rest(store, database_url, looks):
+def test_open_rows_are_the_current_gaps_and_closed_rows_the_former_ones(store, database_url, looks):
     name = next(fresh)
     finder = GapFinder(TRADING, USUAL)
     ever, now = {MINUTE_1: set(), DAY_1: set()}, MOMENT
@@ -340,10 +302,10 @@ def test_look_after_look_the_open_rows_are_the_gaps_and_the_closed_ones_hold_the
             )
             sessions = {(s, filled) for a, b, filled in held for s in TRADING.within(DayRange(a, b))}
             assert {s for s, filled in sessions if not filled} == set(TRADING.sessions) - days
-            assert {s for s, _ in sessions} == ever[timeframe], "what ever lacked is in the table"
+            assert {s for s, _ in sessions} == ever[timeframe], "whatever was missing is in the table"
 
 
-# --- How attempts are counted, which the reasons hang on
+# --- Counts of attempts
 
 
 def minutes(session, number):
@@ -356,11 +318,11 @@ def minutes(session, number):
 
 
 def model(known, event, at, retries):
-    """What is recorded after an event, by the rules in words.
+    """Return the record after an event.
 
-    An attempt counts once the pause of the one before is over; so do the first answer, and one with more bars than before,
-    which begins anew. An answer that counts ends the failures before it. Bars are never taken back, what is whole cannot
-    fail, and only what has no bars can be refused.
+    An attempt counts once the last pause is over; so do the first answer, and one with more bars, which restarts the count.
+    A counted answer resets the failures. Bars are never removed, a complete session cannot fail, and only one without bars
+    can be refused.
     """
     kind, bars = event
     if kind == "mark":
@@ -412,23 +374,6 @@ def test_attempts_are_counted_by_the_rules_whatever_the_order_of_events(store, e
     assert (found and replace(found, first=None, last=None)) == known
     if known and known.bars:
         assert (found.last - found.first) == timedelta(minutes=known.bars - 1)
-
-
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.integers(1, 1200).map(lambda s: timedelta(seconds=s)), min_size=1, max_size=40), st.integers(2, 5))
-def test_a_session_that_stays_empty_is_asked_for_so_often_at_most(store, steps, attempts):
-    retries = Retries(timedelta(seconds=90), attempts)
-    name, at, asked = next(fresh), MOMENT, []
-    bars = BarStore.beside(store)
-    for step in steps:
-        at += step
-        known = bars.answers([name], [MINUTE_1], DayRange(MON, MON)).get((name, "1m"), {})
-        if retries.to_ask([MON], known, at):
-            bars.write(name, MINUTE_1, minutes(MON, 0), WriteContext(NEW_YORK, at, first_pause=retries.first_pause))
-            asked.append(at)
-    assert len(asked) <= attempts
-    for number, (one, following) in enumerate(itertools.pairwise(asked)):
-        assert following - one >= retries.first_pause * 2**number
 
 
 def test_failures_are_noted_of_many_sessions_at_once_and_of_none(store, database_url):

@@ -17,7 +17,7 @@ from backfill_assets.domain.answers import CompleteSessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.sessions import HOURS, Kind, count_by_session
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, made_from
-from backfill_assets.simulator import Simulator
+from backfill_assets.simulator import Market, Scenario
 from backfill_assets_tests.integration.adapters.store.test_schema import migrate
 from backfill_assets_tests.support import PROJECT, rows
 
@@ -51,19 +51,21 @@ def same_by_reading(url):
 
 
 @pytest.fixture
-def stored(database_url):
+def stored(database_url, snapshots):
     """Two symbols in eight timeframes over a week, the second without its Friday; and the database's URL."""
-    terms = WriteContext(NEW_YORK, NOW, finished=DAYS)
-    with Simulator() as simulator, BarStore(database_url) as store:
-        for symbol, days in (("AAPL", DAYS), ("MSFT", DAYS[:-1])):
-            for timeframe, bars_of in ((MINUTE_1, simulator.market.minute_bars), (DAY_1, simulator.market.daily_bars)):
-                told = bars_of(symbol, days[0], days[-1])
-                bars = Bars(told.t, told.open, told.high, told.low, told.close, told.volume, told.vwap, told.trades)
-                answer = CompleteSessions(days, tuple(count_by_session(bars, days, NEW_YORK)), bars)
-                derived = made_from(timeframe, tuple(TIMEFRAMES.values()))
-                store.write(
-                    symbol, timeframe, answer, WriteContext(NEW_YORK, NOW, derived=derived, finished=terms.finished)
-                )
+    vendor = Market(Scenario(), lambda: NOW)
+
+    def fill():
+        with BarStore(database_url) as store:
+            for symbol, days in (("AAPL", DAYS), ("MSFT", DAYS[:-1])):
+                for timeframe, ask in ((MINUTE_1, vendor.minute_bars), (DAY_1, vendor.daily_bars)):
+                    c = ask(symbol, days[0], days[-1])
+                    bars = Bars(c.t, c.open, c.high, c.low, c.close, c.volume, c.vwap, c.trades)
+                    answer = CompleteSessions(days, tuple(count_by_session(bars, days, NEW_YORK)), bars)
+                    derived = made_from(timeframe, tuple(TIMEFRAMES.values()))
+                    store.write(symbol, timeframe, answer, WriteContext(NEW_YORK, NOW, derived=derived, finished=DAYS))
+
+    snapshots.restore_or_make("two series", database_url, fill)
     return database_url
 
 
@@ -110,7 +112,7 @@ def test_newest_bars_and_records_of_what_the_store_wrote(stored):
     assert records["AAPL"] > records["MSFT"] > 0
 
 
-def test_an_empty_table_has_no_rows_to_tell(database_url):
+def test_an_empty_table_has_no_rows(database_url):
     assert [rows(database_url, query) for query in QUERIES.values()] == [[], [], []]
 
 

@@ -47,16 +47,12 @@ def error_message(url):
     return message
 
 
-def test_nothing_listens():
-    assert "at 127.0.0.1:1/market cannot be used (the server does not answer)" in error_message(
-        with_login("postgresql://127.0.0.1:1/market", "me")
-    )
-
-
-def test_no_such_host():
-    assert "no-such-host.invalid:5432/market cannot be used (the server does not answer)" in error_message(
-        with_login("postgresql://no-such-host.invalid/market", "me")
-    )
+@pytest.mark.parametrize(
+    ("host", "named"), [("127.0.0.1:1", "127.0.0.1:1"), ("no-such-host.invalid", "no-such-host.invalid:5432")]
+)
+def test_no_server_or_no_such_host(host, named):
+    message = error_message(with_login(f"postgresql://{host}/market", "me"))
+    assert f"at {named}/market cannot be used (the server does not answer)" in message
 
 
 def test_a_role_that_does_not_exist(postgres_server):

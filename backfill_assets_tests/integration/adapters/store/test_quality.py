@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
-from backfill_assets.adapters.store.quality import RULES, InvalidBars, QualityStore
+from backfill_assets.adapters.store.quality import InvalidBars, QualityStore
 from backfill_assets.domain.answers import CompleteSessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange
@@ -79,10 +79,6 @@ def local(moment, kind=Kind.STOCKS):
     return datetime.fromisoformat(moment).replace(tzinfo=HOURS[kind].zone).astimezone(UTC)
 
 
-def test_rule_names():
-    assert set(RULES.values()) == {HIGH, LOW, PRICE, VOLUME, GRID, SESSION}
-
-
 # --- Values
 
 
@@ -144,27 +140,16 @@ STOCKS_STARTS = [
     ("1m", "2024-03-05T04:00", set()),
     ("1m", "2024-03-05T19:59", set()),
     ("1m", "2024-03-05T20:00", {SESSION}),
-    ("1m", "2024-03-05T23:59", {SESSION}),
     ("1m", "2024-03-05T09:30:30", {GRID}),
-    ("1m", "2024-03-05T09:30:00.001", {GRID}),
     ("1m", "2024-03-05T20:00:01", {GRID, SESSION}),
     ("1m", "2024-03-09T12:00", {SESSION}),  # a Saturday
     ("1m", "2024-03-29T12:00", {SESSION}),  # Good Friday
-    ("1m", "2024-11-29T16:59", set()),  # a half day, with late prints until the evening
     ("1m", "2024-11-29T19:59", set()),
     ("1m", "2024-11-29T20:00", {SESSION}),
     ("5m", "2024-03-05T03:55", {SESSION}),
-    ("5m", "2024-03-05T04:00", set()),
-    ("5m", "2024-03-05T19:55", set()),
     ("5m", "2024-03-05T09:31", {GRID}),
-    ("15m", "2024-03-05T03:45", {SESSION}),
-    ("15m", "2024-03-05T09:45", set()),
     ("15m", "2024-03-05T09:40", {GRID}),
-    ("30m", "2024-03-05T19:30", set()),
     ("30m", "2024-03-05T19:45", {GRID}),
-    ("1h", "2024-03-05T03:00", {SESSION}),
-    ("1h", "2024-03-05T04:00", set()),
-    ("1h", "2024-03-05T19:00", set()),
     ("1h", "2024-03-05T20:00", {SESSION}),
     ("1h", "2024-03-05T09:30", {GRID}),
     # In winter 4h bars start at 23:00, 03:00, 07:00 … New York: the first minutes are in the one from 03:00.
@@ -178,34 +163,23 @@ STOCKS_STARTS = [
     ("4h", "2024-03-11T16:00", set()),
     ("4h", "2024-03-11T20:00", {SESSION}),
     ("4h", "2024-03-11T03:00", {GRID}),
-    ("4h", "2024-11-01T16:00", set()),
-    ("4h", "2024-11-01T20:00", {SESSION}),
-    ("4h", "2024-11-04T19:00", set()),
-    ("4h", "2024-11-04T23:00", {SESSION}),
     ("1d", "2024-03-08T00:00", set()),
-    ("1d", "2024-03-11T00:00", set()),
     ("1d", "2024-11-04T00:00", set()),
-    ("1d", "2024-11-29T00:00", set()),
     ("1d", "2024-03-09T00:00", {SESSION}),
-    ("1d", "2024-03-29T00:00", {SESSION}),
     ("1d", "2024-03-06T01:00", {GRID}),
     ("1d", "2024-03-05T19:00", {GRID}),  # midnight of UTC
     ("1d", "2024-03-10T00:00", {SESSION}),  # the clocks go forward
-    ("1w", "2024-03-10T00:00", set()),
     ("1w", "2024-11-03T00:00", set()),  # and back
     ("1w", "2024-11-03T01:00", {GRID}),
     ("1w", "2024-03-11T00:00", {GRID}),
-    ("1w", "2024-03-09T00:00", {GRID}),
 ]
 COINS_STARTS = [
     ("1m", "2024-03-09T00:00", set()),
-    ("1m", "2024-12-25T23:59", set()),
     ("1m", "2024-03-10T02:30", set()),
     ("1m", f"{SHUT}T12:00", {SESSION}),
     ("5m", "2024-03-09T00:01", {GRID}),
     ("4h", "2024-03-10T20:00", set()),
     ("4h", "2024-03-10T22:00", {GRID}),
-    ("1d", "2024-03-09T00:00", set()),
     ("1d", "2024-03-09T05:00", {GRID}),
     ("1d", f"{SHUT}T00:00", {SESSION}),
     ("1w", "2024-03-10T00:00", set()),

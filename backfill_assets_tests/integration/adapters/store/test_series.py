@@ -65,14 +65,6 @@ def test_sessions_without_minutes_are_not_returned(store, record):
     assert [c.session for c in store.minute_counts(["AAPL"], WEEK)["AAPL"]] == [TUE]
 
 
-def test_marks_are_set_and_removed(store, record, database_url):
-    record("AAPL", {MON: 9, TUE: 9})
-    record("SPY", {MON: 9}, partial=True)
-    store.mark_partial({("AAPL", MON): True, ("SPY", MON): False})
-    assert marked(database_url) == {("AAPL", "1m", MON)}
-    assert [c.partial for c in store.minute_counts(["AAPL"], WEEK)["AAPL"]] == [True, False]
-
-
 def test_other_timeframes_and_unknown_sessions_are_not_marked(store, record, database_url):
     record("AAPL", {MON: 9}, timeframe="5m")
     store.mark_partial({("AAPL", MON): True, ("SPY", TUE): True})

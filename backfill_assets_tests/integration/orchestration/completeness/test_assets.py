@@ -8,7 +8,7 @@ import pytest
 
 from backfill_assets.domain.completeness import Completeness, Counts
 from backfill_assets.simulator import Hole
-from backfill_assets_tests.support import MOMENT, market, trading_calendar, universe
+from backfill_assets_tests.support import market, universe
 
 FIRST = date(2025, 6, 16)
 SMALL = universe(market("stocks", "AAPL", "MSFT", start=FIRST), market("crypto", "BTC", start=date(2025, 6, 28)))
@@ -48,13 +48,6 @@ def test_the_metadata_counts_sessions_and_shows_them_in_a_matrix(harness):
     assert row in matrix.replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_a_complete_market_has_no_repair_command(harness):
-    harness.run("2025-06-28|BTC", "2025-06-30|BTC", of="crypto")
-    found = measured(harness, of="crypto")
-    assert (found["complete_percent"], found["missing_sessions"]) == (100.0, 0)
-    assert "repair" not in found
-
-
 def test_the_share_is_rounded_down_so_that_100_means_complete(harness, monkeypatch):
     monkeypatch.setattr(Completeness, "counts", property(lambda _: Counts(complete=200_000, missing=1)))
     assert measured(harness)["complete_percent"] == 99.999
@@ -65,11 +58,3 @@ def test_measuring_sends_no_requests_and_needs_no_key(harness, monkeypatch):
     found = measured(harness)
     assert (found["complete_percent"], found["missing_sessions"]) == (0.0, 20)
     assert harness.vendor.requests == []
-
-
-def test_a_market_of_many_partitions_is_measured(harness):
-    """Two years, never fetched."""
-    harness.universe = universe(market("stocks", "AAPL", "MSFT"))
-    harness.defs = harness.definitions(MOMENT)
-    sessions = [d for d in trading_calendar().sessions if date(2024, 1, 2) <= d < MOMENT.date()]
-    assert measured(harness)["missing_sessions"] == 2 * len(sessions)

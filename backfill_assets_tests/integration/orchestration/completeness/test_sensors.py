@@ -41,9 +41,8 @@ class Sensor:
 
 
 @pytest.fixture
-def fresh():
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield Sensor(instance)
+def fresh(blank_instance):
+    return Sensor(blank_instance)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The asset of splits and dividends and its check, run by Dagster."""
 
-from datetime import date, timedelta
+from datetime import date
 
 import dagster as dg
 import pytest
@@ -8,7 +8,6 @@ from msgspec.structs import replace
 
 from backfill_assets.simulator import Dividend, Fault, Split
 from backfill_assets_tests.dagster_harness import QUIET, failure
-from backfill_assets_tests.support import MOMENT
 
 KEY = ("stocks", "corporate_events")
 NVDA = Split(ticker="NVDA", execution_date=date(2024, 6, 10), split_to=10)
@@ -60,14 +59,6 @@ def test_the_job_makes_two_requests_and_reports_what_it_found(harness):
         ("NVDA", "split", date(2024, 6, 10), 10.0),
     ]
     assert harness.instance.get_latest_materialization_event(dg.AssetKey(KEY)) is not None
-
-
-def test_a_second_run_requests_the_last_weeks_and_reports_no_change(harness):
-    listed(harness)
-    harness.materialize(*KEY)
-    found = metadata(harness.materialize(*KEY, now=MOMENT + timedelta(days=1)))
-    assert found["requested_since"] == "2025-05-17"
-    assert (found["splits"], found["dividends"], found["new"], found["changed"], found["withdrawn"]) == (1, 1, 0, 0, 0)
 
 
 @pytest.mark.parametrize(

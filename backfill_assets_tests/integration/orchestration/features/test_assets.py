@@ -15,7 +15,6 @@ from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction
 from backfill_assets.domain.features import COLUMNS, LOOK_BACK, compute_range
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Symbol
-from backfill_assets.pipelines import features as pipeline
 from backfill_assets.pipelines.features import FeatureRequest, compute_features
 from backfill_assets.simulator import Hole
 from backfill_assets_tests.dagster_harness import definitions, failure
@@ -190,33 +189,6 @@ def test_unusable_bars_fail_the_run_and_the_rest_is_computed_and_materialized(fe
 # --- Interruptions
 
 
-def test_an_interrupted_run_is_completed_by_the_next_with_the_same_rows(fetched, monkeypatch):
-    monkeypatch.setattr(store, "MOST_ROWS", 300)  # recursions agree to the last bit over the same pieces only
-    compute(fetched)
-    undisturbed = {(s, t): rows(fetched, s, t) for s in ("AAPL", "MSFT") for t in ("1m", "1d")}
-    fetched.rows("delete from market_features returning 1")
-    fetched.rows(
-        "insert into feature_marks (symbol, timeframe, stale) select distinct symbol, timeframe, tstzrange(null, null) "
-        "from market_data returning 1"
-    )
-    real, calls = pipeline.compute_range, itertools.count(1)
-
-    def killed_at_the_eighth(*arguments):
-        if next(calls) == 8:
-            raise RuntimeError("killed")
-        return real(*arguments)
-
-    monkeypatch.setattr(pipeline, "compute_range", killed_at_the_eighth)
-    broken = compute(fetched, max_concurrent=1)
-    assert not broken.success
-    ((left,),) = fetched.rows("select count(*) from market_features")
-    assert 0 < left < sum(map(len, undisturbed.values()))
-    assert compute(fetched, max_concurrent=2).success
-    for (symbol, timeframe), values in undisturbed.items():
-        np.testing.assert_array_equal(rows(fetched, symbol, timeframe), values)
-    assert waiting(fetched) == []
-
-
 # --- Splits
 
 
@@ -252,25 +224,7 @@ def test_a_late_split_recomputes_only_rows_that_depend_on_it_and_no_bar(fetched)
         np.testing.assert_allclose(rows(fetched, "AAPL", timeframe), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_a_withdrawn_split_is_no_longer_applied(fetched):
-    compute(fetched)
-    before = rows(fetched, "AAPL", "1d")
-    record(fetched, LATE_SPLIT)
-    compute(fetched)
-    assert not np.array_equal(rows(fetched, "AAPL", "1d"), before, equal_nan=True)
-    record(fetched)
-    compute(fetched)
-    np.testing.assert_array_equal(rows(fetched, "AAPL", "1d"), before)
-
-
 # --- Bars and features
-
-
-def test_bars_and_features_run_separately(fetched):
-    assert materialized(fetched) == set()
-    compute(fetched)
-    jobs = [run.job_name for run in fetched.instance.get_runs()]
-    assert jobs == ["stocks_features_job", "stocks_ohlcv_job"]
 
 
 def test_each_timeframe_depends_on_the_bars_of_the_same():

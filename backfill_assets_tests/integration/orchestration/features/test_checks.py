@@ -1,5 +1,6 @@
 """The checks of the feature assets, run by Dagster: results, severities and metadata."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -138,13 +139,6 @@ def test_checks_of_a_run_examine_its_days_too(fetched):
     assert [(row["symbol"], row["bars"]) for row in metadata["series"]] == [("MSFT", 2)]
 
 
-def test_a_run_over_other_days_does_not_hide_a_value_out_of_range(computed):
-    spoil(computed, "rsi_14", 101.0)
-    assert not check(computed)["1d", "values_in_range"].passed
-    result = computed.run(f"{SESSIONS[5]}|AAPL", f"{SESSIONS[6]}|AAPL", family="features")
-    assert not verdicts(result)["1d", "values_in_range"].passed
-
-
 def test_findings_of_separate_days_are_reported_together(computed):
     """A run over old days, so much later that the last 35 days begin in the middle of the stored ones."""
     late = MOMENT + timedelta(days=28)
@@ -220,47 +214,41 @@ def test_bars_before_the_markets_first_day_are_never_stale(computed):
 # --- Values
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "worst"),
-    [
-        ("rsi_14", 100.1, "100.1"),
-        ("rsi_14", -0.1, "-0.1"),
-        ("williams_r_14", 1.0, "1"),
-        ("atr_14", -1e-6, "-1e-06"),
-        ("log_return", float("inf"), "inf"),
-        ("macd", float("nan"), "nan"),
-    ],
-)
-def test_a_value_outside_its_bounds_is_an_error(computed, column, value, worst):
-    spoil(computed, column, value)
+def test_a_value_outside_its_bounds_is_an_error(computed):
+    spoil(computed, "rsi_14", 100.1)
     found = check(computed)
     verdict = found["1d", "values_in_range"]
     assert (verdict.passed, verdict.severity) == (False, ERROR)
     assert metadata_of(verdict)["values"] == [
-        {"symbol": "AAPL", "column": column, "rows": 1, "first": "2025-06-16 04:00 UTC", "worst": worst}
+        {"symbol": "AAPL", "column": "rsi_14", "rows": 1, "first": "2025-06-16 04:00 UTC", "worst": "100.1"}
     ]
     assert verdict.description == "1 values in 20 rows are out of range."
     assert found["1m", "values_in_range"].passed
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("rsi_14", 100 + 1e-12), ("stoch_k_14", -1e-12), ("macd", -1e12), ("atr_14", None)]
+    ("column", "value", "out_of_range"),
+    [
+        *(("rsi_14", 100.1, True), ("rsi_14", -0.1, True), ("rsi_14", 100 + 1e-12, False)),
+        *(("stoch_k_14", -1e-12, False), ("williams_r_14", 1.0, True), ("log_return", math.inf, True)),
+        *(("macd", math.nan, True), ("macd", -1e12, False), ("atr_14", -1e-6, True), ("atr_14", None, False)),
+    ],
 )
-def test_rounding_unbounded_values_and_nulls_are_in_range(computed, column, value):
+def test_bounds_allow_for_rounding_and_null_and_never_for_infinity(computed, column, value, out_of_range):
     spoil(computed, column, value)
-    assert check(computed)["1d", "values_in_range"].passed
+    with FeatureQuality(computed.database_url) as quality:
+        found = quality.out_of_range(["AAPL", "MSFT"], TIMEFRAMES["1d"], FIRST_DAY, MOMENT)
+    assert [(f.symbol, f.column, f.rows, f.first, str(f.worst)) for f in found] == (
+        [("AAPL", column, 1, FIRST_DAY, str(value))] if out_of_range else []
+    )
 
 
 def test_the_worst_value_and_the_first_bar_are_reported(computed):
-    computed.rows("update market_features set rsi_14 = 101 where symbol = 'MSFT' and timeframe = '1m' returning 1")
-    computed.rows(
-        "update market_features set rsi_14 = -7 where symbol = 'MSFT' and timeframe = '1m' and timestamp = %s returning 1",
-        datetime(2025, 6, 17, 15, tzinfo=UTC),
-    )
-    ((bars, first),) = computed.rows(
-        "select count(*), min(timestamp) from market_data where symbol = 'MSFT' and timeframe = '1m'"
-    )
+    for value, since in ((101, FIRST_DAY), (-7, datetime(2025, 6, 30, 15, tzinfo=UTC))):
+        update = "update market_features set rsi_14 = %s where (symbol, timeframe) = ('MSFT', '1m') and timestamp >= %s"
+        assert computed.rows(f"{update} returning 1", value, since)
+    query = "select count(*), min(timestamp) from market_data where (symbol, timeframe) = ('MSFT', '1m')"
+    ((bars, first),) = computed.rows(query)
     with FeatureQuality(computed.database_url) as quality:
         (found,) = quality.out_of_range(["AAPL", "MSFT"], TIMEFRAMES["1m"], FIRST_DAY, MOMENT)
-    assert (found.symbol, found.timeframe, found.column) == ("MSFT", "1m", "rsi_14")
-    assert (found.rows, found.first, found.worst) == (bars, first, -7)
+    assert (found.symbol, found.column, found.rows, found.first, found.worst) == ("MSFT", "rsi_14", bars, first, -7)

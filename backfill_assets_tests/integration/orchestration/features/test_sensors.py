@@ -71,12 +71,8 @@ def test_without_bars_nothing_is_requested(harness):
     assert tick(harness) == ({}, QUIET)
 
 
-def test_no_key_is_needed(fetched, monkeypatch):
-    monkeypatch.delenv("POLYGON_API_KEY")
-    assert set(tick(fetched)[0]) == {"stocks_features_job"}
-
-
-def test_new_bars_are_one_run_over_all_their_sessions_and_symbols(fetched):
+def test_new_bars_are_one_run_over_all_their_sessions_and_symbols(fetched, monkeypatch):
+    monkeypatch.delenv("POLYGON_API_KEY")  # none is needed
     request = only_request(fetched)
     assert request.job_name == "stocks_features_job"
     assert corners(request) == CORNERS

@@ -1,6 +1,6 @@
 """The asset of listing dates, run by Dagster, and its effect on runs of the bars."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import dagster as dg
 
@@ -94,9 +94,3 @@ def test_a_look_up_that_fails_does_not_fail_the_run_of_bars(harness):
     )
     assert harness.run("2024-03-04|AAPL", "2024-03-08|NVDA", only=["1d"]).success
     assert known(harness) == {}
-
-
-def test_a_look_up_is_stored_with_the_clocks_time(harness):
-    at = datetime(2025, 7, 6, 5, tzinfo=UTC)
-    harness.materialize("stocks", "listings", now=at)
-    assert {checked for *_, checked in known(harness).values()} == {at}

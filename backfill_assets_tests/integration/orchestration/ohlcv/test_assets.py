@@ -15,7 +15,7 @@ from backfill_assets.pipelines.backfill_request import Refresh
 from backfill_assets.pipelines.progress import Silent
 from backfill_assets.simulator import Fault, Hole, Restatement
 from backfill_assets_tests.dagster_harness import definitions_with, failure
-from backfill_assets_tests.support import KEY, MOMENT
+from backfill_assets_tests.support import MOMENT
 
 WEEK = ("2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08")
 
@@ -163,11 +163,6 @@ def test_crypto_days_are_utc_days_and_include_weekends(harness):
     assert harness.rows("select distinct symbol from market_data order by 1") == [("BTC",), ("ETH",)]
 
 
-def test_closed_days_are_not_in_a_range(harness):
-    assert harness.run("2024-07-03|AAPL", "2024-07-08|AAPL", only=["1d"]).success
-    assert harness.materialized("1d") == cells(("2024-07-03", "2024-07-05", "2024-07-08"), ("AAPL",))
-
-
 class FirstShown(Silent):
     """At the first answer for another symbol, waits until Dagster shows the bars of the first one."""
 
@@ -248,26 +243,6 @@ def test_a_refresh_fetches_stored_sessions_again(harness):
     (after,) = harness.rows("select array_agg(close order by timestamp) from market_data")
     assert len(harness.vendor.requests) == 2
     assert [b == a for b, a in zip(before[0], after[0], strict=True)] == [True, False, True]
-
-
-def test_the_key_is_in_no_event_and_no_config(harness):
-    harness.run("2024-03-06|AAPL")
-    harness.vendor.change(api_keys=("another",))
-    harness.run("2024-03-07|AAPL")
-    for run in harness.instance.get_runs():
-        assert KEY not in dg.serialize_value(run)
-        events = [dg.serialize_value(entry) for entry in harness.instance.all_logs(run.run_id)]
-        assert events
-        assert not [e for e in events if KEY in e]
-
-
-def test_materializations_of_a_run_with_holes_have_its_step_key(harness):
-    harness.vendor.change(holes=(Hole(ticker="AAPL", first=date(2024, 3, 5), last=date(2024, 3, 5)),))
-    result = harness.run("2024-03-04|AAPL", "2024-03-06|AAPL", only=["1d"])
-    stored = harness.instance.all_logs(result.run_id, of_type={dg.DagsterEventType.ASSET_MATERIALIZATION})
-    assert [(e.dagster_event.partition, e.step_key, e.run_id) for e in stored] == [
-        (f"{day}|AAPL", "stocks_ohlcv", result.run_id) for day in ("2024-03-04", "2024-03-06")
-    ]
 
 
 def test_the_config_is_validated_and_has_defaults():

@@ -205,6 +205,14 @@ def test_a_table_shows_at_most_a_hundred_gaps_unexplained_ones_first():
 
 # --- Invalid bars
 
+
+@pytest.fixture
+def fetched(harness):
+    """A harness with all bars of the stocks."""
+    harness.start_from("fetched", lambda: everything(harness))
+    return harness
+
+
 CORRUPT = """
 update market_data set high = low / 2
 where symbol = 'AAPL' and timeframe = '1m' and timestamp = (
@@ -212,12 +220,11 @@ where symbol = 'AAPL' and timeframe = '1m' and timestamp = (
 returning timestamp"""
 
 
-def test_a_corrupted_bar_is_found(harness):
-    everything(harness)
-    ((stamp,),) = harness.rows(CORRUPT)
-    found = verdicts(harness.check())
+def test_a_corrupted_bar_is_found(fetched):
+    ((stamp,),) = fetched.rows(CORRUPT)
+    found = verdicts(fetched.check())
     verdict = found["1m", "bars_are_valid"]
-    (bars,) = harness.rows("select count(*) from market_data where timeframe = '1m'")[0]
+    (bars,) = fetched.rows("select count(*) from market_data where timeframe = '1m'")[0]
     assert (verdict.passed, verdict.severity) == (False, ERROR)
     assert metadata_of(verdict) == {
         "examined_bars": f"{bars:,}",
@@ -236,27 +243,18 @@ def test_a_corrupted_bar_is_found(harness):
     assert found["1d", "bars_are_valid"].passed
 
 
-def test_checks_examine_the_last_five_weeks_and_the_days_of_the_run(harness):
-    everything(harness)
-    harness.rows(CORRUPT)
+def test_checks_examine_the_last_five_weeks_and_the_days_of_the_run(fetched):
+    fetched.rows(CORRUPT)
     later = MOMENT + timedelta(days=60)
-    verdict = verdicts(harness.check(now=later))["1m", "bars_are_valid"]
+    verdict = verdicts(fetched.check(now=later))["1m", "bars_are_valid"]
     assert (verdict.passed, verdict.description) == (True, "There are no bars to examine.")
     assert metadata_of(verdict)["examined_days"] == "2025-07-26 to 2025-08-30"
-    of_run = verdicts(harness.run(f"{SESSIONS[0]}|AAPL", f"{SESSIONS[1]}|MSFT", now=later))
+    of_run = verdicts(fetched.run(f"{SESSIONS[0]}|AAPL", f"{SESSIONS[1]}|MSFT", now=later))
     assert not of_run["1m", "bars_are_valid"].passed
     assert (
         metadata_of(of_run["1m", "bars_are_valid"])["examined_days"]
         == "2025-06-16 to 2025-06-17, 2025-07-26 to 2025-08-30"
     )
-
-
-def test_a_run_over_other_days_does_not_hide_an_invalid_bar(harness):
-    everything(harness)
-    harness.rows(CORRUPT)
-    assert not verdicts(harness.check())["1m", "bars_are_valid"].passed
-    elsewhere = harness.run(f"{SESSIONS[4]}|MSFT", f"{SESSIONS[5]}|MSFT")
-    assert not verdicts(elsewhere)["1m", "bars_are_valid"].passed
 
 
 # --- Sessions with too few minutes
@@ -303,9 +301,6 @@ def test_a_thin_session_that_a_retry_does_not_change_is_confirmed(harness, monke
 
 # --- The newest session
 
-SETTLED = datetime(2025, 7, 1, 0, 15, tzinfo=UTC)
-"""When the session of 2025-06-30 counts as finished."""
-
 
 def newest(result, timeframe="1d"):
     verdict = verdicts(result)[timeframe, "latest_session_is_here"]
@@ -325,23 +320,6 @@ def test_the_newest_session_missing_for_one_is_a_warning_and_for_all_an_error(ha
         "missing": ", ".join(symbols),
         "repair": f"backfill repair --symbols {','.join(symbols)}",
     }
-
-
-@pytest.mark.parametrize(
-    ("now", "passed", "description"),
-    [
-        pytest.param(
-            SETTLED + timedelta(hours=6, seconds=-1), True, "All symbols have 2025-06-27.", id="within six hours"
-        ),
-        pytest.param(
-            SETTLED + timedelta(hours=6), False, "2025-06-30 is missing for 2 of 2 symbols.", id="six hours later"
-        ),
-    ],
-)
-def test_the_nightly_run_has_six_hours_to_fetch_the_newest_session(harness, now, passed, description):
-    everything(harness, last=SESSIONS[-2], only=["1d"])
-    verdict, _ = newest(harness.check(now=now))
-    assert (verdict.passed, verdict.description) == (passed, description)
 
 
 def test_before_the_first_session_nothing_is_missing(harness):

@@ -11,7 +11,6 @@ from dagster._core.execution.backfill import BulkActionStatus
 from backfill_assets.deployment.private_api import launch_backfill, unfinished_backfills
 from backfill_assets.deployment.runs import PROCESS_TAG, this_process
 from backfill_assets.domain.retries import FIRST_PAUSE
-from backfill_assets.pipelines.repair import MOST_SYMBOLS
 from backfill_assets.simulator import Fault, Hole
 from backfill_assets_tests.integration.orchestration.universes import create_run, end_backfills, range_tags
 from backfill_assets_tests.support import MOMENT, market, universe
@@ -109,12 +108,14 @@ def test_the_launched_backfill_closes_the_gaps(harness):
 # --- Waiting
 
 
-def test_no_second_repair_is_launched_while_one_is_in_progress(harness):
+def test_no_second_repair_is_launched_while_one_is_in_progress_even_if_the_cursor_is_lost(harness):
     with_holes(harness, *HOLES)
     harness.tick(DUE)
     (backfill,) = launched(harness)
-    for later in (timedelta(seconds=30), timedelta(hours=11)):
-        assert harness.tick(DUE + later) == f"stocks: repair {backfill.backfill_id} is in progress. {WELL}"
+    for later, cursor in ((timedelta(seconds=30), harness.cursor), (timedelta(hours=11), None)):
+        assert (
+            harness.tick(DUE + later, cursor=cursor) == f"stocks: repair {backfill.backfill_id} is in progress. {WELL}"
+        )
     assert len(launched(harness)) == 1
 
 
@@ -124,12 +125,6 @@ def test_a_session_is_retried_when_its_pause_is_over(harness):
     assert launched(harness) == []
     harness.tick(DUE)
     assert len(launched(harness)) == 1
-
-
-def test_the_next_attempt_is_shown_in_utc(harness, monkeypatch):
-    monkeypatch.setenv("DATABASE_URL", f"{harness.database_url}?options=-ctimezone%3DAsia/Tokyo")
-    with_holes(harness, *HOLES)
-    assert "next attempt at 2025-07-01 12:02:00 UTC" in harness.tick(DUE - timedelta(seconds=1))
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED])
@@ -143,15 +138,6 @@ def test_a_symbol_waits_for_a_run_over_its_days_while_the_others_are_repaired(ha
     end_backfills(harness.instance)
     harness.instance.report_run_failed(run)
     assert "repairs MSFT 2025-06-18 to 2025-06-24; next attempt at 2025-07-01 12:04:00 UTC." in harness.tick(DUE)
-
-
-def test_the_sensor_does_not_wait_for_runs_over_other_days_or_markets(harness):
-    with_holes(harness, *HOLES)
-    create_run(harness.instance, dg.DagsterRunStatus.STARTED, range_tags("2025-06-25|MSFT", "2025-06-30|MSFT"))
-    crypto = range_tags("2025-06-16|MSFT", "2025-06-30|NVDA")
-    create_run(harness.instance, dg.DagsterRunStatus.STARTED, crypto, job_name="crypto_ohlcv_job")
-    harness.tick(DUE)
-    assert targets(harness)["stocks/ohlcv_1d"] == {"MSFT": MSFT_DAYS, "NVDA": NVDA_DAYS}
 
 
 def test_the_sensor_waits_for_manually_launched_backfills_too(harness):
@@ -180,14 +166,6 @@ def test_a_run_whose_process_died_is_marked_as_failed(harness):
 
 
 # --- Restarts
-
-
-def test_a_lost_cursor_does_not_launch_a_second_repair(harness):
-    with_holes(harness, *HOLES)
-    harness.tick(DUE)
-    (backfill,) = launched(harness)
-    assert harness.tick(DUE, cursor=None) == f"stocks: repair {backfill.backfill_id} is in progress. {WELL}"
-    assert len(launched(harness)) == 1
 
 
 def test_the_cursor_remembers_launches(harness):
@@ -243,37 +221,6 @@ def test_a_refused_key_is_tried_once_an_hour_and_at_once_by_a_new_process(harnes
 # --- Attempts
 
 
-def test_launches_without_effect_are_repeated_at_growing_pauses_and_end(harness, monkeypatch):
-    """Runs that end before their first request are counted only in the cursor."""
-    monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "3")
-    with_holes(harness, ("MSFT", "2025-06-18"))
-    at, pauses = DUE, []
-    for pause in (FIRST_PAUSE, 2 * FIRST_PAUSE):
-        assert "repairs MSFT" in harness.tick(at)
-        end_backfills(harness.instance)
-        at += pause
-        pauses.append(harness.tick(at - timedelta(seconds=1)))
-    assert pauses == [f"stocks: next attempt at 2025-07-01 {clock} UTC. {WELL}" for clock in ("12:04:00", "12:08:00")]
-    assert "repairs MSFT" in harness.tick(at)
-    end_backfills(harness.instance)
-    for later in (timedelta(minutes=5), timedelta(hours=6)):
-        assert harness.tick(at + later) == (
-            f"stocks: MSFT: all attempts are used up; run `backfill repair` to retry. {WELL}"
-        )
-    assert len(launched(harness)) == 3
-
-
-def test_a_symbol_without_attempts_left_is_repaired_when_more_is_missing(harness, monkeypatch):
-    monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
-    fill(harness, symbols=["AAPL", "BTC"])
-    fill_night = MOMENT + timedelta(hours=24)
-    for at in (MOMENT, MOMENT + FIRST_PAUSE):
-        assert "repairs MSFT 2025-06-16 to 2025-06-30, NVDA" in harness.tick(at)
-        end_backfills(harness.instance)
-    assert "MSFT, NVDA: all attempts are used up" in harness.tick(MOMENT + timedelta(hours=6))
-    assert "repairs AAPL 2025-07-01, MSFT 2025-06-16 to 2025-07-01, NVDA" in harness.tick(fill_night)
-
-
 def test_sessions_without_attempts_left_are_not_repaired(harness, monkeypatch):
     monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
     harness.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT", path="/aggs/"),))
@@ -286,30 +233,12 @@ def test_sessions_without_attempts_left_are_not_repaired(harness, monkeypatch):
     assert launched(harness) == []
 
 
-def test_sessions_confirmed_as_empty_are_not_repaired(harness, monkeypatch):
-    monkeypatch.setenv("BACKFILL_RETRY_ATTEMPTS", "2")
-    with_holes(harness, *HOLES)
-    fill(harness, now=DUE)
-    assert harness.tick(DUE + timedelta(hours=6)) == f"stocks: nothing is missing. {WELL}"
-    assert launched(harness) == []
-
-
 def test_a_new_session_is_left_to_the_nightly_run_for_six_hours(harness):
     fill(harness)
     settled = datetime(2025, 7, 2, 0, 15, tzinfo=UTC)
     message = harness.tick(settled + timedelta(hours=6, seconds=-1))
     assert message.startswith("stocks: next attempt at 2025-07-02 06:15:00 UTC. crypto:")
     assert "stocks: backfill " in harness.tick(settled + timedelta(hours=6))
-
-
-@pytest.mark.parametrize("small_universe", [universe(market("stocks", *(f"S{n:02}" for n in range(MOST_SYMBOLS + 2))))])
-def test_many_symbols_are_repaired_in_several_ticks(harness, small_universe):
-    names = [s.name for s in small_universe.markets[0].symbols]
-    assert "; 2 more due symbols wait for the next tick" in harness.tick()
-    assert set(targets(harness)["stocks/ohlcv_1m"]) == set(names[:MOST_SYMBOLS])
-    end_backfills(harness.instance)
-    harness.tick(MOMENT + timedelta(seconds=30))
-    assert set(targets(harness)["stocks/ohlcv_1m"]) == set(names[MOST_SYMBOLS:])
 
 
 @pytest.mark.parametrize(
