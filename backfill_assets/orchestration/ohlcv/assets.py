@@ -145,7 +145,8 @@ async def _mark_settled(
             series.append(one)
             if one.timeframe not in unmarked:
                 continue  # the source of a requested timeframe
-            answers = (one.answers[session] for session in one.wanted if session in one.answers)
+            fetched = (*one.wanted, *request.around(one.symbol))
+            answers = (one.answers[session] for session in fetched if session in one.answers)
             unmarked[one.timeframe] += [(one.symbol, answer) for answer in answers if answer.bars]
             if len(unmarked[one.timeframe]) >= BATCH:
                 await mark(one.timeframe)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from backfill_assets.adapters.polygon import Polygon, RetryPolicy
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.domain.errors import BackfillError, VendorError
+from backfill_assets.domain.listings import UNKNOWN
 from backfill_assets.pipelines.corporate_actions import update_corporate_actions
 from backfill_assets_tests.integration.adapters.scripted_vendor import (
     CountingLimiter,
@@ -209,6 +210,7 @@ def facts(_number: int) -> dict[str, str]:
         "list_date": '"1980-12-12"',
         "delisted_utc": '"2020-01-01T00:00:00Z"',
         "active": "false",
+        "events": '[{"date": "2020-01-01", "ticker_change": {"ticker": "A"}}]',
     }
 
 
@@ -223,10 +225,12 @@ def test_a_listing_is_days_in_order_or_a_typed_error(bodies: list[bytes]) -> Non
     async def ask() -> None:
         async with ScriptedVendor(*map(Response, bodies)) as vendor, _client(vendor) as client:
             try:
-                listing = await client.listing("AAPL")
+                listing = await client.listing("AAPL") or UNKNOWN
+                changes = await client.ticker_changes("AAPL")
             except VendorError as error:
                 is_one_sentence(error)
             else:
                 assert listing.listed is None or listing.delisted is None or listing.listed <= listing.delisted
+                assert list(changes) == sorted(changes)
 
     asyncio.run(ask())

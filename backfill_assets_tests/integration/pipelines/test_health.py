@@ -82,8 +82,9 @@ async def test_the_newest_session_is_expected_once_the_nightly_run_has_had_its_t
 
 async def test_sessions_that_are_explained_or_outside_the_listing_are_not_expected(database_url):
     async with simulated(database_url, SATURDAY, "stocks", "AAPL MSFT", "2024-12-02", timeframes="1d") as one:
-        one.vendor.change(holes=(Hole(ticker="AAPL", first=FRIDAY, last=FRIDAY),))
-        ListingStore.beside(one.store).record("MSFT", Listing(None, date(2024, 12, 3)), one.clock.now)
+        last = date(2024, 12, 3)
+        one.vendor.change(holes=(Hole(ticker="AAPL", first=FRIDAY, last=FRIDAY),), delisted={"MSFT": last})
+        ListingStore.beside(one.store).record("MSFT", Listing(None, last), one.clock.now)
         for _ in range(5):
             await one.fetch()
             found = health(one)
