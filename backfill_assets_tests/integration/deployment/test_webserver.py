@@ -7,12 +7,13 @@ import sys
 
 import httpx
 import pytest
+import yaml
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from backfill_assets.deployment.services import WEBSERVER
 from backfill_assets.deployment.webserver import main
-from backfill_assets_tests.support import unused_port
+from backfill_assets_tests.support import PROJECT, unused_port
 
 COMMAND = [
     sys.executable,
@@ -77,3 +78,11 @@ def test_a_wrong_setting_is_reported_in_one_sentence(monkeypatch):
     monkeypatch.setenv("DAGSTER_UI_URL", "market.example.org")
     with pytest.raises(SystemExit, match=r"^DAGSTER_UI_URL \(or DAGIT_URL\) must be an address like https://[^\n]*$"):
         main()
+
+
+@pytest.mark.parametrize(("service", "url"), [("ui", "https://${SITE:?}"), ("viewer", "https://view.${SITE:?}")])
+def test_the_containers_behind_a_proxy_have_the_guard_and_their_address(service, url):
+    compose = yaml.safe_load((PROJECT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
+    found = compose["services"][service]
+    assert found["command"][:3] == ["python", "-m", WEBSERVER]
+    assert url in found["environment"]["DAGSTER_UI_URL"]
