@@ -13,7 +13,10 @@ from pathlib import Path
 import psutil
 
 VENV = f"{Path(__file__).parents[1].absolute()}/.venv/"
-SERVICES = {"dagster_webserver", "dagster-webserver", "dagster._daemon", "dagster-daemon", "code-server", "grpc"}
+SERVICES = {
+    *("backfill_assets.deployment.webserver", "dagster_webserver", "dagster-webserver"),
+    *("dagster._daemon", "dagster-daemon", "code-server", "grpc"),
+}
 
 
 def started_here() -> list[tuple[psutil.Process, list[str]]]:

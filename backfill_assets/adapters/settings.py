@@ -160,7 +160,7 @@ class Settings(BaseSettings):
     dagster_ui_url: Annotated[str, AfterValidator(http_url)] = Field(
         default="http://127.0.0.1:3000",  # where `backfill up` serves it
         validation_alias=AliasChoices("DAGSTER_UI_URL", "DAGIT_URL"),
-        description="The address of the Dagster UI in alerts. DAGIT_URL is the older name.",
+        description="The address at which people reach the Dagster UI. DAGIT_URL is the older name.",
     )
     database_url: Annotated[str, AfterValidator(_database_url)] | None = Field(
         default=None,

@@ -21,7 +21,8 @@ from backfill_assets.domain.errors import SettingMistake, UsageMistake
 STARTED_BY = "BACKFILL_STARTED_BY"
 """Environment variable of services and of what they start: the host, the `backfill up` process, and its data folder."""
 
-_PROGRAMS = frozenset({"dagster_webserver", "dagster._daemon", "code-server"})
+WEBSERVER = "backfill_assets.deployment.webserver"
+_PROGRAMS = frozenset({WEBSERVER, "dagster._daemon", "code-server"})
 _STOP_SECONDS = 20
 _IDLE_SECONDS = 5
 

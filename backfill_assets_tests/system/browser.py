@@ -7,7 +7,10 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-_ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+_ARGUMENTS = (
+    *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"),
+    "--host-resolver-rules=MAP *.example 127.0.0.1",  # a hostile site, and one whose name is rebound to this machine
+)
 _TIMEOUT_MILLISECONDS = 60_000
 
 

@@ -27,6 +27,7 @@ SYMBOLS = """
     ... on AssetNode { partitionKeysByDimension { name partitionKeys } }
   }
 }"""
+SHUTDOWN = 'mutation { shutdownRepositoryLocation(repositoryLocationName: "backfill_assets") { __typename } }'
 STATUS = "query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"
 OTHERS_READ_OR_WRITE, OTHERS_PASS = 0o066, 0o011
 
@@ -61,7 +62,7 @@ def test_files_are_private_and_services_of_a_killed_platform_are_ended() -> None
 
 
 def _assert_it_recovers(running: Platform) -> None:
-    """Assert that the universe is reloaded, and that backfills succeed after code servers were killed."""
+    """Assert that the universe is reloaded, and that backfills succeed after code servers were killed or shut down."""
 
     def symbols() -> list[str]:
         dimensions = running.graphql(SYMBOLS)["assetNodeOrError"]["partitionKeysByDimension"]
@@ -85,6 +86,15 @@ def _assert_it_recovers(running: Platform) -> None:
     restarting = f"Service code-server exited with code -9; restarting it. Log: {log}\n"
     assert restarting in iter(running.process.stdout.readline, "")
     _backfill(running, "2026-09-09|ETH")
+
+    def starts() -> int:
+        return log.read_text(encoding="utf-8").count("Starting Dagster code proxy server")
+
+    started = starts()
+    running.process.stdout.close()  # messages without a reader do not end it either
+    assert running.graphql(SHUTDOWN)["shutdownRepositoryLocation"]["__typename"] == "ShutdownRepositoryLocationSuccess"
+    wait_until(lambda: starts() > started or None)
+    _backfill(running, "2026-09-10|ETH")
     assert running.process.poll() is None
 
 

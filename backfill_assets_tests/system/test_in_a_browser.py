@@ -4,8 +4,12 @@ A backfill is launched by hand and a repair by the sensor; both fetch bars and a
 """
 
 import re
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,6 +29,13 @@ UNIVERSE = f"markets: {{stocks: {{start: {DAYS[0]}, symbols: [AAPL, SPY]}}}}"
 LATE = (*both("SPY", HEALED, HEALED), *both("AAPL", BY_HAND, BY_HAND))
 CONFIG = "ops: {stocks_ohlcv: {config: {retry: EXPLAINED}}}"
 """Requests sessions again that the vendor has confirmed to be empty."""
+
+LIMITS = "{ instance { concurrencyLimits { concurrencyKey } } }"
+SET_LIMIT = """fetch("/graphql", {
+  method: "POST",
+  headers: {"content-type": "application/json"},
+  body: JSON.stringify({query: 'mutation { setConcurrencyLimit(concurrencyKey: "own", limit: 1) }'})
+}).then((reply) => reply.status)"""
 
 COMPLETENESS = """
 {
@@ -61,7 +72,9 @@ def test_the_ui_shows_assets_checks_and_automation_and_backfills_succeed(
             its_partitions(page, up.url)
             its_checks(page, up.url)
             the_automation(page, up.url)
+            hostile_pages(page, up)
             launch_by_hand(page, up.url)
+            the_log_of_a_run(page, up)
             launched = wait_until(lambda: ended(up, by_hand=True))
             repair = wait_until(lambda: ended(up, by_hand=False))
             the_page_of_backfills(page, up.url, launched["id"], repair["id"])
@@ -109,6 +122,50 @@ def the_automation(page: Page, url: str) -> None:
     page.goto(f"{url}/automation")
     shows(page, "gap_repair", "stale_features", "check_alerts", "stocks_ohlcv_nightly", "At 02:00 AM UTC")
     expect(page.locator("input[type=checkbox]:checked").first).to_be_attached()
+
+
+def hostile_pages(page: Page, up: Platform) -> None:
+    """Pages of this machine, of this host, and of another site change nothing, but may link to the UI."""
+    with other_site() as port:
+        for host in ("127.0.0.1", "localhost", "hostile.example"):
+            page.goto(f"http://{host}:{port}/hostile_page.html?target={up.url}")
+            expect(page).to_have_title("got through: nothing")
+            page.get_by_text("a link", exact=True).click()
+            shows(page, "stocks / ohlcv_1m")
+    rebound = page.goto(up.url.replace("127.0.0.1", "rebound.example"))
+    assert rebound is not None
+    assert rebound.status == 421
+    assert up.graphql(LIMITS)["instance"]["concurrencyLimits"] == []
+    page.goto(f"{up.url}/assets")
+    assert page.evaluate(SET_LIMIT) == 200
+    assert up.graphql(LIMITS)["instance"]["concurrencyLimits"] == [{"concurrencyKey": "own"}]
+
+
+@contextmanager
+def other_site() -> Iterator[int]:
+    """Serve this folder; yield the port."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=Path(__file__).parent)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def the_log_of_a_run(page: Page, up: Platform) -> None:
+    """The page gets the log through its WebSocket, while the run executes or after."""
+
+    def launched() -> str | None:
+        return next((run["runId"] for run in up.runs() if "dagster/backfill" in run["tags"]), None)
+
+    frames: list[str] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda text: frames.append(str(text))))
+    page.goto(f"{up.url}/runs/{wait_until(launched)}")
+    shows(page, "RUN_SUCCESS")
+    assert any("pipelineRunLogs" in frame and "RunSuccessEvent" in frame for frame in frames)
 
 
 def completeness(up: Platform) -> list[dict] | None:

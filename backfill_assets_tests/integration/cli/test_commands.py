@@ -21,7 +21,7 @@ from backfill_assets.adapters.postgres import connect
 from backfill_assets.adapters.processes import identity, machine
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.runs import HOST_TAG, PROCESS_TAG, TRIGGER_TAG, end_dead_runs
-from backfill_assets.deployment.services import started_by_this_process
+from backfill_assets.deployment.services import WEBSERVER, started_by_this_process
 from backfill_assets.deployment.storage import _CREATION_LOCK
 from backfill_assets.domain.runs import RunKind, RunStart
 from backfill_assets.domain.timeframes import TIMEFRAMES
@@ -325,7 +325,7 @@ def test_an_orphan_that_holds_the_port_is_ended_before_the_port_is_checked(bare_
     )
     killed = {name: value.replace("@", "@0") for name, value in started_by_this_process(bare_backfill.data).items()}
     with subprocess.Popen(
-        [sys.executable, "-c", listens, "dagster_webserver"], env=os.environ | killed, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", listens, WEBSERVER], env=os.environ | killed, stdout=subprocess.PIPE, text=True
     ) as orphan:
         threading.Thread(target=orphan.wait, daemon=True).start()  # as init does: a zombie would be waited for
         result = bare_backfill.program("up", "--port", orphan.stdout.readline().strip())
