@@ -57,6 +57,9 @@ HOURS: dict[Kind, Hours] = {
     Kind.CRYPTO: Hours(ZoneInfo("UTC"), time(0), None, timedelta(0), 24 * 60, weekends=True),
 }
 
+HALF_HOURS = 48
+"""Of a day: the resolution in which a session's minutes are summarized."""
+
 _EXCHANGE = "XNYS"  # the New York Stock Exchange, as exchange_calendars calls it (ISO 10383)
 
 
