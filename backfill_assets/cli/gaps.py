@@ -63,6 +63,7 @@ def gap_json(gap: Gap) -> dict[str, object]:
         "end": gap.days.end.isoformat(),
         "sessions": gap.sessions,
         "reason": gap.reason.value,
+        "detail": gap.detail,
         "explained": gap.explained,
         "attempts": gap.attempts,
         "next_attempt_at": iso(gap.next_attempt_at),

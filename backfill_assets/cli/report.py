@@ -52,6 +52,7 @@ def as_json(runs: Sequence[RecordedRun], now: datetime) -> dict[str, Any]:
         "runs": [run.run for run in runs],
         "series": series,
         "restatements": restatements,
+        "rejected_bars": [row for run in runs for row in run.rejected],
     }
 
 
@@ -70,6 +71,7 @@ def _summary(runs: Sequence[RecordedRun], gaps: Sequence[Record], restatements: 
         "gaps_filled": sum(gap["outcome"] == "filled" for gap in gaps),
         "sessions_left": sum(gap["sessions_left"] for gap in gaps),
         "bars_restated": sum(row["bars"] for row in restatements),
+        "bars_rejected": sum(row["bars_rejected"] for run in runs for row in run.series),
     }
 
 

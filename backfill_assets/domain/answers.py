@@ -25,6 +25,8 @@ class SessionAnswer:
     refused       whether the vendor's plan excludes the session
     partial       whether it has far fewer bars than other sessions of the symbol
     attempted_at  the last attempt that counts, UTC
+    doubt         why the last answer is not taken as the complete session, None if it is
+    partial_because  why the session is judged to be partial, None if it is not, or was judged before this was recorded
     """
 
     session: date
@@ -36,11 +38,18 @@ class SessionAnswer:
     refused: bool
     partial: bool
     attempted_at: datetime
+    doubt: str | None = None
+    partial_because: str | None = None
 
     @property
     def complete(self) -> bool:
-        """Whether the session has bars and is not partial."""
-        return self.bars > 0 and not self.partial
+        """Whether the session has bars, is not partial and not in doubt."""
+        return self.bars > 0 and not self.partial and self.doubt is None
+
+    @property
+    def detail(self) -> str:
+        """Why the session has bars and is not complete; empty if that is not known."""
+        return self.doubt or self.partial_because or ""
 
     @property
     def attempts(self) -> int:
@@ -56,6 +65,15 @@ def missing_sessions(sessions: Iterable[date], answers: Answers) -> list[date]:
     return [s for s in sessions if s not in answers or answers[s].bars == 0]
 
 
+@dataclass(frozen=True, slots=True)
+class RejectedBar:
+    """A bar that was left out of an answer: its session, its start (UTC) and the reason."""
+
+    session: date
+    start: datetime
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CompleteSessions:
     """Finished sessions with all bars that the vendor has for them, written in one transaction."""
@@ -64,6 +82,19 @@ class CompleteSessions:
     counts: tuple[SessionBars, ...]
     """The sessions that have bars."""
     bars: Bars
+    rejected: tuple[RejectedBar, ...] = ()
+    """The bars of these sessions that were left out."""
+
+    @property
+    def doubts(self) -> dict[date, str]:
+        """Why sessions are in doubt: bars of them were left out."""
+        by_session: dict[date, list[RejectedBar]] = {}
+        for bar in self.rejected:
+            by_session.setdefault(bar.session, []).append(bar)
+        return {
+            session: f"{len(bars)} bar{'' if len(bars) == 1 else 's'} left out: {bars[0].reason}"
+            for session, bars in by_session.items()
+        }
 
     @property
     def empty(self) -> tuple[date, ...]:

@@ -38,7 +38,7 @@ class Gap:
     """Consecutive sessions of one series that are not complete, for one reason.
 
     `attempts` is the highest number among the sessions, `next_attempt_at` (UTC) the earliest, None if no more attempts will
-    be made. `explained`: another request is useless.
+    be made. `explained`: another request is useless. `detail` adds to the reason, as a clause; it may be empty.
     """
 
     symbol: str
@@ -49,6 +49,7 @@ class Gap:
     explained: bool
     attempts: int
     next_attempt_at: datetime | None
+    detail: str = ""
 
     def due(self, now: datetime) -> bool:
         """Whether an attempt is due."""
@@ -61,14 +62,16 @@ class _State:
     explained: bool
     attempts: int
     next_attempt_at: datetime | None
+    detail: str = ""
 
     def joins(self, other: _State) -> bool:
-        return (self.reason, self.explained) == (other.reason, other.explained)
+        return (self.reason, self.explained, self.detail) == (other.reason, other.explained, other.detail)
 
     def merged(self, other: _State) -> _State:
         """The state of a gap made of both."""
         due = [at for at in (self.next_attempt_at, other.next_attempt_at) if at is not None]
-        return _State(self.reason, self.explained, max(self.attempts, other.attempts), min(due, default=None))
+        attempts = max(self.attempts, other.attempts)
+        return _State(self.reason, self.explained, attempts, min(due, default=None), self.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ class GapFinder:
                 state.explained,
                 state.attempts,
                 state.next_attempt_at,
+                state.detail,
             )
             for first, after, state in found
         ]
@@ -117,7 +121,7 @@ class GapFinder:
             reason = Reason.PARTIAL
         else:
             reason = Reason.VENDOR_EMPTY if explained else Reason.MISSING
-        return _State(reason, explained, answer.attempts, self.retries.next_attempt(answer))
+        return _State(reason, explained, answer.attempts, self.retries.next_attempt(answer), answer.detail)
 
     def _runs(
         self, timeframe: Timeframe, missing: Sequence[DayRange], incomplete: Mapping[date, SessionAnswer]

@@ -49,7 +49,12 @@ class Retries:
         return answer.attempted_at + self.pause(answer.attempts)
 
     def explained(self, answer: SessionAnswer) -> bool:
-        """Whether another attempt is useless: refused, or confirmed often enough."""
+        """Whether another attempt is useless: refused, or confirmed often enough.
+
+        A session all of whose bars were left out is not empty, and stays unexplained.
+        """
+        if answer.bars == 0 and answer.doubt:
+            return False
         return answer.refused or (self.next_attempt(answer) is None and answer.answers >= CONFIRMED_BY)
 
     def asks(self, answer: SessionAnswer | None, now: datetime, retry: Retry = Retry.DUE) -> bool:

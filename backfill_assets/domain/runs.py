@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 
+from backfill_assets.domain.answers import RejectedBar
 from backfill_assets.domain.gaps import Gap
 
 
@@ -54,8 +55,9 @@ class RunStart:
 class SeriesRecord:
     """What a run did for one series: requested sessions, how many were missing before and after, and what was written.
 
-    In a run over bars, bars are those that the vendor returned. In a run over features, `sessions` are those that have bars,
-    a session is missing if one of its rows is, and of the counts only `features_written` (rows) is not 0.
+    In a run over bars, bars are those that the vendor returned, and rejected ones were left out. In a run over features,
+    `sessions` are those that have bars, a session is missing if one of its rows is, and of the counts only `features_written`
+    (rows) is not 0.
     """
 
     symbol: str
@@ -68,6 +70,7 @@ class SeriesRecord:
     bars_unchanged: int
     error: str | None
     features_written: int = 0
+    bars_rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,15 @@ class Restatement:
 
 
 @dataclass(frozen=True, slots=True)
+class RejectedRecord:
+    """A bar of one series that was left out of an answer."""
+
+    symbol: str
+    timeframe: str
+    bar: RejectedBar
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnd:
     """The end of a run, with everything recorded about it."""
 
@@ -106,6 +118,7 @@ class RunEnd:
     series: tuple[SeriesRecord, ...]
     gaps: tuple[GapRecord, ...]
     restatements: tuple[Restatement, ...]
+    rejected: tuple[RejectedRecord, ...] = ()
 
 
 def gap_outcomes(before: Sequence[Gap], after: Sequence[Gap]) -> tuple[GapRecord, ...]:

@@ -14,9 +14,20 @@ from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.domain.answers import missing_sessions
 from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable, NotEntitled
 from backfill_assets.domain.gaps import Gap
-from backfill_assets.domain.runs import Restatement, RunEnd, RunStart, RunStatus, SeriesRecord, gap_outcomes
+from backfill_assets.domain.runs import (
+    RejectedRecord,
+    Restatement,
+    RunEnd,
+    RunStart,
+    RunStatus,
+    SeriesRecord,
+    gap_outcomes,
+)
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of
 from backfill_assets.pipelines.ohlcv import SeriesFailed, SettledSeries
+
+MOST_REJECTED = 100
+"""Bars of a series named in a run's record; all of them are counted."""
 
 
 class Traffic(Protocol):
@@ -37,6 +48,7 @@ class RunRecord:
     gaps_before: Sequence[Gap] = ()
     gaps_after: Sequence[Gap] = ()
     restatements: Sequence[Restatement] = ()
+    rejected: Sequence[RejectedRecord] = ()
 
     def fetched(self, request: BackfillRequest, series: Sequence[SettledSeries]) -> None:
         """Record a fetch: its request and its settled series."""
@@ -48,6 +60,9 @@ class RunRecord:
             Restatement(s.symbol.name, s.timeframe.name, r.first, r.last, r.bars)
             for s in series
             for r in s.written.restated
+        ]
+        self.rejected = [
+            RejectedRecord(s.symbol.name, s.timeframe.name, bar) for s in series for bar in s.rejected[:MOST_REJECTED]
         ]
 
 
@@ -95,6 +110,7 @@ def _end(record: RunRecord, run: RunStart, at: datetime, status: RunStatus, erro
         series=tuple(record.series),
         gaps=gap_outcomes(record.gaps_before, record.gaps_after),
         restatements=tuple(record.restatements),
+        rejected=tuple(record.rejected),
     )
 
 
@@ -109,6 +125,7 @@ def _series_record(series: SettledSeries) -> SeriesRecord:
         bars_changed=series.written.changed,
         bars_unchanged=series.written.unchanged,
         error=str(series.error) if series.error else None,
+        bars_rejected=len(series.rejected),
     )
 
 

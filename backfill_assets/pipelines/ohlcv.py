@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from backfill_assets.adapters.polygon import GroupedDay, Page
 from backfill_assets.adapters.store.bars import BarStore, SeriesAnswers, WriteContext, Written
-from backfill_assets.domain.answers import Answers, CompleteSessions, PageCutter, missing_sessions
+from backfill_assets.domain.answers import Answers, CompleteSessions, PageCutter, RejectedBar, missing_sessions
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.errors import KeyRefused, NotEntitled, VendorError, VendorUnreachable, first_error
 from backfill_assets.domain.request_plan import ApiCall, GroupedCall, RangeCall
@@ -42,6 +42,7 @@ class SettledSeries:
     before   what was recorded before
     written  what was written of it; of a derived timeframe it is not counted
     dropped  how many bars outside the requested sessions the vendor sent
+    rejected  bars that were left out of the answers
     error    why sessions of it, or of its source, could not be fetched
     """
 
@@ -52,6 +53,7 @@ class SettledSeries:
     before: Answers = field(default_factory=dict)
     written: Written = field(default_factory=Written)
     dropped: int = 0
+    rejected: tuple[RejectedBar, ...] = ()
     error: VendorError | None = None
 
     @property
@@ -145,6 +147,7 @@ class _Source:
     changed: bool = False
     written: Written = field(default_factory=Written)
     dropped: int = 0
+    rejected: list[RejectedBar] = field(default_factory=list)
     error: VendorError | None = None
 
 
@@ -214,7 +217,8 @@ class _Fetch:
                     symbol, timeframe, request.wanted[symbol], answers.get(name, before), before, error=result.error
                 )
                 if timeframe == source:
-                    one = replace(one, written=result.written, dropped=result.dropped)
+                    rejected = tuple(result.rejected)
+                    one = replace(one, written=result.written, dropped=result.dropped, rejected=rejected)
                 series.append(one)
         return series
 
@@ -309,6 +313,7 @@ class _Fetch:
         context = self._context(symbol, call.timeframe, answer.sessions)
         written = await asyncio.to_thread(self._store.write, symbol.name, call.timeframe, answer, context)
         self._sources[symbol, call.timeframe].written += written
+        self._sources[symbol, call.timeframe].rejected += answer.rejected
         self._progress.answered(call, len(answer.sessions), written)
 
     async def _record(self, failures: Sequence[Failure]) -> None:

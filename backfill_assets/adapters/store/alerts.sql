@@ -44,7 +44,7 @@ from alert_deliveries where delivered_at is null
 order by channel, id
 
 -- name: open_gaps
-select symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at
+select symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at, detail
 from backfill_gaps where not filled and symbol = any(%(symbols)s)
 
 -- name: lock_channel

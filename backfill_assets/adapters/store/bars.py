@@ -66,7 +66,7 @@ class BarStore(Store):
             rows = _locked(context.rows(connection, symbol, timeframe))
             written = rows.merge(answer.bars, context.source)
             if answer.sessions:
-                seen_before = rows.record(answer.sessions, answer.counts)
+                seen_before = rows.record(answer.sessions, answer.counts, answer.doubts)
                 if seen_before:
                     rows.recount(answer.sessions)
                 bars = None if seen_before else answer.bars

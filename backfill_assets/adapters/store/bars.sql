@@ -48,10 +48,10 @@ from written group by date_trunc('day', t) order by 1
 -- An empty answer never removes bars of an earlier one. An answer that comes before its pause is over does not count; one that
 -- counts resets the failures, so that after an outage a session is requested until an answer is confirmed.
 insert into session_answers as a
-  (symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at)
-select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 1, 0, false, false, %(attempted_at)s
-from unnest(%(sessions)s::date[], %(bars)s::int[], %(first)s::timestamptz[], %(last)s::timestamptz[])
-  as s (session, bars, first_bar, last_bar)
+  (symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at, doubt)
+select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 1, 0, false, false, %(attempted_at)s, s.doubt
+from unnest(%(sessions)s::date[], %(bars)s::int[], %(first)s::timestamptz[], %(last)s::timestamptz[], %(doubts)s::text[])
+  as s (session, bars, first_bar, last_bar, doubt)
 order by s.session
 on conflict (symbol, timeframe, session) do update set
   bars = greatest(a.bars, excluded.bars),
@@ -68,6 +68,8 @@ on conflict (symbol, timeframe, session) do update set
     else a.failures end,
   refused = false,
   partial = a.partial and excluded.bars <= a.bars,
+  partial_because = case when a.partial and excluded.bars <= a.bars then a.partial_because end,
+  doubt = excluded.doubt,
   answered_at = case
     when excluded.bars > a.bars or a.answers = 0
       or excluded.answered_at >= a.answered_at + %(first_pause)s * power(2, a.answers + a.failures - 1)
@@ -91,7 +93,7 @@ on conflict (symbol, timeframe, session) do update set
     when excluded.answered_at >= a.answered_at + %(first_pause)s * power(2, a.answers + a.failures - 1)
       then excluded.answered_at
     else a.answered_at end
-where a.bars = 0 or a.partial
+where a.bars = 0 or a.partial or a.doubt is not null
 
 -- name: recount_sessions
 -- Several answers to a session may each have added bars of their own: count what the table holds.
@@ -114,14 +116,16 @@ on conflict (symbol, timeframe) do update set filled = v.filled + excluded.fille
 where not v.filled @> excluded.filled
 
 -- name: answers
-select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at
+select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at,
+  doubt, partial_because
 from session_answers
 where symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s) and session between %(start)s and %(end)s
 
 -- name: incomplete_answers
-select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at
+select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at,
+  doubt, partial_because
 from session_answers
-where (bars = 0 or partial) and symbol = any(%(symbols)s) and timeframe = any(%(sources)s)
+where (bars = 0 or partial or doubt is not null) and symbol = any(%(symbols)s) and timeframe = any(%(sources)s)
 
 -- name: bars_between
 select (extract(epoch from "timestamp") * 1000)::bigint, open, high, low, close, volume, vwap, trades

@@ -61,6 +61,7 @@ class GapRows:
             "attempts": [g.gap.attempts for g in gaps],
             "next": [g.gap.next_attempt_at for g in gaps],
             "first_seen": [g.first_seen for g in gaps],
+            "detail": [g.gap.detail for g in gaps],
         }
         self.connection.execute(SQL["insert_gaps"], values | {"filled": filled, "now": now})
 

@@ -23,7 +23,8 @@ cross join lateral unnest(case
 order by 1, 2, 3
 
 -- name: open_gaps
-select id, symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at, first_seen
+select id, symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at, detail,
+  first_seen
 from backfill_gaps
 where not filled and symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s)
 
@@ -32,12 +33,13 @@ delete from backfill_gaps where id = any(%(ids)s)
 
 -- name: insert_gaps
 insert into backfill_gaps (symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at,
-  first_seen, filled, filled_at)
-select symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at, first_seen,
+  first_seen, detail, filled, filled_at)
+select symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at, first_seen, detail,
   %(filled)s, case when %(filled)s then %(now)s::timestamptz end
 from unnest(%(symbol)s::text[], %(timeframe)s::text[], %(start)s::date[], %(end)s::date[], %(sessions_of)s::int[],
-  %(reason)s::text[], %(explained)s::bool[], %(attempts)s::int[], %(next)s::timestamptz[], %(first_seen)s::timestamptz[])
-  as g (symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at, first_seen)
+  %(reason)s::text[], %(explained)s::bool[], %(attempts)s::int[], %(next)s::timestamptz[], %(first_seen)s::timestamptz[],
+  %(detail)s::text[])
+  as g (symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at, first_seen, detail)
 
 -- name: forget_others
 -- Delete the open gaps of series that are no longer in the universe.

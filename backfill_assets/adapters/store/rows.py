@@ -88,8 +88,13 @@ class Rows:
         restated = tuple(Restated(day[4], day[5], day[3]) for day in days if day[3])
         return Written(inserted, changed, len(bars) - inserted - changed, restated)
 
-    def record(self, sessions: Sequence[date], counts: Sequence[SessionBars]) -> bool:
-        """Record answered sessions, those in `counts` with bars; return whether any of them had bars before."""
+    def record(
+        self, sessions: Sequence[date], counts: Sequence[SessionBars], doubts: Mapping[date, str] | None = None
+    ) -> bool:
+        """Record answered sessions, those in `counts` with bars; return whether any of them had bars before.
+
+        `doubts` are the reasons why sessions are not taken as complete.
+        """
         by_day = {c.session: c for c in counts}
         rows = [by_day.get(s) for s in sessions]
         recorded: list[Any] = self._all(
@@ -100,6 +105,7 @@ class Rows:
             bars=[r.bars if r else 0 for r in rows],
             first=[r.first if r else None for r in rows],
             last=[r.last if r else None for r in rows],
+            doubts=[(doubts or {}).get(s) for s in sessions],
         )
         filled = ranges_of(by_day)
         if filled:

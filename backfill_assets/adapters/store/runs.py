@@ -30,6 +30,7 @@ class RecordedRun:
     series: tuple[Record, ...]
     gaps: tuple[Record, ...]
     restatements: tuple[Record, ...]
+    rejected: tuple[Record, ...]
 
 
 class RunStore(Store):
@@ -64,6 +65,7 @@ class RunStore(Store):
                 cursor.executemany(SQL["add_series"], [(*key, *_SERIES(s)) for s in end.series])
                 cursor.executemany(SQL["add_gap"], [(*key, *_GAP(g)) for g in end.gaps])
                 cursor.executemany(SQL["add_restatement"], [(*key, *_RESTATEMENT(r)) for r in end.restatements])
+                cursor.executemany(SQL["add_rejected"], [(*key, *_REJECTED(r)) for r in end.rejected])
 
         self._transaction(work)
 
@@ -99,7 +101,7 @@ class RunStore(Store):
 _COLUMNS = ("finished_at", "error", "requests", "retried", "rate_limited", "gaps_before", "gaps_after")
 _SERIES = attrgetter(
     *("symbol", "timeframe", "sessions", "missing_before", "missing_after"),
-    *("bars_written", "bars_changed", "bars_unchanged", "features_written", "error"),
+    *("bars_written", "bars_changed", "bars_unchanged", "bars_rejected", "features_written", "error"),
 )
 _GAP = attrgetter(
     *(
@@ -114,7 +116,8 @@ _GAP = attrgetter(
     *("outcome.value", "sessions_left"),
 )
 _RESTATEMENT = attrgetter("symbol", "timeframe", "first_bar", "last_bar", "bars")
-_DETAILS = ("series_of", "gaps_of", "restatements_of")
+_REJECTED = attrgetter("symbol", "timeframe", "bar.session", "bar.start", "bar.reason")
+_DETAILS = ("series_of", "gaps_of", "restatements_of", "rejected_of")
 
 
 def _key(run: RunStart) -> dict[str, str]:

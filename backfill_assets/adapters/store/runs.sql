@@ -10,7 +10,9 @@ with key as (select %(run_id)s::text as run_id, %(kind)s::text as kind, %(market
   s as (delete from backfill_run_series using key
     where (backfill_run_series.run_id, backfill_run_series.kind, backfill_run_series.market) = (key.run_id, key.kind, key.market)),
   g as (delete from backfill_run_gaps using key
-    where (backfill_run_gaps.run_id, backfill_run_gaps.kind, backfill_run_gaps.market) = (key.run_id, key.kind, key.market))
+    where (backfill_run_gaps.run_id, backfill_run_gaps.kind, backfill_run_gaps.market) = (key.run_id, key.kind, key.market)),
+  j as (delete from backfill_run_rejected j using key
+    where (j.run_id, j.kind, j.market) = (key.run_id, key.kind, key.market))
 delete from backfill_run_restatements r using key
 where (r.run_id, r.kind, r.market) = (key.run_id, key.kind, key.market)
 
@@ -30,8 +32,8 @@ where run_id = %(run_id)s and status = 'started'
 
 -- name: add_series
 insert into backfill_run_series (run_id, kind, market, symbol, timeframe, sessions, missing_before, missing_after, bars_written,
-  bars_changed, bars_unchanged, features_written, error)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+  bars_changed, bars_unchanged, bars_rejected, features_written, error)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: add_gap
 insert into backfill_run_gaps (run_id, kind, market, symbol, timeframe, gap_start, gap_end, sessions, reason, attempts, outcome,
@@ -40,6 +42,10 @@ values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: add_restatement
 insert into backfill_run_restatements (run_id, kind, market, symbol, timeframe, first_bar, last_bar, bars)
+values (%s, %s, %s, %s, %s, %s, %s, %s)
+
+-- name: add_rejected
+insert into backfill_run_rejected (run_id, kind, market, symbol, timeframe, session, start, reason)
 values (%s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: runs
@@ -59,7 +65,7 @@ select * from (
 
 -- name: series_of
 select run_id, kind, market, symbol, timeframe, sessions, missing_before, missing_after, bars_written, bars_changed,
-  bars_unchanged, features_written, error
+  bars_unchanged, bars_rejected, features_written, error
 from backfill_run_series where run_id = any(%(run_ids)s) order by 1, 2, 3, 4, 5
 
 -- name: gaps_of
@@ -69,3 +75,7 @@ from backfill_run_gaps where run_id = any(%(run_ids)s) order by 1, 2, 3, 4, 5, 6
 -- name: restatements_of
 select run_id, kind, market, symbol, timeframe, first_bar, last_bar, bars
 from backfill_run_restatements where run_id = any(%(run_ids)s) order by 1, 2, 3, 4, 5, 6
+
+-- name: rejected_of
+select run_id, kind, market, symbol, timeframe, session, start, reason
+from backfill_run_rejected where run_id = any(%(run_ids)s) order by 1, 2, 3, 4, 5, 7

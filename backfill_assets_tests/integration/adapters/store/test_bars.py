@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from backfill_assets.adapters import postgres
 from backfill_assets.adapters.store.bars import BarStore, WriteContext, Written
-from backfill_assets.domain.answers import CompleteSessions
+from backfill_assets.domain.answers import CompleteSessions, RejectedBar
 from backfill_assets.domain.bars import NO_TRADES, Bars
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import DatabaseUnavailable
+from backfill_assets.domain.retries import USUAL
 from backfill_assets.domain.sessions import HOURS, Kind, count_by_session, day_starts
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1
 from backfill_assets_tests.support import MOMENT, assert_same_bars, rows, stored_bars
@@ -224,6 +225,22 @@ def test_a_shorter_answer_leaves_the_record_of_what_is_stored(database_url, writ
     shorter = bars(MON).take(slice(1, 3))
     assert write(answer(shorter, MON)) == Written(unchanged=2)
     assert everything(database_url) == before
+
+
+def test_a_session_with_rejected_bars_is_in_doubt_until_an_answer_without_them(write, store):
+    bad = RejectedBar(MON, at(MON, 571), "high is below low")
+    write(replace(answer(bars(MON, TUE), MON, TUE), rejected=(bad, bad)))
+    write(replace(empty(WED), rejected=(RejectedBar(WED, at(WED, 570), "a price is 0"),)))
+    found = store.answers(["AAPL"], [MINUTE_1], DayRange(MON, WED))["AAPL", "1m"]
+    assert [found[d].detail for d in (MON, TUE, WED)] == [
+        "2 bars left out: high is below low",
+        "",
+        "1 bar left out: a price is 0",
+    ]
+    assert [found[d].complete for d in (MON, TUE, WED)] == [False, True, False]
+    assert not any(USUAL.explained(replace(found[WED], answers=n, failures=0)) for n in range(9))
+    write(answer(bars(MON), MON))
+    assert store.answers(["AAPL"], [MINUTE_1], DayRange(MON, MON))["AAPL", "1m"][MON].complete
 
 
 def test_recounting_keeps_to_the_days_of_the_market(database_url, write):

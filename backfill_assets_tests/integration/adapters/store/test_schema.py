@@ -19,6 +19,7 @@ TABLES = {
     "alerts",
     "backfill_gaps",
     "backfill_run_gaps",
+    "backfill_run_rejected",
     "backfill_run_restatements",
     "backfill_run_series",
     "backfill_runs",
