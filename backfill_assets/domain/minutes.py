@@ -36,7 +36,7 @@ MAD_TO_SIGMA = 1.4826
 """The standard deviation of a normal distribution, in median absolute deviations."""
 
 SHARE = 0.7
-"""With less than this share of the likely minutes a session is partial even if another one near it has as few. With more it is
+"""With less than this share of the likely minutes a session is partial even if another one near it has as few. With more,
 only if it is far below all others: a quiet day lacks a minute here and there."""
 
 SHORTEST_HOLE = {Kind.STOCKS: 15, Kind.CRYPTO: 8}
@@ -49,8 +49,11 @@ PACE = 0.35
 """Any session is taken to have this share of the trades of the quietest fifth, at any time of the day: the quietest one of
 years, and pauses of half an hour, have about as many."""
 
-PACES = 0.8 ** np.arange(16)
+PACES: Float = 0.8 ** np.arange(16, dtype=np.float64)
 """The paces that a session is compared with if all of it is slower: down to a thirtieth."""
+
+REGULAR = {Kind.STOCKS: range(19, 32), Kind.CRYPTO: range(HALF_HOURS)}
+"""The half hours of regular trading: of stocks from 09:30 to 16:00."""
 
 SILENCE = {Kind.STOCKS: 60, Kind.CRYPTO: 120}
 """A stretch of regular hours without any minute, in which this many were to be expected from the rest of the same session, is
@@ -104,47 +107,54 @@ def closing_half_hours(calendar: Calendar, sessions: Sequence[date]) -> Int:
     """
     if calendar.kind is Kind.CRYPTO:
         return np.full(len(sessions), HALF_HOURS, np.int64)
-    minutes = np.array([calendar.regular_minutes(s) for s in sessions], np.int64)
+    lengths = dict(zip(calendar.sessions, calendar.minutes, strict=True))
+    minutes = np.array([lengths[s] for s in sessions], np.int64)
     return np.where(minutes < 390, (570 + minutes) // 30, HALF_HOURS)
 
 
 def judge(sessions: MinuteProfiles) -> Verdicts:
     """Compare each session with itself and with the others."""
     n = len(sessions)
-    counts = np.where(np.arange(HALF_HOURS) < sessions.closes[:, None], sessions.minutes, 0).astype(np.int16)
-    likely, judged = np.full(n, np.nan), np.zeros(n, np.bool_)
-    few, silent = np.zeros(n, np.bool_), _silent(sessions, counts)
-    usual = np.zeros((n, HALF_HOURS), np.int16)
-    holes = silent.any(axis=1)
+    compared = np.arange(HALF_HOURS) < sessions.closes[:, None]
+    # Trading of a new listing begins during its first session.
+    begins = int(np.argmax(sessions.minutes[0] > 0)) if n else 0
+    compared[:1, :begins] = False
+    counts: Counts = np.where(compared, sessions.minutes, 0)
+    usual: Counts = np.zeros_like(counts)
+    silent = _silent(sessions.kind, counts, compared)
+    holes: Mask = np.asarray(silent.any(axis=1))
+    few: Mask = np.zeros(n, np.bool_)
+    judged: Mask = np.zeros(n, np.bool_)
+    likely: Float = np.full(n, np.nan)
     if n > MIN_OTHERS:
-        compared = np.arange(HALF_HOURS) < sessions.closes[:, None]
-        usual, fifth, second, _ = _surroundings(sessions.minutes)
-        usual = np.where(compared, usual, 0).astype(np.int16)
-        quiet = np.where(compared, _quiet(sessions, fifth, second), 0.0)
+        middle, fifth, twentieth, *_ = _surroundings(sessions.minutes)
+        usual = np.where(compared, middle, 0)
+        quiet: Float = np.where(compared, _quiet(sessions, fifth, twentieth), 0.0)
         holes |= _holes(sessions.kind, counts, quiet)
-        few, likely, judged = _few(sessions, 30 * -np.expm1(-quiet).sum(axis=1))
-    ratio, lowest, highest, light = _light(sessions)
-    judged |= np.isfinite(lowest) & (lowest > LEAST_VOLUME * highest)
+        few, judged, likely = _few(sessions, -30 * np.expm1(-quiet).sum(axis=1))
+    few[:1] &= begins <= REGULAR[sessions.kind].start
+    light, narrow, ratios = _light(sessions)
+    judged |= narrow
     reasons: list[str | None] = [None] * n
-    for i in np.flatnonzero(holes | few | light):
+    for i in np.flatnonzero(holes | few | light).tolist():
         if holes[i]:
-            reasons[i] = _hole(counts[i], np.where(silent[i], 30, usual[i]))
+            reasons[i] = _hole(counts[i].astype(np.int64), np.where(silent[i], 30, usual[i]))
         elif few[i]:
             reasons[i] = f"{counts[i].sum():,} of about {likely[i]:,.0f} minutes"
-        elif np.isfinite(lowest[i]) and ratio[i] < lowest[i]:
-            reasons[i] = (
-                f"volume of the minutes is {ratio[i]:.2f} of the day's, usually {lowest[i]:.2f} to {highest[i]:.2f}"
-            )
         else:
-            reasons[i] = f"volume of the minutes is only {ratio[i]:.2f} of the day's"
+            ratio, lowest, highest = ratios[:, i]
+            reasons[i] = f"volume of the minutes is {ratio:.2f} of the day's"
+            if ratio < lowest:
+                reasons[i] = f"{reasons[i]}, usually {lowest:.2f} to {highest:.2f}"
         judged[i] = True
     return Verdicts(reasons, likely, judged)
 
 
 def _surroundings(values: NDArray[Any]) -> list[NDArray[Any]]:
-    """Return the median of each session's surroundings, their quietest fifth, their second lowest and spread: four (n, k).
+    """Return of each session's surroundings, by column: five (n, k).
 
-    The spread is a standard deviation. Of the surroundings before and after a session, the lower value or the larger spread.
+    These are the median, what a fifth and a twentieth of the sessions do not reach, the second lowest, and the spread (a
+    standard deviation). Of the surroundings before and after a session, it is the lower value, or the larger spread.
     """
     n = len(values)
     starts = range(0, n, BLOCK)
@@ -159,11 +169,9 @@ def _surroundings(values: NDArray[Any]) -> list[NDArray[Any]]:
         middle = window[:, (length - 1) // 2]
         away = np.sort(np.abs(window.astype(np.float32) - middle[:, None].astype(np.float32)), axis=1)
         spread = -MAD_TO_SIGMA * away[:, length // 2].astype(np.float64)
-        columns = (middle, window[:, length // 5], window[:, 1], spread)
-        known |= {(a, a + length): found for a, *found in zip(begins, *columns, strict=True)}
-    sides = [
-        [np.array(column) for column in zip(*(known[w] for w in side), strict=True)] for side in (before, after)
-    ]
+        columns = (middle, *(window[:, i] for i in (length // 5, length // 20, 1)), spread)
+        known |= {(a, a + length): tuple(x[i] for x in columns) for i, a in enumerate(begins)}
+    sides = [[np.array(column) for column in zip(*(known[w] for w in side), strict=True)] for side in (before, after)]
     *found, spread = (np.repeat(np.minimum(*both), BLOCK, axis=0)[:n] for both in zip(*sides, strict=True))
     return [*found, -spread]
 
@@ -175,8 +183,8 @@ def _full(start: int, end: int, n: int) -> tuple[int, int]:
     return (0, min(n, AROUND // 2)) if start == 0 else (max(0, n - AROUND // 2), n)
 
 
-def _few(sessions: MinuteProfiles, quiet: Float) -> tuple[Mask, Float, Mask]:
-    """Return which sessions have too few minutes, the likely number of each, and whether half of it would be too few.
+def _few(sessions: MinuteProfiles, quiet: Float) -> tuple[Mask, Mask, Float]:
+    """Return which sessions have too few minutes, whether half of the likely number would be too few, and that number.
 
     `quiet` (n,): the minutes that any session has at least.
     """
@@ -187,43 +195,43 @@ def _few(sessions: MinuteProfiles, quiet: Float) -> tuple[Mask, Float, Mask]:
         most = 30 * max(int(closes) - HOURS[sessions.kind].opens.hour * 2, 1)
         bars = sessions.minutes[:, :closes].sum(axis=1, dtype=np.int64)
         value = _stable(bars, most)
-        middle, _, second, spread = (x[:, 0] for x in _surroundings(value[:, None]))
+        middle, _, _, second, spread = (x[:, 0] for x in _surroundings(value[:, None]))
         limit = middle - SPREADS * np.maximum(spread, 1.0)
         lowest = np.minimum(limit, middle - SPREADS * (middle - second))
         usual = most * np.sin(middle / (2 * np.sqrt(most))) ** 2
         few[rows] = ((value < lowest) | ((value < limit) & (bars < np.minimum(SHARE * usual, quiet))))[rows]
         likely[rows] = usual[rows]
         judged[rows] = ((_stable(usual / 2, most) < limit) & (usual / 2 < quiet))[rows]
-    return few, likely, judged
+    return few, judged, likely
 
 
 def _stable(bars: NDArray[Any], most: int) -> Float:
     """Transform counts of at most `most` so that chance gives them a standard deviation of one, whatever their mean."""
-    return 2 * np.sqrt(most) * np.arcsin(np.sqrt(np.minimum(bars / most, 1.0)))
+    return np.asarray(2 * np.sqrt(most) * np.arcsin(np.sqrt(np.minimum(bars / most, 1.0))), np.float64)
 
 
 def _holes(kind: Kind, counts: Counts, quiet: Float) -> Mask:
     """Return which sessions have a stretch with fewer minutes than a quiet session would have there.
 
-    `quiet` (n, 48): the mean trades in a minute of quiet sessions, see `_quiet`. It is taken as lower if the rest of the session
-    has less.
+    `quiet` (n, 48): the mean trades in a minute of quiet sessions, see `_quiet`. It is taken as lower if the rest of the
+    session has less.
     """
-    found = _worst(kind, counts, quiet, PACES[:1]) > SPREADS
+    found: Mask = _worst(kind, counts, quiet, PACES[:1]) > SPREADS
     rows = np.flatnonzero(found)
     found[rows] = _worst(kind, counts[rows], quiet[rows], PACES) > SPREADS
     return found
 
 
-def _quiet(sessions: MinuteProfiles, fifth: Counts, lowest: Counts) -> Float:
+def _quiet(sessions: MinuteProfiles, fifth: Counts, twentieth: Counts) -> Float:
     """Return the mean number of trades in a minute that any session has at least: float64 (n, 48).
 
     The number of trades in a minute is a Poisson number; a minute bar is a minute with at least one.
     """
     complete = np.sort(sessions.minutes[sessions.closes == HALF_HOURS], axis=0)
     always = complete[len(complete) // 50] == 30 if len(complete) else np.zeros(HALF_HOURS, np.bool_)
-    # A half hour with all thirty minutes may lack one in the next session; rarely if hardly any session ever lacked one.
-    most = np.where(lowest < 30, 31.0, np.where(always, 30.005, 30.1))
-    return PACE * -np.log(1 - fifth / most)
+    # A half hour with all thirty minutes may lack one in another session; rarely if hardly any session ever lacked one.
+    most = np.where(twentieth < 30, 31.0, np.where(always, 30.005, 30.1))
+    return np.asarray(-PACE * np.log(1 - fifth / most), np.float64)
 
 
 def _worst(kind: Kind, counts: Counts, trades: Float, paces: Float) -> Float:
@@ -232,7 +240,7 @@ def _worst(kind: Kind, counts: Counts, trades: Float, paces: Float) -> Float:
     `trades` (n, 48): the mean number of trades in a minute. The pace of a session is that of the `paces` (descending) which
     its other half hours follow.
     """
-    expected = 30 * -np.expm1(-np.multiply.outer(paces, trades))
+    expected = -30 * np.expm1(-np.multiply.outer(paces, trades))
     of_bars, of_expected = (_sums(x) for x in (counts, expected))
     of_chance = _sums(expected * (1 - expected / 30))
     worst = np.zeros(len(counts))
@@ -252,37 +260,38 @@ def _sums(values: NDArray[Any]) -> Float:
     return np.cumsum(np.pad(values, [(0, 0)] * (values.ndim - 1) + [(1, 0)]), axis=-1, dtype=np.float64)
 
 
-def _silent(sessions: MinuteProfiles, counts: Counts) -> Mask:
+def _silent(kind: Kind, counts: Counts, compared: Mask) -> Mask:
     """Return the half hours of the longest silence in regular hours, where it is too long: bool (n, 48)."""
     n = len(counts)
-    first, last = (19, 32) if sessions.kind is Kind.STOCKS else (0, HALF_HOURS)
-    ends = np.minimum(sessions.closes, last)
-    found = np.zeros((n, HALF_HOURS), np.bool_)
-    run, longest, at = (np.zeros(n, np.int64) for _ in range(3))
-    for half_hour in range(first, last):
-        run = np.where((counts[:, half_hour] == 0) & (half_hour < ends), run + 1, 0)
-        at = np.where(run > longest, half_hour + 1, at)
-        longest = np.maximum(longest, run)
-    other = np.maximum(ends - first - longest, 1)
-    expected = counts[:, first:last].sum(axis=1) / other * longest
-    for i in np.flatnonzero(expected >= SILENCE[sessions.kind]):
-        found[i, at[i] - longest[i] : at[i]] = True
-    return found
+    regular = REGULAR[kind]
+    run, longest, at = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
+    for half_hour in regular:
+        run = (run + 1) * (compared[:, half_hour] & (counts[:, half_hour] == 0))
+        at[run > longest] = half_hour + 1
+        longest[:] = np.maximum(longest, run)
+    others = np.maximum(compared[:, regular].sum(axis=1) - longest, 1)
+    expected = counts[:, regular].sum(axis=1, dtype=np.int64) / others * longest
+    clock = np.arange(HALF_HOURS)
+    within = (clock >= (at - longest)[:, None]) & (clock < at[:, None])
+    return np.asarray(within & (expected >= SILENCE[kind])[:, None], np.bool_)
 
 
-def _light(sessions: MinuteProfiles) -> tuple[Float, Float, Float, Mask]:
-    """Return the ratio of the volumes, the lowest and the highest that is usual, and which sessions have too little."""
-    n = len(sessions)
-    lowest, highest = np.full(n, np.nan), np.full(n, np.nan)
-    known = np.isfinite(sessions.volume) & (sessions.day_volume > 0) & np.isfinite(sessions.day_volume)
-    ratio = np.divide(sessions.volume, sessions.day_volume, out=np.full(n, np.nan), where=known)
+def _light(sessions: MinuteProfiles) -> tuple[Mask, Mask, Float]:
+    """Return which sessions have too little volume, whether half of it would be too little, and the ratios.
+
+    These are the volume of the minutes by that of the day, the lowest usual and the highest usual: float64 (3, n).
+    """
+    ratios = np.full((3, len(sessions)), np.nan)
+    known = np.isfinite(sessions.volume) & np.isfinite(sessions.day_volume) & (sessions.day_volume > 0)
+    with np.errstate(over="ignore", under="ignore"):
+        ratios[0, known] = np.clip(sessions.volume[known] / sessions.day_volume[known], 1e-9, 1e9)
     if np.count_nonzero(known) > MIN_OTHERS:
-        logs = np.log(np.maximum(ratio[known], 1e-9))
-        middle, _, _, spread = (x[:, 0] for x in _surroundings(logs[:, None]))
+        middle, *_, spread = (x[:, 0] for x in _surroundings(np.log(ratios[0, known])[:, None]))
         band = np.maximum(SPREADS * spread, CLOSE_VOLUMES)
-        lowest[known], highest[known] = np.exp(middle - band), np.exp(middle + band)
+        ratios[1:, known] = np.exp(middle - band), np.exp(middle + band)
+    own, lowest, highest = ratios
     # Comparisons with NaN are false.
-    return ratio, lowest, highest, (ratio < lowest) | (ratio < LEAST_VOLUME)
+    return (own < lowest) | (own < LEAST_VOLUME), np.sqrt(lowest * highest) / 2 < lowest, ratios
 
 
 def _hole(counts: Counts, usual: Counts) -> str:
