@@ -6,8 +6,8 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -25,8 +25,23 @@ CONNECT_SECONDS = 10
 RECONNECT_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts of a transaction: a restart of the server takes less than their sum."""
 
+_NOT_ALLOWED = (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)
+
+_CONNECT: dict[str, Any] = {"autocommit": True, "connect_timeout": CONNECT_SECONDS, "client_encoding": "utf8"}
+
 POOL_SECONDS = 10
 """Timeout for a connection from a pool, which has one for each worker."""
+
+
+POOLER = (
+    "DATABASE_URL leads to a connection pooler that does not pass on the settings of a connection; connect to PostgreSQL "
+    "directly, see docs/howto/own-postgresql.md"
+)
+
+_SESSION = """
+select set_config('datestyle', 'ISO', false), set_config('intervalstyle', 'postgres', false),
+  set_config('extra_float_digits', '1', false), set_config('standard_conforming_strings', 'on', false)"""
+"""What reading dates, intervals and exact floats and writing literals rely on, whatever the database's own settings are."""
 
 
 def without_password(url: str) -> str:
@@ -44,8 +59,11 @@ def sqlalchemy_url(url: str, driver: str = "psycopg") -> URL:
 
 def unavailable(url: str, error: BaseException, environ: Mapping[str, str] = os.environ) -> DatabaseUnavailable:
     """Convert a driver's error to one sentence without secrets. `environ` shows whether the server is the embedded one."""
+    reason = _reason(error)
+    if password := urlsplit(url).password:
+        reason = reason.replace(password, "***").replace(unquote(password), "***")
     return DatabaseUnavailable(
-        f"PostgreSQL at {without_password(url)} cannot be used ({_reason(error)}); {_advice(error, environ)}."
+        f"PostgreSQL at {without_password(url)} cannot be used ({reason}); {_advice(error, environ)}."
     )
 
 
@@ -69,6 +87,12 @@ def _reason(error: BaseException) -> str:
 def _advice(error: BaseException, environ: Mapping[str, str]) -> str:
     if "No space left on device" in str(error):
         return "free space on the server's disk, then run the command again"
+    if "unsupported startup parameter" in str(error):
+        return POOLER
+    if isinstance(error, _NOT_ALLOWED):
+        return "grant the right to the role of DATABASE_URL, see docs/howto/own-postgresql.md"
+    if any(words in str(error) for words in ("too many clients", "remaining connection slots", "too many connections")):
+        return "raise the server's max_connections or the role's limit, see docs/howto/own-postgresql.md"
     if environ.get("DATABASE_URL"):
         return "check DATABASE_URL"
     return "`backfill db start` starts the embedded server, whose log is postgres/server.log in the data folder"
@@ -77,9 +101,11 @@ def _advice(error: BaseException, environ: Mapping[str, str]) -> str:
 def connect(url: str) -> psycopg.Connection[Row]:
     """Connect with autocommit. Raises DatabaseUnavailable, also for a URL with unknown parameters."""
     try:
-        return psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS)
-    except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
+        connection = psycopg.connect(url, **_CONNECT)
+        connection.execute(_SESSION)
+    except psycopg.Error as error:
         raise unavailable(url, error) from None
+    return connection
 
 
 @contextmanager
@@ -90,6 +116,10 @@ def connected(url: str) -> Iterator[psycopg.Connection[Row]]:
             yield connection
         except psycopg.Error as error:
             raise unavailable(url, error) from None
+
+
+def _configure(connection: psycopg.Connection[Row]) -> None:
+    connection.execute(_SESSION)
 
 
 def open_pool(url: str, size: int) -> ConnectionPool[psycopg.Connection[Row]]:
@@ -105,7 +135,8 @@ def open_pool(url: str, size: int) -> ConnectionPool[psycopg.Connection[Row]]:
         open=True,
         timeout=POOL_SECONDS,
         check=ConnectionPool.check_connection,
-        kwargs={"autocommit": True, "connect_timeout": CONNECT_SECONDS},
+        configure=_configure,
+        kwargs=_CONNECT,
     )
 
 
@@ -113,16 +144,17 @@ def with_reconnection[T](url: str, transaction: Callable[[], T], sleep: Callable
     """Run a transaction, and retry it if the connection breaks. It must be safe to run twice: the reply to a commit may be
     lost.
 
-    Raises DatabaseUnavailable if the server is down longer than the sum of RECONNECT_PAUSES, or every attempt breaks.
+    Raises DatabaseUnavailable if the server is down longer than the sum of RECONNECT_PAUSES, every attempt breaks, or the
+    role may not do it.
     """
-    for _ in RECONNECT_PAUSES:
-        try:
-            return transaction()
-        except (psycopg.OperationalError, PoolTimeout):
-            _await_server(url, sleep)
     try:
+        for _ in RECONNECT_PAUSES:
+            try:
+                return transaction()
+            except (psycopg.OperationalError, PoolTimeout):
+                _await_server(url, sleep)
         return transaction()
-    except (psycopg.OperationalError, PoolTimeout) as error:
+    except (psycopg.OperationalError, PoolTimeout, *_NOT_ALLOWED) as error:
         raise unavailable(url, error) from None
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -10,6 +12,21 @@ import psutil
 _PROC = Path("/proc")
 # proc_pid_stat(5): the start time is field 22, which is the 20th after the closing bracket of the command.
 _START_AFTER_COMMAND = 19
+
+
+@cache
+def machine() -> str:
+    """Return where process ids mean the same as here: the host's name, boot and namespace of process ids.
+
+    Two containers may share a host's name, and always share its boot.
+    """
+    with suppress(OSError):
+        return f"{socket.gethostname()} {_boot()} {Path(_PROC, 'self/ns/pid').readlink()}"
+    return socket.gethostname()
+
+
+def _boot() -> str:
+    return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def identity(pid: int) -> str:
@@ -20,7 +37,7 @@ def identity(pid: int) -> str:
     """
     process = psutil.Process(pid)
     try:
-        boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        boot = _boot()
         fields = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return f"{pid}@{process.create_time():.2f}"

@@ -20,6 +20,8 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 # An address may contain commas: only one that another address follows ends it.
 _BETWEEN_ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z0-9]{1,16}://)")
+_DATABASE = re.compile("/[^/@]+")
+_BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _ADDRESS = re.compile(r"[A-Za-z0-9]{1,16}://[^\s]+")
 
 
@@ -76,11 +78,14 @@ def _alert_urls(text: str) -> tuple[str, ...]:
 def _database_url(url: str) -> str:
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in {"postgresql", "postgres"} and len(parts.path) > 1 and parts.port != 0
+        valid = parts.scheme in {"postgresql", "postgres"} and bool(_DATABASE.fullmatch(parts.path)) and parts.port != 0
     except ValueError:
         valid = False
-    if not valid:
-        raise ValueError("must be of the form postgresql://user:password@host:5432/database")
+    if not valid or parts.netloc.count("@") > 1 or parts.fragment or _BARE_PERCENT.search(url):
+        raise ValueError(
+            "must be of the form postgresql://user:password@host:5432/database; in the password, write @ as %40, / as %2F, "
+            "# as %23, ? as %3F and % as %25"
+        )
     return url
 
 

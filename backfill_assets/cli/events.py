@@ -9,6 +9,7 @@ from datetime import UTC, date
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, StoredAction
+from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import (
     COMPLETE,
@@ -45,7 +46,7 @@ def events_command(options: Options, *, as_json: bool) -> int:
     names = [symbol.name for request in chosen for symbol in request.wanted]
     outcomes: dict[Market, Outcome] = {}
     with CorporateActionStore(database.ready(settings), connections=1) as store, open_instance(settings) as instance:
-        end_dead_runs(instance)
+        end_dead_runs(instance, RunStore.beside(store))
         defs = build_definitions(universe=universe)
         for request in chosen:
             market = request.market

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import socket
-
 import dagster as dg
 import psutil
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
-from dagster._serdes import ConfigurableClassData
 
-from backfill_assets.adapters.processes import find, identity
-from backfill_assets.deployment.runs import LAUNCHED_ON_TAG, PROCESS_DIED
+from backfill_assets.adapters import database
+from backfill_assets.adapters.processes import machine
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.adapters.store.runs import RunStore
+from backfill_assets.deployment.runs import HOST_TAG, PROCESS_DIED, WORKER_TAG, has_died
 
 
 class WatchedRunLauncher(dg.DefaultRunLauncher):
@@ -20,48 +20,35 @@ class WatchedRunLauncher(dg.DefaultRunLauncher):
     machine was restarted, a run would stay *started* forever and count against the limit of concurrent runs.
     """
 
-    def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__(inst_data)
-        self._seen: dict[str, str] = {}
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Launch a run and tag it with this machine, where the id that its process reports can be looked up."""
+        self._instance.add_run_tags(context.dagster_run.run_id, {HOST_TAG: machine()})
+        super().launch_run(context)
 
     @property
     def supports_check_run_worker_health(self) -> bool:
         """Return True: `run_monitoring` checks the health of runs."""
         return True
 
-    def launch_run(self, context: LaunchRunContext) -> None:
-        """Launch a run and tag it with this machine: only here can its process be looked up."""
-        self._instance.add_run_tags(context.dagster_run.run_id, {LAUNCHED_ON_TAG: socket.gethostname()})
-        super().launch_run(context)
-
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Check whether the process of a started run is alive. Runs launched on other machines count as running."""
-        if run.tags.get(LAUNCHED_ON_TAG) == socket.gethostname() and not self._is_alive(run.run_id):
+        """Check whether the process of a started run is alive."""
+        if self._has_died(run):
             return CheckRunHealthResult(WorkerStatus.FAILED, PROCESS_DIED)
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
-    def _is_alive(self, run_id: str) -> bool:
-        if run_id not in self._seen:
-            reported = self._reported(run_id)
-            if reported is None:
-                return True
-            number, at = reported
-            try:
-                # Another process may have the same id by now.
-                if psutil.Process(number).create_time() > at:
-                    return False
-                self._seen[run_id] = identity(number)
-            except psutil.NoSuchProcess:
-                return False
-        if find(self._seen[run_id]) is not None:
-            return True
-        del self._seen[run_id]
-        return False
+    def _has_died(self, run: dg.DagsterRun) -> bool:
+        process = run.tags.get(WORKER_TAG)
+        if process is not None:
+            with RunStore(database.locate(Settings.read()), connections=1) as runs:
+                return has_died(run, process, runs)
+        # It has not reported its identity yet: all that is known is its number.
+        number = self._reported(run.run_id)
+        return number is not None and run.tags.get(HOST_TAG) == machine() and not psutil.pid_exists(number)
 
-    def _reported(self, run_id: str) -> tuple[int, float] | None:
-        """Return the id that the run's process reported when it started, and when that was."""
+    def _reported(self, run_id: str) -> int | None:
+        """Return the id that the run's process reported when it started."""
         for entry in self._instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
             number = entry.get_dagster_event().engine_event_data.metadata.get("pid")
             if number is not None:
-                return int(str(number.value)), entry.timestamp
+                return int(str(number.value))
         return None

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from backfill_assets.adapters.processes import find, identity
+from backfill_assets.adapters.processes import find, identity, machine
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.domain.runs import RunKind, RunStart, RunStatus
 from backfill_assets.domain.universe import Market
@@ -27,8 +26,11 @@ HOST_TAG = ".dagster/backfill_host"
 PROCESS_TAG = ".dagster/backfill_process"
 """The process that executes the run, if it is a command's own."""
 
-LAUNCHED_ON_TAG = ".dagster/backfill_launched_on"
-"""The machine on which the daemon launched the run, if it did so in a local process."""
+WORKER_TAG = ".dagster/backfill_worker"
+"""The process that executes the run, launched by the daemon."""
+
+SILENT_AFTER = timedelta(minutes=3)
+"""A run whose process cannot be looked up from here is dead if it was not seen alive for this long: nine heartbeats."""
 
 REPAIR_TAG = "backfill/repair"
 """The market, on backfills that repair gaps."""
@@ -51,18 +53,26 @@ PROCESS_DIED = "The process of this run died; what it stored is kept."
 _UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
 
-def end_dead_runs(instance: dg.DagsterInstance) -> int:
-    """Mark as failed the runs of this machine's commands whose process has died, and return their number."""
-    mine = dg.RunsFilter(statuses=_UNFINISHED, tags={HOST_TAG: socket.gethostname()})
-    dead = [run for run in instance.get_runs(filters=mine) if find(run.tags.get(PROCESS_TAG, "")) is None]
+def end_dead_runs(instance: dg.DagsterInstance, runs: RunStore) -> int:
+    """Mark as failed the runs of commands whose process has died, and return their number."""
+    unfinished = instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED))
+    dead = [run for run in unfinished if PROCESS_TAG in run.tags and has_died(run, run.tags[PROCESS_TAG], runs)]
     for run in dead:
         instance.report_run_failed(run, PROCESS_DIED)
     return len(dead)
 
 
+def has_died(run: dg.DagsterRun, process: str, runs: RunStore) -> bool:
+    """Whether the process of a run has died: it is gone or, where it cannot be looked up, it was silent for SILENT_AFTER."""
+    if run.tags.get(HOST_TAG) == machine():
+        return find(process) is None
+    silence = runs.silence(run.run_id)
+    return silence is not None and silence > SILENT_AFTER
+
+
 def this_process() -> dict[str, str]:
     """Return the tags of a run that this process executes."""
-    return {HOST_TAG: socket.gethostname(), PROCESS_TAG: identity(os.getpid())}
+    return {HOST_TAG: machine(), PROCESS_TAG: identity(os.getpid())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +134,8 @@ def close_records(instance: dg.DagsterInstance, runs: RunStore) -> int:
 def run_start(context: dg.AssetExecutionContext, kind: RunKind, market: Market, at: datetime) -> RunStart:
     """Describe the run of the context, started at `at` (UTC)."""
     tags = context.run.tags
+    if PROCESS_TAG not in tags:
+        context.instance.add_run_tags(context.run.run_id, {HOST_TAG: machine(), WORKER_TAG: identity(os.getpid())})
     backfill = tags.get(BACKFILL_TAG)
     trigger = tags.get(TRIGGER_TAG) or (f"backfill {backfill}" if backfill else "by hand")
     return RunStart(context.run.run_id, kind, market.name, trigger, at)

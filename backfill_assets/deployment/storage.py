@@ -20,16 +20,21 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 
 from backfill_assets.adapters import database
-from backfill_assets.adapters.postgres import Row, connected, sqlalchemy_url
+from backfill_assets.adapters.postgres import POOLER, Row, connected, sqlalchemy_url
 from backfill_assets.adapters.private_files import make_private_folder
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.deployment.private_api import pool_connections, records_needed
+from backfill_assets.domain.errors import DatabaseUnavailable
 
 SCHEMA = "dagster"
 """The schema of Dagster's 22 tables; the market tables are in the database's default schema."""
 
 # Any constant that no other program uses: the bytes of "dgst".
 _CREATION_LOCK = 0x64677374
+
+_LOCK_CREATION = """
+select set_config('lock_timeout', '60s', true), set_config('idle_in_transaction_session_timeout', '0', true)"""
+"""Settings of the transaction that holds the lock and waits for Dagster."""
 
 PLANNED_SUBSETS = "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"
 
@@ -73,10 +78,14 @@ class MarketPostgresStorage(DagsterPostgresStorage):
         """Open the storage, creating its schema and tables if they are missing."""
         url = database.locate(Settings.read())
         with connected(url) as connection:
-            # Dagster creates its tables when it opens them, and fails where two processes do so at once.
-            connection.execute("select pg_advisory_lock(%s)", [_CREATION_LOCK])
             _create_schema(connection)
-            storage = cls(postgres_url=_dagster_url(url), inst_data=inst_data)
+        dagster_url = _dagster_url(url)
+        _require_schema(dagster_url)
+        with connected(url) as connection, connection.transaction():
+            # Dagster creates its tables when it opens them, and fails where two processes do so at once.
+            connection.execute(_LOCK_CREATION)
+            connection.execute("select pg_advisory_xact_lock(%s)", [_CREATION_LOCK])
+            storage = cls(postgres_url=dagster_url, inst_data=inst_data)
             storage._event_log_storage = MarketEventLogStorage(storage.postgres_url)  # Dagster's class takes none
         pool_connections(storage)
         return storage
@@ -152,3 +161,13 @@ def _create_schema(connection: psycopg.Connection[Row]) -> None:
     found = connection.execute("select to_regnamespace(%s) is not null", [SCHEMA]).fetchone()
     if not (found and found[0]):
         connection.execute(f"create schema {SCHEMA}")
+
+
+def _require_schema(dagster_url: str) -> None:
+    """Raise DatabaseUnavailable if a connection pooler drops the setting of the schema."""
+    rendered = sqlalchemy_url(dagster_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    address, _, query = rendered.rpartition("?")
+    with connected(f"{address}?{query.replace('+', '%20')}") as connection:  # libpq reads no plus as a space
+        found = connection.execute("select current_schema()").fetchone()
+    if found != (SCHEMA,):
+        raise DatabaseUnavailable(f"{POOLER}.")

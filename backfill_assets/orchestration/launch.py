@@ -56,8 +56,9 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 def open_for_runs(settings: Settings, store: Store) -> Iterator[dg.DagsterInstance]:
     """Open the instance for a command that executes runs, after marking those failed whose process died."""
     with open_instance(settings) as instance:
-        end_dead_runs(instance)
-        close_records(instance, RunStore.beside(store))
+        runs = RunStore.beside(store)
+        end_dead_runs(instance, runs)
+        close_records(instance, runs)
         yield instance
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -25,6 +26,8 @@ from backfill_assets.domain.runs import (
 )
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of
 from backfill_assets.pipelines.ohlcv import SeriesFailed, SettledSeries
+
+HEARTBEAT_SECONDS = 20.0
 
 MOST_REJECTED = 100
 """Bars of a series named in a run's record; all of them are counted."""
@@ -77,7 +80,8 @@ def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -
     runs.start(start)
     status, error, unavailable = RunStatus.SUCCEEDED, None, False
     try:
-        yield record
+        with _heartbeat(runs, start):
+            yield record
     except BackfillError as failure:
         status, error = RunStatus.FAILED, str(failure)
         unavailable = isinstance(failure, DatabaseUnavailable) and not runs.is_reachable()
@@ -93,6 +97,25 @@ def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -
             status, error = RunStatus.FAILED, record.error
         if not unavailable:
             runs.finish(_end(record, start, clock(), status, error))
+
+
+@contextmanager
+def _heartbeat(runs: RunStore, start: RunStart) -> Iterator[None]:
+    """Record every HEARTBEAT_SECONDS that this process is alive."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            with suppress(DatabaseUnavailable):
+                runs.beat(start)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _end(record: RunRecord, run: RunStart, at: datetime, status: RunStatus, error: str | None) -> RunEnd:

@@ -1,7 +1,7 @@
 """Run PostgreSQL's programs as a user that PostgreSQL accepts.
 
 PostgreSQL refuses to run as root. For root, its programs run in a user namespace that maps root to an ordinary user. Where
-the system forbids that (Docker's default profile, macOS), they run as `nobody`, who becomes the owner of the server's
+the system forbids that (Docker's default profile, macOS), they run as `nobody`, who becomes the owner of a new server's
 folder only.
 """
 
@@ -74,29 +74,39 @@ class Runner:
 def runner_for(folder: Path, program: Path, environ: Mapping[str, str]) -> Runner:
     """Return the runner for the programs that serve `folder`; `program` is one of them.
 
-    For root it depends on the owner of the folder: files of `nobody` are not accessible in a namespace. Raises
+    For root it depends on the owner of the folder: files of `nobody` are not accessible in a namespace. The owner of a folder
+    that holds a cluster is never changed, and that of a new one only if `nobody` can then use it. Raises
     EmbeddedServerError if no user can run the programs.
     """
     environment = _environment(environ)
     if os.geteuid() != ROOT:
         return Runner(environment)
-    unshare = shutil.which("unshare", path=environ.get("PATH", ""))
-    if unshare is not None and folder.stat().st_uid == ROOT:
+    owned_by_root = folder.stat().st_uid == ROOT
+    unshare = shutil.which("unshare", path=environment["PATH"])
+    if unshare is not None and owned_by_root:
         namespace = Runner(environment, (unshare, "--user", "--map-user=65534", "--map-group=65534"))
         if namespace.can_use(folder, program):
             return namespace
+    if owned_by_root and (folder / "data").exists():
+        raise EmbeddedServerError(
+            f"PostgreSQL does not run as root, and this system allows no user namespace (unshare), with which {folder} was "
+            f"created: run where one is allowed, give the folder to another user (chown -R {NOBODY} {folder}), or set "
+            "DATABASE_URL."
+        )
     try:
         nobody = pwd.getpwnam(NOBODY)
         runner = Runner(environment, (), nobody.pw_uid, nobody.pw_gid)
         runner.take_ownership(folder)
+        if runner.can_use(folder, program):
+            return runner
     except (KeyError, OSError):
-        runner = None
-    if runner is None or not runner.can_use(folder, program):
-        raise EmbeddedServerError(
-            f"PostgreSQL does not run as root, and the user {NOBODY} may not use {folder} or run {program}: "
-            "run as an ordinary user, choose a data folder (BACKFILL_DATA_DIR) that everybody can enter, or set DATABASE_URL."
-        )
-    return runner
+        pass
+    if owned_by_root:
+        Runner(environment, (), ROOT, ROOT).take_ownership(folder)
+    raise EmbeddedServerError(
+        f"PostgreSQL does not run as root, and the user {NOBODY} may not use {folder} or run {program}: "
+        "run as an ordinary user, choose a data folder (BACKFILL_DATA_DIR) that everybody can enter, or set DATABASE_URL."
+    )
 
 
 def require_owner(folder: Path) -> None:

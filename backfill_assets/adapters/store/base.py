@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import wraps
 from types import TracebackType
-from typing import Concatenate, Self
+from typing import Any, Concatenate, Self
 
 import psycopg
 
@@ -35,6 +36,12 @@ class Store:
     def close(self) -> None:
         """Close the connections."""
         self._pool.close()
+
+    def now(self) -> datetime:
+        """Return the present by the database's clock, aware."""
+        row: Any = self._transaction(lambda c: c.execute("select clock_timestamp()").fetchone())
+        present: datetime = row[0]
+        return present
 
     def is_reachable(self) -> bool:
         """Whether the server accepts a connection now; does not wait for it."""

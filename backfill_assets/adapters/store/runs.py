@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
@@ -68,6 +68,15 @@ class RunStore(Store):
                 cursor.executemany(SQL["add_rejected"], [(*key, *_REJECTED(r)) for r in end.rejected])
 
         self._transaction(work)
+
+    def beat(self, start: RunStart) -> None:
+        """Record that the process of a run is alive, by the database's clock."""
+        self._transaction(lambda c: c.execute(SQL["beat"], _key(start)))
+
+    def silence(self, run_id: str) -> timedelta | None:
+        """Return how long ago the process of a run was last seen alive, None if it never was."""
+        row: Any = self._transaction(lambda c: c.execute(SQL["silence"], {"run_id": run_id}).fetchone())
+        return None if row[0] is None else timedelta(seconds=row[0])
 
     def unfinished(self) -> list[str]:
         """Return the ids of runs without a recorded end."""

@@ -1,9 +1,15 @@
 -- name: start_run
 -- A run that Dagster executes again, after its process died, starts again.
-insert into backfill_runs (run_id, kind, market, trigger, started_at, status)
-values (%(run_id)s, %(kind)s, %(market)s, %(trigger)s, %(started_at)s, 'started')
+insert into backfill_runs (run_id, kind, market, trigger, started_at, status, seen_at)
+values (%(run_id)s, %(kind)s, %(market)s, %(trigger)s, %(started_at)s, 'started', clock_timestamp())
 on conflict (run_id, kind, market) do update set
-  started_at = excluded.started_at, status = 'started', finished_at = null, error = null
+  started_at = excluded.started_at, seen_at = excluded.seen_at, status = 'started', finished_at = null, error = null
+
+-- name: beat
+update backfill_runs set seen_at = clock_timestamp() where (run_id, kind, market) = (%(run_id)s, %(kind)s, %(market)s)
+
+-- name: silence
+select extract(epoch from clock_timestamp() - max(seen_at))::float8 from backfill_runs where run_id = %(run_id)s
 
 -- name: forget_details
 with key as (select %(run_id)s::text as run_id, %(kind)s::text as kind, %(market)s::text as market),

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from backfill_assets.adapters.postgres import connect, connected, sqlalchemy_url, unavailable
+from backfill_assets.adapters.postgres import Row, connect, connected, sqlalchemy_url, unavailable
 from backfill_assets.domain.errors import SchemaBehind, StoreError
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-NEEDED = "0014"
+NEEDED = "0016"
 """The newest migration."""
 
 VERSION_TABLE = "backfill_schema_version"
 """Alembic's table, under a name that no other user of Alembic in the same database has."""
+
+_LOG = logging.getLogger(__name__)
+_NOTICED_SKEW, _MOST_SKEW = 60.0, 600.0  # seconds
 
 # Any constant that no other program uses: the bytes of "bkfl".
 _UPGRADE_LOCK = 0x626B666C
 
 
 def found(url: str) -> str | None:
-    """Return the revision of the tables, None if there are none. Raises DatabaseUnavailable."""
+    """Return the revision of the tables, None if there are none.
+
+    Raises DatabaseUnavailable, and StoreError if this machine's clock and the server's differ by more than ten minutes.
+    """
     with connected(url) as connection:
+        _compare_clocks(connection)
         try:
             exists = connection.execute("select to_regclass(%s) is not null", [VERSION_TABLE]).fetchone()
             row = None
@@ -34,6 +43,22 @@ def found(url: str) -> str | None:
         except psycopg.ProgrammingError as error:
             raise StoreError(f"The market tables cannot be read ({' '.join(str(error).split())}).") from None
     return str(row[0]) if row else None
+
+
+def _compare_clocks(connection: psycopg.Connection[Row]) -> None:
+    row: Any = connection.execute("select extract(epoch from clock_timestamp())::float8").fetchone()
+    ahead = time.time() - row[0]
+    if abs(ahead) > _MOST_SKEW:
+        raise StoreError(
+            f"This machine's clock is {_minutes(ahead)} the database's: set the clocks, since an unfinished session could "
+            "be taken for a finished one."
+        )
+    if abs(ahead) > _NOTICED_SKEW:
+        _LOG.warning("This machine's clock is %s the database's.", _minutes(ahead))
+
+
+def _minutes(ahead: float) -> str:
+    return f"{abs(ahead) / 60:,.0f} minutes {'ahead of' if ahead > 0 else 'behind'}"
 
 
 def require_current(url: str) -> None:
@@ -59,7 +84,8 @@ def upgrade(url: str) -> str:
     config = _config()
     try:
         with engine.connect() as lock, engine.connect() as connection:
-            lock.execute(sqlalchemy.text("select pg_advisory_lock(:key)"), {"key": _UPGRADE_LOCK})
+            lock.execute(sqlalchemy.text("select set_config('idle_in_transaction_session_timeout', '0', true)"))
+            lock.execute(sqlalchemy.text("select pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()

@@ -9,6 +9,7 @@ from datetime import datetime
 import dagster as dg
 
 from backfill_assets.adapters.store.features import FeatureStore, StaleSeries
+from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.private_api import UnfinishedBackfill, records_needed, unfinished_backfills
 from backfill_assets.deployment.runs import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG, end_dead_runs
 from backfill_assets.domain.days import DayRange
@@ -41,10 +42,10 @@ def stale_features_sensor(
         repository = context.repository_def
         if repository is None:
             raise ValueError("the sensor needs its repository")
-        end_dead_runs(context.instance)
-        backfills = unfinished_backfills(context.instance, repository)
         found = []
         with FeatureStore(store.url(), connections=1) as table:
+            end_dead_runs(context.instance, RunStore.beside(table))
+            backfills = unfinished_backfills(context.instance, repository)
             for market in universe.markets:
                 stale = stale_sessions(table, market, calendars[market.name], clock.now())
                 found.append(_request(context.instance, backfills, market, stale, clock.now()))

@@ -78,7 +78,9 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         days, failure, health = None, None, None
         with interruptible(context), store.bars(config.max_concurrent + 1) as bars:
             if context.selected_asset_keys:  # empty if the checks run alone
-                request = _request(context, config, market, calendar, clock.now()).within(known_listings(bars, market))
+                # What one of the two clocks takes for unfinished is not fetched: it would be stored as complete.
+                now = min(clock.now(), bars.now())
+                request = _request(context, config, market, calendar, now).within(known_listings(bars, market))
                 days = request.days
                 run = run_start(context, RunKind.OHLCV, market, clock.now())
                 async with polygon.client(store.url()) as vendor:

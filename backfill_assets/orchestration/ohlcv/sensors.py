@@ -11,6 +11,7 @@ import dagster as dg
 
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.gaps import GapStore
+from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.private_api import (
     UnfinishedBackfill,
     launch_backfill,
@@ -60,10 +61,10 @@ def gap_repair_sensor(universe: Universe, calendars: Mapping[str, Calendar]) -> 
         repository = context.repository_def
         if repository is None:
             raise ValueError("the sensor needs its repository")
-        end_dead_runs(context.instance)
-        backfills = unfinished_backfills(context.instance, repository)
         memory, sentences = _read(context.cursor), []
         with GapStore(store.url(), connections=1) as gaps:
+            end_dead_runs(context.instance, RunStore.beside(gaps))
+            backfills = unfinished_backfills(context.instance, repository)
             gaps.forget_others(series_of(universe))
             for market in universe.markets:
                 watched = Watched(market, calendars[market.name], known_listings(gaps, market), settings.retries)

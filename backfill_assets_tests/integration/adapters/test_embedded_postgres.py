@@ -706,15 +706,25 @@ def test_folder_errors_of_an_ordinary_user(folder):
     assert "belongs to the user root: run as that user" in as_ordinary_user(folder)
 
 
+@pytest.fixture
+def without_namespaces(tmp_path):
+    """An environment in which `unshare` fails, as where the system forbids user namespaces."""
+    forbidden = tmp_path / "bin" / "unshare"
+    forbidden.parent.mkdir()
+    forbidden.write_text("#!/bin/sh\nexit 1\n")
+    forbidden.chmod(0o755)
+    return {"PATH": str(forbidden.parent)}
+
+
 @AS_ROOT
-def test_without_namespaces_root_gives_only_its_folder_to_nobody(folder, pristine):
+def test_without_namespaces_root_gives_a_new_cluster_and_nothing_else_to_nobody(folder, without_namespaces):
     if not _nobody_can_reach_the_programs():
         pytest.skip("the user nobody cannot read the virtual environment's PostgreSQL")
-    shutil.copytree(pristine, folder)
+    (folder / "postgres").mkdir(parents=True)
     outside = folder.parent / "outside"
     outside.touch()
-    (folder / "postgres/data/link").symlink_to(outside)
-    no_unshare = EmbeddedPostgres(folder, extra_configuration=FAST, environ={"PATH": ""})
+    (folder / "postgres/link").symlink_to(outside)
+    no_unshare = EmbeddedPostgres(folder, extra_configuration=FAST, environ=without_namespaces)
 
     url = no_unshare.url()
 
@@ -726,11 +736,22 @@ def test_without_namespaces_root_gives_only_its_folder_to_nobody(folder, pristin
 
 
 @AS_ROOT
-def test_root_in_a_folder_that_nobody_cannot_enter(tmp_path):
+def test_the_owner_of_an_existing_cluster_is_never_changed(folder, pristine, without_namespaces):
+    shutil.copytree(pristine, folder)
+    with pytest.raises(EmbeddedServerError, match="allows no user namespace"):
+        EmbeddedPostgres(folder, environ=without_namespaces).url()
+    assert {path.stat().st_uid for path in (folder / "postgres").rglob("*")} == {0}
+    # `unshare` is also found in the system's own folders
+    assert EmbeddedPostgres(folder, extra_configuration=FAST, environ={"PATH": ""}).url()
+
+
+@AS_ROOT
+def test_root_in_a_folder_that_nobody_cannot_enter(tmp_path, without_namespaces):
     """Without namespaces, and with a private folder of root."""
     tmp_path.chmod(0o700)
     with pytest.raises(EmbeddedServerError, match="does not run as root, and the user nobody may not use"):
-        EmbeddedPostgres(tmp_path, environ={"PATH": ""}).url()
+        EmbeddedPostgres(tmp_path / "data", environ=without_namespaces).url()
+    assert (tmp_path / "data/postgres").stat().st_uid == 0
 
 
 def _nobody_can_reach_the_programs() -> bool:

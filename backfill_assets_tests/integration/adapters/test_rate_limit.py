@@ -89,6 +89,18 @@ async def test_unused_permits_do_not_accumulate(url):
     assert min(gaps(slots)) > 0.4
 
 
+@pytest.mark.parametrize("step", ["-1 hour", "1 hour"])
+async def test_a_step_of_the_servers_clock_neither_stops_nor_hurries(url, step):
+    """A step of the clock is a step of the stored time in the other direction."""
+    sleep = NoSleep()
+    async with RateLimiter(url, per_second=2.5, sleep=sleep) as limiter:
+        slots = [await limiter.acquire() for _ in range(3)]
+        row(url, f"update rate_limit set next_at = next_at - interval '{step}' returning 1")
+        slots += [await limiter.acquire() for _ in range(4)]
+    assert min(gaps(slots[3:])) > 0.4
+    assert sum(sleep.slept) < 5
+
+
 def test_processes_share_one_rate(url):
     processes = [holder(url, 100, 25, sleeps=False) for _ in range(4)]
     slots = [float(line) for process in processes for line in process.communicate(timeout=60)[0].split()]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import UTC, date, datetime
 
 import dagster as dg
 import psutil
@@ -16,10 +16,13 @@ import psycopg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
-from backfill_assets.adapters.processes import identity
+from backfill_assets.adapters.postgres import connect
+from backfill_assets.adapters.processes import identity, machine
+from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.runs import HOST_TAG, PROCESS_TAG, TRIGGER_TAG, end_dead_runs
 from backfill_assets.deployment.services import started_by_this_process
 from backfill_assets.deployment.storage import _CREATION_LOCK
+from backfill_assets.domain.runs import RunKind, RunStart
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Fault, Hole
 from backfill_assets_tests.support import KEY, backdate_answers
@@ -46,7 +49,7 @@ def test_a_run_fetches_what_is_missing_and_the_next_one_has_nothing_to_do(backfi
         stocks = runs["stocks_ohlcv_job"]
         assert stocks.status is dg.DagsterRunStatus.SUCCESS
         assert stocks.tags[TRIGGER_TAG] == "command line"
-        assert stocks.tags[HOST_TAG] == socket.gethostname()
+        assert stocks.tags[HOST_TAG] == machine()
         assert stocks.tags[PROCESS_TAG].startswith(f"{os.getpid()}@")
         assert stocks.tags["dagster/asset_partition_range_start"] == "2024-03-04|AAPL"
         assert stocks.tags["dagster/asset_partition_range_end"] == "2024-03-08|MSFT"
@@ -301,23 +304,33 @@ def test_runs_whose_process_is_gone_are_ended(backfill):
     gone_tag = identity(gone.pid)
     gone.communicate(b"\n")
     me = psutil.Process()
-    host = socket.gethostname()
+    host = machine()
     tags = {
         "gone": {HOST_TAG: host, PROCESS_TAG: gone_tag},
         "another process with the same number": {HOST_TAG: host, PROCESS_TAG: identity(me.pid) + "1"},
         "unreadable": {HOST_TAG: host, PROCESS_TAG: "?"},
         "alive": {HOST_TAG: host, PROCESS_TAG: identity(me.pid)},
         "elsewhere": {HOST_TAG: "elsewhere.example", PROCESS_TAG: gone_tag},
+        "elsewhere and silent": {HOST_TAG: "elsewhere.example", PROCESS_TAG: identity(me.pid)},
+        "in another container": {HOST_TAG: f"{socket.gethostname()} boot pid:[1]", PROCESS_TAG: gone_tag},
         "of the daemon": {},
     }
-    with backfill.instance() as instance:
+    with backfill.instance() as instance, RunStore(backfill.database_url) as records:
         runs = {
             name: create_run_for_test(instance, job_name="j", status=dg.DagsterRunStatus.STARTED, tags=t).run_id
             for name, t in tags.items()
         }
-        assert end_dead_runs(instance) == 3
+        for name, seen_before in (("elsewhere", 179), ("in another container", 1), ("elsewhere and silent", 181)):
+            start = RunStart(runs[name], RunKind.OHLCV, "stocks", "by hand", datetime.now(UTC))
+            records.start(start)
+            with connect(backfill.database_url) as connection:
+                connection.execute(
+                    "update backfill_runs set seen_at = seen_at - make_interval(secs => %s) where run_id = %s",
+                    [seen_before, runs[name]],
+                )
+        assert end_dead_runs(instance, records) == 4
         ended = {name for name, run_id in runs.items() if instance.get_run_by_id(run_id).status.value == "FAILURE"}
-        assert ended == {"gone", "another process with the same number", "unreadable"}
+        assert ended == {"gone", "another process with the same number", "unreadable", "elsewhere and silent"}
         late = create_run_for_test(instance, job_name="j", status=dg.DagsterRunStatus.STARTED, tags=tags["gone"])
     backfill("run", "--markets", "stocks", "--end", "2023-12-29")
     with backfill.instance() as instance:

@@ -4,11 +4,11 @@
 """
 
 import importlib
-import os
 import socket
 import subprocess
 import sys
 
+import psutil
 import pytest
 import yaml
 from dagster._config import process_config, resolve_to_config_type
@@ -17,8 +17,9 @@ from dagster._core.instance.config import dagster_instance_config_schema
 from dagster._core.launcher import WorkerStatus
 from dagster._core.test_utils import create_run_for_test
 
+from backfill_assets.adapters.processes import identity, machine
 from backfill_assets.deployment.launchers import WatchedRunLauncher
-from backfill_assets.deployment.runs import LAUNCHED_ON_TAG
+from backfill_assets.deployment.runs import HOST_TAG, WORKER_TAG
 from backfill_assets_tests.integration.deployment.test_private_api import home, instance
 from backfill_assets_tests.support import PROJECT
 
@@ -57,12 +58,12 @@ def process():
         started.kill()
 
 
-def launched(instance, *pids, on=None):
-    """Return a run launched on a machine, this one by default, whose log has the ids of its processes."""
+def launched(instance, process=None, *, on=None, worker=None):
+    """Return a run launched on a machine, this one by default, with what is known of its process."""
     run = create_run_for_test(instance)
-    instance.add_run_tags(run.run_id, {LAUNCHED_ON_TAG: on or socket.gethostname()})
-    for pid in pids:
-        instance.report_engine_event("Started process for run.", run, EngineEventData.in_process(pid))
+    instance.add_run_tags(run.run_id, {HOST_TAG: on or machine()} | ({WORKER_TAG: worker} if worker else {}))
+    if process:
+        instance.report_engine_event("Started process for run.", run, EngineEventData.in_process(process.pid))
     return instance.get_run_by_id(run.run_id)
 
 
@@ -82,28 +83,36 @@ def test_the_projects_instance_uses_the_launcher_and_monitors_runs(instance):
     assert instance.run_monitoring_enabled
 
 
-def test_a_run_is_healthy_as_long_as_its_process_is_alive(instance, process):
-    run = launched(instance, process.pid, os.getpid())  # the first one is the run's, later ones may be of its steps
-    assert health(instance.run_launcher, run) is WorkerStatus.RUNNING
+@pytest.mark.parametrize("reported", [False, True])
+def test_a_run_is_healthy_as_long_as_its_process_is_alive(instance, process, reported):
+    run = launched(instance, process, worker=identity(process.pid) if reported else None)
     assert health(instance.run_launcher, run) is WorkerStatus.RUNNING
     process.kill()
     process.wait()
-    for launcher in (instance.run_launcher, instance.run_launcher, restarted(instance)):
+    for launcher in (instance.run_launcher, restarted(instance)):
         found = launcher.check_run_worker_health(run)
         assert found.status is WorkerStatus.FAILED
         assert found.msg == "The process of this run died; what it stored is kept."
 
 
-def test_a_later_process_with_the_same_id_is_not_taken_for_the_runs(instance, process, monkeypatch):
-    run = launched(instance, process.pid)
-    launcher = restarted(instance)
-    monkeypatch.setattr(launcher, "_reported", lambda _: (process.pid, 1_000_000_000.0))
-    assert health(launcher, run) is WorkerStatus.FAILED
+def test_a_later_process_with_the_same_id_is_not_taken_for_the_runs(instance, process):
+    run = launched(instance, process, worker=identity(process.pid) + "1")
+    assert health(instance.run_launcher, run) is WorkerStatus.FAILED
+
+
+def test_a_step_of_the_clock_ends_no_run(instance, process, monkeypatch):
+    runs = [launched(instance, process, worker=worker) for worker in (identity(process.pid), None)]
+    first_boot = psutil.boot_time()
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: first_boot + 1_000_000)
+    assert [health(instance.run_launcher, run) for run in runs] == [WorkerStatus.RUNNING] * 2
 
 
 def test_runs_of_other_machines_or_without_a_known_process_count_as_running(instance, process):
     process.kill()
     process.wait()
-    assert health(instance.run_launcher, launched(instance, process.pid, on="elsewhere")) is WorkerStatus.RUNNING
+    elsewhere = f"{socket.gethostname()} boot pid:[1]"
+    assert health(instance.run_launcher, launched(instance, process, on=elsewhere)) is WorkerStatus.RUNNING
+    gone = launched(instance, process, on=elsewhere, worker="1@gone")
+    assert health(instance.run_launcher, gone) is WorkerStatus.RUNNING
     assert health(instance.run_launcher, create_run_for_test(instance)) is WorkerStatus.RUNNING
     assert health(instance.run_launcher, launched(instance)) is WorkerStatus.RUNNING

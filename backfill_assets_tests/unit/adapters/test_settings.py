@@ -125,6 +125,7 @@ def test_the_repr_has_no_secret(home):
         ("DATABASE_URL", f"postgresql://u:{SECRET}@[h/d"),
         ("DATABASE_URL", f"postgresql+psycopg://u:{SECRET}@h/d"),
         ("DATABASE_URL", f"host=h password={SECRET}"),
+        *(("DATABASE_URL", f"postgresql://u:{SECRET}{bad}x@h/d") for bad in ("%", "%g1", "/", "@", "#", "?")),
         ("DATABASE_URL", " "),
         ("POLYGON_BASE_URL", f"https://u:{SECRET}@h"),
         ("POLYGON_BASE_URL", f"https://{SECRET}@h"),

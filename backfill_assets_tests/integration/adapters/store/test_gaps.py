@@ -404,7 +404,7 @@ def test_attempts_are_counted_by_the_rules_whatever_the_order_of_events(store, e
         if kind == "answered":
             bars.write(name, MINUTE_1, minutes(MON, number), terms)
         elif kind == "mark":
-            thin.mark_partial({(name, MON): bool(known and known.bars)})
+            thin.mark_partial({(name, MON): "few minutes" if known and known.bars else None})
         else:
             bars.write_failures(name, MINUTE_1, [MON], terms, refused=kind == "refused")
         known = model(known, (kind, number), at, Retries(pause))

@@ -1,5 +1,6 @@
 """Messages without a database, and reconnection to one that restarts."""
 
+from datetime import UTC, date, datetime
 from urllib.parse import quote, urlsplit
 
 import psycopg
@@ -166,6 +167,55 @@ def test_a_full_disk_has_its_own_advice():
     assert str(unavailable("postgresql://h/d", full)).endswith(
         "No space left on device); free space on the server's disk, then run the command again."
     )
+
+
+@pytest.mark.parametrize("error", ["too many clients already", 'too many connections for role "me"'])
+def test_a_lack_of_connections_has_its_own_advice(error):
+    full = psycopg.OperationalError(f"FATAL:  sorry, {error}")
+    assert "raise the server's max_connections or the role's limit" in str(unavailable("postgresql://h/d", full))
+
+
+def test_a_password_in_the_drivers_message_is_masked():
+    error = psycopg.ProgrammingError(f'invalid URI: "{SECRET}", {quote(SECRET, safe="")}')
+    message = str(unavailable(with_login("postgresql://h:1/d", "me"), error))
+    assert '(invalid URI: "***", ***)' in message
+
+
+@pytest.mark.parametrize("option", ["default_transaction_read_only = on", "role = pg_read_all_data"])
+def test_a_role_that_may_only_read_gets_one_sentence(database_url, option):
+    with connect(database_url) as admin:
+        admin.execute("create table kept (n int)")
+        name = admin.info.dbname
+        admin.execute(f"alter database {name} set {option}")
+    with open_pool(database_url, 1) as pool:
+
+        def write():
+            with pool.connection() as connection:
+                connection.execute("insert into kept values (1)")
+
+        with pytest.raises(DatabaseUnavailable, match="grant the right to the role"):
+            with_reconnection(database_url, write)
+
+
+@pytest.mark.parametrize("option", ["datestyle = 'German'", "extra_float_digits = -9", "timezone = 'Asia/Kathmandu'"])
+def test_values_do_not_depend_on_the_databases_settings(database_url, option):
+    written = (date(2024, 2, 1), datetime(2024, 2, 1, 3, 4, 5, tzinfo=UTC), 0.1 + 0.2)
+    with connect(database_url) as admin:
+        admin.execute(f"alter database {admin.info.dbname} set {option}")
+    with open_pool(database_url, 1) as pool, pool.connection() as pooled, connect(database_url) as single:
+        for connection in (pooled, single):
+            assert connection.execute("select %s::date, %s::timestamptz, %s::float8", written).fetchone() == written
+
+
+def test_text_in_a_database_without_an_encoding(postgres_server):
+    with connect(postgres_server) as admin:
+        admin.execute("create database plain encoding sql_ascii locale 'C' template template0")
+    try:
+        with connect(urlsplit(postgres_server)._replace(path="/plain").geturl()) as connection:
+            assert connection.execute("select %s::text", ["é"]).fetchone() == ("é",)
+    finally:
+        with connect(postgres_server) as admin:
+            admin.execute("drop database plain")
 
 
 def test_a_server_that_stays_down():

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -11,7 +12,7 @@ from alembic import command
 from backfill_assets.adapters.postgres import sqlalchemy_url
 from backfill_assets.adapters.store import schema
 from backfill_assets.adapters.store.schema import NEEDED, VERSION_TABLE, require_current
-from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable, SchemaBehind
+from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable, SchemaBehind, StoreError
 from backfill_assets_tests.support import rows
 
 TABLES = {
@@ -285,3 +286,17 @@ def test_from_the_first_tables_the_newest_are_reached_with_every_row(first_table
     schema.upgrade(first_tables)
     require_current(first_tables)
     assert (rows(first_tables, ANSWERED), kept(first_tables)) == (answered, before)
+
+
+@pytest.mark.parametrize(("ahead", "words"), [(3_700, "62 minutes ahead of"), (-700, "12 minutes behind")])
+def test_a_clock_far_from_the_databases_is_refused(database_url, monkeypatch, ahead, words):
+    monkeypatch.setattr(schema.time, "time", lambda now=time.time: now() + ahead)
+    with pytest.raises(StoreError, match=f"This machine's clock is {words} the database's: set the clocks"):
+        schema.require_current(database_url)
+
+
+@pytest.mark.parametrize(("ahead", "warnings"), [(50, 0), (70, 1), (-590, 1)])
+def test_a_clock_near_the_databases_is_a_warning(database_url, monkeypatch, caplog, ahead, warnings):
+    monkeypatch.setattr(schema.time, "time", lambda now=time.time: now() + ahead)
+    schema.require_current(database_url)
+    assert len(caplog.records) == warnings

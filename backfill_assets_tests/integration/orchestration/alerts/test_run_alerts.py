@@ -1,11 +1,11 @@
 """The sensor that alerts on failed runs, however they were started."""
 
-import socket
 from datetime import timedelta
 
 import dagster as dg
 import pytest
 
+from backfill_assets.adapters.processes import machine
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.runs import HOST_TAG, PROCESS_TAG, WILL_RETRY_TAG, end_dead_runs
 from backfill_assets.domain.runs import RunKind, RunStart
@@ -80,9 +80,10 @@ def test_a_failed_backfill_launched_in_the_dagster_ui_is_an_alert(harness, senso
 
 
 def test_a_command_whose_process_died_is_a_warning(harness, sensor, hook):
-    tags = {HOST_TAG: socket.gethostname(), PROCESS_TAG: "999999@1.00"}
+    tags = {HOST_TAG: machine(), PROCESS_TAG: "999999@1.00"}
     create_run(harness.instance, dg.DagsterRunStatus.STARTED, tags, asset_selection=BARS)
-    assert end_dead_runs(harness.instance) == 1
+    with RunStore(harness.database_url) as runs:
+        assert end_dead_runs(harness.instance, runs) == 1
     sensor.tick()
     assert hook.titles == [f"WARNING: {OHLCV}"]
     assert "The process of this run died" in hook.received[0]["message"]

@@ -58,6 +58,15 @@ def test_each_materialization_has_the_number_and_the_first_and_last_of_its_bars(
             assert [(found["bars"], found["first_bar"], found["last_bar"])] == expected
 
 
+def test_a_clock_that_is_ahead_finishes_no_session(harness):
+    """The database's clock decides, as an unfinished session would be stored as complete."""
+    now = datetime.now(UTC)
+    week = [(now + timedelta(days=n)).date() for n in range(9)]
+    ahead = [f"{day}|BTC" for day in week if day > now.date()]
+    assert harness.run(ahead[0], ahead[-1], of="crypto", now=now + timedelta(days=9)).success
+    assert harness.vendor.requests == []
+
+
 def test_a_hole_stays_missing_while_the_run_succeeds(harness):
     hole = date(2024, 3, 6)
     harness.vendor.change(holes=(Hole(ticker="AAPL", first=hole, last=hole, base="minute"),))
