@@ -275,10 +275,12 @@ def test_a_count_has_the_first_and_last_start_in_utc():
         ms(2025, 3, 7, 15, 59, zone=NEW_YORK),
         ms(2025, 3, 11, 4, 0, zone=NEW_YORK),
     ]
-    assert count_by_session(frame(stamps), sessions, NEW_YORK) == [
-        SessionBars(date(2025, 3, 7), 2, utc(2025, 3, 7, 14, 30), utc(2025, 3, 7, 20, 59)),
-        SessionBars(date(2025, 3, 11), 1, utc(2025, 3, 11, 8), utc(2025, 3, 11, 8)),
+    found = count_by_session(frame(stamps, [1, 2, 3]), sessions, NEW_YORK)
+    assert found == [
+        SessionBars(date(2025, 3, 7), 2, utc(2025, 3, 7, 14, 30), utc(2025, 3, 7, 20, 59), 30.0, found[0].half_hours),
+        SessionBars(date(2025, 3, 11), 1, utc(2025, 3, 11, 8), utc(2025, 3, 11, 8), 30.0, found[1].half_hours),
     ]
+    assert [{h: n for h, n in enumerate(c.half_hours) if n} for c in found] == [{19: 1, 31: 1}, {8: 1}]
 
 
 @st.composite
@@ -310,8 +312,13 @@ def test_counts_agree_with_counting_bar_by_bar(drawn):
     for t in stamps:
         by_day[datetime.fromtimestamp(t / 1000, zone).date()].append(datetime.fromtimestamp(t / 1000, UTC))
     inside = [t for t in stamps if datetime.fromtimestamp(t / 1000, zone).date() in sessions]
-    expected = [SessionBars(s, len(by_day[s]), by_day[s][0], by_day[s][-1]) for s in sessions if s in by_day]
-    assert count_by_session(frame(inside), sessions, zone) == expected
+    found = count_by_session(frame(inside), sessions, zone)
+    expected = [(s, len(by_day[s]), by_day[s][0], by_day[s][-1]) for s in sessions if s in by_day]
+    assert [(c.session, c.bars, c.first, c.last) for c in found] == expected
+    marks = iter(range(len(inside)))
+    for c in found:
+        assert sum(c.half_hours) == c.bars
+        assert c.volume == sum(10 * next(marks) for _ in range(c.bars))
 
 
 def test_sessions_finish_in_the_order_of_their_days():

@@ -409,7 +409,8 @@ def test_attempts_are_counted_by_the_rules_whatever_the_order_of_events(store, e
             bars.write_failures(name, MINUTE_1, [MON], terms, refused=kind == "refused")
         known = model(known, (kind, number), at, Retries(pause))
     found = bars.answers([name], [MINUTE_1], DayRange(MON, MON)).get((name, "1m"), {}).get(MON)
-    assert (found and replace(found, first=None, last=None)) == known
+    assert (found and replace(found, first=None, last=None, partial_because=None)) == known
+    assert (found and found.partial_because) == ("few minutes" if known and known.partial else None)
     if known and known.bars:
         assert (found.last - found.first) == timedelta(minutes=known.bars - 1)
 

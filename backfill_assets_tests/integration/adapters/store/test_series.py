@@ -28,7 +28,8 @@ def record(database_url):
         with psycopg.connect(database_url) as connection:
             for session, bars in counts.items():
                 connection.execute(
-                    """insert into session_answers (symbol, timeframe, session, bars, answers, partial, partial_because, answered_at)
+                    """insert into session_answers
+                         (symbol, timeframe, session, bars, answers, partial, partial_because, answered_at)
                        values (%s, %s, %s, %s, 1, %s, %s, %s)""",
                     [symbol, timeframe, session, bars, because is not None, because, MOMENT],
                 )
@@ -105,7 +106,10 @@ KEYS = st.tuples(st.sampled_from(["AAPL", "SPY"]), st.integers(0, 9).map(lambda 
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(KEYS, st.integers(0, 3)), st.lists(st.dictionaries(KEYS, st.sampled_from([None, HOLE, ""])), max_size=3))
+@given(
+    st.dictionaries(KEYS, st.integers(0, 3)),
+    st.lists(st.dictionaries(KEYS, st.sampled_from([None, HOLE, ""])), max_size=3),
+)
 def test_the_last_mark_of_a_session_applies(store, record, database_url, counts, marks):
     with psycopg.connect(database_url) as connection:
         connection.execute("truncate session_answers")

@@ -18,6 +18,9 @@ ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 SESSIONS = [date(2025, 6, d) for d in (16, 17, 18, 20, 23, 24, 25, 26, 27, 30)]  # without Juneteenth
 NEWEST = SESSIONS[-1]
 OF_ALL = {"no_missing_sessions", "bars_are_valid", "latest_session_is_here"}
+OF_SOURCES = OF_ALL | {"prices_are_plausible"}
+OF_TWO = {("1m", "minutes_are_complete"), *((t, name) for t in ("1m", "1d") for name in OF_SOURCES)}
+"""Of a market with 1m and 1d."""
 
 
 def verdicts(result):
@@ -58,17 +61,15 @@ def missing(harness, *holes, now=MOMENT):
 
 def test_checks_run_with_every_run_and_are_stored_in_the_instance(harness):
     result = everything(harness)
-    assert {key: e.passed for key, e in verdicts(result).items()} == dict.fromkeys(
-        [*((t, name) for t in ("1m", "1d") for name in OF_ALL), ("1m", "minutes_are_complete")], True
-    )
+    assert {key: e.passed for key, e in verdicts(result).items()} == dict.fromkeys(OF_TWO, True)
     stored = harness.instance.all_logs(result.run_id, of_type={dg.DagsterEventType.ASSET_CHECK_EVALUATION})
-    assert len(stored) == 7
+    assert len(stored) == len(OF_TWO)
     found = metadata_of(verdicts(result)["1m", "no_missing_sessions"])
     assert found == {"missing_sessions": 0, "explained_sessions": 0, "symbols_affected": 0}
 
 
 def test_a_run_of_one_timeframe_evaluates_only_its_checks(harness):
-    assert set(verdicts(everything(harness, only=["1d"]))) == {("1d", name) for name in OF_ALL}
+    assert set(verdicts(everything(harness, only=["1d"]))) == {("1d", name) for name in OF_SOURCES}
 
 
 @pytest.mark.parametrize(("of", "symbols"), [("stocks", 2), ("crypto", 1)])
@@ -76,7 +77,7 @@ def test_checks_that_run_alone_fetch_and_materialize_nothing(harness, of, symbol
     result = harness.check(of)
     assert result.success
     found = verdicts(result)
-    assert set(found) == {(t, n) for t in ("1m", "1d") for n in OF_ALL} | {("1m", "minutes_are_complete")}
+    assert set(found) == OF_TWO
     assert {e.asset_key.path[0] for e in found.values()} == {of}
     assert metadata_of(found["1m", "no_missing_sessions"])["symbols_affected"] == symbols
     assert harness.vendor.requests == []
@@ -89,7 +90,7 @@ def test_a_failed_run_is_checked_too(harness):
     result = everything(harness)
     assert not result.success
     found = verdicts(result)
-    assert len(found) == 7
+    assert len(found) == len(OF_TWO)
     assert metadata_of(found["1m", "no_missing_sessions"])["missing_sessions"] == len(SESSIONS)
     assert found["1d", "no_missing_sessions"].passed
 
@@ -97,7 +98,8 @@ def test_a_failed_run_is_checked_too(harness):
 def test_every_timeframe_has_its_checks():
     specs = ohlcv_check_specs(market("stocks", "AAPL", timeframes=" ".join(TIMEFRAMES)))
     by_timeframe = {t: {s.name for s in specs if s.asset_key.path[-1] == f"ohlcv_{t}"} for t in TIMEFRAMES}
-    assert by_timeframe == dict.fromkeys(TIMEFRAMES, OF_ALL) | {"1m": OF_ALL | {"minutes_are_complete"}}
+    of_minutes = OF_SOURCES | {"minutes_are_complete"}
+    assert by_timeframe == dict.fromkeys(TIMEFRAMES, OF_ALL) | {"1m": of_minutes, "1d": OF_SOURCES}
     assert not any(spec.blocking for spec in specs)
 
 
@@ -270,12 +272,13 @@ def test_a_thin_session_is_a_warning_until_its_minutes_arrive(harness):
     harness.vendor.change(holes=(THIN,))
     verdict, metadata = minutes(everything(harness))
     assert (verdict.passed, verdict.severity) == (False, WARN)
-    assert verdict.description == "Far fewer minutes than expected in 1 session."
+    assert verdict.description == "Minutes are missing within 1 session."
     assert (metadata["partial_sessions"], metadata["confirmed_partial_sessions"]) == (1, 0)
     counts = dict(harness.rows("select session, bars from session_answers where symbol = 'AAPL' and timeframe = '1m'"))
     (row,) = metadata["sessions"]
     assert (row["symbol"], row["session"], row["minutes"]) == ("AAPL", "2025-06-23", counts.pop(SESSIONS[4]))
     assert min(counts.values()) <= row["likely"] <= max(counts.values())
+    assert row["because"] == "no minutes from 04:00 to 15:30"
     ((reason, attempts),) = {
         (r["reason"], r["attempts"])
         for r in metadata_of(verdicts(harness.check())["1m", "no_missing_sessions"])["gaps"]
@@ -285,7 +288,8 @@ def test_a_thin_session_is_a_warning_until_its_minutes_arrive(harness):
     harness.vendor.change(holes=())
     verdict, metadata = minutes(everything(harness, now=MOMENT + FIRST_PAUSE))
     assert verdict.passed
-    assert metadata == {"partial_sessions": 0, "confirmed_partial_sessions": 0}
+    assert verdict.description == "No session lacks minutes."
+    assert metadata == {"partial_sessions": 0, "confirmed_partial_sessions": 0, "unjudged_sessions": 0}
 
 
 def test_a_thin_session_that_a_retry_does_not_change_is_confirmed(harness, monkeypatch):
@@ -296,6 +300,34 @@ def test_a_thin_session_that_a_retry_does_not_change_is_confirmed(harness, monke
     assert verdict.passed
     assert (metadata["partial_sessions"], metadata["confirmed_partial_sessions"]) == (0, 1)
     assert [r["session"] for r in metadata["sessions"]] == ["2025-06-23"]
+
+
+def test_sessions_without_enough_others_are_counted_as_not_judged(harness):
+    verdict, metadata = minutes(everything(harness, last=SESSIONS[3], now=datetime(2025, 6, 21, 12, tzinfo=UTC)))
+    assert verdict.passed
+    sentence = "No session that can be judged lacks minutes. 8 sessions cannot be judged yet:"
+    assert verdict.description.startswith(sentence)
+    assert (metadata["unjudged_sessions"], metadata["unjudged"]) == (8, "AAPL: 4, MSFT: 4")
+
+
+# --- Implausible prices
+
+
+def test_a_price_far_from_all_around_it_is_a_warning_and_stays(harness):
+    assert verdicts(everything(harness))["1m", "prices_are_plausible"].passed
+    ((stamp, high),) = harness.rows(
+        """update market_data set high = high * 7 where symbol = 'AAPL' and timeframe = '1m' and timestamp = (
+             select min(timestamp) from market_data where symbol = 'AAPL' and timeframe = '1m')
+           returning timestamp, high"""
+    )
+    found = verdicts(harness.check())
+    verdict = found["1m", "prices_are_plausible"]
+    assert (verdict.passed, verdict.severity) == (False, WARN)
+    (row,) = metadata_of(verdict)["outliers"]
+    assert (row["symbol"], row["time"]) == ("AAPL", f"{stamp.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
+    assert row["value"] == high > 5 * row["highest"] > 5 * row["lowest"] > 0
+    assert verdict.description.startswith(f"AAPL has {high:g} at ")
+    assert found["1d", "prices_are_plausible"].passed
 
 
 # --- The newest session
@@ -319,6 +351,7 @@ def test_the_newest_session_missing_for_one_is_a_warning_and_for_all_an_error(ha
         "session": "2025-06-30",
         "symbols_expected": 2,
         "symbols_missing": len(symbols),
+        "symbols_partial": 0,
         "missing": ", ".join(symbols),
         "repair": f"backfill repair --symbols {','.join(symbols)}",
     }
@@ -339,6 +372,22 @@ def test_the_nightly_run_has_six_hours_to_fetch_the_newest_session(harness, now,
     everything(harness, last=SESSIONS[-2], only=["1d"])
     verdict, _ = newest(harness.check(now=now))
     assert (verdict.passed, verdict.description) == (passed, description)
+
+
+def test_a_newest_session_with_some_of_its_minutes_is_partial_and_not_missing(harness):
+    harness.vendor.change(
+        holes=(hole("AAPL", NEWEST), *(hole("MSFT", NEWEST, base="minute", start="05:00", end="20:00"),))
+    )
+    result = everything(harness)
+    verdict, metadata = newest(result, "1m")
+    assert not verdict.passed
+    assert verdict.description == "2025-06-30 is missing for 1 of 2 symbols and partial for 1 of 2 symbols."
+    assert (metadata["missing"], metadata["partial"], metadata["symbols_partial"]) == ("AAPL", "MSFT", 1)
+    assert metadata["repair"] == "backfill repair --symbols AAPL,MSFT"
+    assert metadata_of(verdicts(result)["1m", "no_missing_sessions"])["missing_sessions"] == 1
+    harness.vendor.change(holes=(hole("MSFT", NEWEST, base="minute", start="05:00", end="20:00"),))
+    verdict, _ = newest(everything(harness, now=MOMENT + FIRST_PAUSE), "1m")
+    assert (verdict.severity, verdict.description) == (WARN, "2025-06-30 is partial for 1 of 2 symbols.")
 
 
 def test_before_the_first_session_nothing_is_missing(harness):
