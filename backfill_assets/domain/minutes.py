@@ -297,7 +297,8 @@ def _light(sessions: MinuteProfiles) -> tuple[Mask, Mask, Float]:
 def _hole(counts: Counts, usual: Counts) -> str:
     """Describe the stretch that lacks most: half hours with less than half of the usual minutes, if any."""
     for share in (0.5, 0.8, 1.0):
-        sums = np.concatenate([[0.0], np.cumsum(share * usual - counts)])
+        lost = share * usual - counts - 1e-6  # the shortest stretch of several that lack as much
+        sums = np.concatenate([[0.0], np.cumsum(lost)])
         gain = np.triu(sums[None, :] - sums[:, None])  # from each half hour up to each later one
         first, last = (int(x) for x in np.unravel_index(np.argmax(gain), gain.shape))
         if first < last:

@@ -139,5 +139,5 @@ async def test_of_few_sessions_a_short_hole_is_not_judged_and_a_long_one_is_foun
         await one.fetch("2024-12-09", "2024-12-09")
         assert [(t.session, t.because) for t in one.judge()][-1] == (
             monday,
-            "no minutes from 12:00 to 16:00",
+            "no minutes from 12:00 to 20:00",
         )
