@@ -57,6 +57,11 @@ HOURS: dict[Kind, Hours] = {
     Kind.CRYPTO: Hours(ZoneInfo("UTC"), time(0), None, timedelta(0), 24 * 60, weekends=True),
 }
 
+HALF_HOURS = 48
+"""Of a day: the resolution in which a session's minutes are summarized."""
+
+_HALF_HOUR_MS = 30 * 60 * 1000
+
 _EXCHANGE = "XNYS"  # the New York Stock Exchange, as exchange_calendars calls it (ISO 10383)
 
 
@@ -142,12 +147,18 @@ def day_starts(sessions: Sequence[date], zone: ZoneInfo) -> Int:
 
 @dataclass(frozen=True, slots=True)
 class SessionBars:
-    """The number of bars of a session, and the start of its first and last bar (UTC)."""
+    """The number of bars of a session, and the start of its first and last bar (UTC).
+
+    volume     the sum of their volumes, None where it is not needed
+    half_hours  the number of bars in each half hour of the market's day, 48 bytes
+    """
 
     session: date
     bars: int
     first: datetime
     last: datetime
+    volume: float | None = None
+    half_hours: bytes | None = None
 
 
 def session_rows(timestamps: Int, sessions: Sequence[date], zone: ZoneInfo) -> Int:
@@ -164,10 +175,23 @@ def session_rows(timestamps: Int, sessions: Sequence[date], zone: ZoneInfo) -> I
 def count_by_session(bars: Bars, sessions: Sequence[date], zone: ZoneInfo) -> list[SessionBars]:
     """Count sorted bars by session, without sessions that have none. Every bar must belong to one of the sessions."""
     rows = session_rows(bars.timestamp, sessions, zone)
-    edges = [0, *(np.flatnonzero(np.diff(rows)) + 1).tolist(), len(rows)] if len(rows) else []
+    if not len(rows):
+        return []
+    edges = [0, *(np.flatnonzero(np.diff(rows)) + 1).tolist(), len(rows)]
+    volumes = np.add.reduceat(bars.volume, edges[:-1]).tolist()
+    half_hour = (bars.timestamp - day_starts(sessions, zone)[rows]) // _HALF_HOUR_MS
+    by_half_hour = np.bincount(rows * HALF_HOURS + half_hour, minlength=len(sessions) * HALF_HOURS)
+    counts = by_half_hour.astype(np.uint8).reshape(-1, HALF_HOURS)
     return [
-        SessionBars(sessions[int(rows[a])], b - a, _instant(bars.timestamp[a]), _instant(bars.timestamp[b - 1]))
-        for a, b in pairwise(edges)
+        SessionBars(
+            sessions[row],
+            b - a,
+            _instant(bars.timestamp[a]),
+            _instant(bars.timestamp[b - 1]),
+            volume,
+            counts[row].tobytes(),
+        )
+        for (a, b), row, volume in zip(pairwise(edges), rows[edges[:-1]].tolist(), volumes, strict=True)
     ]
 
 

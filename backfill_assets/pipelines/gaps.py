@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from itertools import product
+from math import isnan
 
 import numpy as np
 
+from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.base import Store, reconnecting
 from backfill_assets.adapters.store.gaps import GapStore
-from backfill_assets.adapters.store.series import SeriesStore
+from backfill_assets.adapters.store.series import MinuteSession, SeriesStore
 from backfill_assets.domain.completeness import Completeness, completeness
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gap_history import reconcile
 from backfill_assets.domain.gaps import Gap, GapFinder
 from backfill_assets.domain.listings import UNKNOWN, Listing
-from backfill_assets.domain.minutes import likely_minutes, partial
+from backfill_assets.domain.minutes import MinuteProfiles, closing_half_hours, judge
 from backfill_assets.domain.retries import Retries
-from backfill_assets.domain.sessions import Calendar
-from backfill_assets.domain.timeframes import MINUTE_1
+from backfill_assets.domain.sessions import HALF_HOURS, Calendar
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1
 from backfill_assets.domain.universe import Market, Universe
 
 
@@ -65,31 +67,70 @@ def series_of(universe: Universe) -> Iterable[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class ThinSession:
-    """A session with far fewer minute bars than is likely from the symbol's other sessions."""
+    """A session that lacks minutes which are to be expected, and why it is judged so.
+
+    `likely` is the number expected from the symbol's other sessions, None without enough of them.
+    """
 
     symbol: str
     session: date
     bars: int
-    likely: int
+    likely: int | None
+    because: str
 
 
-def judge_minutes(store: SeriesStore, symbols: Sequence[str], calendar: Calendar) -> list[ThinSession]:
-    """Examine all stored sessions of the symbols, update their marks, and return the partial sessions, ascending."""
-    found: list[ThinSession] = []
-    marks: dict[tuple[str, date], bool] = {}
-    for symbol, counts in sorted(store.minute_counts(symbols, calendar.span).items()):
-        judged = [c for c in counts if c.session in calendar]
-        bars = np.array([c.bars for c in judged], np.int64)
-        regular = np.array([calendar.regular_minutes(c.session) for c in judged], np.int64)
-        likely, _ = likely_minutes(bars, regular)
-        thin = partial(bars, regular)
-        for i, count in enumerate(judged):
-            if thin[i]:
-                found.append(ThinSession(symbol, count.session, count.bars, round(float(likely[i]))))
-            if bool(thin[i]) != count.partial:
-                marks[symbol, count.session] = bool(thin[i])
+@dataclass(frozen=True, slots=True)
+class JudgedMinutes:
+    """The partial sessions, ascending, and the number of sessions that cannot be judged yet, by symbol (without zeros)."""
+
+    thin: tuple[ThinSession, ...] = ()
+    unjudged: Mapping[str, int] = field(default_factory=dict)
+
+
+def judge_minutes(store: SeriesStore, symbols: Sequence[str], calendar: Calendar) -> JudgedMinutes:
+    """Judge all stored sessions of the symbols by their minutes, and update their marks."""
+    thin: list[ThinSession] = []
+    unjudged: dict[str, int] = {}
+    marks: dict[tuple[str, date], str | None] = {}
+    for symbol, stored in sorted(_minute_sessions(store, symbols, calendar).items()):
+        sessions = [s for s in stored if s.session in calendar]
+        verdicts = judge(_profiles(sessions, calendar))
+        if missing := len(sessions) - int(verdicts.judged.sum()):
+            unjudged[symbol] = missing
+        for s, reason, likely in zip(sessions, verdicts.reasons, verdicts.likely.tolist(), strict=True):
+            # A reason is kept while the answer stays: numbers of other sessions would change it every day.
+            because = reason and (s.partial_because or reason)
+            if because:
+                thin.append(ThinSession(symbol, s.session, s.bars, None if isnan(likely) else round(likely), because))
+            if (s.partial, s.partial_because) != (because is not None, because):
+                marks[symbol, s.session] = because
     store.mark_partial(marks)
-    return found
+    return JudgedMinutes(tuple(thin), unjudged)
+
+
+def _minute_sessions(store: SeriesStore, symbols: Sequence[str], calendar: Calendar) -> dict[str, list[MinuteSession]]:
+    found = store.minute_sessions(symbols, calendar.span)
+    unsummarized: dict[tuple[str, str], list[date]] = {}
+    for symbol, sessions in found.items():
+        for s in sessions:
+            if s.half_hours is None:
+                unsummarized.setdefault((symbol, MINUTE_1.name), []).append(s.session)
+            if s.has_day and s.day_volume is None:
+                unsummarized.setdefault((symbol, DAY_1.name), []).append(s.session)
+    for (symbol, timeframe), days in unsummarized.items():
+        BarStore.beside(store).summarize(symbol, timeframe, days, calendar.hours.zone)
+    return store.minute_sessions(symbols, calendar.span) if unsummarized else found
+
+
+def _profiles(sessions: Sequence[MinuteSession], calendar: Calendar) -> MinuteProfiles:
+    minutes = b"".join(s.half_hours or bytes(HALF_HOURS) for s in sessions)
+    return MinuteProfiles(
+        calendar.kind,
+        np.frombuffer(minutes, np.uint8).reshape(-1, HALF_HOURS),
+        np.array([s.volume for s in sessions], np.float64),
+        np.array([s.day_volume for s in sessions], np.float64),
+        closing_half_hours(calendar, [s.session for s in sessions]),
+    )
 
 
 def measure(store: Store, watched: Watched, now: datetime) -> Completeness:

@@ -1,4 +1,4 @@
-"""Examine a market's bars: gaps, partial sessions, invalid bars, and whether the newest session is stored."""
+"""Examine a market's bars: gaps, partial sessions, invalid bars, outliers, and whether the newest session is stored."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from backfill_assets.adapters.store.quality import Examination, QualityStore
 from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.derive import week_start
-from backfill_assets.domain.gaps import FIRST_ATTEMPT_DELAY, Gap
+from backfill_assets.domain.gaps import FIRST_ATTEMPT_DELAY, Gap, Reason, unexplained
 from backfill_assets.domain.listings import UNKNOWN
+from backfill_assets.domain.plausibility import Outlier
 from backfill_assets.domain.sessions import Calendar, Kind
-from backfill_assets.domain.timeframes import DAY_1, MINUTE_1
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, sources
 from backfill_assets.domain.universe import Market
-from backfill_assets.pipelines.gaps import ThinSession, Watched, find_gaps, judge_minutes
+from backfill_assets.pipelines.gaps import JudgedMinutes, Watched, find_gaps, judge_minutes
 
 RECENT = timedelta(days=35)
 """How far back bars are always examined. Older bars were examined by the run that wrote them."""
@@ -30,8 +31,9 @@ class Health:
     """The result of an examination.
 
     gaps      all gaps, including explained ones
-    thin      sessions with far too few minutes
+    minutes   partial sessions, and how many cannot be judged yet
     examined  the bars that were examined
+    outliers  prices of these bars that are far from all around them
     newest    the last session that the nightly run has had time to fetch, None if there is none yet
     expected  the symbols that are expected to have it
     unknown   the symbols whose ticker the vendor does not know, with a sentence each
@@ -39,19 +41,22 @@ class Health:
     """
 
     gaps: tuple[Gap, ...]
-    thin: tuple[ThinSession, ...]
+    minutes: JudgedMinutes
     examined: Examination
+    outliers: tuple[Outlier, ...]
     newest: date | None
     expected: tuple[str, ...]
     unknown: tuple[tuple[str, str], ...] = ()
     mixed: tuple[tuple[str, str], ...] = ()
 
-    def without_newest(self, timeframe: str) -> list[str]:
-        """Return the symbols whose newest session is missing without an explanation."""
+    def without_newest(self, timeframe: str, *, partial: bool = False) -> list[str]:
+        """Return the symbols whose newest session is missing without an explanation; with `partial`, has some of its bars."""
         return [
             g.symbol
-            for g in self.gaps
-            if g.timeframe == timeframe and not g.explained and self.newest is not None and self.newest in g.days
+            for g in unexplained(self.gaps)
+            if (g.timeframe, g.reason is Reason.PARTIAL) == (timeframe, partial)
+            and self.newest
+            and self.newest in g.days
         ]
 
 
@@ -81,20 +86,26 @@ def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None
     market, calendar = watched.market, watched.calendar
     symbols = [s.name for s in market.symbols]
     quality = QualityStore.beside(store)
-    parts = (
-        quality.examine(symbols, market.timeframes, calendar, part)
-        for part in examined_days(market, calendar, now, days)
+    parts = examined_days(market, calendar, now, days)
+    examined = reduce(
+        Examination.merged, (quality.examine(symbols, market.timeframes, calendar, part) for part in parts)
     )
-    examined = reduce(Examination.merged, parts)
-    thin: list[ThinSession] = []
+    outliers = [
+        one
+        for timeframe in sources(market.timeframes)
+        for part in parts
+        for one in quality.outliers(symbols, timeframe, calendar, part)
+    ]
+    minutes = JudgedMinutes()
     if MINUTE_1 in market.timeframes:
-        thin = judge_minutes(SeriesStore.beside(store), symbols, calendar)
+        minutes = judge_minutes(SeriesStore.beside(store), symbols, calendar)
     gaps = find_gaps(GapStore.beside(store), watched, now)
     newest = calendar.last_finished(now - FIRST_ATTEMPT_DELAY)
     return Health(
         gaps=tuple(gaps),
-        thin=tuple(thin),
+        minutes=minutes,
         examined=examined,
+        outliers=tuple(outliers),
         newest=newest,
         expected=tuple(s for s in symbols if newest and watched.listings.get(s, UNKNOWN).expects(newest)),
         unknown=tuple((s, one.sentence(s)) for s, one in sorted(watched.listings.items()) if one.unknown_at),

@@ -98,6 +98,14 @@ class BarStore(Store):
 
         self._transaction(work)
 
+    def summarize(self, symbol: str, timeframe: str, sessions: Sequence[date], zone: ZoneInfo) -> None:
+        """Summarize the stored bars of sessions that were recorded before summaries were kept."""
+
+        def work(connection: psycopg.Connection[Row]) -> None:
+            _locked(Rows(connection, symbol, timeframe, zone, datetime.now(zone), FIRST_PAUSE)).recount(sessions)
+
+        self._transaction(work)
+
     def answers(self, symbols: Iterable[str], timeframes: Iterable[Timeframe], days: DayRange) -> SeriesAnswers:
         """Return what is recorded of each series within the days, without series that have no record."""
         values = {

@@ -48,10 +48,13 @@ from written group by date_trunc('day', t) order by 1
 -- An empty answer never removes bars of an earlier one. An answer that comes before its pause is over does not count; one that
 -- counts resets the failures, so that after an outage a session is requested until an answer is confirmed.
 insert into session_answers as a
-  (symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at, doubt)
-select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 1, 0, false, false, %(attempted_at)s, s.doubt
-from unnest(%(sessions)s::date[], %(bars)s::int[], %(first)s::timestamptz[], %(last)s::timestamptz[], %(doubts)s::text[])
-  as s (session, bars, first_bar, last_bar, doubt)
+  (symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at, doubt,
+  volume, half_hours)
+select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 1, 0, false, false, %(attempted_at)s, s.doubt,
+  s.volume, s.half_hours
+from unnest(%(sessions)s::date[], %(bars)s::int[], %(first)s::timestamptz[], %(last)s::timestamptz[], %(doubts)s::text[],
+  %(volume)s::float8[], %(half_hours)s::bytea[])
+  as s (session, bars, first_bar, last_bar, doubt, volume, half_hours)
 order by s.session
 on conflict (symbol, timeframe, session) do update set
   bars = greatest(a.bars, excluded.bars),
@@ -70,6 +73,8 @@ on conflict (symbol, timeframe, session) do update set
   partial = a.partial and excluded.bars <= a.bars,
   partial_because = case when a.partial and excluded.bars <= a.bars then a.partial_because end,
   doubt = excluded.doubt,
+  volume = excluded.volume,
+  half_hours = excluded.half_hours,
   answered_at = case
     when excluded.bars > a.bars or a.answers = 0
       or excluded.answered_at >= a.answered_at + %(first_pause)s * power(2, a.answers + a.failures - 1)
@@ -96,17 +101,28 @@ on conflict (symbol, timeframe, session) do update set
 where a.bars = 0 or a.partial or a.doubt is not null
 
 -- name: recount_sessions
--- Several answers to a session may each have added bars of their own: count what the table holds.
+-- Several answers to a session may each have added bars of their own: count and summarize what the table holds.
 update session_answers a
-set bars = c.bars, first_bar = c.first_bar, last_bar = c.last_bar
+set bars = c.bars, first_bar = c.first_bar, last_bar = c.last_bar, volume = c.volume,
+  half_hours = case when %(timeframe)s = '1m' and c.bars > 0 then c.half_hours end
 from unnest(%(sessions)s::date[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) as w (session, starts, ends)
 cross join lateral (
-  select count(*)::int as bars, min(m."timestamp") as first_bar, max(m."timestamp") as last_bar
-  from market_data m
-  where m.symbol = %(symbol)s and m.timeframe = %(timeframe)s
-    and m."timestamp" >= w.starts and m."timestamp" < w.ends
+  select coalesce(sum(h.bars), 0)::int as bars, min(h.first_bar) as first_bar, max(h.last_bar) as last_bar,
+    sum(h.volume) as volume,
+    string_agg(set_byte('\x00', 0, coalesce(h.bars, 0)::int), '' order by half_hour) as half_hours
+  from generate_series(0, 47) half_hour
+  left join (
+    select floor(extract(epoch from m."timestamp" - w.starts) / 1800) as half_hour, count(*) as bars,
+      min(m."timestamp") as first_bar, max(m."timestamp") as last_bar, sum(m.volume) as volume
+    from market_data m
+    where m.symbol = %(symbol)s and m.timeframe = %(timeframe)s
+      and m."timestamp" >= w.starts and m."timestamp" < w.ends
+    group by 1
+  ) h using (half_hour)
 ) c
-where a.symbol = %(symbol)s and a.timeframe = %(timeframe)s and a.session = w.session and a.bars <> c.bars
+where a.symbol = %(symbol)s and a.timeframe = %(timeframe)s and a.session = w.session
+  and (a.bars, a.volume, a.half_hours) is distinct from
+    (c.bars, c.volume, case when %(timeframe)s = '1m' and c.bars > 0 then c.half_hours end)
 
 -- name: cover
 insert into coverage as v (symbol, timeframe, filled)

@@ -1,4 +1,4 @@
-"""Find invalid bars in the database."""
+"""Find invalid bars and implausible prices in the database."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.rows import instant
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.derive import week_start
+from backfill_assets.domain.plausibility import NEAR, Outlier, PriceRange, implausible, least_margin, margin
 from backfill_assets.domain.sessions import Calendar, day_starts
 from backfill_assets.domain.timeframes import DAY_1, WEEK_1, Timeframe
 
@@ -84,8 +85,33 @@ class QualityStore(Store):
                 )
         return Examination((days,), bars, _merged(invalid))
 
-    def _rows(self, values: Mapping[str, Any]) -> list[Any]:
-        return self._transaction(lambda c: c.execute(SQL["examined_bars"], values).fetchall())
+    def outliers(
+        self, symbols: Sequence[str], timeframe: Timeframe, calendar: Calendar, days: DayRange
+    ) -> list[Outlier]:
+        """Return the prices of the days (in the market's zone) that are far from all around them, by symbol and time."""
+        zone = calendar.hours.zone
+        start, end = (instant(t) for t in day_starts([days.start, days.end + ONE_DAY], zone))
+        values = {
+            "symbols": list(symbols),
+            "timeframe": timeframe.name,
+            "zone": zone.key,
+            "start": start,
+            "end": end,
+            "factor": least_margin(timeframe),
+            "near": NEAR,
+        }
+        found: list[Outlier] = []
+        for symbol, at, low, high, *around in self._rows(values, "far_prices"):
+            near, day = (PriceRange(*around[i : i + 2]) for i in (0, 2))
+            factor = margin(calendar.kind, timeframe, at)
+            far, usual = implausible(PriceRange(low, high), near, None if around[2] is None else day, factor)
+            found += (
+                Outlier(symbol, timeframe.name, at.astimezone(UTC), value, usual.lowest, usual.highest) for value in far
+            )
+        return found
+
+    def _rows(self, values: Mapping[str, Any], statement: str = "examined_bars") -> list[Any]:
+        return self._transaction(lambda c: c.execute(SQL[statement], values).fetchall())
 
 
 def _merged(invalid: Iterable[InvalidBars]) -> tuple[InvalidBars, ...]:

@@ -19,3 +19,39 @@ with examined as (
   where symbol = any(%(symbols)s) and timeframe = %(timeframe)s and "timestamp" >= %(start)s and "timestamp" < %(end)s
 )
 select symbol, broken, count(*), min("timestamp") from examined group by 1, 2
+
+-- name: far_prices
+-- Bars whose high or low is further than the factor from both neighbours, with the lowest and highest of the opens and closes of
+-- the bars around it, and of the day. `session`: bars are compared within it; null where they are compared with other days.
+with bars as (
+  select symbol, "timestamp", low, high, least(open, close) as bottom, greatest(open, close) as top,
+    case when %(timeframe)s <> '1d' then date_trunc('day', "timestamp", %(zone)s) end as session
+  from market_data
+  where symbol = any(%(symbols)s) and timeframe = %(timeframe)s and "timestamp" >= %(start)s and "timestamp" < %(end)s
+    and least(open, high, low, close) > 0 and greatest(open, high, low, close) < 'infinity'
+), beside as (
+  select *, least(lag(bottom) over near, lead(bottom) over near) as lowest,
+    greatest(lag(top) over near, lead(top) over near) as highest
+  from bars window near as (partition by symbol, session order by "timestamp")
+)
+select b.symbol, b."timestamp", b.low, b.high, near.lowest, near.highest, d.low, d.high
+from beside b
+cross join lateral (
+  select min(least(n.open, n.close)) as lowest, max(greatest(n.open, n.close)) as highest
+  from (
+    (select m.open, m.close from market_data m
+     where m.symbol = b.symbol and m.timeframe = %(timeframe)s and m."timestamp" < b."timestamp"
+       and (b.session is null or m."timestamp" >= b.session)
+     order by m."timestamp" desc limit %(near)s)
+    union all
+    (select m.open, m.close from market_data m
+     where m.symbol = b.symbol and m.timeframe = %(timeframe)s and m."timestamp" > b."timestamp"
+       and (b.session is null or m."timestamp" < b.session + interval '1 day')
+     order by m."timestamp" limit %(near)s)
+  ) n
+  where least(n.open, n.close) > 0 and greatest(n.open, n.close) < 'infinity'
+) near
+left join market_data d on d.symbol = b.symbol and d.timeframe = '1d' and d."timestamp" = b.session
+  and d.low > 0 and d.high < 'infinity'
+where b.high > b.highest * %(factor)s or b.low * %(factor)s < b.lowest
+order by 1, 2

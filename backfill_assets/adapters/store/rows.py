@@ -20,6 +20,7 @@ from backfill_assets.domain.answers import Answers, SessionAnswer
 from backfill_assets.domain.bars import NO_TRADES, Bars
 from backfill_assets.domain.days import ONE_DAY, ranges_of
 from backfill_assets.domain.sessions import SessionBars, day_starts
+from backfill_assets.domain.timeframes import MINUTE_1
 
 SQL = statements("backfill_assets.adapters.store", "bars.sql")
 
@@ -106,6 +107,8 @@ class Rows:
             first=[r.first if r else None for r in rows],
             last=[r.last if r else None for r in rows],
             doubts=[(doubts or {}).get(s) for s in sessions],
+            volume=[r.volume if r else None for r in rows],
+            half_hours=[r.half_hours if r and self.timeframe == MINUTE_1.name else None for r in rows],
         )
         filled = ranges_of(by_day)
         if filled:
@@ -124,7 +127,7 @@ class Rows:
         )
 
     def recount(self, sessions: Sequence[date]) -> None:
-        """Set the counts of sessions to what the table holds: several answers may each have added bars of their own."""
+        """Count and summarize what the table holds of sessions: several answers may each have added bars of their own."""
         starts, ends = day_starts(sessions, self.zone), day_starts([s + ONE_DAY for s in sessions], self.zone)
         bounds = {"starts": [instant(ms) for ms in starts], "ends": [instant(ms) for ms in ends]}
         self.connection.execute(SQL["recount_sessions"], self._series | {"sessions": list(sessions)} | bounds)

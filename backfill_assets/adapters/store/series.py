@@ -1,4 +1,4 @@
-"""Counts of minute bars by session, marks of partial sessions, and the newest bar of each series."""
+"""Summaries of minute bars by session, marks of partial sessions, and the newest bar of each series."""
 
 from __future__ import annotations
 
@@ -16,28 +16,42 @@ SQL = statements("backfill_assets.adapters.store", "series.sql")
 
 
 @dataclass(frozen=True, slots=True)
-class MinuteCount:
-    """The number of minute bars of a session, and whether it is marked as partial."""
+class MinuteSession:
+    """What is recorded of the minute bars of a session.
+
+    half_hours  the number of bars in each half hour of the market's day, 48 bytes
+    volume      the sum of their volumes
+    day_volume  the volume of the daily bar
+    has_day     whether there is one
+    partial     whether the session is marked as partial, and why
+
+    What is not recorded is None.
+    """
 
     session: date
     bars: int
+    half_hours: bytes | None
+    volume: float | None
+    day_volume: float | None
+    has_day: bool | None
     partial: bool
+    partial_because: str | None
 
 
 class SeriesStore(Store):
     """Reads what is stored of each series."""
 
-    def minute_counts(self, symbols: Iterable[str], days: DayRange) -> dict[str, list[MinuteCount]]:
+    def minute_sessions(self, symbols: Iterable[str], days: DayRange) -> dict[str, list[MinuteSession]]:
         """Return by symbol the sessions within the days that have minute bars, ascending."""
-        values = {"symbols": list(symbols), "timeframe": MINUTE_1.name, "start": days.start, "end": days.end}
-        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["minute_counts"], values).fetchall())
-        found: dict[str, list[MinuteCount]] = {}
-        for symbol, session, bars, partial in rows:
-            found.setdefault(symbol, []).append(MinuteCount(session, bars, partial))
+        values = {"symbols": list(symbols), "start": days.start, "end": days.end}
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["minute_sessions"], values).fetchall())
+        found: dict[str, list[MinuteSession]] = {}
+        for symbol, *columns in rows:
+            found.setdefault(symbol, []).append(MinuteSession(*columns))
         return found
 
-    def mark_partial(self, marks: Mapping[tuple[str, date], bool]) -> None:
-        """Set whether sessions (by symbol and day) are partial."""
+    def mark_partial(self, marks: Mapping[tuple[str, date], str | None]) -> None:
+        """Mark sessions (by symbol and day) as partial for a reason, or as not partial (None)."""
         if not marks:
             return
         keys = sorted(marks)
@@ -45,7 +59,7 @@ class SeriesStore(Store):
             "timeframe": MINUTE_1.name,
             "symbol": [symbol for symbol, _ in keys],
             "session": [session for _, session in keys],
-            "partial": [marks[key] for key in keys],
+            "because": [marks[key] for key in keys],
         }
         self._transaction(lambda c: c.execute(SQL["mark_partial"], values))
 

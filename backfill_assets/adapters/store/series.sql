@@ -1,12 +1,15 @@
--- name: minute_counts
-select symbol, session, bars, partial from session_answers
-where timeframe = %(timeframe)s and bars > 0 and symbol = any(%(symbols)s) and session between %(start)s and %(end)s
-order by symbol, session
+-- name: minute_sessions
+select m.symbol, m.session, m.bars, m.half_hours, m.volume, d.volume, d.bars > 0, m.partial, m.partial_because
+from session_answers m
+left join session_answers d on d.symbol = m.symbol and d.timeframe = '1d' and d.session = m.session
+where m.timeframe = '1m' and m.bars > 0 and m.symbol = any(%(symbols)s) and m.session between %(start)s and %(end)s
+order by m.symbol, m.session
 
 -- name: mark_partial
-update session_answers a set partial = m.partial
-from unnest(%(symbol)s::text[], %(session)s::date[], %(partial)s::bool[]) as m (symbol, session, partial)
-where a.symbol = m.symbol and a.timeframe = %(timeframe)s and a.session = m.session and a.partial <> m.partial
+update session_answers a set partial = m.because is not null, partial_because = m.because
+from unnest(%(symbol)s::text[], %(session)s::date[], %(because)s::text[]) as m (symbol, session, because)
+where a.symbol = m.symbol and a.timeframe = %(timeframe)s and a.session = m.session
+  and (a.partial, a.partial_because) is distinct from (m.because is not null, m.because)
 
 -- name: last_bars
 -- One lookup at the end of the primary key per series; `group by` would read every bar.

@@ -27,16 +27,20 @@ _DESCRIPTIONS = {
     f"{ERROR_ABOVE} an error. Partial sessions are listed here and judged by minutes_are_complete.",
     "bars_are_valid": "Prices are positive and between low and high, volume is not negative, timestamps are on the grid and "
     "within the session's hours. Examines the last 35 days, and the days of the run.",
-    "minutes_are_complete": "No session has far fewer minutes than the symbol's other sessions.",
+    "minutes_are_complete": "No session lacks minutes that the symbol's other sessions, or its own hours, lead to expect. "
+    "Sessions that cannot be judged yet are counted.",
     "ticker_is_known": "The vendor knows the ticker of every symbol. One without bars is looked up after a run.",
     "one_company": "All bars of a symbol are those of one company: none is from before the ticker was this company's, and "
     "the price is about the same after a long hole, splits considered.",
-    "latest_session_is_here": "Every symbol has the last session that finished at least six hours ago.",
+    "latest_session_is_here": "Every symbol has the last session that finished at least six hours ago, and not only a part.",
+    "prices_are_plausible": "No price is far outside the day's range and the prices of the bars around it. Examines the same "
+    "days as bars_are_valid.",
 }
 
 
 _LIMITED: dict[str, Callable[[Market], Sequence[Timeframe]]] = {
     "minutes_are_complete": lambda _: [MINUTE_1],
+    "prices_are_plausible": lambda market: sources(market.timeframes),
     "ticker_is_known": lambda market: sources(market.timeframes)[:1],
     "one_company": lambda market: [DAY_1] if market.kind is Kind.STOCKS else [],
 }
@@ -139,22 +143,37 @@ def _minutes_are_complete(health: Health, timeframe: Timeframe) -> CheckOutcome:
         if gap.timeframe == timeframe.name and gap.reason is Reason.PARTIAL and not gap.explained
         for day in gap.days
     }
-    partial = sum((t.symbol, t.session) in unconfirmed for t in health.thin)
+    thin, unjudged = health.minutes.thin, health.minutes.unjudged
+    partial = sum((t.symbol, t.session) in unconfirmed for t in thin)
+    cannot = sum(unjudged.values())
     columns = (
         dg.TableColumn("symbol", "string"),
         dg.TableColumn("session", "string"),
         dg.TableColumn("minutes", "int", "Stored minute bars."),
         dg.TableColumn("likely", "int", "Expected from the sessions around it."),
+        dg.TableColumn("because", "string", "Why it is judged to be partial."),
     )
-    newest_first = sorted(health.thin, key=lambda t: (t.session, t.symbol), reverse=True)
-    rows = [(t.symbol, t.session.isoformat(), t.bars, t.likely) for t in newest_first]
+    newest_first = sorted(thin, key=lambda t: (t.session, t.symbol), reverse=True)
+    rows = [(t.symbol, t.session.isoformat(), t.bars, t.likely or "", t.because) for t in newest_first]
+    if partial:
+        sentence = f"Minutes are missing within {_counted(partial, 'session')}."
+    elif thin:
+        sentence = "The vendor has confirmed that it has no more minutes of the sessions that lack some."
+    else:
+        sentence = "No session that can be judged lacks minutes." if cannot else "No session lacks minutes."
+    numbers: dict[str, dg.RawMetadataValue] = {
+        "partial_sessions": partial,
+        "confirmed_partial_sessions": len(thin) - partial,
+        "unjudged_sessions": cannot,
+    }
+    if cannot:
+        sentence += f" {_counted(cannot, 'session')} cannot be judged yet: too few others, or too few minutes."
+        numbers["unjudged"] = ", ".join(f"{symbol}: {sessions:,}" for symbol, sessions in unjudged.items())
     return CheckOutcome(
         not partial,
-        f"Far fewer minutes than expected in {_counted(partial, 'session')}."
-        if partial
-        else "All sessions have about the expected number of minutes, or the vendor has confirmed that there are no more.",
+        sentence,
         WARN,
-        {"partial_sessions": partial, "confirmed_partial_sessions": len(health.thin) - partial},
+        numbers,
         Table("sessions", columns, rows) if rows else None,
     )
 
@@ -181,20 +200,48 @@ def _of_symbols(wrong: Sequence[tuple[str, str]], fine: str, severity: dg.AssetC
 def _latest_session_is_here(health: Health, timeframe: Timeframe) -> CheckOutcome:
     if health.newest is None:
         return CheckOutcome(passed=True, sentence="No session has finished yet.")
-    missing = health.without_newest(timeframe.name)
+    lacking = {
+        "missing": health.without_newest(timeframe.name),
+        "partial": health.without_newest(timeframe.name, partial=True),
+    }
     numbers: dict[str, dg.RawMetadataValue] = {
         "session": health.newest.isoformat(),
         "symbols_expected": len(health.expected),
-        "symbols_missing": len(missing),
+        **{f"symbols_{state}": len(symbols) for state, symbols in lacking.items()},
     }
-    if not missing:
+    lacking = {state: symbols for state, symbols in lacking.items() if symbols}
+    if not lacking:
         return CheckOutcome(passed=True, sentence=f"All symbols have {health.newest}.", severity=WARN, numbers=numbers)
+    states = " and ".join(
+        f"{state} for {len(symbols)} of {len(health.expected)} symbols" for state, symbols in lacking.items()
+    )
     return CheckOutcome(
         passed=False,
-        sentence=f"{health.newest} is missing for {len(missing)} of {len(health.expected)} symbols.",
-        severity=ERROR if len(missing) == len(health.expected) else WARN,
-        numbers={**numbers, "missing": ", ".join(missing)},
-        repair=f"backfill repair --symbols {','.join(missing)}",
+        sentence=f"{health.newest} is {states}.",
+        severity=ERROR if len(lacking.get("missing", ())) == len(health.expected) else WARN,
+        numbers={**numbers, **{state: ", ".join(symbols) for state, symbols in lacking.items()}},
+        repair=f"backfill repair --symbols {','.join(s for symbols in lacking.values() for s in symbols)}",
+    )
+
+
+def _prices_are_plausible(health: Health, timeframe: Timeframe) -> CheckOutcome:
+    outliers = [o for o in health.outliers if o.timeframe == timeframe.name]
+    columns = (
+        dg.TableColumn("symbol", "string"),
+        dg.TableColumn("time", "string", "Start of the bar."),
+        dg.TableColumn("value", "float"),
+        dg.TableColumn("lowest", "float", "Of the day's range and the bars around it."),
+        dg.TableColumn("highest", "float", "Of the day's range and the bars around it."),
+    )
+    newest_first = sorted(outliers, key=lambda o: (o.at, o.symbol), reverse=True)
+    rows = [(o.symbol, f"{o.at:%Y-%m-%d %H:%M} UTC", o.value, o.lowest, o.highest) for o in newest_first]
+    sentence = "No price is far from those around it."
+    if rows:
+        symbol, at, value, lowest, highest = rows[0]
+        more = f", and {len(rows) - 1:,} more" if len(rows) > 1 else ""
+        sentence = f"{symbol} has {value:g} at {at}, where {lowest:g} to {highest:g} is usual{more}."
+    return CheckOutcome(
+        not rows, sentence, WARN, {"outliers": len(rows)}, Table("outliers", columns, rows) if rows else None
     )
 
 
@@ -209,4 +256,5 @@ CHECKS: dict[str, Callable[[Health, Timeframe], CheckOutcome]] = {
     "ticker_is_known": _ticker_is_known,
     "one_company": _one_company,
     "latest_session_is_here": _latest_session_is_here,
+    "prices_are_plausible": _prices_are_plausible,
 }

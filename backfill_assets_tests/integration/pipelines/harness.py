@@ -127,7 +127,7 @@ class PipelineHarness:
     def judge(self) -> list[ThinSession]:
         """Judge all stored minutes."""
         names = [s.name for s in self.market.symbols]
-        return judge_minutes(SeriesStore.beside(self.store), names, self.watched().calendar)
+        return list(judge_minutes(SeriesStore.beside(self.store), names, self.watched().calendar).thin)
 
     def of(self, market: Market) -> PipelineHarness:
         """Return the harness for another market."""

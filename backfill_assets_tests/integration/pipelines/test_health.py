@@ -25,7 +25,7 @@ async def test_a_complete_market_has_no_findings(database_url):
     async with simulated(database_url, SATURDAY, "stocks", "AAPL MSFT", "2024-11-25") as one:
         await one.fetch()
         found = health(one)
-        assert (found.gaps, found.thin, found.examined.invalid) == ((), (), ())
+        assert (found.gaps, found.minutes.thin, found.examined.invalid, found.outliers) == ((), (), (), ())
         assert (found.newest, found.expected) == (FRIDAY, ("AAPL", "MSFT"))
         assert found.without_newest("1m") == []
         counted = dict(rows(database_url, "select timeframe, count(*) from market_data group by 1"))
@@ -52,12 +52,14 @@ async def test_gaps_thin_sessions_and_invalid_bars_are_found_together(database_u
         of_days = [t for t in ALL.split() if t != "1w"]
         partial = gap_tuples("MSFT", of_days[:-1], str(wednesday), 1, "partial")
         assert as_tuples(found.gaps) == gap_tuples("AAPL", of_days, str(FRIDAY), 1, "missing") | partial
-        assert [(t.symbol, t.session) for t in found.thin] == [("MSFT", wednesday)]
+        because = "no minutes from 08:00 to 19:00"
+        assert [(t.symbol, t.session, t.because) for t in found.minutes.thin] == [("MSFT", wednesday, because)]
+        assert {g.detail for g in found.gaps if g.symbol == "MSFT"} == {because}
         (invalid,) = {(i.symbol, i.timeframe, i.rule) for i in found.examined.invalid}
         assert invalid == ("AAPL", "1d", "high is below open, close or low")
         assert [found.without_newest(t) for t in ("1m", "1d", "1w")] == [["AAPL"], ["AAPL"], []]
-        marked = rows(database_url, "select symbol, session from session_answers where partial")
-        assert marked == [("MSFT", wednesday)]
+        marked = rows(database_url, "select symbol, session, partial_because from session_answers where partial")
+        assert marked == [("MSFT", wednesday, because)]
         assert rows(database_url, "select count(*) from backfill_gaps where not filled") == [(len(found.gaps),)]
 
 

@@ -4,8 +4,10 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.domain.gaps import Reason
 from backfill_assets.domain.retries import USUAL
+from backfill_assets.pipelines.gaps import judge_minutes
 from backfill_assets.simulator import Hole
 from backfill_assets.simulator.universe import DEFAULT_KNOWN
 from backfill_assets_tests.integration.pipelines.harness import (
@@ -110,7 +112,7 @@ async def test_a_partial_mark_is_removed_once_later_sessions_are_as_short(databa
         database_url, datetime(2024, 12, 6, 12, tzinfo=UTC), "stocks", "THIN", "2024-11-18", timeframes="1m 1d"
     ) as one:
         quiet = Hole(
-            ticker="THIN", first=date(2024, 12, 5), last=date(2025, 3, 1), base="minute", start="10:00", end="16:00"
+            ticker="THIN", first=date(2024, 12, 5), last=date(2025, 3, 1), base="minute", start="10:00", end="10:50"
         )
         vendor_with(one.vendor, quiet)
         await one.fetch()
@@ -122,8 +124,20 @@ async def test_a_partial_mark_is_removed_once_later_sessions_are_as_short(databa
         assert not any(date(2024, 12, 5) in gap.days for gap in one.gaps())
 
 
-async def test_too_few_sessions_are_not_judged(database_url):
+async def test_of_few_sessions_a_short_hole_is_not_judged_and_a_long_one_is_found(database_url):
     async with simulated(database_url, SATURDAY, "stocks", "THIN", "2024-12-02", timeframes=ALL) as one:
-        vendor_with(one.vendor, Hole(ticker="THIN", first=DAY, last=DAY, base="minute", start="09:35", end="20:00"))
+        short = Hole(ticker="THIN", first=DAY, last=DAY, base="minute", start="10:00", end="10:45")
+        vendor_with(one.vendor, short)
         await one.fetch("2024-12-02", "2024-12-06")
         assert one.judge() == []
+        names = [s.name for s in one.market.symbols]
+        assert judge_minutes(SeriesStore.beside(one.store), names, one.watched().calendar).unjudged == {"THIN": 5}
+        monday = date(2024, 12, 9)
+        vendor_with(
+            one.vendor, Hole(ticker="THIN", first=monday, last=monday, base="minute", start="12:00", end="20:00")
+        )
+        await one.fetch("2024-12-09", "2024-12-09")
+        assert [(t.session, t.because) for t in one.judge()][-1] == (
+            monday,
+            "no minutes from 12:00 to 20:00",
+        )

@@ -1,197 +1,220 @@
-"""Partial sessions in random counts and in years of the simulator's minutes."""
+"""Partial sessions in made-up histories of dense and thin symbols, and in a year of the simulator's minutes."""
 
-import warnings
+from dataclasses import replace
 from datetime import date
-from statistics import median
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
 
 from backfill_assets.domain.days import DayRange
-from backfill_assets.domain.minutes import MIN_NEIGHBOURS, MIN_SHARE, SPREADS, likely_minutes, partial
-from backfill_assets.domain.sessions import Kind, calendar, count_by_session
+from backfill_assets.domain.minutes import MIN_OTHERS, MinuteProfiles, closing_half_hours, judge
+from backfill_assets.domain.sessions import HALF_HOURS, Kind, calendar, count_by_session
 from backfill_assets.simulator import Market, Scenario
 from backfill_assets_tests.support import MOMENT
 from backfill_assets_tests.unit.domain.frames import frame
+from backfill_assets_tests.unit.domain.histories import CHARACTERS, CRYPTO, STOCKS, TWELVE_YEARS, history
 
-SEEDS = st.integers(0, 2**32 - 1)
-
-
-def column(values):
-    return np.array(values, np.int64)
+FUND, COIN = (next(c for c in CHARACTERS if c.name == name) for name in ("index fund", "large coin"))
+YEAR = DayRange(date(2024, 1, 2), date(2024, 12, 31))
 
 
-def alike(bars, regular=390):
-    """Return the indices of partial sessions, all of the same length."""
-    return np.flatnonzero(partial(column(bars), np.full(len(bars), regular, np.int64))).tolist()
+def found(profiles):
+    """Return the reasons of partial sessions by index."""
+    return {i: because for i, because in enumerate(judge(profiles).reasons) if because}
 
 
-# --- Examples
+def cut(made, sessions, start, end):
+    """Return the profiles without the minutes from `start` to `end` (minutes of the day) in these sessions."""
+    volume = made.volume.copy()
+    volume[sessions, start:end] = 0
+    return made.profiles(volume)
 
 
-def test_without_sessions_there_are_no_results():
-    assert partial(column([]), column([])).tolist() == []
-    likely, spread = likely_minutes(column([]), column([]))
-    assert likely.shape == spread.shape == (0,)
+def without_days(profiles):
+    return replace(profiles, day_volume=np.full(len(profiles), np.nan))
 
 
-@pytest.mark.parametrize("place", [0, 7, 39])
-@pytest.mark.parametrize("left", [1, 200, 470])
-def test_a_session_without_more_than_half_is_partial_at_any_position(place, left):
-    bars = [960, 950, 945, 958, 940] * 8
-    bars[place] = left
-    assert alike(bars) == [place]
+def steady(counts, kind=CRYPTO):
+    """Profiles of sessions with these numbers of minutes, spread over the day."""
+    minutes = np.array([[n // 48 + (h < n % 48) for h in range(HALF_HOURS)] for n in counts], np.uint8)
+    nan = np.full(len(counts), np.nan)
+    return MinuteProfiles(kind, minutes.reshape(-1, HALF_HOURS), nan, nan, np.full(len(counts), HALF_HOURS))
 
 
-def test_seven_tenths_of_the_likely_count_are_enough():
-    assert alike([960] * 20 + [672] + [960] * 20) == []
-    assert alike([960] * 20 + [671] + [960] * 20) == [20]
+# --- No false alarms
 
 
-def test_more_than_likely_is_never_partial():
-    assert alike([390] * 10 + [960] + [390] * 10) == []
+@pytest.mark.parametrize("character", CHARACTERS, ids=lambda c: c.name.replace(" ", "_"))
+def test_in_twelve_years_no_session_is_partial_and_each_can_be_judged(character):
+    """Half days, holidays, both changes of the clocks, quiet weeks, growing and shrinking activity."""
+    profiles = history(character, TWELVE_YEARS).profiles()
+    verdicts = judge(profiles)
+    assert [because for because in verdicts.reasons if because] == []
+    assert verdicts.judged.all()
+    assert found(without_days(profiles)) == {}
 
 
-def test_several_partial_sessions_are_found_if_most_are_complete():
-    bars = [900] * 21
-    for place in range(0, 20, 3):
-        bars[place] = 100
-    assert alike(bars) == list(range(0, 20, 3))
+def test_the_first_session_of_a_listing_may_begin_late():
+    made = history(FUND, YEAR)
+    assert found(without_days(cut(made, [0], 0, 12 * 60))) == {}
+    assert 30 in found(without_days(cut(made, [30], 0, 12 * 60)))
 
 
-def test_a_run_of_partial_sessions_is_found_if_it_is_shorter_than_its_surroundings():
-    assert alike([900] * 40 + [200] * 15 + [900] * 40) == list(range(40, 55))
+# --- Holes
 
 
-def test_a_permanent_drop_in_trading_is_not_partial():
-    assert alike([900] * 60 + [200] * 60) == []
+@pytest.mark.parametrize("place", [0, 3, 100, -1])
+@pytest.mark.parametrize(
+    ("character", "start", "end", "because"),
+    [
+        (FUND, "10:00", "13:30", "no minutes from 10:00 to 13:30"),
+        (FUND, "11:10", "20:00", "10 of about"),
+        (COIN, "02:00", "06:00", "no minutes from 02:00 to 06:00"),
+        (COIN, "23:45", "24:00", "15 of about 30 minutes from 23:30 to 24:00"),
+    ],
+)
+def test_a_hole_in_a_dense_session_is_found_and_described(character, start, end, because, place):
+    made = history(character, YEAR)
+    place %= len(made.volume)
+    clock = [60 * int(t[:2]) + int(t[3:]) for t in (start, end)]
+    reasons = found(without_days(cut(made, [place], *clock)))
+    assert list(reasons) == [place]
+    assert reasons[place].startswith(because)
 
 
-def test_half_days_are_compared_by_their_length():
-    bars, regular = [900] * 12, [390] * 12
-    bars[5], regular[5] = 485, 210  # 210 / 390 of the others
-    bars[9], regular[9] = 230, 210
-    assert np.flatnonzero(partial(column(bars), column(regular))).tolist() == [9]
-    likely, _ = likely_minutes(column(bars), column(regular))
-    assert likely[5] == pytest.approx(900 * 210 / 390)
+@pytest.mark.parametrize(("size", "least"), [(0.1, 0.95), (0.2, 1.0), (0.6, 1.0)])
+@pytest.mark.parametrize("name", ["index fund", "large stock", "large coin"])
+def test_of_dense_symbols_nearly_all_holes_are_found_and_nothing_else(name, size, least):
+    made = history(next(c for c in CHARACTERS if c.name == name), DayRange(date(2019, 1, 2), date(2024, 12, 31)))
+    random = np.random.default_rng(0)
+    places = random.choice(len(made.volume), 30, replace=False)
+    volume = made.volume.copy()
+    for place in places:
+        opens, closes = (570, 780 if made.trading.sessions[place] in made.trading.half_days else 960)
+        opens, closes = (opens, closes) if made.trading.kind is STOCKS else (0, 1440)
+        length = int(size * (closes - opens))
+        start = random.integers(opens, closes - length + 1)
+        volume[place, start : start + length] = 0  # on a half day of 10 % it is 21 minutes
+    reasons = found(made.profiles(volume))
+    assert set(reasons) <= set(places.tolist())
+    assert len(reasons) >= least * len(places)
 
 
-def test_the_first_sessions_need_five_others():
-    assert [alike([5] + [900] * others) for others in range(7)] == [[]] * 5 + [[0]] * 2
+def test_half_of_the_volume_of_a_thin_stock_is_missed():
+    """Its minutes say little; their volume is that of the day."""
+    made = history(next(c for c in CHARACTERS if c.name == "thin stock"), YEAR)
+    place = 77
+    volume = made.volume.copy()
+    volume[place, 10 * 60 :: 2] = 0
+    profiles = made.profiles(volume)
+    assert list(found(profiles)) == [place]
+    assert "of the day's, usually 0." in found(profiles)[place]
+    assert found(without_days(profiles)) == {}
 
 
-@pytest.mark.parametrize("sessions", range(1, MIN_NEIGHBOURS + 1))
-def test_with_too_few_others_nothing_is_partial(sessions):
-    likely, spread = likely_minutes(column([900] * sessions), column([390] * sessions))
-    assert np.isnan(likely).all()
-    assert np.isnan(spread).all()
-    assert alike([1] + [900] * (sessions - 1)) == []
+def test_the_band_of_counts_follows_their_spread():
+    assert found(steady([1440] * 20 + [1430] + [1440] * 20)) == {20: "1,430 of about 1,440 minutes"}
+    assert found(steady([1440] * 20 + [1435] + [1440] * 20)) == {}
+    random = np.random.default_rng(1)
+    assert found(steady(random.integers(300, 900, 60))) == {}
 
 
-# --- Random counts
-
-COUNTS = st.lists(st.tuples(st.integers(1, 1440), st.sampled_from([390, 210, 1440])), max_size=70)
-
-
-def plainly(counts):
-    """Compute likely count, spread and partial session by session."""
-    found = []
-    for place, (bars, regular) in enumerate(counts):
-        others = counts[max(place - 20, 0) : place] + counts[place + 1 : place + 21]
-        if len(others) < 5:
-            found.append((None, None, False))
-            continue
-        rates = [b / r for b, r in others]
-        middle = median(rates)
-        likely, spread = middle * regular, median(abs(rate - middle) for rate in rates) * regular
-        found.append((likely, spread, bars < 0.7 * likely and bars < likely - 6 * spread))
-    return found
+def test_scattered_minutes_are_missed_where_all_others_are_complete():
+    profiles = steady([1440] * 41)
+    profiles.minutes[20, ::4] -= 1
+    assert found(profiles) == {20: "1,428 of about 1,440 minutes"}
+    profiles.minutes[7, ::4] -= 1
+    assert found(profiles) == {}, "a quiet day lacks a minute here and there"
 
 
-@given(COUNTS)
-def test_sessions_are_compared_with_twenty_before_and_after(counts):
-    bars, regular = column([b for b, _ in counts]), column([r for _, r in counts])
-    with warnings.catch_warnings(action="error"):
-        likely, spread = likely_minutes(bars, regular)
-    expected = plainly(counts)
-    for place, (middle, around, _) in enumerate(expected):
-        assert np.isnan(likely[place]) if middle is None else likely[place] == pytest.approx(middle)
-        assert np.isnan(spread[place]) if around is None else spread[place] == pytest.approx(around, abs=1e-9)
-    thin = partial(bars, regular)
-    assert thin.dtype == np.bool_
-    for place, (middle, around, is_thin) in enumerate(expected):
-        limits = [] if middle is None else [MIN_SHARE * middle, middle - SPREADS * around]
-        if all(abs(bars[place] - limit) > 1e-6 for limit in limits):
-            assert thin[place] == is_thin
+# --- Histories that are cut alike, and short ones
 
 
-@given(st.integers(10, 1440), st.floats(0, 0.15), st.integers(0, 120), SEEDS)
-def test_noise_around_a_level_is_not_partial(level, noise, sessions, seed):
-    """Within 15 % of a level: the minimum is above 0.7 of the maximum."""
-    draws = np.random.default_rng(seed).uniform(1 - noise, 1 + noise, sessions)
-    assert alike(np.ceil(level * draws)) == []
+@pytest.mark.parametrize("sessions", [1, MIN_OTHERS, 25])
+@pytest.mark.parametrize("character", [FUND, COIN], ids=["fund", "coin"])
+def test_sessions_that_all_end_early_are_found_by_their_own_hours(character, sessions):
+    made = history(character, YEAR).rows(slice(sessions))
+    reasons = found(without_days(cut(made, slice(None), 11 * 60, 1440)))
+    assert list(reasons) == list(range(sessions))
+    assert all(because.startswith("no minutes from 11:00 to ") for because in reasons.values())
 
 
-@given(st.integers(100, 1440), st.floats(0, 0.05), st.integers(6, 80), st.floats(0.01, 0.9), SEEDS)
-@example(level=960, noise=0.0, sessions=6, left=0.45, seed=0)
-def test_of_a_steady_symbol_only_the_session_that_lost_most_is_partial(level, noise, sessions, left, seed):
-    random = np.random.default_rng(seed)
-    bars = np.ceil(level * random.uniform(1 - noise, 1 + noise, sessions))
-    place = int(random.integers(sessions))
-    bars[place] = np.ceil(bars[place] * left)
-    found = alike(bars)
-    assert set(found) <= {place}
-    if left <= 0.6:
-        assert found == [place]
-    if left >= 0.8:
-        assert found == []
+def test_sessions_that_all_lack_volume_are_found():
+    made = history(next(c for c in CHARACTERS if c.name == "small stock"), YEAR)
+    reasons = found(cut(made, slice(None), 11 * 60, 1440))
+    assert len(reasons) > 0.99 * len(made.volume)
 
 
-@pytest.mark.parametrize("level", [3, 8, 20])
-def test_of_an_illiquid_symbol_hardly_any_session_is_partial(level):
-    """Random minutes of days that differ by a factor of ten: 20,000 sessions of each level."""
-    random = np.random.default_rng(level)
-    busy = np.exp(random.normal(0, 0.8, 20_000))
-    bars = np.maximum(random.poisson(level * busy), 1)
-    assert len(alike(bars)) < 5
+def test_a_run_of_sessions_that_end_early_is_found():
+    made = history(FUND, YEAR)
+    assert list(found(cut(made, slice(60, 85), 12 * 60, 1440))) == list(range(60, 85))
 
 
-def test_a_partial_session_of_a_steady_illiquid_symbol_is_found():
-    bars = [30 + n % 3 for n in range(40)]
-    bars[17] = 4
-    assert alike(bars) == [17]
+def test_a_lasting_change_of_activity_is_not_partial():
+    busy, quiet = history(CHARACTERS[1], YEAR), history(CHARACTERS[3], YEAR)
+    for change in (57, 60, 124):
+        volume = np.concatenate([busy.volume[:change], quiet.volume[change:]])
+        profiles = replace(busy.profiles(volume), day_volume=volume.sum(axis=1, dtype=np.float64))
+        assert found(profiles) == {}
+
+
+@pytest.mark.parametrize("sessions", range(MIN_OTHERS + 2))
+def test_with_too_few_others_a_session_cannot_be_judged(sessions):
+    made = history(FUND, YEAR).profiles()
+    columns = (made.minutes, made.volume, made.day_volume, made.closes)
+    verdicts = judge(MinuteProfiles(STOCKS, *(column[:sessions] for column in columns)))
+    assert verdicts.judged.tolist() == [sessions > MIN_OTHERS] * sessions
+    assert np.isnan(verdicts.likely).tolist() == [sessions <= MIN_OTHERS] * sessions
+
+
+def test_a_symbol_whose_loss_would_not_be_seen_cannot_be_judged():
+    assert not judge(without_days(history(CHARACTERS[4], YEAR).profiles())).judged.any()
+
+
+# --- Random profiles
+
+
+@given(
+    st.sampled_from(Kind).flatmap(
+        lambda kind: st.integers(0, 60).flatmap(
+            lambda n: st.builds(
+                MinuteProfiles,
+                st.just(kind),
+                npst.arrays(np.uint8, (n, HALF_HOURS), elements=st.integers(0, 30)),
+                npst.arrays(np.float64, n),
+                npst.arrays(np.float64, n),
+                npst.arrays(np.int64, n, elements=st.sampled_from([26, HALF_HOURS])),
+            )
+        )
+    )
+)
+def test_any_profiles_can_be_judged(profiles):
+    """Also volumes that are NaN, infinite, zero or negative."""
+    verdicts = judge(profiles)
+    assert len(verdicts.reasons) == len(verdicts.likely) == len(verdicts.judged) == len(profiles)
+    assert all(verdicts.judged[i] for i, because in enumerate(verdicts.reasons) if because)
 
 
 # --- Sessions of the simulator
 
 
-@pytest.fixture(scope="module")
-def vendor():
-    return Market(Scenario(), lambda: MOMENT)
-
-
-@pytest.mark.parametrize(
-    ("kind", "ticker"), [("stocks", "AAPL"), ("stocks", "SPY"), ("crypto", "X:BTCUSD"), ("stocks", "MSFT")]
-)
-def test_in_a_healthy_year_no_session_is_partial_and_each_that_is_halved_is(vendor, kind, ticker):
+@pytest.mark.parametrize(("kind", "ticker"), [("stocks", "AAPL"), ("stocks", "IBM"), ("crypto", "X:BTCUSD")])
+def test_in_a_year_of_the_simulator_only_the_cut_sessions_are_partial(kind, ticker):
     """From July to June: three half days, and both changes of the clocks."""
     span = DayRange(date(2024, 7, 1), date(2025, 6, 27))
     trading = calendar(Kind(kind), span)
-    minutes = vendor.minute_bars(ticker, span.start, span.end)
-    counts = count_by_session(frame(minutes.t.tolist(), [0] * len(minutes)), trading.sessions, trading.hours.zone)
-    bars = column([c.bars for c in counts])
-    regular = column([trading.regular_minutes(c.session) for c in counts])
-    assert len(bars) == len(trading.sessions)
-    assert not partial(bars, regular).any()
+    made = Market(Scenario(), lambda: MOMENT).minute_bars(ticker, span.start, span.end)
+    counts = count_by_session(frame(made.t.tolist(), [0] * len(made)), trading.sessions, trading.hours.zone)
+    minutes = np.frombuffer(b"".join(c.half_hours for c in counts), np.uint8).reshape(-1, HALF_HOURS).copy()
+    nan = np.full(len(counts), np.nan)
+    profiles = MinuteProfiles(trading.kind, minutes, nan, nan, closing_half_hours(trading, trading.sessions))
+    assert found(profiles) == {}
+    assert minutes.sum() == len(made)
     half_days = [trading.sessions.index(d) for d in trading.half_days]
     assert len(half_days) == (3 if kind == "stocks" else 0)
-    for place in [0, 100, len(bars) - 1]:
-        cut = bars.copy()
-        cut[place] = int(cut[place] * 0.4)
-        assert np.flatnonzero(partial(cut, regular)).tolist() == [place]
-    for place in half_days:
-        cut = bars.copy()
-        cut[place] = 5
-        assert np.flatnonzero(partial(cut, regular)).tolist() == [place]
+    places = [0, 100, len(counts) - 1, *half_days]
+    minutes[places, 21:24] = 0
+    assert list(found(profiles)) == sorted(places)

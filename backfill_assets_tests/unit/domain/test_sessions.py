@@ -12,7 +12,6 @@ from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.sessions import (
     Calendar,
     Kind,
-    SessionBars,
     calendar,
     count_by_session,
     day_starts,
@@ -165,5 +164,10 @@ def test_counts_agree_with_counting_bar_by_bar(drawn):
     for t in stamps:
         by_day[datetime.fromtimestamp(t / 1000, zone).date()].append(datetime.fromtimestamp(t / 1000, UTC))
     inside = [t for t in stamps if datetime.fromtimestamp(t / 1000, zone).date() in sessions]
-    expected = [SessionBars(s, len(by_day[s]), by_day[s][0], by_day[s][-1]) for s in sessions if s in by_day]
-    assert count_by_session(frame(inside), sessions, zone) == expected
+    found = count_by_session(frame(inside), sessions, zone)
+    expected = [(s, len(by_day[s]), by_day[s][0], by_day[s][-1]) for s in sessions if s in by_day]
+    assert [(c.session, c.bars, c.first, c.last) for c in found] == expected
+    marks = iter(range(len(inside)))
+    for c in found:
+        assert sum(c.half_hours) == c.bars
+        assert c.volume == sum(10 * next(marks) for _ in range(c.bars))

@@ -197,6 +197,27 @@ def test_answers_that_hold_different_bars_add_up(database_url, write, order):
     assert len(stored_bars(database_url, "AAPL", "1m")) == 8
 
 
+@pytest.mark.parametrize(("timeframe", "minutes"), [(MINUTE_1, range(240, 1200, 7)), (DAY_1, [0])])
+def test_the_summary_of_a_session_is_the_same_in_python_and_in_sql(database_url, store, write, timeframe, minutes):
+    """Written at once, in two answers, and for a session that was stored before summaries were kept."""
+    query = "select symbol, session, bars, volume, half_hours from session_answers order by 1, 2"
+    found = bars(MON, TUE, minutes=minutes)
+    write(answer(found, MON, TUE), "ONCE", timeframe)
+    write(answer(found, MON, TUE), "LATER", timeframe)
+    for part in (found.take(slice(None, None, 2)), found.take(slice(1, None, 2))):
+        write(answer(part, MON, TUE), "TWICE", timeframe)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("update session_answers set volume = null, half_hours = null where symbol = 'LATER'")
+    store.summarize("LATER", timeframe.name, [MON, TUE], NEW_YORK)
+    later, once, twice = itertools.batched((row[1:] for row in rows(database_url, query)), 2)
+    assert later == once == twice
+    for (_, number, volume, half_hours), counted in zip(
+        once, count_by_session(found, [MON, TUE], NEW_YORK), strict=True
+    ):
+        assert (number, volume) == (len(minutes), counted.volume)
+        assert half_hours == (counted.half_hours if timeframe == MINUTE_1 else None)
+
+
 def test_a_shorter_answer_leaves_the_record_of_what_is_stored(database_url, write):
     write(answer(bars(MON), MON))
     before = everything(database_url)

@@ -366,12 +366,13 @@ def test_attempts_are_counted_by_the_rules_whatever_the_order_of_events(store, e
         if kind == "answered":
             bars.write(name, MINUTE_1, minutes(MON, number), terms)
         elif kind == "mark":
-            thin.mark_partial({(name, MON): bool(known and known.bars)})
+            thin.mark_partial({(name, MON): "few minutes" if known and known.bars else None})
         else:
             bars.write_failures(name, MINUTE_1, [MON], terms, refused=kind == "refused")
         known = model(known, (kind, number), at, Retries(pause))
     found = bars.answers([name], [MINUTE_1], DayRange(MON, MON)).get((name, "1m"), {}).get(MON)
-    assert (found and replace(found, first=None, last=None)) == known
+    assert (found and replace(found, first=None, last=None, partial_because=None)) == known
+    assert (found and found.partial_because) == ("few minutes" if known and known.partial else None)
     if known and known.bars:
         assert (found.last - found.first) == timedelta(minutes=known.bars - 1)
 

@@ -350,3 +350,37 @@ def test_bars_of_a_healthy_vendor_and_derived_ones_break_no_rule(store, database
     assert found.bars == dict(rows(database_url, "select timeframe, count(*) from market_data group by 1"))
     least = itertools.pairwise(found.bars[t] for t in TIMEFRAMES)
     assert all(finer > coarser for finer, coarser in least)
+
+
+def test_outliers_are_named_with_what_is_usual_around_them(store, put):
+    """Minutes are compared within their session and with the day, days with other days; the day after a split is neither."""
+    put(
+        *(
+            ("AAPL", "1m", local(f"2024-06-0{day} 04:{minute:02}"), at(price))
+            for day, price in ((6, 645), (7, 92.0))
+            for minute in range(0, 20, 2)
+        )
+    )
+    put(*(("AAPL", "1d", local(f"2024-06-{day:02}"), at(645 if day < 7 else 92.0)) for day in (3, 4, 5, 6, 7, 10)))
+    put(("AAPL", "1m", local("2024-06-07 04:01"), at(92.0) | {"high": 645.57, "open": 645.57}))
+    put(("AAPL", "1m", local("2024-06-07 04:03"), at(92.0) | {"low": 80.0}))
+    put(("AAPL", "1m", local("2024-06-07 10:00"), at(92.0)), ("AAPL", "1m", local("2024-06-07 10:02"), at(92.0)))
+    put(("AAPL", "1m", local("2024-06-07 10:01"), at(92.0) | {"low": 80.0}))
+    put(("MSFT", "1m", local("2024-06-07 10:01"), at(92.0)), ("ZERO", "1d", local("2024-06-07"), {"low": 0.0}))
+    found = store.outliers(["AAPL", "MSFT", "ZERO"], MINUTE_1, CALENDARS[Kind.STOCKS], YEAR)
+    low, high = 92.0 * 0.999, 92.0 * 1.001
+    assert [(o.symbol, o.at, o.value, o.lowest, o.highest) for o in found] == [
+        ("AAPL", local("2024-06-07 04:01"), 645.57, low, high),
+        ("AAPL", local("2024-06-07 10:01"), 80.0, low, high),
+    ]
+    assert store.outliers(["AAPL", "ZERO"], DAY_1, CALENDARS[Kind.STOCKS], YEAR) == []
+    put(("MSFT", "1d", local("2024-06-05"), at(92.0)), ("MSFT", "1d", local("2024-06-06"), at(92.0) | {"low": 40.0}))
+    (day,) = store.outliers(["MSFT"], DAY_1, CALENDARS[Kind.STOCKS], YEAR)
+    assert (day.value, day.timeframe) == (40.0, "1d")
+    assert (
+        store.outliers(["AAPL"], MINUTE_1, CALENDARS[Kind.STOCKS], DayRange(date(2024, 6, 5), date(2024, 6, 6))) == []
+    )
+
+
+def at(price):
+    return {"open": price, "high": price * 1.001, "low": price * 0.999, "close": price}

@@ -18,8 +18,10 @@ ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 SESSIONS = [date(2025, 6, d) for d in (16, 17, 18, 20, 23, 24, 25, 26, 27, 30)]  # without Juneteenth
 NEWEST = SESSIONS[-1]
 OF_ALL = {"no_missing_sessions", "bars_are_valid", "latest_session_is_here"}
-OF_MINUTES = OF_ALL | {"minutes_are_complete", "ticker_is_known"}
-OF_DAYS = OF_ALL | {"one_company"}
+OF_MINUTES = OF_ALL | {"minutes_are_complete", "ticker_is_known", "prices_are_plausible"}
+OF_DAYS = OF_ALL | {"one_company", "prices_are_plausible"}
+OF_STOCKS = {(t, name) for t, names in (("1m", OF_MINUTES), ("1d", OF_DAYS)) for name in names}
+"""Of a market of stocks with 1m and 1d."""
 
 
 def verdicts(result):
@@ -60,11 +62,9 @@ def missing(harness, *holes, now=MOMENT):
 
 def test_checks_run_with_every_run_and_are_stored_in_the_instance(harness):
     result = everything(harness)
-    assert {key: e.passed for key, e in verdicts(result).items()} == dict.fromkeys(
-        [(t, name) for t, names in (("1m", OF_MINUTES), ("1d", OF_DAYS)) for name in names], True
-    )
+    assert {key: e.passed for key, e in verdicts(result).items()} == dict.fromkeys(OF_STOCKS, True)
     stored = harness.instance.all_logs(result.run_id, of_type={dg.DagsterEventType.ASSET_CHECK_EVALUATION})
-    assert len(stored) == 9
+    assert len(stored) == len(OF_STOCKS)
     found = metadata_of(verdicts(result)["1m", "no_missing_sessions"])
     assert found == {"missing_sessions": 0, "explained_sessions": 0, "symbols_affected": 0}
 
@@ -78,8 +78,7 @@ def test_checks_that_run_alone_fetch_and_materialize_nothing(harness, of, symbol
     result = harness.check(of)
     assert result.success
     found = verdicts(result)
-    of_days = OF_DAYS if of == "stocks" else OF_ALL
-    assert set(found) == {("1m", name) for name in OF_MINUTES} | {("1d", name) for name in of_days}
+    assert set(found) == OF_STOCKS - ({("1d", "one_company")} if of == "crypto" else set())
     assert {e.asset_key.path[0] for e in found.values()} == {of}
     assert metadata_of(found["1m", "no_missing_sessions"])["symbols_affected"] == symbols
     assert harness.vendor.requests == []
@@ -92,7 +91,7 @@ def test_a_failed_run_is_checked_too(harness):
     result = everything(harness)
     assert not result.success
     found = verdicts(result)
-    assert len(found) == 9
+    assert len(found) == len(OF_STOCKS)
     assert metadata_of(found["1m", "no_missing_sessions"])["missing_sessions"] == len(SESSIONS)
     assert found["1d", "no_missing_sessions"].passed
 
@@ -271,12 +270,13 @@ def test_a_thin_session_is_a_warning_until_its_minutes_arrive(harness):
     harness.vendor.change(holes=(THIN,))
     verdict, metadata = minutes(everything(harness))
     assert (verdict.passed, verdict.severity) == (False, WARN)
-    assert verdict.description == "Far fewer minutes than expected in 1 session."
+    assert verdict.description == "Minutes are missing within 1 session."
     assert (metadata["partial_sessions"], metadata["confirmed_partial_sessions"]) == (1, 0)
     counts = dict(harness.rows("select session, bars from session_answers where symbol = 'AAPL' and timeframe = '1m'"))
     (row,) = metadata["sessions"]
     assert (row["symbol"], row["session"], row["minutes"]) == ("AAPL", "2025-06-23", counts.pop(SESSIONS[4]))
     assert min(counts.values()) <= row["likely"] <= max(counts.values())
+    assert row["because"] == "no minutes from 04:00 to 15:30"
     ((reason, attempts),) = {
         (r["reason"], r["attempts"])
         for r in metadata_of(verdicts(harness.check())["1m", "no_missing_sessions"])["gaps"]
@@ -286,7 +286,8 @@ def test_a_thin_session_is_a_warning_until_its_minutes_arrive(harness):
     harness.vendor.change(holes=())
     verdict, metadata = minutes(everything(harness, now=MOMENT + FIRST_PAUSE))
     assert verdict.passed
-    assert metadata == {"partial_sessions": 0, "confirmed_partial_sessions": 0}
+    assert verdict.description == "No session lacks minutes."
+    assert metadata == {"partial_sessions": 0, "confirmed_partial_sessions": 0, "unjudged_sessions": 0}
 
 
 def test_a_thin_session_that_a_retry_does_not_change_is_confirmed(harness, monkeypatch):
@@ -297,6 +298,34 @@ def test_a_thin_session_that_a_retry_does_not_change_is_confirmed(harness, monke
     assert verdict.passed
     assert (metadata["partial_sessions"], metadata["confirmed_partial_sessions"]) == (0, 1)
     assert [r["session"] for r in metadata["sessions"]] == ["2025-06-23"]
+
+
+def test_sessions_without_enough_others_are_counted_as_not_judged(harness):
+    verdict, metadata = minutes(everything(harness, last=SESSIONS[3], now=datetime(2025, 6, 21, 12, tzinfo=UTC)))
+    assert verdict.passed
+    sentence = "No session that can be judged lacks minutes. 8 sessions cannot be judged yet:"
+    assert verdict.description.startswith(sentence)
+    assert (metadata["unjudged_sessions"], metadata["unjudged"]) == (8, "AAPL: 4, MSFT: 4")
+
+
+# --- Implausible prices
+
+
+def test_a_price_far_from_all_around_it_is_a_warning_and_stays(harness):
+    assert verdicts(everything(harness))["1m", "prices_are_plausible"].passed
+    ((stamp, high),) = harness.rows(
+        """update market_data set high = high * 7 where symbol = 'AAPL' and timeframe = '1m' and timestamp = (
+             select min(timestamp) from market_data where symbol = 'AAPL' and timeframe = '1m')
+           returning timestamp, high"""
+    )
+    found = verdicts(harness.check())
+    verdict = found["1m", "prices_are_plausible"]
+    assert (verdict.passed, verdict.severity) == (False, WARN)
+    (row,) = metadata_of(verdict)["outliers"]
+    assert (row["symbol"], row["time"]) == ("AAPL", f"{stamp.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
+    assert row["value"] == high > 5 * row["highest"] > 5 * row["lowest"] > 0
+    assert verdict.description.startswith(f"AAPL has {high:g} at ")
+    assert found["1d", "prices_are_plausible"].passed
 
 
 # --- The newest session
@@ -317,9 +346,26 @@ def test_the_newest_session_missing_for_one_is_a_warning_and_for_all_an_error(ha
         "session": "2025-06-30",
         "symbols_expected": 2,
         "symbols_missing": len(symbols),
+        "symbols_partial": 0,
         "missing": ", ".join(symbols),
         "repair": f"backfill repair --symbols {','.join(symbols)}",
     }
+
+
+def test_a_newest_session_with_some_of_its_minutes_is_partial_and_not_missing(harness):
+    harness.vendor.change(
+        holes=(hole("AAPL", NEWEST), *(hole("MSFT", NEWEST, base="minute", start="05:00", end="20:00"),))
+    )
+    result = everything(harness)
+    verdict, metadata = newest(result, "1m")
+    assert not verdict.passed
+    assert verdict.description == "2025-06-30 is missing for 1 of 2 symbols and partial for 1 of 2 symbols."
+    assert (metadata["missing"], metadata["partial"], metadata["symbols_partial"]) == ("AAPL", "MSFT", 1)
+    assert metadata["repair"] == "backfill repair --symbols AAPL,MSFT"
+    assert metadata_of(verdicts(result)["1m", "no_missing_sessions"])["missing_sessions"] == 1
+    harness.vendor.change(holes=(hole("MSFT", NEWEST, base="minute", start="05:00", end="20:00"),))
+    verdict, _ = newest(everything(harness, now=MOMENT + FIRST_PAUSE), "1m")
+    assert (verdict.severity, verdict.description) == (WARN, "2025-06-30 is partial for 1 of 2 symbols.")
 
 
 def test_before_the_first_session_nothing_is_missing(harness):
