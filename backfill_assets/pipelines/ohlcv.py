@@ -214,7 +214,12 @@ class _Fetch:
                 name = symbol.name, timeframe.name
                 before = self._before.get(name, {})
                 one = SettledSeries(
-                    symbol, timeframe, request.wanted[symbol], answers.get(name, before), before, error=result.error
+                    symbol,
+                    timeframe,
+                    request.expected(symbol, timeframe),
+                    answers.get(name, before),
+                    before,
+                    error=result.error,
                 )
                 if timeframe == source:
                     rejected = tuple(result.rejected)
