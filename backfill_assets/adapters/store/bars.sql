@@ -30,7 +30,8 @@ copy stage from stdin (format binary)
 -- name: merge
 -- Returns by day (UTC) the first and last row written, how many were inserted and changed, and the first and last changed.
 -- Rows that are already stored are neither locked nor written. The earlier values of changed ones go into the history if
--- `kept`. ORDER BY gives concurrent writers one lock order.
+-- `kept`. ORDER BY gives concurrent writers one lock order. The time of the statement, unlike that of the transaction, is after
+-- the wait for the lock: what it replaces ends when it begins.
 with differing as materialized (
   select s.t, s.o, s.h, s.l, s.c, s.v, nullif(s.vw, 'NaN') as vw, nullif(s.n, -1) as n, x.*
   from stage s
@@ -46,12 +47,12 @@ with differing as materialized (
   from differing where symbol is not null and %(kept)s order by t
 ), written as (
   insert into market_data as m
-    (symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source)
-  select %(symbol)s, %(timeframe)s, t, o, h, l, c, v, vw, n, %(source)s from differing order by t
+    (symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source, ingested_at)
+  select %(symbol)s, %(timeframe)s, t, o, h, l, c, v, vw, n, %(source)s, statement_timestamp() from differing order by t
   on conflict (symbol, timeframe, "timestamp") do update set
     open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
     volume = excluded.volume, vwap = excluded.vwap, trades = excluded.trades,
-    source = excluded.source, ingested_at = now()
+    source = excluded.source, ingested_at = excluded.ingested_at
   returning (xmax = 0) as is_new, "timestamp" as t
 )
 select min(t), max(t), count(*) filter (where is_new), count(*) filter (where not is_new),

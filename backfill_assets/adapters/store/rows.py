@@ -36,7 +36,8 @@ class Restated:
     first: datetime
     last: datetime
     bars: int
-    removed: bool = False
+    removed: int = 0
+    """How many of them were removed: none or all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class Rows:
         self.connection.execute(_LOCK_FEATURES, self._series)
         days: list[Any] = self._all("remove", stamps=[instant(ms) for ms in stamps], **self._history)
         self._mark([day[0] for day in days], [day[1] for day in days])
-        restated = tuple(Restated(*day, removed=True) for day in days)
+        restated = tuple(Restated(first, last, bars, bars) for first, last, bars in days)
         return Written(removed=sum(day[2] for day in days), restated=restated)
 
     def replace(self, bars: Bars, sessions: Sequence[date]) -> None:

@@ -5,8 +5,6 @@ from alembic import op
 revision = "0013"
 down_revision = "0012"
 
-_COUNTED = ("backfill_runs", "backfill_run_series", "backfill_run_restatements")
-
 
 def upgrade() -> None:
     """Add the table and the columns."""
@@ -35,7 +33,7 @@ def upgrade() -> None:
           new_trades bigint,
           new_source text,
           run_id text,
-          changed_at timestamptz not null default clock_timestamp(),
+          changed_at timestamptz not null default statement_timestamp(),
           primary key (symbol, timeframe, "timestamp", id)
         )""")
     op.execute("""
@@ -49,8 +47,9 @@ def upgrade() -> None:
           'When an answer first came that lacks more than a tenth of the stored bars, which are kept until it is confirmed;
            null if the last one does not.'""")
     op.execute("comment on column session_answers.shrunk_to is 'How many of the stored bars that answer has.'")
-    for table in _COUNTED:
-        op.execute(f"alter table {table} add column bars_removed bigint not null default 0")
+    op.execute("alter table backfill_runs add column bars_removed bigint not null default 0")
+    op.execute("alter table backfill_run_series add column bars_removed bigint not null default 0")
+    op.execute("alter table backfill_run_restatements add column bars_removed integer not null default 0")
     op.execute("""
         comment on table backfill_run_restatements is
           'Bars, by UTC day, whose stored values the vendor''s answer in this run changed, or that it removed.'""")
@@ -58,7 +57,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop the table and the columns."""
-    for table in _COUNTED:
-        op.execute(f"alter table {table} drop column bars_removed")
+    op.execute("alter table backfill_run_restatements drop column bars_removed")
+    op.execute("alter table backfill_run_series drop column bars_removed")
+    op.execute("alter table backfill_runs drop column bars_removed")
     op.execute("alter table session_answers drop column shrunk_at, drop column shrunk_to")
     op.execute("drop table market_data_history")
