@@ -92,7 +92,7 @@ class BarStore(Store):
             bars, counts = answer.bars, answer.counts
             if sum(map(len, lacking.values())) > len(removed):
                 bars = rows.read(sessions)
-                counts = count_by_session(bars, sessions, context.zone)
+                counts = tuple(count_by_session(bars, sessions, context.zone))
             doubts = {s: [doubt] for s, doubt in answer.doubts.items()}
             for session, kept in shrunk.items():
                 doubts.setdefault(session, []).append(
@@ -158,7 +158,8 @@ def _judged(
 ) -> tuple[Int, dict[date, Shrunk]]:
     """Return which of the stored bars that an answer lacks are removed, and the sessions of which they are kept."""
     rejected = [int(bar.start.timestamp()) * 1000 for bar in answer.rejected]
-    removed, shrunk = [np.empty(0, np.int64)], {}
+    removed: list[Int] = [np.empty(0, np.int64)]
+    shrunk: dict[date, Shrunk] = {}
     for session, stamps in lacking.items():
         withdrawn = stamps[~np.isin(stamps, rejected)]  # the vendor has the others, in a form that cannot be stored
         if kept := unconfirmed(stored[session].bars, len(withdrawn), at, stored[session].shrunk):
