@@ -141,10 +141,11 @@ class GapFinder:
         """Index ranges [first, after) of sessions in the same state, ascending."""
         sessions = self.calendar.sessions
         not_fetched = date.max if listing.unknown_at else listing.ticker_since or date.min
+        start = bisect_left(sessions, self.calendar.first_week) if timeframe == WEEK_1 else 0
         thin = [day for day, answer in incomplete.items() if answer.bars]
         ranges = [*missing, *(DayRange(d, d) for d in thin if not any(d in r for r in missing))]
         for days in sorted(ranges):
-            first, after = bisect_left(sessions, days.start), bisect_right(sessions, days.end)
+            first, after = max(start, bisect_left(sessions, days.start)), bisect_right(sessions, days.end)
             if first < (until := bisect_left(sessions, not_fetched, first, after)):
                 yield first, until, _not_fetched(symbol, listing)
                 first = until

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from itertools import product
 from math import isnan
 
 import numpy as np
 
-from backfill_assets.adapters.store.bars import BarStore
+from backfill_assets.adapters.store.bars import BarStore, WriteContext
 from backfill_assets.adapters.store.base import Store, reconnecting
 from backfill_assets.adapters.store.gaps import GapStore
 from backfill_assets.adapters.store.series import MinuteSession, SeriesStore
@@ -22,7 +22,7 @@ from backfill_assets.domain.listings import UNKNOWN, Listing
 from backfill_assets.domain.minutes import MinuteProfiles, closing_half_hours, judge
 from backfill_assets.domain.retries import Retries
 from backfill_assets.domain.sessions import HALF_HOURS, Calendar
-from backfill_assets.domain.timeframes import DAY_1, MINUTE_1
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, Timeframe
 from backfill_assets.domain.universe import Market, Universe
 
 
@@ -110,15 +110,16 @@ def judge_minutes(store: SeriesStore, symbols: Sequence[str], calendar: Calendar
 
 def _minute_sessions(store: SeriesStore, symbols: Sequence[str], calendar: Calendar) -> dict[str, list[MinuteSession]]:
     found = store.minute_sessions(symbols, calendar.span)
-    unsummarized: dict[tuple[str, str], list[date]] = {}
+    unsummarized: dict[tuple[str, Timeframe], list[date]] = {}
     for symbol, sessions in found.items():
         for s in sessions:
             if s.half_hours is None:
-                unsummarized.setdefault((symbol, MINUTE_1.name), []).append(s.session)
+                unsummarized.setdefault((symbol, MINUTE_1), []).append(s.session)
             if s.has_day and s.day_volume is None:
-                unsummarized.setdefault((symbol, DAY_1.name), []).append(s.session)
+                unsummarized.setdefault((symbol, DAY_1), []).append(s.session)
     for (symbol, timeframe), days in unsummarized.items():
-        BarStore.beside(store).summarize(symbol, timeframe, days, calendar.hours.zone)
+        context = WriteContext(calendar.hours.zone, datetime.now(UTC))  # no attempt is recorded
+        BarStore.beside(store).summarize(symbol, timeframe, days, context)
     return store.minute_sessions(symbols, calendar.span) if unsummarized else found
 
 
@@ -141,4 +142,5 @@ def measure(store: Store, watched: Watched, now: datetime) -> Completeness:
         judge_minutes(SeriesStore.beside(store), symbols, watched.calendar)
     gaps = find_gaps(GapStore.beside(store), watched, now)
     last_bars = SeriesStore.beside(store).last_bars(symbols, market.timeframes)
-    return completeness(market, watched.finished(now).sessions, watched.listings, gaps, last_bars, now)
+    calendar = watched.finished(now)
+    return completeness(market, calendar.sessions, watched.listings, gaps, last_bars, now, calendar.first_week)

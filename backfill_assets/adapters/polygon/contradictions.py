@@ -48,8 +48,8 @@ class Requested:
 
     def inside(self, timestamps: Int, margin: int = 0) -> NDArray[np.bool_]:
         """Return which times are of the requested days, or at most `margin` ms away."""
-        after: NDArray[np.bool_] = timestamps >= self.days[0] - margin
-        return after & (timestamps < self.days[-1] + margin)
+        found: NDArray[np.bool_] = (timestamps >= self.days[0] - margin) & (timestamps < self.days[-1] + margin)
+        return found
 
     def after(self, page: Page) -> Requested:
         """Return what the page that follows has to be about."""

@@ -320,9 +320,9 @@ def minutes(session, number):
 def model(known, event, at, retries):
     """Return the record after an event.
 
-    An attempt counts once the last pause is over; so do the first answer, and one with more bars, which restarts the count.
-    A counted answer resets the failures. Bars are never removed, a complete session cannot fail, and only one without bars
-    can be refused.
+    An attempt counts once the last pause is over; so do the first answer, and one with a tenth more bars, which restarts the
+    count. A counted answer resets the failures. Fewer bars are a doubt until they come again an hour later; its begin and end
+    restart the count. A complete session cannot fail, and only one without bars can be refused.
     """
     kind, bars = event
     if kind == "mark":
@@ -330,6 +330,20 @@ def model(known, event, at, retries):
     if kind == "answered":
         if known is None or bars > known.bars:
             return SessionAnswer(MON, bars, None, None, 1, 0, refused=False, partial=False, attempted_at=at)
+        doubt, shrunk_at, had = None, None, known.doubt
+        if bars < known.bars:
+            again = had and had.startswith(f"the newer answer has {bars} of")
+            if not (again and at >= known.shrunk_at + timedelta(hours=1)):
+                shrunk_at = known.shrunk_at if again else at
+                doubt = (
+                    f"the newer answer has {bars} of {known.bars} stored bars; "
+                    "they are kept until another answer confirms it"
+                )
+            else:
+                known = replace(known, bars=bars)
+        known = replace(known, doubt=doubt, shrunk_at=shrunk_at)
+        if (had is None) != (doubt is None):
+            return replace(known, answers=1, failures=0, refused=False, attempted_at=at)
         first = known.answers == 0
     else:
         refused = kind == "refused"

@@ -19,7 +19,7 @@ TABLES = {
     *"""
     alert_deliveries alerts backfill_gaps backfill_run_gaps backfill_run_rejected backfill_run_restatements
     backfill_run_series backfill_runs check_results corporate_event_lookups corporate_events coverage feature_marks listings
-    market_data market_data_adjusted market_data_counts market_data_v2 market_features rate_limit
+    market_data market_data_adjusted market_data_counts market_data_history market_data_v2 market_features rate_limit
     session_answers ticker_changes
     """.split(),
 }
