@@ -26,7 +26,13 @@ from backfill_assets.cli.output import (
 from backfill_assets.deployment.private_api import daemon_seen, ticking
 from backfill_assets.domain.alert_history import Incident
 from backfill_assets.domain.alert_messages import Message, format_duration, table, ui_path
-from backfill_assets.domain.alert_rules import CheckResult, failed_checks, format_utc
+from backfill_assets.domain.alert_rules import (
+    COVERAGE_CHECKS,
+    KEY_INCIDENT,
+    CheckResult,
+    failed_checks,
+    format_utc,
+)
 from backfill_assets.domain.errors import SettingMistake
 from backfill_assets.orchestration.alerts.heartbeats import SILENT_AFTER
 from backfill_assets.orchestration.alerts.sensors import CHECK_ALERTS, NO_CHANNELS, RUN_ALERTS
@@ -39,7 +45,8 @@ _SHOWN_ROWS = 12
 class AlertState:
     """Everything that the command shows.
 
-    checks           the failed checks, whether or not the daemon has opened their alerts
+    checks           the failed checks, whether or not the daemon has opened their alerts; those of what is missing are left
+                     out while the key is refused, from which they follow
     daemon, sensors  when the daemon and the two alert sensors last worked (UTC); None: never
     """
 
@@ -84,10 +91,12 @@ def alerts_command(*, as_json: bool) -> int:
     now = datetime.now(UTC)
     markets = settings.universe(now.date()).markets
     with AlertStore(database.ready(settings), connections=1) as store, open_instance(settings) as instance:
-        known, results = ticking(instance), store.check_results()
+        known, incidents = ticking(instance), store.open()
+        refused = any(incident.finding.incident == KEY_INCIDENT for incident in incidents)
+        results = [r for r in store.check_results() if not (refused and r.check in COVERAGE_CHECKS)]
         state = AlertState(
             now,
-            store.open(),
+            incidents,
             store.waiting(),
             [check for market in markets for check in failed_checks(results, market)],
             daemon_seen(instance),

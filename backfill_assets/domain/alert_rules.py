@@ -182,12 +182,15 @@ class Failure:
     passing: bool = False
 
 
+KEY_INCIDENT = "key:polygon"
+
+
 @dataclass(frozen=True, slots=True)
 class KeyObservation:
     """The run in which the vendor refused the key, or None. What follows from it has no alert of its own."""
 
     failure: Failure | None
-    incident: str = "key:polygon"
+    incident: str = KEY_INCIDENT
 
     def finding(self) -> Finding | None:
         """Critical: nothing can be fetched."""

@@ -8,7 +8,14 @@ from dagster._daemon.types import DaemonHeartbeat
 
 from backfill_assets.adapters.notify import channel_names
 from backfill_assets.adapters.store.alerts import AlertStore
-from backfill_assets.domain.alert_rules import FailedDaysObservation, Failure, GapObservation, JobObservation
+from backfill_assets.domain.alert_rules import (
+    CheckResult,
+    FailedDaysObservation,
+    Failure,
+    GapObservation,
+    JobObservation,
+    KeyObservation,
+)
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, Reason
 from backfill_assets.pipelines.alerts import AlertSettings, settle
@@ -112,6 +119,21 @@ def test_json_has_the_same_content(watched, hook):
     assert answer["last_looked"] == {"check_alerts": NOW.isoformat(), "run_alerts": NOW.isoformat()}
     assert answer["complaint"] is None
     assert TOKEN not in result.out + result.err
+
+
+def test_failed_checks_of_what_is_missing_are_not_listed_while_the_key_is_refused(watched, hook):
+    checks = [
+        CheckResult("stocks/ohlcv_1m", name, passed=False, error=True, sentence="Bad.")
+        for name in ("latest_session_is_here", "bars_are_valid")
+    ]
+    with AlertStore(watched.database_url, connections=1) as store:
+        store.write_check_results(checks, NOW)
+    listed = {"check latest_session_is_here failed", "check bars_are_valid failed"}
+    assert {line.split(" of ")[0] for line in watched("alerts").out.splitlines() if " of " in line} == listed
+    open_alerts(watched, KeyObservation(Failure("0f1e", "Polygon refuses the API key.")), urls=[hook.url])
+    shown = watched("alerts").out
+    assert "latest_session_is_here" not in shown
+    assert "check bars_are_valid failed of stocks/ohlcv_1m: Bad." in shown
 
 
 def test_an_undelivered_message_is_shown_after_its_alert_is_closed(watched, hook):
