@@ -4,6 +4,7 @@ import asyncio
 import copy
 import json
 import math
+import random
 from dataclasses import replace
 from datetime import date, datetime
 
@@ -139,64 +140,64 @@ def true_answers():
     return found
 
 
-def row_of(draw, envelope):
-    return draw(st.integers(0, len(envelope["results"]) - 1))
+def row_of(chance, envelope):
+    return chance.randrange(len(envelope["results"]))
 
 
 def recounted(envelope):
     envelope["resultsCount"] = len(envelope["results"])
 
 
-def drop(draw, envelope):
-    del envelope["results"][row_of(draw, envelope)]
+def drop(chance, envelope):
+    del envelope["results"][row_of(chance, envelope)]
 
 
-def double(draw, envelope):
-    bar = envelope["results"][row_of(draw, envelope)]
-    same = draw(st.booleans())
-    envelope["results"].insert(row_of(draw, envelope), bar if same else {**bar, "c": bar["o"], "v": 1})
+def double(chance, envelope):
+    bar = envelope["results"][row_of(chance, envelope)]
+    same = chance.choice([True, False])
+    envelope["results"].insert(row_of(chance, envelope), bar if same else {**bar, "c": bar["o"], "v": 1})
     recounted(envelope)
 
 
-def swap(draw, envelope):
-    bars, a, b = envelope["results"], row_of(draw, envelope), row_of(draw, envelope)
+def swap(chance, envelope):
+    bars, a, b = envelope["results"], row_of(chance, envelope), row_of(chance, envelope)
     bars[a], bars[b] = bars[b], bars[a]
 
 
-def unit(draw, envelope):
-    chosen = envelope["results"] if draw(st.booleans()) else [envelope["results"][row_of(draw, envelope)]]
-    factor = draw(st.sampled_from([0.001, 1000, 1_000_000]))
+def unit(chance, envelope):
+    chosen = envelope["results"] if chance.choice([True, False]) else [envelope["results"][row_of(chance, envelope)]]
+    factor = chance.choice([0.001, 1000, 1_000_000])
     for bar in {id(bar): bar for bar in chosen}.values():
         bar["t"] = int(bar["t"] * factor)
 
 
-def ticker(draw, envelope):
-    envelope["ticker"] = draw(st.sampled_from(["META", "", "AAPL.", "X:BTCUSD", 5]))
+def ticker(chance, envelope):
+    envelope["ticker"] = chance.choice(["META", "", "AAPL.", "X:BTCUSD", 5])
 
 
-def value(draw, envelope):
+def value(chance, envelope):
     odd = [None, -1, -0.5, "1.5", True, [], {}, math.inf, -math.inf, math.nan, 10**400, "\ud800"]
-    field = draw(st.sampled_from("ohlcvn"))
+    field = chance.choice("ohlcvn")
     # An absent number of trades is usual.
-    envelope["results"][row_of(draw, envelope)][field] = draw(st.sampled_from(odd[1:] if field == "n" else odd))
+    envelope["results"][row_of(chance, envelope)][field] = chance.choice(odd[1:] if field == "n" else odd)
 
 
-def time(draw, envelope):
-    envelope["results"][row_of(draw, envelope)]["t"] += draw(st.sampled_from([1, 30_000, 34_200_001, -7]))
+def time(chance, envelope):
+    envelope["results"][row_of(chance, envelope)]["t"] += chance.choice([1, 30_000, 34_200_001, -7])
 
 
-def count(draw, envelope):
+def count(chance, envelope):
     right = len(envelope["results"])
-    envelope["resultsCount"] = draw(st.sampled_from([0, right - 1, right + 1, -1, "3"]))
+    envelope["resultsCount"] = chance.choice([0, right - 1, right + 1, -1, "3"])
 
 
-def status(draw, envelope):
+def status(chance, envelope):
     odd = [{"status": "ERROR"}, {"status": ""}, {"error": "it broke"}, {"status": None}, {"status": "NOT_FOUND"}]
-    envelope |= draw(st.sampled_from(odd))
+    envelope |= chance.choice(odd)
 
 
-def junk(draw, envelope):
-    envelope["results"].insert(row_of(draw, envelope), draw(st.sampled_from([None, 5, "AAPL", {}, [], {"t": None}])))
+def junk(chance, envelope):
+    envelope["results"].insert(row_of(chance, envelope), chance.choice([None, 5, "AAPL", {}, [], {"t": None}]))
     recounted(envelope)
 
 
@@ -206,23 +207,23 @@ EDITS = (drop, double, swap, unit, ticker, value, time, count, status)
 @st.composite
 def edits(draw):
     """Return a timeframe, and a function from the true envelope to a response."""
-    timeframe, data = draw(st.sampled_from(["1m", "1d"])), draw(st.data())
     chosen = draw(st.lists(st.sampled_from(EDITS), max_size=3, unique=True))
     last = draw(st.sampled_from(["", "", "", "junk", "page"]))
+    seed = draw(st.integers(0, 2**32))
 
     def respond(envelope):
-        envelope = copy.deepcopy(envelope)
+        chance, envelope = random.Random(seed), copy.deepcopy(envelope)
         for edit in (*chosen, *([junk] if last == "junk" else [])):
-            edit(data.draw, envelope)
+            edit(chance, envelope)
         if drop in chosen:
             envelope["resultsCount"] = len(envelope["results"]) + 1  # an honest count of fewer bars cannot be seen
         body = json.dumps(envelope).encode()
         if last != "page":
             return Response(body)
-        page = b"<html>Forbidden</html>" if data.draw(st.booleans()) else body[:-30]
-        return Response(page, data.draw(st.sampled_from([200, 401, 403, 404, 407, 500])))
+        page = chance.choice([b"<html>Forbidden</html>", body[:-30]])
+        return Response(page, chance.choice([200, 401, 403, 404, 407, 500]))
 
-    return timeframe, respond
+    return draw(st.sampled_from(["1m", "1d"])), respond
 
 
 @settings(max_examples=500 if SOAK else 60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,7 +1,8 @@
 """Refusals by the vendor's plan on an empty store, before anything shows what the plan allows: which of them end a run."""
 
 import asyncio
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -14,6 +15,7 @@ SATURDAY = datetime(2024, 12, 7, 12, tzinfo=UTC)
 EVENING = datetime(2024, 12, 6, 2, tzinfo=UTC)
 """21:00 in New York on Thursday, 5 December: the session has finished, and the day has not."""
 
+WITHOUT_BARS = "select symbol, refused, count(*) from session_answers where bars = 0 group by 1, 2"
 NAMES = "AAPL MSFT NVDA AMZN"
 
 
@@ -80,3 +82,40 @@ async def test_a_plan_without_today_is_an_error_if_only_today_is_requested(datab
         one.vendor.change(today_forbidden=True)
         with pytest.raises(NotEntitled):
             await one.fetch()
+
+
+@pytest.mark.parametrize("when", ["in the same run", "in an earlier run"])
+async def test_one_refusal_of_sessions_that_others_get_is_a_failure_and_retried(database_url, when):
+    async with simulated(database_url, SATURDAY, "stocks", "AAPL MSFT", "2024-11-25", timeframes="1m") as one:
+        await one.fetch("2024-11-25", "2024-11-26")  # of both
+        days = ("2024-11-27", "2024-12-04")
+        if when == "in an earlier run":
+            await one.fetch_request(
+                replace(one.request(*days), wanted=dict(list(one.request(*days).wanted.items())[:1]))
+            )
+        one.vendor.change(faults=(Fault(kind="status", status=403, ticker="MSFT"),))
+        series = await one.fetch(*days)
+        assert failed(series) == {"MSFT": VendorUnavailable}
+        assert rows(database_url, WITHOUT_BARS) == [("MSFT", False, 5)]
+        one.vendor.change(faults=())
+        assert failed(await one.fetch(*days)) == {}
+        assert rows(database_url, WITHOUT_BARS) == []
+
+
+async def test_a_new_symbol_is_believed_to_be_excluded_at_the_second_refusal(database_url):
+    async with simulated(database_url, SATURDAY, "stocks", "AAPL MSFT", "2024-11-25", timeframes="1m") as one:
+        one.vendor.change(forbidden=("MSFT",))
+        for refused in (False, True):
+            assert failed(await one.fetch("2024-11-25", "2024-11-27")) == {"MSFT": NotEntitled}
+            assert rows(database_url, WITHOUT_BARS) == [("MSFT", refused, 3)]
+
+
+async def test_a_plan_whose_first_day_moves_refuses_what_it_included_before(database_url):
+    async with simulated(database_url, SATURDAY, "stocks", "AAPL MSFT", "2024-11-11", timeframes="1m") as one:
+        only = {s: days for s, days in one.request().wanted.items() if s.name == "AAPL"}
+        await one.fetch_request(replace(one.request(), wanted=only))
+        await one.fetch("2024-12-02")
+        one.clock.advance(days=8)
+        one.vendor.change(history_edge=date(2024, 11, 18))
+        await one.fetch("2024-11-11", "2024-11-15")
+        assert rows(database_url, WITHOUT_BARS) == [("MSFT", True, 5)]
