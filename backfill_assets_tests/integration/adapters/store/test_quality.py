@@ -2,6 +2,7 @@ import itertools
 import math
 from datetime import UTC, date, datetime, time, timedelta
 
+import numpy as np
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -350,6 +351,26 @@ def test_bars_of_a_healthy_vendor_and_derived_ones_break_no_rule(store, database
     assert found.bars == dict(rows(database_url, "select timeframe, count(*) from market_data group by 1"))
     least = itertools.pairwise(found.bars[t] for t in TIMEFRAMES)
     assert all(finer > coarser for finer, coarser in least)
+    assert [store.outliers(["X"], timeframe, trading, days) for timeframe in (MINUTE_1, DAY_1)] == [[], []]
+
+
+def test_volatile_thin_and_crashing_markets_have_no_outliers(store, put):
+    """Quotes 4 % apart in thin hours, days that move by a tenth, a crash to a third in minutes, and a 2:1 split."""
+    random = np.random.default_rng(0)
+    price, bars = 20.0, []
+    for number, session in enumerate(CALENDARS[Kind.STOCKS].sessions[:60]):
+        price *= {30: 0.5}.get(number, 1.0) * math.exp(random.normal(0, 0.1))
+        midnight, prices = local(f"{session}"), []
+        for minute in sorted(random.choice(range(240, 1200), 150, replace=False).tolist()):
+            crash = 1 / 3 if number == 45 and minute > 700 else 1.0
+            thin = minute < 570 or minute >= 960
+            prices.append(price * crash * math.exp(random.normal(0, 0.02 if thin else 0.005)))
+            bars.append(("X", "1m", midnight + timedelta(minutes=minute), at(prices[-1])))
+        price, day = prices[-1], {"open": prices[0], "high": max(prices), "low": min(prices), "close": prices[-1]}
+        bars.append(("X", "1d", midnight, day))
+    put(*bars)
+    for timeframe in (MINUTE_1, DAY_1):
+        assert store.outliers(["X"], timeframe, CALENDARS[Kind.STOCKS], YEAR) == []
 
 
 def test_outliers_are_named_with_what_is_usual_around_them(store, put):

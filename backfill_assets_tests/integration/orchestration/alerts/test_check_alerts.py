@@ -37,9 +37,10 @@ def fill(harness, now=MOMENT, last="2025-06-30", **options):
 
 
 def spoil(harness, high):
+    """Set the high of a daily bar; None: a valid one."""
     with psycopg.connect(harness.database_url) as connection:
         connection.execute(
-            "update market_data set high = %s where symbol = 'AAPL' and timeframe = '1d' "
+            "update market_data set high = coalesce(%s, greatest(open, close)) where symbol = 'AAPL' and timeframe = '1d' "
             "and timestamp >= '2025-06-26' and timestamp < '2025-06-27'",
             [high],
         )
@@ -107,7 +108,7 @@ def test_a_failed_check_is_notified_with_its_table_and_recovers_when_it_passes(h
     assert message["title"] == f"CRITICAL: {VALID}"
     assert "the check bars_are_valid fails" in message["message"]
     assert "AAPL" in message["message"].splitlines()[-1]
-    spoil(harness, 100_000)
+    spoil(harness, None)
     assert harness.check().success
     sensor.tick()
     assert hook.titles[1:] == [f"RECOVERED: {VALID}"]

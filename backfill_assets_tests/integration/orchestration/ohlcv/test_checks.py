@@ -134,6 +134,7 @@ def test_gaps_are_listed_in_a_table_with_repair_commands(harness):
             "to": last,
             "sessions": sessions,
             "reason": "missing",
+            "detail": "",
             "attempts": 1,
             "next attempt": "2025-07-01 12:02 UTC",
             "repair": f"backfill repair --symbols {symbol}",
@@ -277,11 +278,11 @@ def test_a_thin_session_is_a_warning_until_its_minutes_arrive(harness):
     assert (row["symbol"], row["session"], row["minutes"]) == ("AAPL", "2025-06-23", counts.pop(SESSIONS[4]))
     assert min(counts.values()) <= row["likely"] <= max(counts.values())
     assert row["because"] == "no minutes from 04:00 to 15:30"
-    ((reason, attempts),) = {
-        (r["reason"], r["attempts"])
+    ((reason, detail, attempts),) = {
+        (r["reason"], r["detail"], r["attempts"])
         for r in metadata_of(verdicts(harness.check())["1m", "no_missing_sessions"])["gaps"]
     }
-    assert (reason, attempts) == ("partial", 1)
+    assert (reason, detail, attempts) == ("partial", row["because"], 1)
 
     harness.vendor.change(holes=())
     verdict, metadata = minutes(everything(harness, now=MOMENT + FIRST_PAUSE))
