@@ -123,7 +123,7 @@ def test_no_bar_made_from_minutes_crosses_the_edge_of_a_session(kind, day):
     for timeframe in FROM_MINUTES:
         first, second = (derive(bars_at(stamps), timeframe, hours.zone) for stamps in minutes)
         assert first.timestamp[-1] < second.timestamp[0]
-        assert (session_rows(first, days, hours.zone) == 0).all()
+        assert (session_rows(first.timestamp, days, hours.zone) == 0).all()
 
 
 def test_an_average_over_an_unknown_price_is_unknown():
