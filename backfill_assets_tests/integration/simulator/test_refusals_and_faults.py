@@ -175,6 +175,28 @@ def test_damaged_bars(vendor, client):
     assert [b["c"] is None for b in nulls] == [True, True, False, False, False]
 
 
+def test_odd_answers(vendor, client):
+    complete = client.get(PATH).json()
+    kinds = ("other_ticker", "miscount", "seconds", "off_grid", "twice_a_day", "newest_first", "impossible", "junk")
+    vendor.change(faults=tuple(Fault(kind=k, nth=i + 1, count=2) for i, k in enumerate(kinds)))
+    odd = {kind: client.get(PATH, params={"sort": "asc"}).json() for kind in kinds}
+    assert odd["other_ticker"]["ticker"] == "META"
+    counts = {kind: answer["resultsCount"] - len(answer["results"]) for kind, answer in odd.items()}
+    assert counts == dict.fromkeys(kinds, 0) | {"miscount": 2}
+    stamps = [b["t"] for b in complete["results"]]
+    found = {kind: [b["t"] if isinstance(b, dict) else b for b in answer["results"]] for kind, answer in odd.items()}
+    assert found["seconds"] == [t // 1000 for t in stamps]
+    assert found["off_grid"] == [t + 30_000 for t in stamps[:2]] + stamps[2:]
+    assert found["twice_a_day"] == sorted(stamps + [t + 34_200_000 for t in stamps[:2]])
+    assert found["newest_first"] == stamps[::-1]
+    assert found["junk"] == [*stamps, stamps[0], 5]
+    assert [b["l"] for b in odd["impossible"]["results"][:2]] == [0, -6]
+    vendor.change(faults=(Fault(kind="too_many_in_200"),))
+    answer = client.get(PATH)
+    assert (answer.status_code, answer.json()["status"]) == (200, "ERROR")
+    assert "exceeded the maximum requests" in answer.json()["error"]
+
+
 def test_a_slow_response_is_otherwise_good(vendor, client):
     vendor.change(faults=(Fault(kind="slow", seconds=0.05, times=1),))
     assert client.get(PATH).json()["resultsCount"] == 5

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill_assets.domain.answers import CompleteSessions, PageCutter, SessionAnswer, missing_sessions
-from backfill_assets.domain.bars import Bars
+from backfill_assets.domain.bars import BadBar, Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.sessions import Kind, SessionBars, calendar
 from backfill_assets_tests.unit.domain.frames import assert_same, frame, ms, rows
@@ -147,6 +147,21 @@ def test_after_the_last_page_nothing_is_left():
 def test_without_sessions_there_are_no_answers():
     complete = cutter().feed(frame([at(MON)]), more=False)
     assert (complete.sessions, complete.counts, len(complete.bars)) == ((), (), 0)
+
+
+def test_bad_rows_are_rejected_with_their_session_once_it_is_complete():
+    cut = cutter(MON, TUE, WED)
+    bad = [BadBar(at(TUE, 9), "two"), BadBar(at(MON, 9), "one"), BadBar(at(FRI), "of another day")]
+    first = cut.feed(frame([at(MON), at(TUE)]), more=True, bad=bad)
+    assert [(bar.session, bar.start, bar.reason) for bar in first.rejected] == [
+        (MON, datetime(2025, 6, 2, 13, tzinfo=UTC), "one")
+    ]
+    assert cut.dropped == 1
+    rest = cut.feed(Bars.empty(), more=False, bad=[BadBar(at(TUE, 10), "three"), BadBar(at(MON, 10), "answered")])
+    assert rest.sessions == (TUE, WED)
+    assert [bar.reason for bar in rest.rejected] == ["two", "three"]
+    assert rest.doubts == {TUE: "2 bars left out: two"}
+    assert cut.dropped == 2
 
 
 # --- Cutting pages: properties
