@@ -14,6 +14,7 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.runs import Record, RecordedRun, RunStore
 from backfill_assets.cli.output import write_file
 from backfill_assets.domain.errors import UsageMistake
+from backfill_assets.domain.timeframes import TIMEFRAMES, sources
 
 
 def report_command(run_id: str | None, since: date | None, output: Path | None) -> int:
@@ -52,14 +53,15 @@ def as_json(runs: Sequence[RecordedRun], now: datetime) -> dict[str, Any]:
         "runs": [run.run for run in runs],
         "series": series,
         "restatements": restatements,
+        "restatement_rates": _rates(series),
         "rejected_bars": [row for run in runs for row in run.rejected],
     }
 
 
 def _summary(runs: Sequence[RecordedRun], gaps: Sequence[Record], restatements: Sequence[Record]) -> dict[str, int]:
     totals = (
-        *("requests", "retried", "rate_limited", "bars_written", "bars_changed", "bars_unchanged", "features_written"),
-        *("gaps_before", "gaps_after"),
+        *("requests", "retried", "rate_limited", "bars_written", "bars_changed", "bars_unchanged", "bars_removed"),
+        *("features_written", "gaps_before", "gaps_after"),
     )
     return {
         "runs": len(runs),
@@ -73,6 +75,19 @@ def _summary(runs: Sequence[RecordedRun], gaps: Sequence[Record], restatements: 
         "bars_restated": sum(row["bars"] for row in restatements),
         "bars_rejected": sum(row["bars_rejected"] for run in runs for row in run.series),
     }
+
+
+def _rates(series: Sequence[Record]) -> list[Record]:
+    """Return by source timeframe how many of the bars that were stored before a later answer changed or removed."""
+    rates = []
+    for timeframe in sources(TIMEFRAMES.values()):
+        rows = [row for row in series if row["timeframe"] == timeframe.name]
+        restated = sum(row["bars_changed"] + row["bars_removed"] for row in rows)
+        if again := restated + sum(row["bars_unchanged"] for row in rows):
+            rates.append(
+                {"timeframe": timeframe.name, "bars_again": again, "bars_restated": restated, "rate": restated / again}
+            )
+    return rates
 
 
 def _without(row: Record, *names: str) -> Record:

@@ -27,6 +27,7 @@ class SessionAnswer:
     attempted_at  the last attempt that counts, UTC
     doubt         why the last answer is not taken as the complete session, None if it is
     partial_because  why the session is judged to be partial, None if it is not, or was judged before this was recorded
+    shrunk_at     when an answer first lacked more than a tenth of the stored bars, UTC; None if the last one does not
     """
 
     session: date
@@ -40,6 +41,7 @@ class SessionAnswer:
     attempted_at: datetime
     doubt: str | None = None
     partial_because: str | None = None
+    shrunk_at: datetime | None = None
 
     @property
     def complete(self) -> bool:

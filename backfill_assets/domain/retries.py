@@ -16,6 +16,9 @@ CONFIRMED_BY = 2
 FIRST_PAUSE = timedelta(minutes=2)
 """The default pause between the first and the second attempt."""
 
+CONFIRMING_PAUSE = timedelta(hours=1)
+"""The least time between two answers that together remove more than a tenth of a session's bars: longer than most outages."""
+
 
 class Retry(Enum):
     """Which sessions that were requested before and are incomplete are requested now."""
@@ -46,7 +49,8 @@ class Retries:
         """Return when an incomplete session is due again, UTC; None after the last attempt."""
         if answer.refused or answer.attempts >= self.attempts:
             return None
-        return answer.attempted_at + self.pause(answer.attempts)
+        due = answer.attempted_at + self.pause(answer.attempts)
+        return max(due, answer.shrunk_at + CONFIRMING_PAUSE) if answer.shrunk_at else due
 
     def explained(self, answer: SessionAnswer) -> bool:
         """Whether another attempt is useless: refused, or confirmed often enough.
@@ -73,6 +77,26 @@ class Retries:
     def to_ask(self, sessions: Iterable[date], answers: Answers, now: datetime, retry: Retry = Retry.DUE) -> list[date]:
         """Return the sessions to request, in their order."""
         return [s for s in sessions if self.asks(answers.get(s), now, retry)]
+
+
+@dataclass(frozen=True, slots=True)
+class Shrunk:
+    """When an answer first lacked more than a tenth of a session's stored bars (UTC), and how many of them it has."""
+
+    at: datetime
+    bars: int
+
+
+def unconfirmed(stored: int, lacking: int, at: datetime, before: Shrunk | None) -> Shrunk | None:
+    """Return what to record if the bars that an answer at `at` lacks are kept, or None if they are to be removed.
+
+    They are removed if they are at most a tenth of the stored ones, or if an earlier answer had as many of them.
+    """
+    if lacking * 10 <= stored:
+        return None
+    if before is None or before.bars != stored - lacking:
+        return Shrunk(at, stored - lacking)
+    return None if at >= before.at + CONFIRMING_PAUSE else before
 
 
 USUAL = Retries()

@@ -71,6 +71,7 @@ class SeriesRecord:
     error: str | None
     features_written: int = 0
     bars_rejected: int = 0
+    bars_removed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +85,14 @@ class GapRecord:
 
 @dataclass(frozen=True, slots=True)
 class Restatement:
-    """Bars of one series and UTC day whose stored values the vendor changed."""
+    """Bars of one series and UTC day whose stored values the vendor changed, or that it removed."""
 
     symbol: str
     timeframe: str
     first_bar: datetime
     last_bar: datetime
     bars: int
+    bars_removed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class RunRecord:
         self.gaps_after = gaps_of(request, {key: s.answers for key, s in keyed})
         self.series = [_series_record(s) for s in series]
         self.restatements = [
-            Restatement(s.symbol.name, s.timeframe.name, r.first, r.last, r.bars)
+            Restatement(s.symbol.name, s.timeframe.name, r.first, r.last, r.bars, r.removed)
             for s in series
             for r in s.written.restated
         ]
@@ -126,6 +126,7 @@ def _series_record(series: SettledSeries) -> SeriesRecord:
         bars_unchanged=series.written.unchanged,
         error=str(series.error) if series.error else None,
         bars_rejected=len(series.rejected),
+        bars_removed=series.written.removed,
     )
 
 

@@ -70,12 +70,13 @@ async def fetch_missing(
     clock: Callable[[], datetime],
     at_once: int = 3,
     progress: Progress = SILENT,
+    run_id: str | None = None,
 ) -> AsyncGenerator[SettledSeries, None]:
     """Fetch what is missing, `at_once` symbols at a time, and yield each series as soon as it is settled.
 
     A source timeframe is followed by the timeframes derived from it. The fetch continues while the caller works on a series.
     It ends, with its calls cancelled, when the generator is closed: iterate within `contextlib.aclosing`. `clock` returns the
-    present, aware.
+    present, aware; `run_id` is that of the run, for the history of bars.
 
     A series that fails has an `error`, and its sessions are recorded as failed; the others continue. Sessions that the
     vendor's plan does not reach back to are recorded as refused, which is not a failure. Some errors end the fetch and are
@@ -83,7 +84,7 @@ async def fetch_missing(
     if there are fewer), and an unreachable vendor. In the last two cases the sessions count as never requested.
     """
     before = await asyncio.to_thread(recorded, store, request)
-    fetch = _Fetch(request, store, vendor, clock, progress, before)
+    fetch = _Fetch(request, store, vendor, clock, progress, before, run_id)
     work = asyncio.create_task(fetch.run(at_once))
     work.add_done_callback(lambda _: fetch.settled.put_nowait([]))
     try:
@@ -162,6 +163,7 @@ class _Fetch:
         clock: Callable[[], datetime],
         progress: Progress,
         before: SeriesAnswers,
+        run_id: str | None,
     ) -> None:
         self._request = request
         self._store = store
@@ -169,6 +171,7 @@ class _Fetch:
         self._clock = clock
         self._progress = progress
         self._before = before
+        self._run_id = run_id
         self._calls = plan(request, before)
         self._policy = FailurePolicy(self._calls)
         self._derived = {source: made_from(source, request.timeframes) for source in sources(request.timeframes)}
@@ -214,7 +217,12 @@ class _Fetch:
                 name = symbol.name, timeframe.name
                 before = self._before.get(name, {})
                 one = SettledSeries(
-                    symbol, timeframe, request.wanted[symbol], answers.get(name, before), before, error=result.error
+                    symbol,
+                    timeframe,
+                    request.wanted[symbol],
+                    answers.get(name, before),
+                    before,
+                    error=result.error,
                 )
                 if timeframe == source:
                     rejected = tuple(result.rejected)
@@ -340,4 +348,5 @@ class _Fetch:
             derived=made_from(timeframe, request.market.timeframes),
             finished=request.finished(symbol, sessions),
             first_pause=request.retries.first_pause,
+            run_id=self._run_id,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -13,19 +13,25 @@ import psycopg
 
 from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.store.base import Store
-from backfill_assets.adapters.store.rows import SQL, Rows, SeriesAnswers, Written, answers_by_series, instant
+from backfill_assets.adapters.store.rows import (
+    DERIVED,
+    SQL,
+    Rows,
+    SeriesAnswers,
+    StoredSession,
+    Written,
+    answers_by_series,
+    instant,
+)
 from backfill_assets.domain.answers import CompleteSessions
-from backfill_assets.domain.bars import Bars
+from backfill_assets.domain.bars import Bars, Int
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import derive, week_end, week_start
-from backfill_assets.domain.retries import FIRST_PAUSE
+from backfill_assets.domain.retries import FIRST_PAUSE, Shrunk, unconfirmed
 from backfill_assets.domain.sessions import SessionBars, count_by_session, day_starts
 from backfill_assets.domain.timeframes import WEEK_1, Timeframe
 
 __all__ = ["BarStore", "SeriesAnswers", "WriteContext", "Written"]
-
-DERIVED = "derived"
-"""The value of the column `source` for derived bars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ class WriteContext:
     finished     the market's finished sessions, at least those of the weeks that are touched: a week is derived once all of
                  its sessions are answered
     first_pause  the pause after which a second attempt counts
+    run_id       of the run that writes, for the history
     """
 
     zone: ZoneInfo
@@ -47,10 +54,20 @@ class WriteContext:
     derived: tuple[Timeframe, ...] = ()
     finished: tuple[date, ...] = ()
     first_pause: timedelta = FIRST_PAUSE
+    run_id: str | None = None
 
     def rows(self, connection: psycopg.Connection[Row], symbol: str, timeframe: Timeframe) -> Rows:
         """Return a series in a transaction that is already open."""
-        return Rows(connection, symbol, timeframe.name, self.zone, self.attempted_at, self.first_pause)
+        return Rows(
+            connection,
+            symbol,
+            timeframe.name,
+            self.zone,
+            self.attempted_at,
+            self.first_pause,
+            self.source,
+            self.run_id,
+        )
 
 
 class BarStore(Store):
@@ -59,20 +76,35 @@ class BarStore(Store):
     def write(self, symbol: str, timeframe: Timeframe, answer: CompleteSessions, context: WriteContext) -> Written:
         """Store an answer: its bars, the bars derived from them, its sessions and the coverage, in one transaction.
 
-        Writing the same answer again changes nothing. The result counts the answer's own bars, not the derived ones.
+        Stored bars of its sessions that it lacks are removed; more than a tenth of a session only if an earlier answer lacked
+        as many, see `unconfirmed`. Writing the same answer again changes nothing. The result counts the answer's own bars,
+        not the derived ones.
         """
+        sessions = answer.sessions
 
         def work(connection: psycopg.Connection[Row]) -> Written:
             rows = _locked(context.rows(connection, symbol, timeframe))
-            written = rows.merge(answer.bars, context.source)
-            if answer.sessions:
-                seen_before = rows.record(answer.sessions, answer.counts, answer.doubts)
-                if seen_before:
-                    rows.recount(answer.sessions)
-                bars = None if seen_before else answer.bars
-                _write_derived(rows, context.derived, answer.sessions, bars, context.finished)
+            stored = rows.stored(sessions)
+            written = rows.merge(answer.bars, fresh=not stored)
+            lacking = rows.lacking(answer.bars, stored, written)
+            removed, shrunk = _judged(answer, stored, lacking, context.attempted_at)
+            written += rows.remove(removed)
+            bars, counts = answer.bars, answer.counts
+            if sum(map(len, lacking.values())) > len(removed):
+                bars = rows.read(sessions)
+                counts = tuple(count_by_session(bars, sessions, context.zone))
+            doubts = {s: [doubt] for s, doubt in answer.doubts.items()}
+            for session, kept in shrunk.items():
+                doubts.setdefault(session, []).append(
+                    f"the newer answer has {kept.bars} of {stored[session].bars} stored bars; "
+                    f"they are kept until another answer confirms it"
+                )
+            rows.record(sessions, counts, {s: "; ".join(reasons) for s, reasons in doubts.items()}, shrunk)
+            _write_derived(rows, context.derived, sessions, bars, context.finished)
             return written
 
+        if not sessions:
+            return Written()
         try:
             return self._transaction(work)
         except psycopg.errors.UniqueViolation:
@@ -94,9 +126,10 @@ class BarStore(Store):
 
         def work(connection: psycopg.Connection[Row]) -> None:
             rows = _locked(context.rows(connection, symbol, timeframe))
-            _write_derived(rows, context.derived, sessions, None, context.finished)
+            _write_derived(rows, context.derived, sessions, rows.read(sessions), context.finished)
 
-        self._transaction(work)
+        if sessions:
+            self._transaction(work)
 
     def answers(self, symbols: Iterable[str], timeframes: Iterable[Timeframe], days: DayRange) -> SeriesAnswers:
         """Return what is recorded of each series within the days, without series that have no record."""
@@ -120,25 +153,38 @@ def _locked(rows: Rows) -> Rows:
     return rows
 
 
+def _judged(
+    answer: CompleteSessions, stored: Mapping[date, StoredSession], lacking: Mapping[date, Int], at: datetime
+) -> tuple[Int, dict[date, Shrunk]]:
+    """Return which of the stored bars that an answer lacks are removed, and the sessions of which they are kept."""
+    rejected = [int(bar.start.timestamp()) * 1000 for bar in answer.rejected]
+    removed: list[Int] = [np.empty(0, np.int64)]
+    shrunk: dict[date, Shrunk] = {}
+    for session, stamps in lacking.items():
+        withdrawn = stamps[~np.isin(stamps, rejected)]  # the vendor has the others, in a form that cannot be stored
+        if kept := unconfirmed(stored[session].bars, len(withdrawn), at, stored[session].shrunk):
+            shrunk[session] = kept
+        else:
+            removed.append(withdrawn)
+    return np.concatenate(removed), shrunk
+
+
 def _write_derived(
-    source: Rows, timeframes: Sequence[Timeframe], sessions: Sequence[date], bars: Bars | None, finished: Sequence[date]
+    source: Rows, timeframes: Sequence[Timeframe], sessions: Sequence[date], bars: Bars, finished: Sequence[date]
 ) -> None:
     """Derive the bars of `timeframes` that overlap the sessions, and record the sessions for each.
 
-    `bars` are the source's bars of exactly these sessions; None if the table may hold more of them than the caller does.
-    `finished` are the market's finished sessions, at least those of the weeks that are touched: a week is derived once all of
-    its sessions are answered, and derived again when they change.
+    `bars` are the source's stored bars of exactly these sessions. `finished` are the market's finished sessions, at least
+    those of the weeks that are touched: a week is derived once all of its sessions are answered, and derived again when they
+    change.
     """
-    if not sessions:
-        return
     for timeframe in timeframes:
-        target = replace(source, timeframe=timeframe.name)
+        target = replace(source, timeframe=timeframe.name, source=DERIVED)
         if timeframe == WEEK_1:
             _write_weeks(source, target, sessions, finished)
             continue
-        bars = source.read(sessions[0], sessions[-1]) if bars is None else bars
         made = derive(bars, timeframe, source.zone)
-        target.merge(made, DERIVED)
+        target.replace(made, sessions)
         target.record(sessions, count_by_session(made, sessions, source.zone))
 
 
@@ -146,13 +192,14 @@ def _write_weeks(source: Rows, target: Rows, sessions: Sequence[date], finished:
     touched = {week_start(session) for session in sessions}
     due = [session for session in finished if week_start(session) in touched]
     answered = source.answered(due)
-    complete = touched - {week_start(session) for session in due if session not in answered}
+    complete = touched - {week_start(s) for s in due if s not in answered}
     if not complete:
         return
-    made = derive(source.read(min(complete), week_end(max(complete))), WEEK_1, source.zone)
-    stamps = dict(zip(ordered := sorted(complete), day_starts(ordered, source.zone).tolist(), strict=True))
+    sundays = sorted(complete)
+    made = derive(source.read(list(DayRange(sundays[0], week_end(sundays[-1])))), WEEK_1, source.zone)
+    stamps = dict(zip(sundays, day_starts(sundays, source.zone).tolist(), strict=True))
     made = made.take(np.isin(made.timestamp, list(stamps.values())))
-    target.merge(made, DERIVED)
+    target.replace(made, sundays)
     stored = set(made.timestamp.tolist())
     counts = [
         # Each session of a week is recorded with the week's bar.

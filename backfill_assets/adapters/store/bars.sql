@@ -1,7 +1,14 @@
--- name: any_between
-select exists (
-  select from market_data
-  where symbol = %(symbol)s and timeframe = %(timeframe)s and "timestamp" between %(first)s and %(last)s)
+-- name: stored_sessions
+-- How many bars of sessions are stored, without sessions that have none.
+select w.session, c.bars, a.shrunk_at, a.shrunk_to
+from unnest(%(sessions)s::date[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) as w (session, starts, ends)
+cross join lateral (
+  select count(*)::int as bars from market_data m
+  where m.symbol = %(symbol)s and m.timeframe = %(timeframe)s
+    and m."timestamp" >= w.starts and m."timestamp" < w.ends
+) c
+left join session_answers a on a.symbol = %(symbol)s and a.timeframe = %(timeframe)s and a.session = w.session
+where c.bars > 0
 
 -- name: copy_bars
 -- Copies directly into the table, for a range that holds no rows yet.
@@ -22,47 +29,76 @@ copy stage from stdin (format binary)
 
 -- name: merge
 -- Returns by day (UTC) the first and last row written, how many were inserted and changed, and the first and last changed.
--- Rows that are already stored are neither locked nor written. ORDER BY gives concurrent writers one lock order.
-with written as (
-  insert into market_data as m
-    (symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source)
-  select %(symbol)s, %(timeframe)s, s.t, s.o, s.h, s.l, s.c, s.v, nullif(s.vw, 'NaN'), nullif(s.n, -1), %(source)s
+-- Rows that are already stored are neither locked nor written. The earlier values of changed ones go into the history if
+-- `kept`. ORDER BY gives concurrent writers one lock order. The time of the statement, unlike that of the transaction, is after
+-- the wait for the lock: what it replaces ends when it begins.
+with differing as materialized (
+  select s.t, s.o, s.h, s.l, s.c, s.v, nullif(s.vw, 'NaN') as vw, nullif(s.n, -1) as n, x.*
   from stage s
-  where not exists (
-    select from market_data x
-    where x.symbol = %(symbol)s and x.timeframe = %(timeframe)s and x."timestamp" = s.t
-      and (x.open, x.high, x.low, x.close, x.volume, x.vwap, x.trades)
-        is not distinct from (s.o, s.h, s.l, s.c, s.v, nullif(s.vw, 'NaN'), nullif(s.n, -1)))
-  order by s.t
+  left join market_data x on x.symbol = %(symbol)s and x.timeframe = %(timeframe)s and x."timestamp" = s.t
+  where x.symbol is null or (x.open, x.high, x.low, x.close, x.volume, x.vwap, x.trades)
+    is distinct from (s.o, s.h, s.l, s.c, s.v, nullif(s.vw, 'NaN'), nullif(s.n, -1))
+), kept as (
+  insert into market_data_history
+    (symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source, ingested_at, removed,
+     new_open, new_high, new_low, new_close, new_volume, new_vwap, new_trades, new_source, run_id)
+  select symbol, timeframe, t, open, high, low, close, volume, vwap, trades, source, ingested_at, false,
+    o, h, l, c, v, vw, n, %(source)s, %(run_id)s
+  from differing where symbol is not null and %(kept)s order by t
+), written as (
+  insert into market_data as m
+    (symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source, ingested_at)
+  select %(symbol)s, %(timeframe)s, t, o, h, l, c, v, vw, n, %(source)s, statement_timestamp() from differing order by t
   on conflict (symbol, timeframe, "timestamp") do update set
     open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
     volume = excluded.volume, vwap = excluded.vwap, trades = excluded.trades,
-    source = excluded.source, ingested_at = now()
+    source = excluded.source, ingested_at = excluded.ingested_at
   returning (xmax = 0) as is_new, "timestamp" as t
 )
 select min(t), max(t), count(*) filter (where is_new), count(*) filter (where not is_new),
   min(t) filter (where not is_new), max(t) filter (where not is_new)
 from written group by date_trunc('day', t) order by 1
 
+-- name: remove
+-- Deletes bars and their feature rows; those go into the history if `kept`. Returns by day (UTC) the first and last, and how many.
+with gone as (
+  delete from market_data
+  where symbol = %(symbol)s and timeframe = %(timeframe)s and "timestamp" = any(%(stamps)s::timestamptz[])
+  returning *
+), kept as (
+  insert into market_data_history
+    (symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source, ingested_at, removed, run_id)
+  select symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source, ingested_at, true, %(run_id)s
+  from gone where %(kept)s order by "timestamp"
+), features as (
+  delete from market_features f using gone g
+  where f.symbol = g.symbol and f.timeframe = g.timeframe and f."timestamp" = g."timestamp"
+)
+select min("timestamp"), max("timestamp"), count(*) from gone group by date_trunc('day', "timestamp") order by 1
+
 -- name: record_sessions
--- An empty answer never removes bars of an earlier one. An answer that comes before its pause is over does not count; one that
--- counts resets the failures, so that after an outage a session is requested until an answer is confirmed.
+-- `bars` is the number that is stored now. An answer that comes before its pause is over does not count; one that counts resets
+-- the failures, so that after an outage a session is requested until an answer is confirmed. The count begins again with an
+-- answer that adds a tenth, or brings or removes a doubt: a vendor whose answers differ by a few bars is not requested for ever.
 insert into session_answers as a
-  (symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at, doubt)
-select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 1, 0, false, false, %(attempted_at)s, s.doubt
-from unnest(%(sessions)s::date[], %(bars)s::int[], %(first)s::timestamptz[], %(last)s::timestamptz[], %(doubts)s::text[])
-  as s (session, bars, first_bar, last_bar, doubt)
+  (symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at, doubt, shrunk_at,
+   shrunk_to)
+select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 1, 0, false, false, %(attempted_at)s, s.doubt,
+  s.shrunk_at, s.shrunk_to
+from unnest(%(sessions)s::date[], %(bars)s::int[], %(first)s::timestamptz[], %(last)s::timestamptz[], %(doubts)s::text[],
+  %(shrunk_at)s::timestamptz[], %(shrunk_to)s::int[])
+  as s (session, bars, first_bar, last_bar, doubt, shrunk_at, shrunk_to)
 order by s.session
 on conflict (symbol, timeframe, session) do update set
-  bars = greatest(a.bars, excluded.bars),
-  first_bar = least(a.first_bar, excluded.first_bar),
-  last_bar = greatest(a.last_bar, excluded.last_bar),
+  bars = excluded.bars,
+  first_bar = excluded.first_bar,
+  last_bar = excluded.last_bar,
   answers = case
-    when excluded.bars > a.bars or a.answers = 0 then 1
+    when excluded.bars * 10 > a.bars * 11 or (a.doubt is null) <> (excluded.doubt is null) or a.answers = 0 then 1
     when excluded.answered_at >= a.answered_at + %(first_pause)s * power(2, a.answers + a.failures - 1) then a.answers + 1
     else a.answers end,
   failures = case
-    when excluded.bars > a.bars or a.answers = 0
+    when excluded.bars * 10 > a.bars * 11 or (a.doubt is null) <> (excluded.doubt is null) or a.answers = 0
       or excluded.answered_at >= a.answered_at + %(first_pause)s * power(2, a.answers + a.failures - 1)
       then 0
     else a.failures end,
@@ -70,12 +106,13 @@ on conflict (symbol, timeframe, session) do update set
   partial = a.partial and excluded.bars <= a.bars,
   partial_because = case when a.partial and excluded.bars <= a.bars then a.partial_because end,
   doubt = excluded.doubt,
+  shrunk_at = excluded.shrunk_at,
+  shrunk_to = excluded.shrunk_to,
   answered_at = case
-    when excluded.bars > a.bars or a.answers = 0
+    when excluded.bars * 10 > a.bars * 11 or (a.doubt is null) <> (excluded.doubt is null) or a.answers = 0
       or excluded.answered_at >= a.answered_at + %(first_pause)s * power(2, a.answers + a.failures - 1)
       then excluded.answered_at
     else a.answered_at end
-returning session, (xmax <> 0 and bars > 0) as seen_before
 
 -- name: record_failures
 -- Complete sessions are not touched. A failure that comes before its pause is over does not count.
@@ -95,19 +132,6 @@ on conflict (symbol, timeframe, session) do update set
     else a.answered_at end
 where a.bars = 0 or a.partial or a.doubt is not null
 
--- name: recount_sessions
--- Several answers to a session may each have added bars of their own: count what the table holds.
-update session_answers a
-set bars = c.bars, first_bar = c.first_bar, last_bar = c.last_bar
-from unnest(%(sessions)s::date[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) as w (session, starts, ends)
-cross join lateral (
-  select count(*)::int as bars, min(m."timestamp") as first_bar, max(m."timestamp") as last_bar
-  from market_data m
-  where m.symbol = %(symbol)s and m.timeframe = %(timeframe)s
-    and m."timestamp" >= w.starts and m."timestamp" < w.ends
-) c
-where a.symbol = %(symbol)s and a.timeframe = %(timeframe)s and a.session = w.session and a.bars <> c.bars
-
 -- name: cover
 insert into coverage as v (symbol, timeframe, filled)
 select %(symbol)s, %(timeframe)s, range_agg(daterange(r.first, r.last, '[]'))
@@ -115,15 +139,20 @@ from unnest(%(starts)s::date[], %(ends)s::date[]) as r (first, last)
 on conflict (symbol, timeframe) do update set filled = v.filled + excluded.filled
 where not v.filled @> excluded.filled
 
+-- name: uncover
+update coverage set filled = filled - (select range_agg(daterange(r.first, r.last, '[]'))
+  from unnest(%(starts)s::date[], %(ends)s::date[]) as r (first, last))
+where symbol = %(symbol)s and timeframe = %(timeframe)s
+
 -- name: answers
 select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at,
-  doubt, partial_because
+  doubt, partial_because, shrunk_at
 from session_answers
 where symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s) and session between %(start)s and %(end)s
 
 -- name: incomplete_answers
 select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at,
-  doubt, partial_because
+  doubt, partial_because, shrunk_at
 from session_answers
 where (bars = 0 or partial or doubt is not null) and symbol = any(%(symbols)s) and timeframe = any(%(sources)s)
 

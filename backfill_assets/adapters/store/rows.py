@@ -17,39 +17,56 @@ from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.copy_format import copy_block
 from backfill_assets.adapters.store.feature_marks import mark_rows
 from backfill_assets.domain.answers import Answers, SessionAnswer
-from backfill_assets.domain.bars import NO_TRADES, Bars
+from backfill_assets.domain.bars import NO_TRADES, Bars, Int
 from backfill_assets.domain.days import ONE_DAY, ranges_of
-from backfill_assets.domain.sessions import SessionBars, day_starts
+from backfill_assets.domain.retries import Shrunk
+from backfill_assets.domain.sessions import SessionBars, day_starts, session_rows
 
 SQL = statements("backfill_assets.adapters.store", "bars.sql")
+_LOCK_FEATURES = statements("backfill_assets.adapters.store", "features.sql")["lock_features"]
+
+DERIVED = "derived"
+"""The value of the column `source` for derived bars."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restated:
-    """Bars of one day (UTC) that a later answer changed: starts of the first and the last of them, and their number."""
+    """Bars of one day (UTC) that a later answer changed or removed: starts of the first and the last, and their number."""
 
     first: datetime
     last: datetime
     bars: int
+    removed: int = 0
+    """How many of them were removed: none or all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write did to market_data: rows inserted, rows whose values changed, rows left unchanged."""
+    """What a write did to market_data: rows inserted, rows whose values changed, rows left unchanged, rows removed."""
 
     inserted: int = 0
     changed: int = 0
     unchanged: int = 0
+    removed: int = 0
     restated: tuple[Restated, ...] = field(default=(), compare=False)
-    """The changed rows, by day."""
+    """The changed and the removed rows, by day."""
 
     def __add__(self, other: Written) -> Written:
         return Written(
             self.inserted + other.inserted,
             self.changed + other.changed,
             self.unchanged + other.unchanged,
+            self.removed + other.removed,
             self.restated + other.restated,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """How many bars of a session are stored, and whether the last answer lacked too many of them to be followed."""
+
+    bars: int
+    shrunk: Shrunk | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +76,8 @@ class Rows:
     zone         the market's, which bounds a session
     attempted_at  the instant of the attempt that fetched the rows, UTC
     first_pause  the pause after which a second attempt counts, see `domain.retries`
+    source       the value of the column `source`; the earlier values of derived bars are not kept
+    run_id       of the run that writes, for the history
     """
 
     connection: psycopg.Connection[Row]
@@ -67,37 +86,93 @@ class Rows:
     zone: ZoneInfo
     attempted_at: datetime
     first_pause: timedelta
+    source: str
+    run_id: str | None = None
 
-    def merge(self, bars: Bars, source: str) -> Written:
-        """Insert ordered bars and update those whose values differ; the others are not touched."""
+    def stored(self, sessions: Sequence[date]) -> dict[date, StoredSession]:
+        """Return what is stored of the sessions, without those that have no bars."""
+        starts, ends = day_starts(sessions, self.zone), day_starts([s + ONE_DAY for s in sessions], self.zone)
+        rows: list[Any] = self._all(
+            "stored_sessions",
+            sessions=list(sessions),
+            starts=[instant(ms) for ms in starts],
+            ends=[instant(ms) for ms in ends],
+        )
+        return {
+            session: StoredSession(bars, Shrunk(shrunk_at, shrunk_to) if shrunk_at else None)
+            for session, bars, shrunk_at, shrunk_to in rows
+        }
+
+    def merge(self, bars: Bars, *, fresh: bool = False) -> Written:
+        """Insert ordered bars and update those whose values differ; the others are not touched.
+
+        `fresh`: none of their sessions has stored bars. UniqueViolation if that is not so.
+        """
         if not len(bars):
             return Written()
-        if not self._any_between(bars):
+        if fresh:
             with self.connection.cursor() as cursor, cursor.copy(SQL["copy_bars"]) as copy:
-                copy.write(copy_block(bars, (self.symbol, self.timeframe, source), nulls=True))
+                copy.write(copy_block(bars, (self.symbol, self.timeframe, self.source), nulls=True))
             self._mark([instant(bars.timestamp[0])], [instant(bars.timestamp[-1])])
             return Written(inserted=len(bars))
         self.connection.execute(SQL["make_stage"])
         self.connection.execute(SQL["clear_stage"])
         with self.connection.cursor() as cursor, cursor.copy(SQL["copy_stage"]) as copy:
             copy.write(copy_block(bars))
-        days: list[Any] = self._all("merge", source=source)
+        days: list[Any] = self._all("merge", source=self.source, **self._history)
         if days:
             self._mark([day[0] for day in days], [day[1] for day in days])
         inserted, changed = sum(day[2] for day in days), sum(day[3] for day in days)
         restated = tuple(Restated(day[4], day[5], day[3]) for day in days if day[3])
-        return Written(inserted, changed, len(bars) - inserted - changed, restated)
+        return Written(inserted, changed, len(bars) - inserted - changed, restated=restated)
+
+    def remove(self, stamps: Int) -> Written:
+        """Remove bars by their starts (milliseconds since the epoch UTC), and their features."""
+        if not len(stamps):
+            return Written()
+        # A computation that has read the bars ends first, or it would write their features afterwards.
+        self.connection.execute(_LOCK_FEATURES, self._series)
+        days: list[Any] = self._all("remove", stamps=[instant(ms) for ms in stamps], **self._history)
+        self._mark([day[0] for day in days], [day[1] for day in days])
+        restated = tuple(Restated(first, last, bars, bars) for first, last, bars in days)
+        return Written(removed=sum(day[2] for day in days), restated=restated)
+
+    def replace(self, bars: Bars, sessions: Sequence[date]) -> None:
+        """Make the stored bars of sessions equal to ordered bars."""
+        stored = self.stored(sessions)
+        written = self.merge(bars, fresh=not stored)
+        for lacking in self.lacking(bars, stored, written).values():
+            self.remove(lacking)
+
+    def lacking(self, bars: Bars, stored: Mapping[date, StoredSession], written: Written) -> dict[date, Int]:
+        """Return the starts of stored bars that are not among `bars`, by session, in milliseconds since the epoch UTC.
+
+        `stored` is what was stored before the merge of `bars`, and `written` its result.
+        """
+        if sum(session.bars for session in stored.values()) == written.changed + written.unchanged:
+            return {}
+        sessions = sorted(stored)
+        stamps = self.read(sessions).timestamp
+        stamps = stamps[~np.isin(stamps, bars.timestamp)]
+        rows = np.searchsorted(day_starts(sessions, self.zone), stamps, side="right") - 1
+        return {sessions[row]: stamps[rows == row] for row in np.unique(rows).tolist()}
 
     def record(
-        self, sessions: Sequence[date], counts: Sequence[SessionBars], doubts: Mapping[date, str] | None = None
-    ) -> bool:
-        """Record answered sessions, those in `counts` with bars; return whether any of them had bars before.
+        self,
+        sessions: Sequence[date],
+        counts: Sequence[SessionBars],
+        doubts: Mapping[date, str] | None = None,
+        shrunk: Mapping[date, Shrunk] | None = None,
+    ) -> None:
+        """Record answered sessions; `counts` are those that now have bars.
 
-        `doubts` are the reasons why sessions are not taken as complete.
+        `doubts` are the reasons why sessions are not taken as complete, `shrunk` the sessions of which bars are kept that the
+        answer lacks.
         """
         by_day = {c.session: c for c in counts}
         rows = [by_day.get(s) for s in sessions]
-        recorded: list[Any] = self._all(
+        kept = [(shrunk or {}).get(s) for s in sessions]
+        self._all(
             "record_sessions",
             attempted_at=self.attempted_at,
             first_pause=self.first_pause,
@@ -106,12 +181,12 @@ class Rows:
             first=[r.first if r else None for r in rows],
             last=[r.last if r else None for r in rows],
             doubts=[(doubts or {}).get(s) for s in sessions],
+            shrunk_at=[k.at if k else None for k in kept],
+            shrunk_to=[k.bars if k else None for k in kept],
         )
-        filled = ranges_of(by_day)
-        if filled:
-            bounds = {"starts": [r.start for r in filled], "ends": [r.end for r in filled]}
-            self.connection.execute(SQL["cover"], self._series | bounds)
-        return any(seen_before for _, seen_before in recorded)
+        for statement, days in (("cover", by_day), ("uncover", set(sessions) - set(by_day))):
+            if ranges := ranges_of(days):
+                self._all(statement, starts=[r.start for r in ranges], ends=[r.end for r in ranges])
 
     def record_failures(self, sessions: Sequence[date], *, refused: bool) -> None:
         """Record that finished sessions could not be fetched, or are not in the vendor's plan."""
@@ -123,19 +198,13 @@ class Rows:
             first_pause=self.first_pause,
         )
 
-    def recount(self, sessions: Sequence[date]) -> None:
-        """Set the counts of sessions to what the table holds: several answers may each have added bars of their own."""
-        starts, ends = day_starts(sessions, self.zone), day_starts([s + ONE_DAY for s in sessions], self.zone)
-        bounds = {"starts": [instant(ms) for ms in starts], "ends": [instant(ms) for ms in ends]}
-        self.connection.execute(SQL["recount_sessions"], self._series | {"sessions": list(sessions)} | bounds)
-
     def answered(self, sessions: Sequence[date]) -> set[date]:
-        """Return those of the sessions that were answered, with or without bars, or refused."""
+        """Return those of the sessions that were answered, with or without bars."""
         return {row[0] for row in self._all("answered_sessions", sessions=list(sessions))}  # type: ignore[misc]  # a date
 
-    def read(self, first: date, last: date) -> Bars:
-        """Return the stored bars of the days from `first` to `last`, ascending."""
-        start, end = day_starts([first, last + ONE_DAY], self.zone)
+    def read(self, sessions: Sequence[date]) -> Bars:
+        """Return the stored bars of sessions (ascending, not empty), ascending."""
+        start, end = day_starts([sessions[0], sessions[-1] + ONE_DAY], self.zone)
         rows: list[Any] = self._all("bars_between", starts=instant(start), ends=instant(end))
         if not rows:
             return Bars.empty()
@@ -143,7 +212,8 @@ class Rows:
         floats = [np.array([np.nan if v is None else v for v in column], np.float64) for column in prices]
         known = np.array([NO_TRADES if t is None else t for t in trades], np.int64)
         columns: list[Any] = [np.array(stamp, np.int64), *floats, known]
-        return Bars(*columns)
+        bars = Bars(*columns)
+        return bars.take(session_rows(bars, sessions, self.zone) >= 0)
 
     def _mark(self, first: Sequence[datetime], last: Sequence[datetime]) -> None:
         """Mark as stale the features that depend on bars between each first and last."""
@@ -153,12 +223,9 @@ class Rows:
     def _series(self) -> dict[str, Any]:
         return {"symbol": self.symbol, "timeframe": self.timeframe}
 
-    def _any_between(self, bars: Bars) -> bool:
-        row: Any = self._one("any_between", first=instant(bars.timestamp[0]), last=instant(bars.timestamp[-1]))
-        return bool(row[0])
-
-    def _one(self, statement: str, **values: object) -> Row | None:
-        return self.connection.execute(SQL[statement], self._series | values).fetchone()
+    @property
+    def _history(self) -> dict[str, Any]:
+        return {"kept": self.source != DERIVED, "run_id": self.run_id}
 
     def _all(self, statement: str, **values: object) -> list[Row]:
         done = self.connection.execute(SQL[statement], self._series | values)

@@ -54,6 +54,7 @@ class RunStore(Store):
             "written": sum(s.bars_written for s in end.series),
             "changed": sum(s.bars_changed for s in end.series),
             "unchanged": sum(s.bars_unchanged for s in end.series),
+            "removed": sum(s.bars_removed for s in end.series),
             "features": sum(s.features_written for s in end.series),
         }
 
@@ -101,7 +102,7 @@ class RunStore(Store):
 _COLUMNS = ("finished_at", "error", "requests", "retried", "rate_limited", "gaps_before", "gaps_after")
 _SERIES = attrgetter(
     *("symbol", "timeframe", "sessions", "missing_before", "missing_after"),
-    *("bars_written", "bars_changed", "bars_unchanged", "bars_rejected", "features_written", "error"),
+    *("bars_written", "bars_changed", "bars_unchanged", "bars_removed", "bars_rejected", "features_written", "error"),
 )
 _GAP = attrgetter(
     *(
@@ -115,7 +116,7 @@ _GAP = attrgetter(
     ),
     *("outcome.value", "sessions_left"),
 )
-_RESTATEMENT = attrgetter("symbol", "timeframe", "first_bar", "last_bar", "bars")
+_RESTATEMENT = attrgetter("symbol", "timeframe", "first_bar", "last_bar", "bars", "bars_removed")
 _REJECTED = attrgetter("symbol", "timeframe", "bar.session", "bar.start", "bar.reason")
 _DETAILS = ("series_of", "gaps_of", "restatements_of", "rejected_of")
 

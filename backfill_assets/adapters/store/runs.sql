@@ -20,6 +20,7 @@ where (r.run_id, r.kind, r.market) = (key.run_id, key.kind, key.market)
 update backfill_runs set
   finished_at = %(finished_at)s, status = %(status)s, error = %(error)s, requests = %(requests)s, retried = %(retried)s,
   rate_limited = %(rate_limited)s, bars_written = %(written)s, bars_changed = %(changed)s, bars_unchanged = %(unchanged)s,
+  bars_removed = %(removed)s,
   features_written = %(features)s, gaps_before = %(gaps_before)s, gaps_after = %(gaps_after)s
 where (run_id, kind, market) = (%(run_id)s, %(kind)s, %(market)s)
 
@@ -32,8 +33,8 @@ where run_id = %(run_id)s and status = 'started'
 
 -- name: add_series
 insert into backfill_run_series (run_id, kind, market, symbol, timeframe, sessions, missing_before, missing_after, bars_written,
-  bars_changed, bars_unchanged, bars_rejected, features_written, error)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+  bars_changed, bars_unchanged, bars_removed, bars_rejected, features_written, error)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: add_gap
 insert into backfill_run_gaps (run_id, kind, market, symbol, timeframe, gap_start, gap_end, sessions, reason, attempts, outcome,
@@ -41,8 +42,8 @@ insert into backfill_run_gaps (run_id, kind, market, symbol, timeframe, gap_star
 values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: add_restatement
-insert into backfill_run_restatements (run_id, kind, market, symbol, timeframe, first_bar, last_bar, bars)
-values (%s, %s, %s, %s, %s, %s, %s, %s)
+insert into backfill_run_restatements (run_id, kind, market, symbol, timeframe, first_bar, last_bar, bars, bars_removed)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: add_rejected
 insert into backfill_run_rejected (run_id, kind, market, symbol, timeframe, session, start, reason)
@@ -50,7 +51,7 @@ values (%s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: runs
 select run_id, kind, market, trigger, started_at, finished_at, status, error, requests, retried, rate_limited,
-  bars_written, bars_changed, bars_unchanged, features_written, gaps_before, gaps_after
+  bars_written, bars_changed, bars_unchanged, bars_removed, features_written, gaps_before, gaps_after
 from backfill_runs
 where (%(run_id)s::text is null or run_id = %(run_id)s) and (%(since)s::timestamptz is null or started_at >= %(since)s)
 order by started_at desc, run_id, kind, market
@@ -59,13 +60,13 @@ order by started_at desc, run_id, kind, market
 -- The last run of each market and kind, newest first.
 select * from (
   select distinct on (market, kind) run_id, kind, market, trigger, started_at, finished_at, status, error, requests, retried,
-    rate_limited, bars_written, bars_changed, bars_unchanged, features_written, gaps_before, gaps_after
+    rate_limited, bars_written, bars_changed, bars_unchanged, bars_removed, features_written, gaps_before, gaps_after
   from backfill_runs order by market, kind, started_at desc, run_id
 ) r order by started_at desc, run_id, kind, market
 
 -- name: series_of
 select run_id, kind, market, symbol, timeframe, sessions, missing_before, missing_after, bars_written, bars_changed,
-  bars_unchanged, bars_rejected, features_written, error
+  bars_unchanged, bars_removed, bars_rejected, features_written, error
 from backfill_run_series where run_id = any(%(run_ids)s) order by 1, 2, 3, 4, 5
 
 -- name: gaps_of
@@ -73,7 +74,7 @@ select run_id, kind, market, symbol, timeframe, gap_start, gap_end, sessions, re
 from backfill_run_gaps where run_id = any(%(run_ids)s) order by 1, 2, 3, 4, 5, 6
 
 -- name: restatements_of
-select run_id, kind, market, symbol, timeframe, first_bar, last_bar, bars
+select run_id, kind, market, symbol, timeframe, first_bar, last_bar, bars, bars_removed
 from backfill_run_restatements where run_id = any(%(run_ids)s) order by 1, 2, 3, 4, 5, 6
 
 -- name: rejected_of

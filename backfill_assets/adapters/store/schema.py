@@ -13,7 +13,7 @@ from backfill_assets.domain.errors import SchemaBehind, StoreError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-NEEDED = "0012"
+NEEDED = "0013"
 """The newest migration."""
 
 VERSION_TABLE = "backfill_schema_version"

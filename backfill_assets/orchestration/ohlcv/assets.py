@@ -91,6 +91,7 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
                             clock=clock.now,
                             at_once=config.max_concurrent,
                             progress=watcher.progress(),
+                            run_id=run.run_id,
                         )
                         series = await _mark_settled(context, request, fetch)
                         looked_up = in_question(request, series)
@@ -152,7 +153,8 @@ def _summary(timeframe: Timeframe, series: Sequence[SettledSeries]) -> str:
     filled = sum(len(s.wanted) for s in series) - missing
     return (
         f"{timeframe}: {filled} partitions have bars, {missing} have none; "
-        f"{written.inserted} bars inserted, {written.changed} changed, {written.unchanged} unchanged."
+        f"{written.inserted} bars inserted, {written.changed} changed, {written.removed} removed, "
+        f"{written.unchanged} unchanged."
     )
 
 

@@ -95,6 +95,55 @@ def test_restated_bars_are_counted_and_listed(week):
     )
 
 
+def test_a_correction_and_a_withdrawal_are_followed_to_history_features_and_report(backfill):
+    days = ("--symbols", "AAPL", "--start", "2024-03-05", "--end", "2024-03-06")
+    assert backfill("run", *days, "--features").code == 0
+    backfill.vendor.change(
+        restatements=(Restatement(ticker="AAPL", day=date(2024, 3, 5), factor=1.01),),
+        holes=(
+            Hole(
+                ticker="AAPL", first=date(2024, 3, 6), last=date(2024, 3, 6), start="12:00", end="12:10", base="minute"
+            ),
+        ),
+    )
+    with psycopg.connect(backfill.database_url) as connection:  # requested again as if they were partial
+        connection.execute("update session_answers set partial = true, answered_at = answered_at - interval '1 day'")
+    backfill("run", *days, "--features")
+    report = reported(backfill)
+    removed = [row for row in report["restatements"] if row["bars_removed"]]
+    assert [(row["timeframe"], row["first_bar"][:16], row["bars"], row["bars_removed"]) for row in removed] == [
+        ("1m", "2024-03-06T17:00", 10, 10)
+    ]
+    summary = report["summary"]
+    assert summary["bars_removed"] == 10
+    assert summary["bars_restated"] == summary["bars_changed"] + 10
+    run = next(run for run in report["runs"] if run["kind"] == "ohlcv")
+    history = backfill.rows(
+        "select timeframe, removed, run_id, count(*) from market_data_history group by 1, 2, 3 order by 1, 2"
+    )
+    in_minutes = summary["bars_changed"] - 1
+    assert history == [
+        ("1d", False, run["run_id"], 1),
+        ("1m", False, run["run_id"], in_minutes),
+        ("1m", True, run["run_id"], 10),
+    ]
+    again = backfill.rows("select count(*) from market_data where timeframe = '1m'")[0][0] + 10
+    assert report["restatement_rates"][0] == {
+        "timeframe": "1m",
+        "bars_again": again,
+        "bars_restated": in_minutes + 10,
+        "rate": pytest.approx((in_minutes + 10) / again),
+    }
+    bars_and_features = """select count(*) filter (where m.symbol is null), count(*) filter (where f.symbol is null)
+      from market_data m full join market_features f using (symbol, timeframe, timestamp)
+      where timeframe <> '1d'"""  # the other days of the week are stored, but not among the run's days
+    assert backfill.rows(bars_and_features) == [(0, 0)]
+    assert backfill.rows(
+        "select count(*) from market_data m join feature_marks f using (symbol, timeframe) "
+        "where stale @> timestamp and timeframe <> '1d'"
+    ) == [(0,)]
+
+
 def test_a_failed_run_is_reported_with_its_error(backfill):
     backfill.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT"),))
     assert backfill("run", *WEEK).code == 1

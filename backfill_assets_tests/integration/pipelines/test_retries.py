@@ -15,7 +15,7 @@ from backfill_assets.pipelines.backfill_request import Refresh
 from backfill_assets.pipelines.repair import choose
 from backfill_assets.simulator import Fault, Hole
 from backfill_assets_tests.integration.pipelines.harness import only_gap, simulated
-from backfill_assets_tests.support import rows
+from backfill_assets_tests.support import rows, stored_bars
 
 SATURDAY = datetime(2024, 12, 7, 12, tzinfo=UTC)
 LOST = date(2024, 12, 4)
@@ -178,3 +178,29 @@ async def test_a_day_that_is_empty_after_an_outage_is_retried_until_it_is_explai
         before = len(one.vendor.requests)
         await one.fetch(retry=Retry.NOW)
         assert len(one.vendor.requests) == before
+
+
+async def test_a_day_that_the_vendor_takes_back_is_removed_an_hour_later(database_url):
+    """Four symbols and one day are one grouped request, which then lacks a ticker."""
+    day = date(2024, 12, 5)
+    async with simulated(database_url, SATURDAY, "stocks", "AAPL MSFT NVDA SPY", f"{day}", timeframes="1d") as one:
+        await one.fetch(f"{day}", f"{day}")
+        one.vendor.change(holes=(Hole(ticker="AAPL", first=day, last=day),))
+        await one.fetch(f"{day}", f"{day}", refresh=Refresh.EVERYTHING)
+        assert all("grouped" in r.path for r in one.vendor.requests)
+        gap = only_gap([g for g in one.gaps() if g.days.start == day], "1d")
+        assert (gap.symbol, gap.reason, gap.next_attempt_at) == ("AAPL", Reason.PARTIAL, SATURDAY + timedelta(hours=1))
+        assert gap.detail.startswith("the newer answer has 0 of 1 stored bars")
+        sent = len(one.vendor.requests)
+        one.clock.advance(minutes=59)
+        await one.fetch(f"{day}", f"{day}")
+        assert (len(one.vendor.requests), len(stored_bars(database_url, "AAPL", "1d"))) == (sent, 1)
+        one.clock.advance(minutes=1)
+        series = await one.fetch(f"{day}", f"{day}")
+        assert [(s.symbol.name, s.written.removed) for s in series if s.written.removed] == [("AAPL", 1)]
+        assert len(stored_bars(database_url, "AAPL", "1d")) == 0
+        for _ in range(USUAL.attempts):
+            one.clock.advance(hours=1)
+            await one.fetch(f"{day}", f"{day}")
+        gap = only_gap([g for g in one.gaps() if g.days.start == day], "1d")
+        assert (gap.symbol, gap.reason, gap.explained) == ("AAPL", Reason.VENDOR_EMPTY, True)

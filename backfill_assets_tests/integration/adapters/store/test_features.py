@@ -356,7 +356,7 @@ def restate(connection, stamp, close):
     values = [np.array([x]) for x in (close, close, close, close, 1.0, 1.0)]
     connection.execute("set local time zone 'UTC'")
     terms = WriteContext(NEW_YORK, MOMENT)
-    terms.rows(connection, "AAPL", MINUTE_1).merge(Bars(np.array([stamp]), *values, np.array([1])), "test")
+    terms.rows(connection, "AAPL", MINUTE_1).merge(Bars(np.array([stamp]), *values, np.array([1])))
 
 
 @pytest.mark.parametrize("moment", ["lock_features", "marks", "window", "work", "clear"])

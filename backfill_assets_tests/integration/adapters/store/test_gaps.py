@@ -359,8 +359,8 @@ def model(known, event, at, retries):
     """What is recorded after an event, by the rules in words.
 
     An attempt counts once the pause of the one before is over; so do the first answer, and one with more bars than before,
-    which begins anew. An answer that counts ends the failures before it. Bars are never taken back, what is whole cannot
-    fail, and only what has no bars can be refused.
+    which begins anew. An answer that counts ends the failures before it. Fewer bars are a doubt until they come again an hour
+    later, and its begin and end begin anew. What is whole cannot fail, and only what has no bars can be refused.
     """
     kind, bars = event
     if kind == "mark":
@@ -368,6 +368,20 @@ def model(known, event, at, retries):
     if kind == "answered":
         if known is None or bars > known.bars:
             return SessionAnswer(MON, bars, None, None, 1, 0, refused=False, partial=False, attempted_at=at)
+        doubt, shrunk_at, had = None, None, known.doubt
+        if bars < known.bars:
+            again = had and had.startswith(f"the newer answer has {bars} of")
+            if not (again and at >= known.shrunk_at + timedelta(hours=1)):
+                shrunk_at = known.shrunk_at if again else at
+                doubt = (
+                    f"the newer answer has {bars} of {known.bars} stored bars; "
+                    "they are kept until another answer confirms it"
+                )
+            else:
+                known = replace(known, bars=bars)
+        known = replace(known, doubt=doubt, shrunk_at=shrunk_at)
+        if (had is None) != (doubt is None):
+            return replace(known, answers=1, failures=0, refused=False, attempted_at=at)
         first = known.answers == 0
     else:
         refused = kind == "refused"

@@ -32,6 +32,7 @@ TABLES = {
     "market_data",
     "market_data_adjusted",
     "market_data_counts",
+    "market_data_history",
     "market_data_v2",
     "market_features",
     "rate_limit",
