@@ -214,7 +214,9 @@ def _show(console: Console, results: Sequence[MarketResult]) -> None:
         still_open = {gap.symbol for gap in unexplained(result.gaps)}
         for symbol, sessions in result.request.wanted.items():
             series = {t: result.series(symbol, t) for t in result.request.timeframes}
-            missing = max((len(missing_sessions(sessions, answers)) for answers in series.values()), default=0)
+            missing = max(
+                (len(missing_sessions(result.request.expected(symbol, t), series[t])) for t in series), default=0
+            )
             colour = "red" if symbol.name in still_open else "yellow" if missing else "green"
             days = f"[{colour}]{len(sessions) - missing}/{len(sessions)}[/]"
             bars = (f"{_bars_of(t, sessions, series[t]):,}" if t in series else "" for t in shown)
@@ -241,9 +243,9 @@ def _json(results: Sequence[MarketResult]) -> dict[str, object]:
         "planned_requests": sum(r.planned_requests for r in results),
         "runs": [run_json(r.request.market, r.outcome) for r in results if r.outcome],
         "series": [
-            _series_json(r, symbol, timeframe, sessions)
+            _series_json(r, symbol, timeframe, r.request.expected(symbol, timeframe))
             for r in results
-            for symbol, sessions in r.request.wanted.items()
+            for symbol in r.request.wanted
             for timeframe in r.request.timeframes
         ],
     }

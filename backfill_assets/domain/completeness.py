@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from backfill_assets.domain.gaps import Gap, Reason, unexplained
 from backfill_assets.domain.listings import UNKNOWN, Listing
+from backfill_assets.domain.timeframes import WEEK_1
 from backfill_assets.domain.universe import Market
 
 type SessionStates = npt.NDArray[np.int8]
@@ -144,10 +145,12 @@ def completeness(
     gaps: Iterable[Gap],
     last_bars: Mapping[tuple[str, str], datetime],
     at: datetime,
+    first_week: date = date.min,
 ) -> Completeness:
     """Count the sessions of a market's symbols over finished sessions (ascending), from all gaps found in them.
 
-    `last_bars` by symbol and timeframe name. A session in a gap is expected, even outside the listing.
+    `last_bars` by symbol and timeframe name. Weekly bars are expected from `first_week` on, which is a Sunday. A session in a
+    gap is expected, even outside the listing.
     """
     by_series: dict[tuple[str, str], list[Gap]] = {}
     for gap in gaps:
@@ -159,6 +162,8 @@ def completeness(
             key = (symbol.name, timeframe.name)
             own = by_series.get(key, [])
             states = session_states(sessions, listings.get(symbol.name, UNKNOWN), own)
+            if timeframe == WEEK_1:
+                states[: bisect_left(sessions, first_week)] = SessionState.NOT_EXPECTED
             np.maximum(worst, states, out=worst)
             series.append(SeriesCompleteness(*key, Counts.of(states), tuple(own), last_bars.get(key)))
         rows.append(Row(symbol.name, tuple(series), worst))

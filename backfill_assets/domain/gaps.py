@@ -128,10 +128,11 @@ class GapFinder:
     ) -> Iterator[tuple[int, int, _State]]:
         """Index ranges [first, after) of sessions in the same state, ascending."""
         sessions = self.calendar.sessions
+        start = bisect_left(sessions, self.calendar.first_week) if timeframe == WEEK_1 else 0
         thin = [day for day, answer in incomplete.items() if answer.bars]
         ranges = [*missing, *(DayRange(d, d) for d in thin if not any(d in r for r in missing))]
         for days in sorted(ranges):
-            first, after = bisect_left(sessions, days.start), bisect_right(sessions, days.end)
+            first, after = max(start, bisect_left(sessions, days.start)), bisect_right(sessions, days.end)
             for day in _recorded(timeframe, sessions[first:after], incomplete):
                 at = bisect_left(sessions, day, first, after)
                 if first < at:

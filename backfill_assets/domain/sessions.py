@@ -72,6 +72,8 @@ class Calendar:
     """The sessions with a scheduled early close, ascending."""
     minutes: tuple[int, ...] = field(repr=False)
     """The minutes of regular trading of each session."""
+    first_week: date
+    """The Sunday of the first week that lies in the span with all of its sessions."""
 
     @property
     def hours(self) -> Hours:
@@ -125,14 +127,20 @@ def calendar(kind: Kind, span: DayRange, closures: frozenset[date] = frozenset()
     Stocks follow the New York Stock Exchange as in exchange_calendars (holidays, early closes, ad-hoc closures); crypto
     trades every day. `closures` are additional closed days that the library may not know yet.
     """
+    sunday = span.start - (span.start.weekday() + 1) % 7 * ONE_DAY
     if kind is Kind.CRYPTO:
         days = tuple(d for d in span if d not in closures)
-        return Calendar(kind, span, days, (), (HOURS[kind].minutes,) * len(days))
-    known = exchange_calendars.get_calendar(_EXCHANGE, start=str(span.start), end=str(span.end + 7 * ONE_DAY))
+        first_week = sunday if sunday == span.start else sunday + 7 * ONE_DAY
+        return Calendar(kind, span, days, (), (HOURS[kind].minutes,) * len(days), first_week)
+    known = exchange_calendars.get_calendar(_EXCHANGE, start=str(sunday), end=str(span.end + 7 * ONE_DAY))
     open_for = (known.closes - known.opens).dt.total_seconds() // 60
-    minutes = {s.date(): int(m) for s, m in open_for.items() if s.date() in span and s.date() not in closures}
+    minutes = {s.date(): int(m) for s, m in open_for.items() if s.date() <= span.end and s.date() not in closures}
+    cut = [d for d in minutes if d < span.start]
+    for day in cut:
+        del minutes[day]
     half_days = tuple(d for d in (s.date() for s in known.early_closes) if d in minutes)
-    return Calendar(kind, span, tuple(minutes), half_days, tuple(minutes.values()))
+    first_week = sunday + 7 * ONE_DAY if cut else sunday
+    return Calendar(kind, span, tuple(minutes), half_days, tuple(minutes.values()), first_week)
 
 
 def day_starts(sessions: Sequence[date], zone: ZoneInfo) -> Int:

@@ -65,13 +65,18 @@ class BackfillRequest:
         return DayRange(week_start(self.days.start), week_end(self.days.end)) if self.days else None
 
     def finished(self, symbol: Symbol, sessions: Sequence[date]) -> tuple[date, ...]:
-        """Return the symbol's finished sessions in the weeks of the sessions (ascending)."""
+        """Return the symbol's finished sessions in the complete weeks of the sessions (ascending)."""
         newest = self.newest
         if not sessions or newest is None or newest < sessions[0]:
             return ()
         weeks = self.calendar.within(DayRange(week_start(sessions[0]), min(week_end(sessions[-1]), newest)))
         listing = self.listings.get(symbol.name, UNKNOWN)
-        return tuple(s for s in weeks if listing.expects(s))
+        return tuple(s for s in weeks if listing.expects(s) and s >= self.calendar.first_week)
+
+    def expected(self, symbol: Symbol, timeframe: Timeframe) -> tuple[date, ...]:
+        """Return the wanted sessions that have a bar in a timeframe: no weekly one if the market starts within their week."""
+        wanted = self.wanted[symbol]
+        return wanted if timeframe != WEEK_1 else tuple(s for s in wanted if s >= self.calendar.first_week)
 
     def within(self, listings: Mapping[str, Listing]) -> BackfillRequest:
         """Return the request without sessions before a symbol's listing or after its end; by symbol name."""
@@ -137,13 +142,17 @@ def gaps_of(request: BackfillRequest, answers: SeriesAnswers) -> list[Gap]:
 def underived(request: BackfillRequest, answers: SeriesAnswers) -> list[tuple[Symbol, Timeframe, list[date]]]:
     """Return stored sessions that have not been derived, by symbol and source: a timeframe was added to the universe."""
     found = []
-    for symbol, sessions in request.wanted.items():
+    for symbol in request.wanted:
         for source in sources(request.timeframes):
             stored = answers.get((symbol.name, source.name), {})
-            made = [answers.get((symbol.name, t.name), {}) for t in made_from(source, request.timeframes)]
-            missing = [s for s in sessions if s in stored and stored[s].bars and any(s not in m for m in made)]
+            missing = {
+                s
+                for timeframe in made_from(source, request.timeframes)
+                for s in request.expected(symbol, timeframe)
+                if s in stored and stored[s].bars and s not in answers.get((symbol.name, timeframe.name), {})
+            }
             if missing:
-                found.append((symbol, source, missing))
+                found.append((symbol, source, sorted(missing)))
     return found
 
 

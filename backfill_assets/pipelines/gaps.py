@@ -99,4 +99,5 @@ def measure(store: Store, watched: Watched, now: datetime) -> Completeness:
         judge_minutes(SeriesStore.beside(store), symbols, watched.calendar)
     gaps = find_gaps(GapStore.beside(store), watched, now)
     last_bars = SeriesStore.beside(store).last_bars(symbols, market.timeframes)
-    return completeness(market, watched.finished(now).sessions, watched.listings, gaps, last_bars, now)
+    calendar = watched.finished(now)
+    return completeness(market, calendar.sessions, watched.listings, gaps, last_bars, now, calendar.first_week)

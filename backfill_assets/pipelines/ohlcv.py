@@ -219,7 +219,7 @@ class _Fetch:
                 one = SettledSeries(
                     symbol,
                     timeframe,
-                    request.wanted[symbol],
+                    request.expected(symbol, timeframe),
                     answers.get(name, before),
                     before,
                     error=result.error,

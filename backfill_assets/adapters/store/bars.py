@@ -192,7 +192,7 @@ def _write_weeks(source: Rows, target: Rows, sessions: Sequence[date], finished:
     touched = {week_start(session) for session in sessions}
     due = [session for session in finished if week_start(session) in touched]
     answered = source.answered(due)
-    complete = touched - {week_start(s) for s in due if s not in answered}
+    complete = {week_start(s) for s in due} - {week_start(s) for s in due if s not in answered}
     if not complete:
         return
     sundays = sorted(complete)

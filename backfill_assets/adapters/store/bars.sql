@@ -168,7 +168,7 @@ select pg_advisory_xact_lock(hashtextextended(%(symbol)s || ' ' || %(timeframe)s
 
 -- name: answered_sessions
 select session from session_answers
-where symbol = %(symbol)s and timeframe = %(timeframe)s and session = any(%(sessions)s::date[]) and (answers > 0 or refused)
+where symbol = %(symbol)s and timeframe = %(timeframe)s and session = any(%(sessions)s::date[]) and answers > 0
 
 -- name: any_filled
 select exists (

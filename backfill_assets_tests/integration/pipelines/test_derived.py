@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import httpx
 import numpy as np
@@ -18,8 +18,9 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_start
 from backfill_assets.domain.sessions import count_by_session, day_starts
 from backfill_assets.domain.timeframes import DAY_1, TIMEFRAMES, WEEK_1
-from backfill_assets.pipelines.backfill_request import Refresh, plan
+from backfill_assets.pipelines.backfill_request import Refresh, plan, recorded, underived
 from backfill_assets.simulator import Restatement
+from backfill_assets_tests.integration.pipelines.harness import simulated
 from backfill_assets_tests.integration.pipelines.test_ohlcv import backfill_request, filled
 from backfill_assets_tests.support import MOMENT, rows, stored_bars, trading_calendar
 
@@ -74,6 +75,43 @@ async def test_a_range_that_cuts_weeks_also_requests_their_other_days(database_u
     expected = own_bars(vendor, what.market.symbols[0], WEEK_1, "2024-03-04", "2024-03-15")
     assert weeks.timestamp.tolist() == sorted(expected)
     assert weeks.volume.tolist() == [expected[t]["v"] for t in sorted(expected)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "first"),
+    [
+        ("crypto", "2024-11-11", "2024-11-17"),
+        ("stocks", "2024-11-12", "2024-11-17"),
+        ("stocks", "2024-01-02", "2023-12-31"),
+    ],
+)
+async def test_a_week_that_began_before_the_market_has_no_bar_and_is_no_gap(database_url, kind, start, first):
+    """2 January 2024 is a Tuesday after a holiday: its week is complete."""
+    end = datetime.fromisoformat(start).replace(tzinfo=UTC) + timedelta(days=13)
+    async with simulated(
+        database_url, end, kind, "BTC" if kind == "crypto" else "AAPL", start, timeframes="1d 1w"
+    ) as one:
+        series = await one.fetch()
+        assert not any(s.missing for s in series)
+        zone = one.watched().calendar.hours.zone
+        (sunday,) = day_starts([date.fromisoformat(first)], zone).tolist()
+        assert stored_bars(database_url, series[0].symbol.name, "1w").timestamp[0] == sunday
+        assert one.gaps() == []
+        before = len(one.vendor.requests)
+        assert not any(s.missing for s in await one.fetch())
+        assert underived(one.request(), recorded(one.store, one.request())) == []
+        assert len(one.vendor.requests) == before
+
+
+async def test_a_symbol_listed_within_a_week_has_a_bar_for_it(database_url):
+    end = datetime(2024, 11, 23, 12, tzinfo=UTC)
+    async with simulated(database_url, end, "stocks", "AAPL", "2024-11-11", timeframes="1d 1w") as one:
+        one.vendor.change(listed={"AAPL": date(2024, 11, 13)})
+        with psycopg.connect(database_url) as connection:
+            connection.execute("insert into listings (symbol, listed, checked_at) values ('AAPL', '2024-11-13', now())")
+        await one.fetch()
+        assert len(stored_bars(database_url, "AAPL", "1w")) == 2
+        assert one.gaps() == []
 
 
 async def test_a_restated_day_changes_only_the_bars_derived_from_it(database_url, vendor):

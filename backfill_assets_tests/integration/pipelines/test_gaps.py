@@ -71,7 +71,9 @@ async def test_exactly_the_holes_are_gaps_until_they_are_healed_or_explained(dat
                 assert found == noted(database_url, filled=False)
                 return found
 
-            never_requested = gap_tuples("BTC", ALL.split(), "2024-11-11 to 2024-12-06", 26, "missing")
+            # The coin's first week began before its market does, and is not expected.
+            never_requested = gap_tuples("BTC", [*INTRADAY, "1d"], "2024-11-11 to 2024-12-06", 26, "missing")
+            never_requested |= gap_tuples("BTC", ["1w"], "2024-11-17 to 2024-12-06", 20, "missing")
             for symbol in of_stocks.symbols:
                 never_requested |= gap_tuples(symbol.name, ALL.split(), "2024-11-11 to 2024-12-06", 19, "missing")
             assert gaps() == never_requested
@@ -185,9 +187,9 @@ def test_missing_sessions_form_the_fewest_gaps_and_every_session_has_one_row(dat
             one.gaps()
             missing = set(SESSIONS)
             for absent in holes:
-                one.vendor.change(holes=tuple(Hole(ticker="AAPL", first=day, last=day) for day in absent))
-                await one.fetch(retry=Retry.NOW)
                 missing &= absent
+                one.vendor.change(holes=tuple(Hole(ticker="AAPL", first=day, last=day) for day in missing))
+                await one.fetch(retry=Retry.NOW)
                 found = one.gaps()
                 assert [gap.days for gap in found] == runs_of(missing, SESSIONS)
                 assert sum(gap.sessions for gap in found) == len(missing)

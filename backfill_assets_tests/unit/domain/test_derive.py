@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from backfill_assets.domain.bars import NO_TRADES, Bars
 from backfill_assets.domain.derive import derive, week_end, week_start
+from backfill_assets.domain.sessions import HOURS, Kind, session_rows
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, made_from, sources
 
 NEW_YORK, ZONE_UTC = ZoneInfo("America/New_York"), ZoneInfo("UTC")
@@ -107,6 +108,22 @@ def test_four_hours_start_on_the_utc_grid_in_winter_and_in_summer():
         assert {datetime.fromtimestamp(t / 1000, UTC).hour for t in made.timestamp.tolist()} == {8, 12, 16, 20} | (
             {0} if month == 1 else set()
         )
+
+
+@pytest.mark.parametrize("kind", Kind)
+@given(day=st.dates(date(2000, 1, 1), date(2030, 12, 31)))
+def test_no_bar_made_from_minutes_crosses_the_edge_of_a_session(kind, day):
+    """Of two neighbouring days, each with all minutes of its hours, no bar holds minutes of both."""
+    hours = HOURS[kind]
+    days = (day, day + timedelta(days=1))
+    opens = [int(datetime.combine(d, hours.opens, hours.zone).timestamp()) * 1000 for d in days]
+    minutes = [
+        np.arange(first, int(hours.ends_at(d).timestamp()) * 1000, MINUTE) for first, d in zip(opens, days, strict=True)
+    ]
+    for timeframe in FROM_MINUTES:
+        first, second = (derive(bars_at(stamps), timeframe, hours.zone) for stamps in minutes)
+        assert first.timestamp[-1] < second.timestamp[0]
+        assert (session_rows(first, days, hours.zone) == 0).all()
 
 
 def test_an_average_over_an_unknown_price_is_unknown():

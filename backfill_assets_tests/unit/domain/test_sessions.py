@@ -97,6 +97,14 @@ def test_days_outside_the_span_are_not_sessions():
         assert date(2024, 3, 7) not in narrow
 
 
+@given(st.sampled_from(Kind), st.dates(date(2024, 2, 1), date(2026, 1, 31)))
+def test_the_first_week_is_the_first_with_all_of_its_sessions(kind, start):
+    every = STOCKS if kind is Kind.STOCKS else CRYPTO
+    sundays = [start + n * ONE_DAY for n in range(-6, 8) if (start + n * ONE_DAY).weekday() == 6]
+    weeks = [s for s in sundays if all(d >= start for d in every.within(DayRange(s, s + 6 * ONE_DAY)))]
+    assert calendar(kind, DayRange(start, start + 9 * ONE_DAY)).first_week == weeks[0]
+
+
 @pytest.mark.parametrize(
     "span",
     [
