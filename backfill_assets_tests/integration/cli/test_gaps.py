@@ -87,7 +87,6 @@ def test_empty_and_thin_sessions_are_listed_until_explained(closed_markets, monk
         "explained": False,
         "attempts": 1,
         "next_attempt_at": of_minutes.isoformat(),
-        "detail": "",
     }
     assert datetime.fromisoformat(gaps[0]["next_attempt_at"]).utcoffset() == timedelta(0)
 

@@ -223,7 +223,7 @@ async def test_bars_before_a_listing_refute_it(database_url):
     ],
 )
 async def test_sessions_of_an_unknown_ticker_stay_missing_and_say_so(database_url, kind, name, likely):
-    async with simulated(database_url, SATURDAY, kind, name, "2024-12-02", timeframes="1m 1d 1w") as one:
+    async with simulated(database_url, SATURDAY, kind, name, "2024-12-01", timeframes="1m 1d 1w") as one:
         for _ in range(3):
             request = one.request()
             assert await one.look_up(request, await one.fetch_request(request)) == [name]
