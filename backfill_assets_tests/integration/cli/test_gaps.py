@@ -58,7 +58,7 @@ def test_empty_and_thin_sessions_are_listed_until_explained(closed_markets, monk
     assert ran.code == 3
     assert max(map(len, ran.out.splitlines())) <= WIDTH
     assert "missing: 2024-03-06 to 2024-03-07 (2 sessions) of AAPL 1m 5m 15m 30m 1h 4h 1d\n" in ran.out
-    assert "partial: 2024-03-09 (1 session) of BTC 1m 5m 15m 30m 1h 4h\n" in ran.out
+    assert "partial: 2024-03-09 (1 session) of BTC 1m 5m 15m 30m 1h 4h: no minutes from 08:00 to 24:00\n" in ran.out
     of_minutes, of_thin = due(backfill, "AAPL", "1m"), due(backfill, "BTC", "1m")
     first = min(of_minutes, due(backfill, "AAPL", "1d"))
     result = f"Next retry: {first:%Y-%m-%d %H:%M:%S} UTC. To fetch now: `backfill repair`."
