@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
@@ -86,14 +86,17 @@ class CompleteSessions:
     bars: Bars
     rejected: tuple[RejectedBar, ...] = ()
     """The bars of these sessions that were left out."""
+    unsure: Mapping[date, str] = field(default_factory=dict)
+    """The sessions to which a bar may belong whose time is not known, and why it was left out."""
 
     @property
     def doubts(self) -> dict[date, str]:
-        """Why sessions are in doubt: bars of them were left out."""
+        """Why sessions are in doubt: bars that are or may be of them were left out."""
         by_session: dict[date, list[RejectedBar]] = {}
         for bar in self.rejected:
             by_session.setdefault(bar.session, []).append(bar)
-        return {
+        doubts = {session: f"a bar that was left out may be of it: {reason}" for session, reason in self.unsure.items()}
+        return doubts | {
             session: f"{len(bars)} bar{'' if len(bars) == 1 else 's'} left out: {bars[0].reason}"
             for session, bars in by_session.items()
         }
@@ -109,20 +112,23 @@ class PageCutter:
     """Cuts the pages of one range request into complete sessions. A session that continues on the next page is held back.
 
     Bars are sorted, duplicates removed, and bars outside the requested sessions dropped and counted in `dropped`.
+    `one_bar`: a session has one bar, so that nothing is missing from a session with a bar.
     """
 
-    def __init__(self, sessions: Sequence[date], zone: ZoneInfo) -> None:
+    def __init__(self, sessions: Sequence[date], zone: ZoneInfo, *, one_bar: bool = False) -> None:
+        self._one_bar = one_bar
         self._sessions = tuple(sessions)
         self._zone = zone
         self._done = 0
         self._held_back = Bars.empty()
         self._rejected: list[RejectedBar] = []
+        self._unsure: list[tuple[int, int, str]] = []
         self.dropped = 0
 
     def feed(self, page: Bars, *, more: bool, bad: Sequence[BadBar] = ()) -> CompleteSessions:
         """Return the sessions that this page completes; all remaining ones if there are no `more` pages.
 
-        `bad` are rows of the page that were left out; each puts the session of its start in doubt.
+        `bad` are rows of the page that were left out; each puts the sessions in doubt to which it may belong.
         """
         pending = self._sessions[self._done :]
         bars = self._inside(in_order(Bars.concat(self._held_back, page)), pending)
@@ -139,11 +145,28 @@ class PageCutter:
         self._done += cut
         rejected = tuple(b for b in self._rejected if cut and b.session <= completed[-1])
         self._rejected = self._rejected[len(rejected) :]
-        return CompleteSessions(completed, tuple(count_by_session(ready, completed, self._zone)), ready, rejected)
+        counts = tuple(count_by_session(ready, completed, self._zone))
+        return CompleteSessions(completed, counts, ready, rejected, self._unsure_of(completed, counts))
+
+    def _unsure_of(self, sessions: Sequence[date], counts: Sequence[SessionBars]) -> dict[date, str]:
+        if not self._unsure:
+            return {}
+        if self._one_bar:
+            with_bars = {c.session for c in counts}
+            sessions = [s for s in sessions if s not in with_bars]
+        starts = day_starts(sessions, self._zone).tolist()
+        ends = day_starts([s + ONE_DAY for s in sessions], self._zone).tolist()
+        return {
+            session: reason
+            for session, start, end in zip(sessions, starts, ends, strict=True)
+            for first, last, reason in self._unsure
+            if start <= last and first < end
+        }
 
     def _reject(self, bad: Sequence[BadBar], pending: Sequence[date]) -> None:
         if not bad:
             return
+        self._unsure += [(*bar.between, bar.reason) for bar in bad if bar.between]
         starts = np.array([bar.timestamp for bar in bad], dtype=np.int64)
         for bar, row in zip(bad, session_rows(starts, pending, self._zone).tolist(), strict=True):
             if row < 0:

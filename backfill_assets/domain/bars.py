@@ -54,10 +54,15 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class BadBar:
-    """A row of an answer that cannot be a bar: its start, milliseconds since the epoch UTC, and the reason."""
+    """A row of an answer that cannot be a bar: its start, milliseconds since the epoch UTC, and the reason.
+
+    If the start cannot be read or believed, `timestamp` is that of the row before, and `between` are the first and the last
+    time that it may be.
+    """
 
     timestamp: int
     reason: str
+    between: tuple[int, int] | None = None
 
 
 def impossible(bars: Bars) -> dict[int, str]:

@@ -23,7 +23,7 @@ from backfill_assets.domain.errors import (
 )
 from backfill_assets.domain.request_plan import ApiCall, GroupedCall, RangeCall
 from backfill_assets.domain.sessions import day_starts
-from backfill_assets.domain.timeframes import Timeframe, made_from, sources
+from backfill_assets.domain.timeframes import Base, Timeframe, made_from, sources
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.pipelines.backfill_request import BackfillRequest, plan, recorded, underived
 from backfill_assets.pipelines.failure_policy import RECENT, Failure, FailurePolicy, mistaken
@@ -327,7 +327,8 @@ class _Fetch:
         return [replace(failure, sessions=wrong, refused=False), replace(failure, sessions=rest)]
 
     async def _fetch_range(self, call: RangeCall, unanswered: Mapping[Symbol, set[date]]) -> None:
-        cutter = PageCutter(call.sessions, self._request.calendar.hours.zone)
+        one_bar = call.timeframe.base is Base.DAY
+        cutter = PageCutter(call.sessions, self._request.calendar.hours.zone, one_bar=one_bar)
         pages = self._vendor.pages(call.ticker, call.timeframe, call.start, call.end)
         try:
             async with aclosing(pages):

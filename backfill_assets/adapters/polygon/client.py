@@ -103,7 +103,7 @@ class Polygon(Reference):
         while True:
 
             def decode(body: bytes, requested: Requested = requested) -> Page:
-                return requested.checked(decode_page(body, since=requested.since))
+                return requested.checked(decode_page(body))
 
             page = await self._transport.fetch(*here, decode)
             _refuse_adjusted(ticker, adjusted=page.adjusted)

@@ -18,10 +18,11 @@ from backfill_assets.domain.bars import NO_TRADES, BadBar, Bars, impossible
 from backfill_assets.domain.errors import ContradictoryAnswer, MalformedAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _NAN = float("nan")
 _ABSENT = -(2**63)  # in the integer column while decoding, where a vendor's -1 must not look like a missing number
+_EVER = -(2**62), 2**62  # ms; bounds of a time that is not known
 _ALL_BAD = 10  # rows; a page of so many, all of them unusable, has another format
 _NAMES = {
     "timestamp": "t",
@@ -41,7 +42,7 @@ _OPTIONAL = frozenset({"vwap", "trades"})
 class Page:
     """A page of bars as the vendor sent it: order, range and duplicates are not checked.
 
-    bad       the rows that cannot be bars; a row whose time cannot be read has that of the row before it
+    bad       the rows that cannot be bars; one whose time cannot be read is between the rows before and after it
     next_url  the vendor's URL of the next page, without the key; None on the last page
     status    OK, or DELAYED if the plan's data arrive 15 minutes late
     adjusted  whether the vendor reports prices as adjusted for splits; None if it does not report it
@@ -160,15 +161,32 @@ class _BadRow:
     reason: str
 
 
-def decode_page(body: bytes, *, since: int = 0) -> Page:
+def neighbours(times: Sequence[int | None], first: int, last: int) -> list[tuple[int, int]]:
+    """Return for each time the nearest known ones before and after it; `first` and `last` where there is none."""
+
+    def latest(times: Iterable[int | None], known: int) -> Iterator[int]:
+        for time in times:
+            yield known
+            known = known if time is None else time
+
+    return list(zip(latest(times, first), reversed(list(latest(reversed(times), last))), strict=True))
+
+
+def decode_page(body: bytes) -> Page:
     """Decode a page of /v2/aggs/ticker/….
 
-    `since`, milliseconds since the epoch UTC, is taken as the time of the first rows if it cannot be read. Raises
-    MalformedAnswer for another format or if ten or more rows are all unusable, ContradictoryAnswer for another number of rows
-    than it counts, else as `failures.opened`.
+    Raises MalformedAnswer for another format or if ten or more rows are all unusable, ContradictoryAnswer for another number
+    of rows than it counts, else as `failures.opened`.
     """
-    answer, rows, bars, bad_rows = _read(body, _PAGE, _LENIENT_PAGE, _ROW)
-    bad = [BadBar(since if row.timestamp is None else row.timestamp, row.reason) for row in bad_rows]
+    answer, all_rows, bars = _read(body, _PAGE, _LENIENT_PAGE, _ROW)
+    bad, rows = list[BadBar](), all_rows
+    if len(bars) < len(all_rows):
+        between = neighbours([row.timestamp for row in all_rows], *_EVER)
+        for row, (before, after) in zip(all_rows, between, strict=True):
+            if isinstance(row, _BadRow):
+                known = row.timestamp
+                bad.append(BadBar(before, row.reason, (before, after)) if known is None else BadBar(known, row.reason))
+        rows = [row for row in all_rows if not isinstance(row, _BadRow)]
     reasons = impossible(bars)
     bad += [BadBar(int(bars.timestamp[i]), reason) for i, reason in reasons.items()]
     _refuse_if_all_bad(len(rows) - len(reasons), [b.reason for b in bad])
@@ -178,7 +196,9 @@ def decode_page(body: bytes, *, since: int = 0) -> Page:
 
 def decode_grouped(body: bytes) -> GroupedDay:
     """Decode a day of /v2/aggs/grouped/…; raises as `decode_page`. Rows of one ticker that differ are left out."""
-    answer, rows, bars, bad_rows = _read(body, _GROUPED, _LENIENT_GROUPED, _TICKER_ROW)
+    answer, all_rows, bars = _read(body, _GROUPED, _LENIENT_GROUPED, _TICKER_ROW)
+    bad_rows = [row for row in all_rows if isinstance(row, _BadRow)] if len(bars) < len(all_rows) else []
+    rows = [row for row in all_rows if not isinstance(row, _BadRow)] if bad_rows else all_rows
     bad = {row.ticker: row.reason for row in bad_rows if row.ticker is not None}
     unusable = impossible(bars)
     bad |= {rows[i].ticker: reason for i, reason in unusable.items()}
@@ -202,30 +222,26 @@ def _refuse_if_all_bad(good: int, reasons: Sequence[str]) -> None:
 
 def _read(
     body: bytes, quick: Callable[[bytes], Any], lenient: Callable[[bytes], Any], single: Callable[[msgspec.Raw], Any]
-) -> tuple[_Answer[Any], Sequence[Any], Bars, list[_BadRow]]:
-    """Return the answer, its rows, their bars and the rows that cannot be decoded."""
+) -> tuple[_Answer[Any], Sequence[Any], Bars]:
+    """Return the answer, its rows, those that cannot be decoded as `_BadRow`, and the bars of the others."""
     answer: _Answer[Any]
     try:
         answer = failures.opened(body, quick, lenient)
         _refuse_miscount(answer)
         rows = answer.results or []
-        return answer, rows, _bars(rows), []
+        return answer, rows, _bars(rows)
     except (MalformedAnswer, ValueError, OverflowError):
         answer = failures.opened(body, _ROWS, _repaired)
     _refuse_miscount(answer)
-    rows, bad = [], list[_BadRow]()
-    before: int | None = None
+    rows = []
     for raw in answer.results or []:
         try:
             row = _whole(single(raw))
             _refuse_damaged(getattr(row, "ticker", ""))
         except (*failures.UNREADABLE, ValueError, OverflowError):
-            bad.append(_bad_row(raw, before))
-            before = bad[-1].timestamp
-        else:
-            rows.append(row)
-            before = row.timestamp
-    return answer, rows, _bars(rows), bad
+            row = _bad_row(raw)
+        rows.append(row)
+    return answer, rows, _bars([row for row in rows if not isinstance(row, _BadRow)])
 
 
 def _repaired(body: bytes) -> _Answer[msgspec.Raw]:
@@ -244,12 +260,13 @@ def _refuse_miscount(answer: _Answer[Any]) -> None:
         raise ContradictoryAnswer(f"it counts {answer.results_count:g} results and holds {rows or 'none'}")
 
 
-def _bad_row(raw: msgspec.Raw, before: int | None) -> _BadRow:
+def _bad_row(raw: msgspec.Raw) -> _BadRow:
     try:
         fields = _FIELDS(raw)
     except failures.UNREADABLE:
-        return _BadRow(before, None, "the row is not an object")
-    wrong, timestamp = list[str](), before
+        return _BadRow(None, None, "the row is not an object")
+    wrong = list[str]()
+    timestamp: int | None = None
     for name in _NAMES:
         value = getattr(fields, name)
         if name == "ticker" or (name in _OPTIONAL and bytes(value) == b"null"):

@@ -234,9 +234,18 @@ async def test_rows_at_impossible_times_are_left_out_of_a_page():
         (0, "its time is far from the requested days"),
         (1, "its minute has bars that differ"),
         (1, "its minute has bars that differ"),
-        (2.5, "it does not start with a minute"),
-        (2.5, "its time is far from the requested days"),
+        (1, "it does not start with a minute"),
+        (1, "its time is far from the requested days"),
     ]
+    between = [[(t - MIDNIGHT) / 60_000 for t in bad.between] for bad in page.bad if bad.between]
+    assert between == [[0, 0], [1, 4], [1, 4]]
+
+
+async def test_a_row_of_an_unknown_time_may_be_anywhere_on_a_page_that_is_not_in_order():
+    lost = [{**minute(9), "t": 7}, {**minute(9), "t": None}, {"t": 5}]
+    async with ScriptedVendor(ok(minute(2 * DAY), *lost, minute(1))) as vendor:
+        (page,) = await collect(polygon(vendor))
+    assert {bad.between for bad in page.bad} == {(MIDNIGHT, MIDNIGHT + 4 * DAY * 60_000 - 1)}
 
 
 async def test_of_two_different_bars_in_a_day_neither_is_used():

@@ -197,11 +197,13 @@ def test_a_row_that_cannot_be_a_bar_costs_itself_only(field, reason):
     good = [raw_bar(T=f'"{ticker}"', t=str(t)) for ticker, t in (("A", 1_600_000_000_000), ("C", 1_600_000_120_000))]
     rows = b",".join(text[text.index(b"[") + 1 : text.rindex(b"]")] for text in (good[0], bad, good[1]))
     text = b'{"status":"OK","resultsCount":3,"results":[' + rows + b"]}"
-    page = decode_page(text, since=5)
+    page = decode_page(text)
     assert page.bars.timestamp.tolist() == [1_600_000_000_000, 1_600_000_120_000]
     (row,) = page.bad
     assert reason in row.reason.replace("the number of ", "").replace("a price is ", "")
-    assert row.timestamp == (1_600_000_000_000 if name == "t" else 1_600_000_060_000)
+    before, after = 1_600_000_000_000, 1_600_000_120_000
+    unknown = before, (before, after)
+    assert (row.timestamp, row.between) == (unknown if name == "t" else (1_600_000_060_000, None))
     day = decode_grouped(text)
     assert (day.tickers, list(day.bad), day.nameless) == (["A", "C"], ["B"], 0)
 
@@ -214,9 +216,13 @@ def test_a_row_without_a_readable_ticker_is_counted(row):
     assert (day.tickers, day.nameless, day.bad) == (["A"], 1, {})
 
 
-def test_a_row_without_a_time_has_that_of_the_row_before_it_or_of_the_request():
-    page = decode_page(body(5, bar(60_000), {"t": None}, bar(120_000, c=9.0)), since=7)
-    assert [row.timestamp for row in page.bad] == [7, 60_000, 120_000]
+def test_a_row_without_a_time_is_between_the_rows_before_and_after_it():
+    page = decode_page(body(5, bar(60_000), {"t": None}, None, bar(120_000, c=9.0), {"t": 180_000}, []))
+    ever = 2**62
+    assert [row.between for row in page.bad if row.between] == [
+        *((-ever, 60_000), (60_000, 120_000), (60_000, 120_000), (180_000, ever)),
+    ]
+    assert [row.timestamp for row in page.bad if not row.between] == [180_000, 120_000]
 
 
 @pytest.mark.parametrize(("value", "vwap"), [("-1", math.nan), ("-0.5", math.nan), ("99", 99.0)])

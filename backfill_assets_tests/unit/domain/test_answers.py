@@ -164,6 +164,17 @@ def test_bad_rows_are_rejected_with_their_session_once_it_is_complete():
     assert cut.dropped == 2
 
 
+def test_a_bad_row_of_an_unknown_time_puts_all_sessions_in_doubt_to_which_it_may_belong():
+    cut = cutter(*WEEK)
+    first = cut.feed(frame([at(MON), at(THU)]), more=True, bad=[BadBar(at(TUE), "no time", (at(TUE), at(THU, 0)))])
+    assert [bar.session for bar in first.rejected] == [TUE]
+    assert first.doubts == {
+        TUE: "1 bar left out: no time",
+        WED: "a bar that was left out may be of it: no time",
+    }
+    assert list(cut.feed(frame([at(FRI)]), more=False).doubts) == [THU]
+
+
 # --- Cutting pages: properties
 
 
