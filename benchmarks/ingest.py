@@ -18,6 +18,7 @@ import psycopg
 from common import heading, load, market_tables
 
 from backfill_assets.adapters.polygon import decode_page
+from backfill_assets.adapters.polygon.contradictions import Requested
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
 from backfill_assets.adapters.store.copy_format import copy_block
 from backfill_assets.adapters.store.rows import SQL
@@ -56,6 +57,7 @@ def rates(body: bytes) -> None:
     """Print the medians and their ratios."""
     trading = calendar(Kind.STOCKS, DayRange(FIRST, LAST))
     zone = trading.hours.zone
+    requested = Requested.range("AAPL", MINUTE_1, FIRST, LAST)
     bars = decode_page(body).bars
     same, narrow = copy_block(bars, ("RAW", "1m", "polygon"), nulls=True), copy_block(bars)
     times: dict[str, list[tuple[float, float, float]]] = {}
@@ -66,7 +68,8 @@ def rates(body: bytes) -> None:
         ours = backend_of(store)
 
         def ingest(symbol: str) -> None:
-            answer = PageCutter(trading.sessions, zone).feed(decode_page(body).bars, more=False)
+            bars = requested.checked(decode_page(body)).bars
+            answer = PageCutter(trading.sessions, zone).feed(bars, more=False)
             store.write(symbol, MINUTE_1, answer, WriteContext(zone, datetime.now(UTC)))
 
         def copy(statement: str, block: bytes) -> None:
