@@ -93,13 +93,12 @@ class BarStore(Store):
             if sum(map(len, lacking.values())) > len(removed):
                 bars = rows.read(sessions)
                 counts = tuple(count_by_session(bars, sessions, context.zone))
-            doubts = {s: [doubt] for s, doubt in answer.doubts.items()}
-            for session, kept in shrunk.items():
-                doubts.setdefault(session, []).append(
-                    f"the newer answer has {kept.bars} of {stored[session].bars} stored bars; "
-                    f"they are kept until another answer confirms it"
-                )
-            rows.record(sessions, counts, {s: "; ".join(reasons) for s, reasons in doubts.items()}, shrunk)
+            doubts = answer.doubts | {
+                session: f"the newer answer has {kept.bars} of {stored[session].bars} stored bars; they are kept until "
+                "another answer confirms it"
+                for session, kept in shrunk.items()
+            }
+            rows.record(sessions, counts, doubts, shrunk)
             _write_derived(rows, context.derived, sessions, bars, context.finished)
             return written
 
@@ -167,16 +166,19 @@ def _locked(rows: Rows) -> Rows:
 def _judged(
     answer: CompleteSessions, stored: Mapping[date, StoredSession], lacking: Mapping[date, Int], at: datetime
 ) -> tuple[Int, dict[date, Shrunk]]:
-    """Return which of the stored bars that an answer lacks are removed, and the sessions of which they are kept."""
-    rejected = [int(bar.start.timestamp()) * 1000 for bar in answer.rejected]
+    """Return which of the stored bars that an answer lacks are removed, and the sessions of which they are kept.
+
+    Nothing is removed from a session in doubt: what it lacks may be among the bars that were left out.
+    """
     removed: list[Int] = [np.empty(0, np.int64)]
     shrunk: dict[date, Shrunk] = {}
     for session, stamps in lacking.items():
-        withdrawn = stamps[~np.isin(stamps, rejected)]  # the vendor has the others, in a form that cannot be stored
-        if kept := unconfirmed(stored[session].bars, len(withdrawn), at, stored[session].shrunk):
+        if session in answer.doubts:
+            continue
+        if kept := unconfirmed(stored[session].bars, len(stamps), at, stored[session].shrunk):
             shrunk[session] = kept
         else:
-            removed.append(withdrawn)
+            removed.append(stamps)
     return np.concatenate(removed), shrunk
 
 
