@@ -126,9 +126,8 @@ def run_alerts_sensor(universe: Universe) -> dg.SensorDefinition:
 
 
 def _repair_begins(runs: RunStore, watch: Watch) -> bool:
-    """Whether the daemon has just started, and no run has sent requests since: gaps are being repaired."""
-    newest = runs.newest_requests()
-    return watch.last - watch.since < SILENT_AFTER and not (newest and newest[0][2] >= watch.since)
+    """Whether the daemon has just started, and no run has ever sent requests: whether the key is accepted is not known."""
+    return watch.last - watch.since < SILENT_AFTER and not runs.newest_requests()
 
 
 def _observe_gaps(store: AlertStore, universe: Universe, now: datetime) -> list[GapObservation]:
