@@ -132,11 +132,11 @@ def of_status(status: int, envelope: Envelope) -> VendorError:
     """
     kind: type[VendorError]
     text = envelope.message
-    told = _in_its_words(envelope)
-    if status == 429 or (told is RateLimited and 400 <= status < 500):
+    in_words = _in_its_words(envelope)
+    if status == 429 or (in_words is RateLimited and 400 <= status < 500):
         kind = RateLimited
-    elif (status, told) in _FINAL:
-        kind = told or VendorUnavailable
+    elif (status, in_words) in _FINAL:
+        kind = in_words or VendorUnavailable
     elif 300 <= status < 400:
         kind, text = BadRequest, "a redirect to another address is not followed; check the base URL"
     elif status in {401, 403, 404, 407} or (400 <= status < 500 and not envelope.status):

@@ -27,7 +27,7 @@ _DESCRIPTIONS = {
     f"{ERROR_ABOVE} an error. Partial sessions are listed here and judged by minutes_are_complete.",
     "bars_are_valid": "Prices are positive and between low and high, volume is not negative, timestamps are on the grid and "
     "within the session's hours. Examines the last 35 days, and the days of the run.",
-    "minutes_are_complete": "No session lacks minutes that the symbol's other sessions, or its own hours, lead to expect. "
+    "minutes_are_complete": "No session is missing minutes, judged by the symbol's other sessions and by its own hours. "
     "Sessions that cannot be judged yet are counted.",
     "ticker_is_known": "The vendor knows the ticker of every symbol. One without bars is looked up after a run.",
     "one_company": "All bars of a symbol are those of one company: none is from before the ticker was this company's, and "
@@ -160,9 +160,9 @@ def _minutes_are_complete(health: Health, timeframe: Timeframe) -> CheckOutcome:
     if partial:
         sentence = f"Minutes are missing within {_counted(partial, 'session')}."
     elif thin:
-        sentence = "The vendor has confirmed that it has no more minutes of the sessions that lack some."
+        sentence = "The vendor has confirmed that it has no more minutes of the sessions that are missing some."
     else:
-        sentence = "No session that can be judged lacks minutes." if cannot else "No session lacks minutes."
+        sentence = "No session that can be judged is missing minutes." if cannot else "No session is missing minutes."
     numbers: dict[str, dg.RawMetadataValue] = {
         "partial_sessions": partial,
         "confirmed_partial_sessions": len(thin) - partial,

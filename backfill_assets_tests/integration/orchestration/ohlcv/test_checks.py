@@ -287,7 +287,7 @@ def test_a_thin_session_is_a_warning_until_its_minutes_arrive(harness):
     harness.vendor.change(holes=())
     verdict, metadata = minutes(everything(harness, now=MOMENT + FIRST_PAUSE))
     assert verdict.passed
-    assert verdict.description == "No session lacks minutes."
+    assert verdict.description == "No session is missing minutes."
     assert metadata == {"partial_sessions": 0, "confirmed_partial_sessions": 0, "unjudged_sessions": 0}
 
 
@@ -304,7 +304,7 @@ def test_a_thin_session_that_a_retry_does_not_change_is_confirmed(harness, monke
 def test_sessions_without_enough_others_are_counted_as_not_judged(harness):
     verdict, metadata = minutes(everything(harness, last=SESSIONS[3], now=datetime(2025, 6, 21, 12, tzinfo=UTC)))
     assert verdict.passed
-    sentence = "No session that can be judged lacks minutes. 8 sessions cannot be judged yet:"
+    sentence = "No session that can be judged is missing minutes. 8 sessions cannot be judged yet:"
     assert verdict.description.startswith(sentence)
     assert (metadata["unjudged_sessions"], metadata["unjudged"]) == (8, "AAPL: 4, MSFT: 4")
 
