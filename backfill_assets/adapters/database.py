@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
+from backfill_assets.adapters.postgres import connected, without_password
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store import schema
+from backfill_assets.domain.errors import SettingMistake
 
 _LIBPQ = re.compile(r"PG[A-Z]+")
 """Names of libpq's variables: postgresql.org/docs/18/libpq-envars.html. PG_BINDIR is not one of them."""
+
+
+# Any constant that no other program uses: the bytes of "bkup".
+_PLATFORM_LOCK = 0x626B7570
+
+_STAY_CONNECTED = """
+select set_config('idle_session_timeout', '0', false), set_config('tcp_keepalives_idle', '60', false),
+  set_config('tcp_keepalives_interval', '10', false), set_config('tcp_keepalives_count', '6', false)"""
+"""Settings of a connection that is kept for its lock."""
 
 
 def embedded(settings: Settings) -> EmbeddedPostgres:
@@ -31,6 +43,24 @@ def locate(settings: Settings, environ: MutableMapping[str, str] = os.environ) -
     for name in [name for name in environ if _LIBPQ.fullmatch(name)]:
         del environ[name]
     return embedded(settings).url()
+
+
+@contextmanager
+def only_platform(url: str) -> Iterator[None]:
+    """Be the only `backfill up` of the database, until the context or the connection to the server ends.
+
+    Two daemons on one database would launch each other's runs. Raises SettingMistake if there is another one, on whatever
+    machine. A machine that vanished counts for about two minutes.
+    """
+    with connected(url) as connection:
+        connection.execute(_STAY_CONNECTED)
+        row = connection.execute("select pg_try_advisory_lock(%s)", [_PLATFORM_LOCK]).fetchone()
+        if row != (True,):
+            raise SettingMistake(
+                f"Another `backfill up` is running on the database {without_password(url)}: stop it, or set DATABASE_URL to "
+                "another database."
+            )
+        yield
 
 
 def ready(settings: Settings) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from backfill_assets.domain.errors import DatabaseUnavailable
+from backfill_assets.domain.errors import DatabaseUnavailable, StoreError, first_error
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -26,6 +26,16 @@ RECONNECT_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts of a transaction: a restart of the server takes less than their sum."""
 
 _NOT_ALLOWED = (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)
+_NOT_FOUND = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedFunction)
+
+# By the server's code, as Dagster uses another driver.
+_ADVICE = dict.fromkeys(
+    [kind.sqlstate for kind in _NOT_ALLOWED],
+    "grant the right to the role of DATABASE_URL, see docs/howto/own-postgresql.md",
+) | dict.fromkeys(
+    [kind.sqlstate for kind in _NOT_FOUND],
+    "tables of the platform were removed or changed: restore a backup, see docs/howto/operations.md",
+)
 
 _CONNECT: dict[str, Any] = {"autocommit": True, "connect_timeout": CONNECT_SECONDS, "client_encoding": "utf8"}
 
@@ -76,8 +86,22 @@ def dagster_storage_unavailable(error: BaseException, environ: Mapping[str, str]
     )
 
 
+def refused(error: BaseException, environ: Mapping[str, str] = os.environ) -> StoreError | None:
+    """Convert an error of a driver or of SQLAlchemy that nothing else has handled; None for any other error."""
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415  # slow to import, and rarely needed
+
+    if isinstance(error, BaseExceptionGroup):
+        error = first_error(error)
+    if not isinstance(error, (psycopg.Error, SQLAlchemyError)):
+        return None
+    cause = getattr(error, "orig", None) or error
+    return StoreError(f"PostgreSQL refused a statement ({_reason(cause)}); {_advice(cause, environ)}.")
+
+
 def _reason(error: BaseException) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
+    # The first part of a refusal by the server, without the statement and hints.
+    primary = getattr(getattr(error, "diag", None), "message_primary", None)
+    reason = " ".join((primary or str(error)).split()) or type(error).__name__
     reason = reason.rsplit("FATAL:", 1)[-1].strip()
     if any(words in reason for words in ("onnection refused", "timeout expired", "resolve")):
         return "the server does not answer"
@@ -89,8 +113,8 @@ def _advice(error: BaseException, environ: Mapping[str, str]) -> str:
         return "free space on the server's disk, then run the command again"
     if "unsupported startup parameter" in str(error):
         return POOLER
-    if isinstance(error, _NOT_ALLOWED):
-        return "grant the right to the role of DATABASE_URL, see docs/howto/own-postgresql.md"
+    if advice := _ADVICE.get(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)):
+        return advice
     if any(words in str(error) for words in ("too many clients", "remaining connection slots", "too many connections")):
         return "raise the server's max_connections or the role's limit, see docs/howto/own-postgresql.md"
     if environ.get("DATABASE_URL"):
@@ -118,16 +142,17 @@ def connected(url: str) -> Iterator[psycopg.Connection[Row]]:
             raise unavailable(url, error) from None
 
 
-def _configure(connection: psycopg.Connection[Row]) -> None:
-    connection.execute(_SESSION)
-
-
-def open_pool(url: str, size: int) -> ConnectionPool[psycopg.Connection[Row]]:
+def open_pool(url: str, size: int, *, read_only: bool = False) -> ConnectionPool[psycopg.Connection[Row]]:
     """Open a pool of up to `size` connections, each checked before use, so that it survives a restart of the server.
 
-    Raises DatabaseUnavailable if the server does not accept a connection.
+    `read_only`: their transactions cannot write. Raises DatabaseUnavailable if the server does not accept a connection.
     """
     connect(url).close()
+
+    def configure(connection: psycopg.Connection[Row]) -> None:
+        connection.execute(_SESSION)
+        connection.read_only = read_only or None
+
     return ConnectionPool(
         url,
         min_size=0,
@@ -135,7 +160,7 @@ def open_pool(url: str, size: int) -> ConnectionPool[psycopg.Connection[Row]]:
         open=True,
         timeout=POOL_SECONDS,
         check=ConnectionPool.check_connection,
-        configure=_configure,
+        configure=configure,
         kwargs=_CONNECT,
     )
 

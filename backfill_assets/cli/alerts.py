@@ -90,7 +90,8 @@ def alerts_command(*, as_json: bool) -> int:
     settings.require_project()
     now = datetime.now(UTC)
     markets = settings.universe(now.date()).markets
-    with AlertStore(database.ready(settings), connections=1) as store, open_instance(settings) as instance:
+    url = database.ready(settings)
+    with AlertStore(url, connections=1, read_only=True) as store, open_instance(settings) as instance:
         known, incidents = ticking(instance), store.open()
         refused = any(incident.finding.incident == KEY_INCIDENT for incident in incidents)
         results = [r for r in store.check_results() if not (refused and r.check in COVERAGE_CHECKS)]

@@ -286,6 +286,13 @@ def _exit_code(arguments: list[str] | None) -> int:
         if not sentence:  # the help was printed instead
             return UsageMistake.exit_code
         return _say(f"{sentence.removesuffix('.')}. See `backfill --help`.", UsageMistake.exit_code)
+    except Exception as error:
+        from backfill_assets.adapters.postgres import refused  # slow to import
+
+        refusal = refused(error)
+        if refusal is None:
+            raise
+        return _say(str(refusal), refusal.exit_code)
     if code == INTERRUPTED:  # Typer's code for Ctrl-C
         return _say("Stopped. Fetched data is kept; rerun to resume.", INTERRUPTED)
     return code if isinstance(code, int) else 0

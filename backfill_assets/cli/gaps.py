@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from backfill_assets.adapters import database
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.gaps import GapStore
-from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import (
     COMPLETE,
@@ -25,17 +24,15 @@ from backfill_assets.cli.output import (
 )
 from backfill_assets.cli.selection import select
 from backfill_assets.domain.gaps import Gap, unexplained
-from backfill_assets.domain.timeframes import MINUTE_1
 from backfill_assets.pipelines.backfill_request import BackfillRequest
-from backfill_assets.pipelines.gaps import Watched, find_gaps, judge_minutes, series_of
+from backfill_assets.pipelines.gaps import Watched, current_gaps
 from backfill_assets.pipelines.listings import known_listings
 
 
 def gaps_command(options: Options, *, as_json: bool) -> int:
     """List gaps. Returns the exit code."""
-    settings, universe, requests = select(options)
-    with GapStore(database.ready(settings)) as store:
-        store.forget_others(series_of(universe))
+    settings, _, requests = select(options)
+    with GapStore(database.ready(settings), read_only=True) as store:
         found = [gap for request in requests for gap in requested_gaps(store, request)]
     if as_json:
         print_json([gap_json(gap) for gap in found])
@@ -48,10 +45,8 @@ def requested_gaps(store: Store, request: BackfillRequest) -> list[Gap]:
     """Return the gaps of the request's market, over all its sessions, in the requested symbols and timeframes."""
     market = request.market
     watched = Watched(market, request.calendar, known_listings(store, market), request.retries)
-    if MINUTE_1 in market.timeframes:
-        judge_minutes(SeriesStore.beside(store), [s.name for s in market.symbols], request.calendar)
     names, timeframes = {s.name for s in request.wanted}, {t.name for t in request.timeframes}
-    found = find_gaps(GapStore.beside(store), watched, request.now)
+    found = current_gaps(store, watched, request.now)
     return [gap for gap in found if gap.symbol in names and gap.timeframe in timeframes]
 
 

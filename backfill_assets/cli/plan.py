@@ -19,7 +19,7 @@ from backfill_assets.pipelines.listings import expected
 def plan_command(options: Options, *, as_json: bool) -> int:
     """Run `backfill plan` and return its exit code."""
     settings, _, chosen = select(options)
-    with BarStore(database.ready(settings)) as store:
+    with BarStore(database.ready(settings), read_only=True) as store:
         requests = [expected(store, request) for request in chosen]
         plans = {request.market.name: plan(request, recorded(store, request)) for request in requests}
     show_plans(plans, settings, as_json=as_json)

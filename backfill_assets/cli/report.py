@@ -23,7 +23,7 @@ def report_command(run_id: str | None, since: date | None, output: Path | None) 
     """Report on one run, on those since a day, or by default on the last of each market and job. Returns the exit code."""
     settings, now = Settings.read(), datetime.now(UTC)
     markets = settings.universe(now.date()).markets
-    with RunStore(database.ready(settings)) as store:
+    with RunStore(database.ready(settings), read_only=True) as store:
         if run_id is not None:
             runs = store.read(run_id=run_id)
         elif since is not None:

@@ -32,7 +32,7 @@ from backfill_assets.domain.alert_rules import CheckResult, failed_checks
 from backfill_assets.domain.completeness import Completeness, Counts, Row, SessionState
 from backfill_assets.domain.gaps import unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES
-from backfill_assets.pipelines.gaps import Watched, measure, series_of
+from backfill_assets.pipelines.gaps import Watched, measure
 from backfill_assets.pipelines.listings import known_listings
 from backfill_assets.presentation.page import page
 from backfill_assets.presentation.text import GLYPHS, instant, percent, repair_command, span, summary
@@ -48,10 +48,9 @@ _COLOURS = {
 
 def status_command(options: Options, *, as_json: bool, html: Path | None) -> int:
     """Show how complete each symbol is. Returns the exit code."""
-    settings, universe, requests = select(options)
+    settings, _, requests = select(options)
     now, found = datetime.now(UTC), []
-    with GapStore(database.ready(settings)) as store:
-        store.forget_others(series_of(universe))
+    with GapStore(database.ready(settings), read_only=True) as store:
         for request in requests:
             market = replace(request.market, symbols=tuple(request.wanted))
             watched = Watched(market, request.calendar, known_listings(store, market), request.retries)

@@ -37,7 +37,9 @@ def up_command(address: Address, *, demo: bool) -> int:
         from backfill_assets.orchestration.launch import open_instance  # noqa: PLC0415  # the same
 
         # This also creates Dagster's tables, before two services would do so at once.
-        with RunStore(database.ready(settings), connections=1) as runs, open_instance(settings) as instance:
+        url = database.ready(settings)
+        stack.enter_context(database.only_platform(url))
+        with RunStore(url, connections=1) as runs, open_instance(settings) as instance:
             end_dead_runs(instance, runs)
         if settings.api_key is None:
             _say("POLYGON_API_KEY is not set: stored data can be viewed, but nothing can be fetched.")

@@ -183,5 +183,10 @@ def _require_schema(dagster_url: str) -> None:
     address, _, query = rendered.rpartition("?")
     with connected(f"{address}?{query.replace('+', '%20')}") as connection:  # libpq reads no plus as a space
         found = connection.execute("select current_schema()").fetchone()
+        usable = connection.execute("select has_schema_privilege(%s, 'usage')", [SCHEMA]).fetchone()
+    if usable == (False,):
+        raise DatabaseUnavailable(
+            f"The role of DATABASE_URL may not use the schema {SCHEMA}: grant the right, see docs/howto/own-postgresql.md."
+        )
     if found != (SCHEMA,):
         raise DatabaseUnavailable(f"{POOLER}.")

@@ -99,7 +99,7 @@ def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None
     minutes = JudgedMinutes()
     if MINUTE_1 in market.timeframes:
         minutes = judge_minutes(SeriesStore.beside(store), symbols, calendar)
-    gaps = find_gaps(GapStore.beside(store), watched, now)
+    gaps = find_gaps(GapStore.beside(store), watched, now, minutes.marks)
     newest = calendar.last_finished(now - FIRST_ATTEMPT_DELAY)
     return Health(
         gaps=tuple(gaps),

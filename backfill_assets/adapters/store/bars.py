@@ -130,9 +130,23 @@ class BarStore(Store):
         if sessions:
             self._transaction(work)
 
-    def summarize(self, symbol: str, timeframe: Timeframe, sessions: Sequence[date], context: WriteContext) -> None:
-        """Summarize the stored bars of sessions that were recorded before summaries were kept."""
-        self._transaction(lambda c: _locked(context.rows(c, symbol, timeframe)).recount(sessions))
+    def summarize(
+        self, symbol: str, timeframe: Timeframe, sessions: Sequence[date], context: WriteContext
+    ) -> list[SessionBars]:
+        """Summarize the stored bars of sessions that were recorded before summaries were kept.
+
+        The summaries are recorded unless the store is `read_only`.
+        """
+
+        def work(connection: psycopg.Connection[Row]) -> list[SessionBars]:
+            rows = context.rows(connection, symbol, timeframe)
+            if self.read_only:
+                return rows.counted(sessions)
+            counts = _locked(rows).counted(sessions)
+            rows.recount(counts)
+            return counts
+
+        return self._transaction(work)
 
     def answers(self, symbols: Iterable[str], timeframes: Iterable[Timeframe], days: DayRange) -> SeriesAnswers:
         """Return what is recorded of each series within the days, without series that have no record."""

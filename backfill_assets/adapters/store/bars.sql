@@ -134,11 +134,10 @@ on conflict (symbol, timeframe, session) do update set
     else a.answered_at end
 where a.bars = 0 or a.partial or a.doubt is not null
 
--- name: recount_sessions
--- Sessions that were recorded before summaries were kept: count and summarize what the table holds.
-update session_answers a
-set bars = c.bars, first_bar = c.first_bar, last_bar = c.last_bar, volume = c.volume,
-  half_hours = case when %(timeframe)s = '1m' and c.bars > 0 then c.half_hours end
+-- name: count_sessions
+-- Count and summarize what the table holds of sessions.
+select w.session, c.bars, c.first_bar, c.last_bar, c.volume,
+  case when %(timeframe)s = '1m' and c.bars > 0 then c.half_hours end
 from unnest(%(sessions)s::date[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) as w (session, starts, ends)
 cross join lateral (
   select coalesce(sum(h.bars), 0)::int as bars, min(h.first_bar) as first_bar, max(h.last_bar) as last_bar,
@@ -154,9 +153,14 @@ cross join lateral (
     group by 1
   ) h using (half_hour)
 ) c
-where a.symbol = %(symbol)s and a.timeframe = %(timeframe)s and a.session = w.session
-  and (a.bars, a.volume, a.half_hours) is distinct from
-    (c.bars, c.volume, case when %(timeframe)s = '1m' and c.bars > 0 then c.half_hours end)
+
+-- name: recount_sessions
+update session_answers a
+set bars = c.bars, first_bar = c.first_bar, last_bar = c.last_bar, volume = c.volume, half_hours = c.half_hours
+from unnest(%(sessions)s::date[], %(bars)s::int[], %(first)s::timestamptz[], %(last)s::timestamptz[],
+  %(volume)s::float8[], %(half_hours)s::bytea[]) as c (session, bars, first_bar, last_bar, volume, half_hours)
+where a.symbol = %(symbol)s and a.timeframe = %(timeframe)s and a.session = c.session
+  and (a.bars, a.volume, a.half_hours) is distinct from (c.bars, c.volume, c.half_hours)
 
 -- name: cover
 insert into coverage as v (symbol, timeframe, filled)

@@ -18,12 +18,13 @@ from backfill_assets.domain.errors import DatabaseUnavailable
 class Store:
     """Tables behind a pool of connections that threads share. Use it as a context manager.
 
+    A `read_only` store needs the right to select only, and works on a standby; its transactions cannot write.
     Methods of its subclasses raise DatabaseUnavailable if the server stays away.
     """
 
-    def __init__(self, url: str, *, connections: int = 4) -> None:
-        self.url = url
-        self._pool = open_pool(url, connections)
+    def __init__(self, url: str, *, connections: int = 4, read_only: bool = False) -> None:
+        self.url, self.read_only = url, read_only
+        self._pool = open_pool(url, connections, read_only=read_only)
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +71,7 @@ class Store:
     def beside(cls, other: Store) -> Self:
         """Return a store that shares the connections of another one, which remains the one to close."""
         store = cls.__new__(cls)
-        store.url, store._pool = other.url, other._pool  # noqa: SLF001  # of the same class
+        store.url, store.read_only, store._pool = other.url, other.read_only, other._pool  # noqa: SLF001  # of the same class
         return store
 
 

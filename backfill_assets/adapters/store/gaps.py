@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -16,19 +17,20 @@ from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.rows import SQL as BARS_SQL
 from backfill_assets.adapters.store.rows import answers_by_series
+from backfill_assets.adapters.store.series import Marks
 from backfill_assets.domain.answers import Answers
 from backfill_assets.domain.days import DayRange, ranges_of
 from backfill_assets.domain.gap_history import Change, KnownGap, OpenGap
 from backfill_assets.domain.gaps import Gap, Reason
 from backfill_assets.domain.listings import UNKNOWN, Listing
-from backfill_assets.domain.timeframes import Timeframe, sources
+from backfill_assets.domain.timeframes import MINUTE_1, Timeframe, sources
 
 SQL = statements("backfill_assets.adapters.store", "gaps.sql")
 
 
 @dataclass(frozen=True, slots=True)
 class GapRows:
-    """What the tables say of some series at one instant, in a transaction that has the table of gaps locked.
+    """What the tables say of some series, in a transaction that has the table of gaps locked unless it only reads.
 
     missing     by symbol and timeframe name: the ranges of days whose expected sessions have no bars, ascending
     incomplete  by symbol and name of a source timeframe: the sessions that were requested and are not complete
@@ -76,11 +78,12 @@ class GapStore(Store):
         timeframes: Sequence[Timeframe],
         sessions: Iterable[date],
         listings: Mapping[str, Listing],
+        marks: Marks = MappingProxyType({}),
     ) -> Iterator[GapRows]:
         """Lock the table of gaps and read some series, in one transaction that ends with the context.
 
-        `sessions` are expected of every symbol within its listing. A second caller waits. Use it in a function decorated
-        with `reconnecting`.
+        `sessions` are expected of every symbol within its listing, `marks` taken as if they were recorded. A second caller
+        waits, unless the store is `read_only`: then nothing is locked. Use it in a function decorated with `reconnecting`.
         """
         values = {
             "symbols": list(symbols),
@@ -95,22 +98,37 @@ class GapStore(Store):
             def rows(statement: str) -> list[Any]:
                 return connection.execute(statement, values).fetchall()
 
-            connection.execute(SQL["lock_gaps"])
+            if not self.read_only:
+                connection.execute(SQL["lock_gaps"])
             missing: dict[tuple[str, str], list[DayRange]] = defaultdict(list)
             for symbol, timeframe, first, last in rows(SQL["missing_days"]):
                 missing[symbol, timeframe].append(DayRange(first, last))
-            incomplete = answers_by_series(rows(BARS_SQL["incomplete_answers"]))
+            incomplete = dict(answers_by_series(rows(BARS_SQL["incomplete_answers"])))
+            if marks:
+                marked = {
+                    "symbols": sorted({symbol for symbol, _ in marks}),
+                    "timeframes": [MINUTE_1.name],
+                    "start": min(session for _, session in marks),
+                    "end": max(session for _, session in marks),
+                }
+                answers = answers_by_series(connection.execute(BARS_SQL["answers"], marked).fetchall())
+                for series, minutes in answers.items():
+                    incomplete[series] = _with_marks(series[0], incomplete.get(series, {}), minutes, marks)
             known = [
                 KnownGap(number, Gap(symbol, timeframe, DayRange(start, end), count, Reason(reason), *rest), first_seen)
                 for number, symbol, timeframe, start, end, count, reason, *rest, first_seen in rows(SQL["open_gaps"])
             ]
             yield GapRows(connection, missing, incomplete, known)
 
-    def forget_others(self, kept: Iterable[tuple[str, str]]) -> None:
-        """Delete the open gaps of all series (symbol, timeframe name) but these."""
-        pairs = list(kept)
-        values = {"symbols": [s for s, _ in pairs], "timeframes": [t for _, t in pairs]}
-        self._transaction(lambda connection: connection.execute(SQL["forget_others"], values))
+
+def _with_marks(symbol: str, incomplete: Answers, minutes: Answers, marks: Marks) -> Answers:
+    """Return the incomplete sessions of a symbol's minutes as if its marks were recorded."""
+    judged = {
+        session: replace(minutes[session], partial=because is not None, partial_because=because)
+        for (name, session), because in marks.items()
+        if name == symbol and session in minutes
+    }
+    return {session: answer for session, answer in {**incomplete, **judged}.items() if not answer.complete}
 
 
 def multirange(days: Iterable[date]) -> str:

@@ -40,10 +40,3 @@ from unnest(%(symbol)s::text[], %(timeframe)s::text[], %(start)s::date[], %(end)
   %(reason)s::text[], %(explained)s::bool[], %(attempts)s::int[], %(next)s::timestamptz[], %(first_seen)s::timestamptz[],
   %(detail)s::text[])
   as g (symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts, next_attempt_at, first_seen, detail)
-
--- name: forget_others
--- Delete the open gaps of series that are no longer in the universe.
-delete from backfill_gaps g
-where not filled and not exists (
-  select from unnest(%(symbols)s::text[], %(timeframes)s::text[]) as k (symbol, timeframe)
-  where k.symbol = g.symbol and k.timeframe = g.timeframe)

@@ -201,11 +201,24 @@ class Rows:
             first_pause=self.first_pause,
         )
 
-    def recount(self, sessions: Sequence[date]) -> None:
-        """Count and summarize what the table holds of sessions that were recorded before summaries were kept."""
+    def counted(self, sessions: Sequence[date]) -> list[SessionBars]:
+        """Count and summarize what the table holds of sessions."""
         starts, ends = day_starts(sessions, self.zone), day_starts([s + ONE_DAY for s in sessions], self.zone)
         bounds = {"starts": [instant(ms) for ms in starts], "ends": [instant(ms) for ms in ends]}
-        self.connection.execute(SQL["recount_sessions"], self._series | {"sessions": list(sessions)} | bounds)
+        rows: list[Any] = self._all("count_sessions", sessions=list(sessions), **bounds)
+        return [SessionBars(*row) for row in rows]
+
+    def recount(self, counts: Sequence[SessionBars]) -> None:
+        """Record what `counted` found."""
+        self._all(
+            "recount_sessions",
+            sessions=[c.session for c in counts],
+            bars=[c.bars for c in counts],
+            first=[c.first for c in counts],
+            last=[c.last for c in counts],
+            volume=[c.volume for c in counts],
+            half_hours=[c.half_hours for c in counts],
+        )
 
     def answered(self, sessions: Sequence[date]) -> set[date]:
         """Return those of the sessions that were answered, with or without bars."""

@@ -35,13 +35,10 @@ def found(url: str) -> str | None:
     """
     with connected(url) as connection:
         _compare_clocks(connection)
-        try:
-            exists = connection.execute("select to_regclass(%s) is not null", [VERSION_TABLE]).fetchone()
-            row = None
-            if exists and exists[0]:
-                row = connection.execute("select version_num from backfill_schema_version").fetchone()
-        except psycopg.ProgrammingError as error:
-            raise StoreError(f"The market tables cannot be read ({' '.join(str(error).split())}).") from None
+        exists = connection.execute("select to_regclass(%s) is not null", [VERSION_TABLE]).fetchone()
+        row = None
+        if exists and exists[0]:
+            row = connection.execute("select version_num from backfill_schema_version").fetchone()
     return str(row[0]) if row else None
 
 

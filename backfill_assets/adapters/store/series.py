@@ -15,6 +15,10 @@ from backfill_assets.domain.timeframes import MINUTE_1, Timeframe
 SQL = statements("backfill_assets.adapters.store", "series.sql")
 
 
+type Marks = Mapping[tuple[str, date], str | None]
+"""By symbol and session of minutes: why it is partial, None if it is not."""
+
+
 @dataclass(frozen=True, slots=True)
 class MinuteSession:
     """What is recorded of the minute bars of a session.
@@ -50,8 +54,8 @@ class SeriesStore(Store):
             found.setdefault(symbol, []).append(MinuteSession(*columns))
         return found
 
-    def mark_partial(self, marks: Mapping[tuple[str, date], str | None]) -> None:
-        """Mark sessions (by symbol and day) as partial for a reason, or as not partial (None)."""
+    def mark_partial(self, marks: Marks) -> None:
+        """Mark sessions as partial for a reason, or as not partial."""
         if not marks:
             return
         keys = sorted(marks)

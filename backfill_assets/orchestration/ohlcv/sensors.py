@@ -28,7 +28,7 @@ from backfill_assets.orchestration.in_flight import busy_days, repair_in_progres
 from backfill_assets.orchestration.keys import ohlcv_key
 from backfill_assets.orchestration.partitions import partition_key
 from backfill_assets.orchestration.resources import Clock, MarketStore
-from backfill_assets.pipelines.gaps import Watched, find_gaps, series_of
+from backfill_assets.pipelines.gaps import Watched, find_gaps
 from backfill_assets.pipelines.listings import known_listings
 from backfill_assets.pipelines.repair import Tried, choose
 
@@ -80,7 +80,6 @@ def gap_repair_sensor(universe: Universe, calendars: Mapping[str, Calendar]) -> 
                     "`backfill up` is started with another POLYGON_API_KEY.",
                     cursor=_written(me, {}),
                 )
-            gaps.forget_others(series_of(universe))
             for market in universe.markets:
                 watched = Watched(market, calendars[market.name], known_listings(gaps, market), settings.retries)
                 tried = memory.get(market.name, {})

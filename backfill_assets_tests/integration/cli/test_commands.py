@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
+from backfill_assets.adapters.database import only_platform
 from backfill_assets.adapters.postgres import connect
 from backfill_assets.adapters.processes import identity, machine
 from backfill_assets.adapters.store.runs import RunStore
@@ -27,7 +28,7 @@ from backfill_assets.domain.runs import RunKind, RunStart
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Fault, Hole
 from backfill_assets_tests.secrets_search import find_secrets
-from backfill_assets_tests.support import KEY, PROJECT, backdate_answers
+from backfill_assets_tests.support import KEY, PROJECT, backdate_answers, unused_port
 
 WEEK = ("--start", "2024-03-04", "--end", "2024-03-08")
 STOCKS = ("run", "--markets", "stocks", *WEEK)
@@ -332,6 +333,17 @@ def test_an_orphan_that_holds_the_port_is_ended_before_the_port_is_checked(bare_
         assert orphan.wait(20) != 0
     assert result.out == "Stopped the services that a killed `backfill up` had left running.\n"
     assert result.error.startswith("PostgreSQL at 127.0.0.1:1/market cannot be used"), "the next step"
+
+
+def test_a_second_platform_on_a_database_is_refused_while_the_first_one_runs(backfill):
+    port = str(unused_port())
+    with only_platform(backfill.database_url):
+        result = backfill.program("up", "--port", port)
+        assert (result.code, result.out) == (2, "")
+        assert result.error.startswith("Another `backfill up` is running on the database 127.0.0.1:")
+    with only_platform(backfill.database_url):
+        pass
+    assert backfill.rows("select count(*) from dagster.daemon_heartbeats") == [(0,)]
 
 
 def test_the_key_is_not_stored_or_printed(backfill):

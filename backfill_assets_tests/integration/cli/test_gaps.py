@@ -115,22 +115,10 @@ def test_empty_and_thin_sessions_are_listed_until_explained(closed_markets, monk
         (["--symbols", "AAPL,BTC", "--timeframes", "1d"], {("AAPL", "1d"), ("BTC", "1d")}),
     ],
 )
-def test_options_limit_what_is_listed_and_not_what_is_stored(closed_markets, options, expected):
+def test_options_limit_what_is_listed(closed_markets, options, expected):
     result = closed_markets("gaps", *options, "--json")
     assert {(g["symbol"], g["timeframe"]) for g in json.loads(result.out)} == expected
-    markets = {"--symbols": {"MSFT": 16, "AAPL,BTC": 24}, "--markets": {"crypto": 8}, "--timeframes": {"1m,1w": 24}}
-    assert closed_markets.rows("select count(*) from backfill_gaps") == [(markets[options[0]][options[1]],)]
-
-
-def test_symbols_outside_the_universe_have_no_gaps(closed_markets, monkeypatch, tmp_path):
-    assert closed_markets("gaps").code == 3
-    text = (tmp_path / "closed.yaml").read_text(encoding="utf-8")
-    smaller = tmp_path / "smaller.yaml"
-    smaller.write_text(text.replace("symbols: [AAPL, MSFT]", "symbols: [AAPL], timeframes: [1d]"), encoding="utf-8")
-    monkeypatch.setenv("BACKFILL_UNIVERSE", str(smaller))
-    closed_markets("gaps")
-    found = closed_markets.rows("select symbol, count(*), bool_or(filled) from backfill_gaps group by 1 order by 1")
-    assert found == [("AAPL", 1, False), ("BTC", 8, False)]
+    assert closed_markets.rows("select * from backfill_gaps") == []
 
 
 def test_unknown_and_earlier_tickers_are_named_by_every_command(closed_markets, tmp_path):

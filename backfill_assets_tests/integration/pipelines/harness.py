@@ -22,7 +22,7 @@ from backfill_assets.domain.retries import USUAL
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.backfill_request import BackfillRequest, market_calendar
-from backfill_assets.pipelines.gaps import ThinSession, Watched, find_gaps, judge_minutes
+from backfill_assets.pipelines.gaps import ThinSession, Watched, current_gaps, find_gaps, judge_minutes
 from backfill_assets.pipelines.listings import in_question, known_listings, look_up
 from backfill_assets.pipelines.ohlcv import SettledSeries, fetch_missing
 from backfill_assets.simulator import Simulator
@@ -123,6 +123,11 @@ class PipelineHarness:
     def gaps(self) -> list[Gap]:
         """Find the current gaps and store them."""
         return find_gaps(GapStore.beside(self.store), self.watched(), self.clock.now)
+
+    def read_gaps(self) -> list[Gap]:
+        """Judge the minutes and find the current gaps without writing."""
+        with GapStore(self.store.url, read_only=True) as store:
+            return current_gaps(store, self.watched(), self.clock.now)
 
     def judge(self) -> list[ThinSession]:
         """Judge all stored minutes."""

@@ -8,13 +8,10 @@ import psycopg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backfill_assets.adapters.store.gaps import GapStore
 from backfill_assets.domain.days import DayRange, runs_of
 from backfill_assets.domain.retries import Retry
 from backfill_assets.domain.sessions import Kind, calendar
 from backfill_assets.domain.timeframes import DAY_1
-from backfill_assets.domain.universe import Universe
-from backfill_assets.pipelines.gaps import series_of
 from backfill_assets.simulator import Fault, Hole
 from backfill_assets_tests.integration.pipelines.harness import (
     ALL,
@@ -165,12 +162,20 @@ async def test_a_session_is_a_gap_only_once_it_has_finished(database_url):
         assert gap.next_attempt_at == evening - timedelta(days=1) + timedelta(hours=6)
 
 
-async def test_series_outside_the_universe_have_no_open_gaps(database_url):
+async def test_open_gaps_of_series_outside_the_universe_stay_as_they_are(database_url):
+    every_row = "select *, xmin::text from backfill_gaps where (symbol, timeframe) <> ('AAPL', '1d') order by id"
     async with simulated(database_url, SATURDAY, "stocks", "AAPL MSFT", "2024-12-02", timeframes="1d 1w") as one:
         one.gaps()
-        left = replace(one.market, symbols=one.market.symbols[:1], timeframes=(DAY_1,))
-        GapStore.beside(one.store).forget_others(series_of(Universe((left,))))
-    assert rows(database_url, "select symbol, timeframe, filled from backfill_gaps") == [("AAPL", "1d", False)]
+        before = rows(database_url, every_row)
+        other = one.of(replace(one.market, symbols=one.market.symbols[:1], timeframes=(DAY_1,)))
+        await other.fetch()
+        assert other.gaps() == []
+    assert rows(database_url, every_row) == before
+    assert {(symbol, timeframe) for _, symbol, timeframe, *_ in before} == {
+        ("AAPL", "1w"),
+        ("MSFT", "1d"),
+        ("MSFT", "1w"),
+    }
 
 
 SESSIONS = calendar(Kind.STOCKS, DayRange(date(2024, 11, 18), date(2024, 12, 6))).sessions

@@ -46,6 +46,7 @@ async def test_a_session_without_most_of_its_minutes_is_partial_until_they_arriv
         )
         await one.fetch()
         assert one.gaps() == [], "minutes have not been judged yet"
+        read = one.read_gaps()
         (thin,) = one.judge()
         assert (thin.symbol, thin.session) == (name, DAY)
         full = len(one.vendor.market.minute_bars(name, DAY, DAY))
@@ -54,6 +55,7 @@ async def test_a_session_without_most_of_its_minutes_is_partial_until_they_arriv
         partial = gap_tuples(name, INTRADAY, str(DAY), 1, "partial")
         found = one.gaps()
         assert as_tuples(found) == partial
+        assert read == found == one.read_gaps()
         assert {(g.explained, g.attempts, g.next_attempt_at) for g in found} == {
             (False, 1, SATURDAY + timedelta(minutes=2))
         }
@@ -62,7 +64,9 @@ async def test_a_session_without_most_of_its_minutes_is_partial_until_they_arriv
             one.clock.advance(minutes=minutes)
             before = len(one.vendor.requests)
             await one.fetch()
+            read = one.read_gaps()
             one.judge()
+            assert one.gaps() == read
             requested.append(len(one.vendor.requests) - before)
             assert as_tuples(one.gaps()) == (partial if one.clock.now < healed else set())
         assert requested == [0, 1, 0, 1]
@@ -120,6 +124,7 @@ async def test_a_partial_mark_is_removed_once_later_sessions_are_as_short(databa
         assert [gap.reason for gap in one.gaps()] == [Reason.PARTIAL]
         one.clock.advance(days=60)
         await one.fetch()
+        assert not any(date(2024, 12, 5) in gap.days for gap in one.read_gaps())
         assert date(2024, 12, 5) not in {t.session for t in one.judge()}
         assert not any(date(2024, 12, 5) in gap.days for gap in one.gaps())
 

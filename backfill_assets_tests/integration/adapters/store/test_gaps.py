@@ -242,16 +242,6 @@ def test_concurrent_comparisons_wait_for_one_another(store, database_url, look):
         assert [k.gap for k in second.result(30).known] == [gap(MON, TUE)]
 
 
-def test_open_gaps_of_other_series_are_deleted_and_the_history_stays(store, look, database_url):
-    look("AAPL", change=opened(gap(MON, TUE), gap(MON, MON, timeframe="5m"), gap(MON, MON, symbol="OLD")))
-    look("OLD", change=Change(closed=(OpenGap(gap(FRI, FRI, symbol="OLD"), MOMENT),)))
-    store.forget_others([("AAPL", "1m"), ("SPY", "5m")])
-    query = "select symbol, timeframe, gap_start, filled from backfill_gaps"
-    assert set(rows(database_url, query)) == {("AAPL", "1m", MON, False), ("OLD", "1m", FRI, True)}
-    store.forget_others([])
-    assert [row[-1] for row in rows(database_url, query)] == [True]
-
-
 @pytest.mark.parametrize(
     "broken",
     [

@@ -70,9 +70,18 @@ def test_a_gap_warns_once_becomes_critical_once_and_recovers_once(harness, senso
     assert sorted(hook.titles[3:]) == [f"RECOVERED: {LATEST}", f"RECOVERED: {GAP}"]
 
 
-def test_one_missing_session_is_not_an_alert(harness, sensor, hook):
+def test_one_missing_session_is_not_an_alert_nor_are_gaps_outside_the_universe(harness, sensor, hook):
     holes(harness, 18)
     fill(harness)
+    with psycopg.connect(harness.database_url) as connection:
+        connection.execute(
+            """
+            insert into backfill_gaps (symbol, timeframe, gap_start, gap_end, sessions, reason, explained, attempts,
+              first_seen, detail, filled)
+            select symbol, timeframe, '2025-06-02', '2025-06-13', 10, 'missing', false, 0, %s, '', false
+            from (values ('OTHER', '1d'), ('MSFT', '4h')) as series (symbol, timeframe)""",
+            [EARLIER],
+        )
     assert sensor.tick() == "No alert is open."
     assert hook.received == []
 
