@@ -202,6 +202,7 @@ def test_a_server_that_ends_idle_transactions_ends_no_command(backfill):
     assert backfill("status").code == 3
     assert backfill("gaps").code == 3
     assert backfill("alerts").code == 3
-    bare = """select from market_data left join market_features f using (symbol, timeframe, "timestamp")
-      where f.symbol is null and "timestamp" < '2024-05-01'"""
+    bare = """select symbol, timeframe, "timestamp"
+      from market_data left join market_features f using (symbol, timeframe, "timestamp")
+      where f.symbol is null and "timestamp" between '2024-03-01 05:00' and '2024-04-30'"""
     assert backfill.rows(bare) == []
