@@ -28,6 +28,11 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 KEY = "sekrit-key-0123456789"
 
+NASTY = "a\x1b[2J\x1b]0;mine\x07\x9b2J\u202eb\u200f<script>x</script>[red]c[/][l](http://x)@channel *d* `e`\r\nf\x00|g"
+"""A vendor's text that would clear the screen, set the window's title, turn letters round, run, colour and notify."""
+
+NASTY_SHOWN = "a [2J ]0;mine 2J b <script>x</script>[red]c[/][l](http://x)@channel *d* `e` f |g"
+
 SOAK = bool(os.environ.get("BACKFILL_SOAK"))
 """Whether to run the long forms, as `make soak` does."""
 

@@ -24,6 +24,10 @@ _TYPES = {
     Severity.WARNING: apprise.NotifyType.WARNING,
     None: apprise.NotifyType.SUCCESS,
 }
+# apprise escapes plain text for Slack and for mail in HTML, but not mentions, nor for services that always read Markdown.
+_MENTIONS = str.maketrans({"@": "@\N{ZERO WIDTH SPACE}"})
+_LINKS = str.maketrans({c: f"\\{c}" for c in "[]<`"})
+_MARKDOWN = frozenset({"mmost", "mmosts", "discord"})
 _STATUS = re.compile(r"error=(\d{3})\b")
 
 
@@ -40,8 +44,8 @@ class Channel:
             return "apprise cannot use this address."
         try:
             result = self._service.notify(
-                title=message.title,
-                body=message.body,
+                title=self._escaped(message.title),
+                body=self._escaped(message.body),
                 notify_type=_TYPES[message.severity],
                 body_format=apprise.NotifyFormat.TEXT,
             )
@@ -54,6 +58,11 @@ class Channel:
         if any(attempt.status == apprise.AppriseResultStatus.TIMEOUT for attempt in attempts):
             return f"no answer within {SEND_SECONDS:g} s."
         return _reason(" ".join(entry.message for entry in result.logs()))
+
+    def _escaped(self, text: str) -> str:
+        """Keep text of the vendor from notifying somebody, or from being a link or an image."""
+        text = text.translate(_MENTIONS)
+        return text.translate(_LINKS) if self.name.split()[0] in _MARKDOWN else text
 
 
 def channels(urls: Sequence[str]) -> list[Channel]:

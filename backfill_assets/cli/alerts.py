@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from rich.markup import escape
+
 from backfill_assets.adapters import database
 from backfill_assets.adapters.notify import channel_names, channels
 from backfill_assets.adapters.settings import Settings
@@ -165,11 +167,11 @@ def _show_waiting(state: AlertState) -> None:
         removed = delivery.channel not in state.configured
         shown.add_row(
             delivery.channel,
-            delivery.message.title,
+            escape(delivery.message.title),
             format_utc(delivery.created_at),
             str(delivery.attempts),
             "now" if delivery.next_attempt_at <= state.now else format_utc(delivery.next_attempt_at),
-            "no longer in ALERT_URLS" if removed else delivery.error,
+            "no longer in ALERT_URLS" if removed else escape(delivery.error),
         )
     output_console().print(shown)
 

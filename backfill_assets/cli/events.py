@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, date
 
+from rich.markup import escape
+
 from backfill_assets.adapters import database
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, StoredAction
 from backfill_assets.adapters.store.runs import RunStore
@@ -91,7 +93,7 @@ def _size(event: CorporateAction) -> str:
     """Return a size like `10 for 1` or `0.25 USD`."""
     if event.cash_amount is None:
         return f"{event.ratio_to:g} for {event.ratio_from:g}"
-    return f"{event.cash_amount:g} {event.currency or ''}".rstrip()
+    return f"{event.cash_amount:g} {escape(event.currency or '')}".rstrip()
 
 
 def _json(code: int, outcomes: Mapping[Market, Outcome], stored: Sequence[StoredAction]) -> dict[str, object]:

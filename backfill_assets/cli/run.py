@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
@@ -124,7 +125,7 @@ def run_markets(
     with ExitStack() as stack:
         console = Console(quiet=True) if quiet else stack.enter_context(progress_console())
         for warning in universe.warnings():
-            console.print(f"[yellow]{warning}[/]")
+            console.print(f"[yellow]{escape(warning)}[/]")
         store = stack.enter_context(BarStore(database.ready(settings)))
         results = [_planned(store, request) for request in requests(store)]
         _announce(console, settings, results)

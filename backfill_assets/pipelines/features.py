@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from backfill_assets.adapters.store.base import reconnecting
 from backfill_assets.adapters.store.feature_quality import FeatureQuality, FeatureSession
 from backfill_assets.adapters.store.features import FeatureSeries, FeatureStore, UnusableBars, Window
 from backfill_assets.adapters.store.rows import instant
@@ -141,29 +140,27 @@ def _compute_series(
     return written
 
 
-@reconnecting
 def compute_window(store: FeatureStore, series: FeatureSeries, start: datetime, end: datetime) -> int | None:
-    """Compute the first stale rows between two instants (end excluded) in one transaction.
+    """Compute the first stale rows between two instants (end excluded), outside any transaction.
 
-    Return how many rows were written, or None if nothing is stale there. Raises UnusableBars.
+    Return how many rows were written: none if another process wrote them first. None if nothing is stale there. Raises
+    UnusableBars.
     """
-    with store.locked(series, start, end) as window:
-        if window is None:
-            return None
-        window.write(_values(window, series) if window.rows else np.empty((0, len(COLUMNS))))
-        return window.rows
+    window = store.window(series, start, end)
+    if window is None:
+        return None
+    values = _values(window, series) if window.rows else np.empty((0, len(COLUMNS)))
+    return window.rows if store.write(series, window, values) else 0
 
 
 def _values(window: Window, series: FeatureSeries) -> Float:
-    bars = window.bars
-    if series.timeframe == WEEK_1 and window.splits:
-        bars = _adjusted_weeks(window, series)
+    bars = window.bars if window.days is None else _adjusted_weeks(window, window.days, series)
     return compute_range(bars, series.timeframe, series.zone, window.splits, window.first)
 
 
-def _adjusted_weeks(window: Window, series: FeatureSeries) -> Bars:
+def _adjusted_weeks(window: Window, days: Bars, series: FeatureSeries) -> Bars:
     """Return the stored weeks, each in the units of its last day. A week whose days are not stored is left unchanged."""
-    weeks = weekly_bars(window.daily(), window.splits, series.zone)
+    weeks = weekly_bars(days, window.splits, series.zone)
     stamps = window.bars.timestamp
     both, at, of = np.intersect1d(stamps, weeks.timestamp, assume_unique=True, return_indices=True)
     if not len(both):

@@ -75,9 +75,10 @@ async def _respond(state: SimulatorState, endpoint: Endpoint, request: Request, 
         if fault.kind == "html":
             return Response(_HTML, fault.status, retry_after(fault.retry_after), "text/html")
         if fault.kind == "status":
-            return responses.Json(responses.of_status(fault.status), fault.status, retry_after(fault.retry_after))
+            failed = responses.error(fault.text) if fault.text else responses.of_status(fault.status)
+            return responses.Json(failed, fault.status, retry_after(fault.retry_after))
         if fault.kind in ("error_in_200", "too_many_in_200"):
-            failed = responses.error("The query could not be completed, please try again.")
+            failed = responses.error(fault.text or "The query could not be completed, please try again.")
             return responses.Json(failed if fault.kind == "error_in_200" else responses.too_many())
         if fault.kind == "slow":
             await asyncio.sleep(fault.seconds)

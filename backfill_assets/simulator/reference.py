@@ -192,7 +192,7 @@ def _dividend(state: SimulatorState, dividend: Dividend) -> Row:
         "ex_dividend_date": dividend.ex_dividend_date.isoformat(),
         **{name: value.isoformat() for name, value in dates.items() if value is not None},
         "cash_amount": dividend.cash_amount,
-        "currency": "USD",
+        "currency": dividend.currency,
         "frequency": dividend.frequency,
         "distribution_type": "recurring" if dividend.frequency else "irregular",
         "split_adjusted_cash_amount": round(dividend.cash_amount / ratio, 6),

@@ -64,6 +64,7 @@ class Dividend(_Plain, frozen=True, kw_only=True):
     record_date: date | None = None
     pay_date: date | None = None
     frequency: int = 4
+    currency: str = "USD"
 
 
 class Hole(_Plain, frozen=True, kw_only=True):
@@ -122,6 +123,7 @@ class Fault(_Plain, frozen=True, kw_only=True):
     probability, seed  chance for each of those, repeatable
     times       maximum number of hits
     status      of kinds `status` and `html`; `retry_after` adds the header (seconds)
+    text        of kinds `status` and `error_in_200`: the text of the error, instead of the vendor's own
     seconds     of kind `slow`: the delay of the response
     count       of kinds that change, add or move bars: how many (at each end for out_of_range); of miscount: how many results
                 too many are counted
@@ -139,6 +141,7 @@ class Fault(_Plain, frozen=True, kw_only=True):
     retry_after: float | None = None
     seconds: float = 1.0
     count: int = 3
+    text: str | None = None
 
 
 class Scenario(_Plain, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from backfill_assets.domain.errors import BadRequest, MalformedAnswer
+from backfill_assets.domain.text import plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,11 +64,11 @@ def following(next_url: str, *, base_url: str, within: str, sent_again: Mapping[
         url = urlsplit(next_url)
         own = urlsplit(base_url).path
     except ValueError as error:
-        raise MalformedAnswer(f"Polygon's next_url cannot be parsed: {error}") from error
+        raise MalformedAnswer(f"Polygon's next_url cannot be parsed: {plain_text(str(error))}") from error
     path = url.path.removeprefix(own) if own and url.path.startswith(own + "/") else url.path
     plain, wanted = unquote(path), unquote(within)
     if ".." in path or not (plain.startswith(wanted) if wanted.endswith("/") else plain == wanted):
-        raise MalformedAnswer(f"Polygon's next_url is not a page of {wanted}: {path}")
+        raise MalformedAnswer(f"Polygon's next_url is not a page of {wanted}: {plain_text(path)}")
     query = {name: value for name, value in parse_qsl(url.query) if name.lower() != "apikey"}
     return quote(path, safe="/:%"), query | dict(sent_again)
 

@@ -21,6 +21,7 @@ from backfill_assets.domain.errors import (
     VendorError,
     VendorUnavailable,
 )
+from backfill_assets.domain.text import plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,7 +64,7 @@ class Envelope:
 
 
 def read(body: bytes) -> Envelope:
-    """Read `status`, `error` or `message`, and `request_id` of any body. Never raises."""
+    """Read `status`, `error` or `message`, and `request_id` of any body, as plain text. Never raises."""
     try:
         content = msgspec.json.decode(body)
     except UNREADABLE:
@@ -71,10 +72,10 @@ def read(body: bytes) -> Envelope:
     if not isinstance(content, dict):
         return Envelope()
     status, error, message, request_id = (
-        value if isinstance(value := content.get(key), str) else ""
+        plain_text(value) if isinstance(value := content.get(key), str) else ""
         for key in ("status", "error", "message", "request_id")
     )
-    return Envelope(status.upper(), " ".join((error or message).split())[:_MESSAGE_LENGTH], request_id)
+    return Envelope(status.upper(), (error or message)[:_MESSAGE_LENGTH], request_id)
 
 
 class Body(msgspec.Struct):

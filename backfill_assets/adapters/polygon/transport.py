@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,12 +27,14 @@ from backfill_assets.adapters.polygon import failures
 from backfill_assets.adapters.settings import http_url, valid_key
 from backfill_assets.domain.errors import (
     KeyRefused,
+    MalformedAnswer,
     RateLimited,
     SettingMistake,
     VendorError,
     VendorUnavailable,
     VendorUnreachable,
 )
+from backfill_assets.domain.text import plain_text
 
 if TYPE_CHECKING:
     import ssl
@@ -43,6 +46,9 @@ _CONNECTIONS = 8
 _SHORTEST_KEY = 8  # characters; a shorter one is part of ordinary words, which would be masked too
 _TIMEOUT = httpx.Timeout(connect=10, read=60, write=10, pool=None)  # seconds; `_slots` limits the connections
 _TOTAL_TIMEOUT = 300.0  # seconds; `read` above restarts with every byte, so a trickle would never time out
+_MOST_BYTES = 64 * 2**20  # of a body, received or decoded; the largest page, 50,000 bars, has about 5 MB
+_MOST_VALUES = 2_000_000  # commas in a body: a value of JSON takes up to 100 bytes when decoded; that page has 400,000
+_GZIP = frozenset({"gzip", "x-gzip"})
 _MAX_RETRY_AFTER = 300.0  # seconds; the vendor counts by the minute, more is a mistake of a gateway
 _NOT_PROXIED = ("localhost", "127.0.0.1", "::1")
 
@@ -223,14 +229,16 @@ class Transport:
                 self._http.stream("GET", f"{self.base_url}{path}{query}") as answer,
             ):
                 responded = True
-                await answer.aread()
-        except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
+                body = await _body(answer)
+        except (httpx.TransportError, zlib.error, TimeoutError) as error:
             restated = self._restated(VendorUnavailable(_reason(error)), f"GET {path}")
             raise _RetryableError(restated, responded=responded) from error
+        except MalformedAnswer as error:
+            raise self._judged(error, answer, path) from None
         try:
             if answer.status_code != HTTPStatus.OK:
-                raise failures.of_status(answer.status_code, failures.read(answer.content))
-            result = await asyncio.to_thread(decode, answer.content)
+                raise failures.of_status(answer.status_code, failures.read(body))
+            result = await asyncio.to_thread(decode, body)
         except VendorError as error:
             raise self._judged(error, answer, path) from error.__cause__
         self._admitted, self._announced = True, 0
@@ -249,10 +257,10 @@ class Transport:
         return restated
 
     def _restated(self, error: VendorError, place: str, answer: httpx.Response | None = None) -> VendorError:
-        text = failures.sentence(type(error), place, self._masked(str(error)))
+        text = plain_text(failures.sentence(type(error), place, self._masked(str(error))))
         if answer is None:
             return type(error)(text)
-        request_id = error.request_id or answer.headers.get("x-request-id")
+        request_id = error.request_id or plain_text(answer.headers.get("x-request-id", "")) or None
         return type(error)(text, status=answer.status_code, request_id=request_id)
 
     def _unreachable(self, failure: _RetryableError) -> VendorUnreachable:
@@ -302,6 +310,28 @@ def _certificates() -> ssl.SSLContext:
 @lru_cache(maxsize=1)
 def _loaded(_file: str | None, _folder: str | None) -> ssl.SSLContext:
     return httpx.create_ssl_context()
+
+
+async def _body(answer: httpx.Response) -> bytes:
+    """Read and decode a body. Raises MalformedAnswer if it is larger or has more values than any page can have.
+
+    httpx decodes each 64 kB from the network in one piece, which may be 64 MB, and again for each further encoding.
+    """
+    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in _GZIP | {"identity", ""}:
+        raise MalformedAnswer("its encoding was not requested")
+    unzip = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding in _GZIP else None
+    body = bytearray()
+    async for chunk in answer.aiter_raw():
+        if unzip is None:
+            body += chunk
+        elif not unzip.eof:  # zlib would copy all that follows the end with each chunk
+            body += unzip.decompress(chunk, _MOST_BYTES + 1 - len(body))
+        if max(len(body), answer.num_bytes_downloaded) > _MOST_BYTES:
+            raise MalformedAnswer(f"it has more than {_MOST_BYTES // 2**20} MB")
+    if body.count(b",") > _MOST_VALUES:
+        raise MalformedAnswer(f"it has more than {_MOST_VALUES:,} values")
+    return bytes(body)
 
 
 def _reason(error: BaseException | None) -> str:

@@ -6,6 +6,7 @@ deprecated ones (`/v3/reference/…`) share the fields that are read here; `id` 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,10 +17,12 @@ from backfill_assets.adapters.polygon import failures
 from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction
 from backfill_assets.domain.errors import MalformedAnswer
 from backfill_assets.domain.listings import TickerChange
+from backfill_assets.domain.text import plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_CURRENCY = re.compile(r"[A-Z]{3}")  # ISO 4217
 _ALL_BAD = 10  # rows; a page of so many, all of them unusable, has another format
 
 
@@ -92,7 +95,6 @@ class _ActionList(failures.Body):
 
 
 type _Name = Annotated[str, msgspec.Meta(min_length=1)]
-type _Text = Annotated[str, msgspec.Meta(pattern="^[^\x00]*$")]  # PostgreSQL's text holds no NUL
 
 
 class _SplitRow(msgspec.Struct):
@@ -100,7 +102,7 @@ class _SplitRow(msgspec.Struct):
     execution_date: date
     split_from: float
     split_to: float
-    id: _Text | None = None
+    id: str | None = None
 
     def action(self) -> CorporateAction:
         return CorporateAction(
@@ -109,7 +111,7 @@ class _SplitRow(msgspec.Struct):
             self.execution_date,
             ratio_from=self.split_from,
             ratio_to=self.split_to,
-            vendor_id=self.id,
+            vendor_id=plain_text(self.id or "") or None,
         )
 
 
@@ -117,12 +119,12 @@ class _DividendRow(msgspec.Struct):
     ticker: _Name
     ex_dividend_date: date
     cash_amount: float
-    currency: _Text | None = None
+    currency: str | None = None
     declaration_date: str | None = None
     record_date: str | None = None
     pay_date: str | None = None
     frequency: float | None = None
-    id: _Text | None = None
+    id: str | None = None
 
     def action(self) -> CorporateAction:
         return CorporateAction(
@@ -130,12 +132,12 @@ class _DividendRow(msgspec.Struct):
             ActionKind.DIVIDEND,
             self.ex_dividend_date,
             cash_amount=self.cash_amount,
-            currency=self.currency,
+            currency=self.currency if _CURRENCY.fullmatch(self.currency or "") else None,
             declared=_day(self.declaration_date),
             record_date=_day(self.record_date),
             pay_date=_day(self.pay_date),
             frequency=int(self.frequency) if self.frequency is not None and self.frequency.is_integer() else None,
-            vendor_id=self.id,
+            vendor_id=plain_text(self.id or "") or None,
         )
 
 

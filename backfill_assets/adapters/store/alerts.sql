@@ -10,8 +10,8 @@ select asset, check_name, passed, severity, sentence, details, cure, checked_at
 from check_results order by asset, check_name
 
 -- name: lock_alerts
--- One process at a time compares the open alerts with what was found.
-select pg_advisory_xact_lock(hashtextextended('alerts', 0))
+-- One process at a time compares the open alerts with what was found; idle as in lock_gaps.
+select pg_advisory_xact_lock(hashtextextended('alerts', 0)), set_config('idle_in_transaction_session_timeout', '0', true)
 
 -- name: open_alerts
 select id, incident, severity, sentence, details, cure, place, reminds, opened_at, told_severity, told_at

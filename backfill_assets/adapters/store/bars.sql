@@ -194,7 +194,8 @@ order by "timestamp"
 
 -- name: lock_source
 -- Only one writer of a source at a time: a week is derived from days that different writers may store.
-select pg_advisory_xact_lock(hashtextextended(%(symbol)s || ' ' || %(timeframe)s, 0))
+select pg_advisory_xact_lock(hashtextextended(%(symbol)s || ' ' || %(timeframe)s, 0)),
+  set_config('idle_in_transaction_session_timeout', '0', true)
 
 -- name: answered_sessions
 select session from session_answers

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -81,17 +80,20 @@ class Covered:
 class FeatureStore(Store):
     """market_features, and the marks that record what of it is stale."""
 
-    @contextmanager
-    def locked(self, series: FeatureSeries, start: datetime, end: datetime) -> Iterator[Window | None]:
-        """Lock a series and read the window of its first stale rows, at most MOST_ROWS, in one transaction.
+    def window(self, series: FeatureSeries, start: datetime, end: datetime) -> Window | None:
+        """Read the window of the first stale rows of a series, at most MOST_ROWS.
 
-        None if nothing is stale between the two instants (end excluded). The transaction ends with the context; a second
-        caller waits for it. Use it in a function decorated with `reconnecting`. Raises UnusableBars.
+        None if nothing is stale between the two instants (end excluded). Raises UnusableBars.
         """
-        with self._connection() as connection:
-            rows = _Rows(connection, series)
-            connection.execute(SQL["lock_features"], rows.values())
-            yield rows.window(start, end)
+        return self._transaction(lambda c: _Rows(c, series).window(start, end))
+
+    def write(self, series: FeatureSeries, window: Window, values: Float) -> bool:
+        """Replace the rows of a window and clear its marks; `values` is float64 (rows, len(COLUMNS)).
+
+        Return False, and write nothing, if one of its marks is gone: another process has computed these rows since they were
+        read, maybe from newer bars. Bars that changed meanwhile have new marks, which stay.
+        """
+        return self._transaction(lambda c: _Rows(c, series).write(window, values))
 
     def mark(self, series: FeatureSeries, start: datetime, end: datetime) -> None:
         """Mark all rows between two instants (end excluded) as stale."""
@@ -136,9 +138,28 @@ class _Rows:
         )
         bars = self.usable(self.series.timeframe, block or b"")
         splits = [SplitRatio(*row) for row in zip(*(column or () for column in columns), strict=True)]
+        days = self.days(last) if last and splits and self.series.timeframe == WEEK_1 else None
         # A range with more rows continues right after the last one.
-        written = Range(begin, last + _TICK if count == MOST_ROWS else until)
-        return Window(bars, len(bars) - count, splits, _rows=self, _marks=ids, _range=written, _last=last)
+        replaced = Range(begin, last + _TICK if count == MOST_ROWS else until)
+        return Window(bars, len(bars) - count, splits, days, marks=ids, replaced=replaced)
+
+    def days(self, last: datetime) -> Bars:
+        # An hour more or less where clocks change: bars of the next week, if any, make a week that is not stored.
+        (block,) = self.one("bars_until", timeframe=DAY_1.name, end=last + timedelta(seconds=WEEK_1.seconds))
+        return self.usable(DAY_1, block or b"")
+
+    def write(self, window: Window, values: Float) -> bool:
+        self.connection.execute(SQL["lock_features"], self.values())
+        if self.one("marks_left", ids=window.marks) != (len(window.marks),):
+            return False
+        bounds = {"ids": window.marks, "from": window.replaced.lower, "to": window.replaced.upper}
+        self.connection.execute(SQL["clear"], self.values(**bounds))
+        if window.rows:
+            texts, stamps = (self.series.symbol, self.series.timeframe.name), window.bars.timestamp[window.first :]
+            with self.connection.cursor() as cursor, cursor.copy(_COPY_ROWS) as copy:
+                for block in feature_blocks(texts, stamps, values):
+                    copy.write(block)
+        return True
 
     def usable(self, timeframe: Timeframe, block: bytes) -> Bars:
         bars = bars_of_block(block)
@@ -161,40 +182,24 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The bars that the first stale rows of a series are computed from, within an open transaction.
+    """The bars that the first stale rows of a series are computed from.
 
-    bars    of the series, including those before the first row, oldest first
-    first   the row from which on features are to be computed
-    splits  of the symbol, without withdrawn ones, ascending; read with the marks, so they include a split that made one
+    bars      of the series, including those before the first row, oldest first
+    first     the row from which on features are to be computed
+    splits    of the symbol, without withdrawn ones, ascending; read with the marks, so they include a split that made one
+    days      of weeks, if there are splits: all daily bars of the symbol up to the end of the last row, else None
+    marks     the ids of all marks of the series
+    replaced  the range of the rows
     """
 
     bars: Bars
     first: int
     splits: Sequence[SplitRatio]
-    _rows: _Rows
-    _marks: Sequence[int]
-    _range: Range[datetime]
-    _last: datetime | None
+    days: Bars | None
+    marks: Sequence[int]
+    replaced: Range[datetime]
 
     @property
     def rows(self) -> int:
         """How many rows are to be computed; 0 if the marked bars do not exist."""
         return len(self.bars) - self.first
-
-    def daily(self) -> Bars:
-        """Read all daily bars of the symbol up to the end of the last row, which weeks with splits are computed from."""
-        # An hour more or less where clocks change: bars of the next week, if any, make a week that is not stored.
-        end = self._last + timedelta(seconds=WEEK_1.seconds) if self._last else None
-        (block,) = self._rows.one("bars_until", timeframe=DAY_1.name, end=end)
-        return self._rows.usable(DAY_1, block or b"")
-
-    def write(self, values: Float) -> None:
-        """Replace the rows and clear their marks; `values` is float64 (rows, len(COLUMNS))."""
-        series, connection = self._rows.series, self._rows.connection
-        bounds = {"ids": self._marks, "from": self._range.lower, "to": self._range.upper}
-        connection.execute(SQL["clear"], self._rows.values(**bounds))
-        if self.rows:
-            texts, stamps = (series.symbol, series.timeframe.name), self.bars.timestamp[self.first :]
-            with connection.cursor() as cursor, cursor.copy(_COPY_ROWS) as copy:
-                for block in feature_blocks(texts, stamps, values):
-                    copy.write(block)

@@ -1,5 +1,5 @@
 -- name: lock_features
--- Only one process at a time computes the features of a series.
+-- Only one process at a time writes the features of a series.
 select pg_advisory_xact_lock(hashtextextended('features ' || %(symbol)s || ' ' || %(timeframe)s, 0))
 
 -- name: mark_all
@@ -45,6 +45,9 @@ select string_agg(timestamptz_send("timestamp") || float8send(open) || float8sen
   || float8send(close) || float8send(volume), '' order by "timestamp")
 from market_data
 where symbol = %(symbol)s and timeframe = %(timeframe)s and "timestamp" < %(end)s
+
+-- name: marks_left
+select count(*) from feature_marks where id = any(%(ids)s)
 
 -- name: clear
 -- Deletes the rows to be replaced and the marks that were read, and inserts marks for what is still to be computed.

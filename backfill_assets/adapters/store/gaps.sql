@@ -1,6 +1,8 @@
 -- name: lock_gaps
--- Only one process at a time compares the table with what is missing.
-select pg_advisory_xact_lock(hashtextextended('backfill_gaps', 0))
+-- Only one process at a time compares the table with what is missing. Python does, so the server may not end the transaction
+-- as idle, however slow the machine is.
+select pg_advisory_xact_lock(hashtextextended('backfill_gaps', 0)),
+  set_config('idle_in_transaction_session_timeout', '0', true)
 
 -- name: missing_days
 -- The ranges of days whose expected sessions have no bars. A series of which nothing is known is one range.

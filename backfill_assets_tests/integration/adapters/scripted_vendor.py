@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -87,6 +88,26 @@ class ScriptedVendor:
         headers = {"Content-Length": str(len(body) + 100 * answer.cut), "Connection": "close"} | answer.headers
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return f"HTTP/1.1 {answer.status} Status\r\n{head}\r\n".encode() + body
+
+
+class EndlessVendor(ScriptedVendor):
+    """Sends the script's answer without a length, and then `more` until the client closes the connection."""
+
+    def __init__(self, answer: Response, more: bytes) -> None:
+        super().__init__(answer)
+        self._more = more
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.requests.append(ReceivedRequest("", {}))
+        head, _, body = self._bytes(self.script[0]).partition(b"\r\n\r\n")
+        writer.write(b"\r\n".join(line for line in head.split(b"\r\n") if b"Content-Length" not in line))
+        writer.write(b"\r\n" if self._more.startswith(b"X-") else b"\r\n\r\n" + body)
+        with suppress(ConnectionError):
+            while True:
+                writer.write(self._more)
+                await writer.drain()
+        writer.close()
 
 
 class CountingLimiter:

@@ -12,7 +12,7 @@ from backfill_assets.adapters.notify import channel_names, channels
 from backfill_assets.domain.alert_messages import Message
 from backfill_assets.domain.alerts import Severity
 from backfill_assets_tests.receivers import PASSWORD, TOKEN, mail_server, webhook
-from backfill_assets_tests.support import unused_port
+from backfill_assets_tests.support import NASTY_SHOWN, unused_port
 
 BODY = """stocks: AAPL misses 9 sessions.
 
@@ -47,6 +47,25 @@ def test_a_mail_is_plain_text_with_its_columns_under_each_other():
     parts = [part for part in received.walk() if not part.is_multipart()]
     assert [part.get_content_type() for part in parts] == ["text/plain"]
     assert parts[0].get_content().replace("\r\n", "\n").rstrip("\n") == BODY
+
+
+@pytest.mark.parametrize("service", ["json", "ntfy", "mmost", "mailto"])
+def test_text_of_the_vendor_notifies_nobody_and_is_no_link(service):
+    with webhook() as hook, mail_server() as mail:
+        address = {"json": hook.url, "mailto": f"{mail.url}&format=html"}.get(
+            service, f"{service}://127.0.0.1:{hook.port}/{'t' * 24}"
+        )
+        assert only(address).send(Message(f"WARNING: {NASTY_SHOWN}", f"{NASTY_SHOWN}.", Severity.WARNING)) is None
+        html = [
+            part.get_content() for mail in mail.received for part in mail.walk() if "html" in part.get_content_type()
+        ]
+        titles = [str(mail["Subject"]) for mail in mail.received]
+        texts = [*html, *(value for body in hook.received for value in body.values() if "script" in str(value))]
+    assert texts
+    assert "@channel" not in "".join(titles + texts)
+    assert "@\u200bchannel" in texts[0]
+    assert service != "mmost" or ("\\[l\\](http" in texts[0] and "\\<script>" in texts[0])
+    assert not html or "&lt;script&gt;" in html[0]
 
 
 def refusal(url):

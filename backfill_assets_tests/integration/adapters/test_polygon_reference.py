@@ -26,7 +26,7 @@ from backfill_assets_tests.integration.adapters.scripted_vendor import (
     ScriptedVendor,
     ok,
 )
-from backfill_assets_tests.support import PROJECT
+from backfill_assets_tests.support import NASTY, NASTY_SHOWN, PROJECT
 
 RECORDED = PROJECT.parent / "shared" / "truth" / "polygon" / "test_rest" / "mocks" / "v3" / "reference"
 recorded_only = pytest.mark.skipif(
@@ -625,6 +625,9 @@ def dividend(**more):
         (dividend(frequency=None, currency=None, pay_date=None, id=None), {}),
         (dividend(frequency=2.5, pay_date="", record_date="soon", declaration_date="0000-00-00"), {}),
         (dividend(cash_amount=0), {"cash_amount": 0.0}),
+        *((dividend(currency=text), {}) for text in (NASTY, "usd", "USDT", "U$D", "USD\n", "")),
+        (dividend(id=NASTY), {"vendor_id": NASTY_SHOWN}),
+        (dividend(id="\x00"), {}),
     ],
 )
 async def test_a_dividends_fields(row, expected):

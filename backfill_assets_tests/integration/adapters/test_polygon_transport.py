@@ -490,3 +490,70 @@ def test_nothing_is_loaded_between_a_permit_and_its_request():
         [sys.executable, "-c", LOADED_AFTER_THE_PERMIT], capture_output=True, text=True, check=True, cwd=PROJECT
     )
     assert done.stdout.split() == []
+
+
+LARGEST_ANSWERS = """
+import asyncio, gzip, resource, sys, zlib
+from backfill_assets.domain.errors import VendorError
+from backfill_assets.adapters.polygon.transport import RetryPolicy, Transport
+from backfill_assets.adapters.polygon.wire import decode_page
+from backfill_assets_tests.integration.adapters.scripted_vendor import (
+    KEY, CountingLimiter, EndlessVendor, NoSleep, Response, ScriptedVendor
+)
+
+GZIP = {"Content-Encoding": "gzip"}
+START = b'{"status":"OK","results":['
+bomb = zlib.compressobj(9, zlib.DEFLATED, 31)
+start = bomb.compress(START) + bomb.flush(zlib.Z_FULL_FLUSH)
+block = bomb.compress(b" " * 2**24) + bomb.flush(zlib.Z_FULL_FLUSH)  # 16 MB in 16 kB, which may be repeated
+cases = {
+    "bomb": EndlessVendor(Response(start, headers=GZIP), block),
+    "refusal": EndlessVendor(Response(start, 401, GZIP), block),
+    "endless": EndlessVendor(Response(START), b"1," * 2**15),
+    "chunked": EndlessVendor(Response(headers={"Transfer-Encoding": "chunked"}), b"10000\\r\\n" + b" " * 2**16 + b"\\r\\n"),
+    "after its end": EndlessVendor(Response(gzip.compress(b"{}"), headers=GZIP), bytes(2**16)),
+    "headers": EndlessVendor(Response(), b"X-More: and more\\r\\n" * 2**10),
+    "values": ScriptedVendor(Response(gzip.compress(START + b"1," * 2**24 + b"1]}"), headers=GZIP)),
+    "twice": ScriptedVendor(Response(gzip.compress(gzip.compress(b"{}")), headers={"Content-Encoding": "gzip, gzip"})),
+    "deep": ScriptedVendor(Response(gzip.compress(b"[" * 2**25), headers=GZIP)),
+    "deep rows": ScriptedVendor(Response(gzip.compress(START + b"[" * 2**25), headers=GZIP)),
+    "deep error": ScriptedVendor(Response(gzip.compress(b'{"status":"ERROR","error":' + b"[" * 2**25), 400, GZIP)),
+}
+
+async def ask(server):
+    async with server as vendor:
+        transport = Transport(KEY, base_url=vendor.url, limiter=CountingLimiter(), retry=RetryPolicy(attempts=1),
+            sleep=NoSleep(), random=lambda: 0.0, user_agent="t/1")
+        try:
+            await transport.fetch("/v2/x", {}, decode_page)
+        except VendorError as error:
+            return type(error).__name__, str(error)
+        finally:
+            await transport.close()
+
+async def main():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for name, server in cases.items():
+        print(name, *await ask(server), sep="|")
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+
+asyncio.run(main())
+"""
+
+
+def test_the_largest_answers_take_little_memory():
+    done = subprocess.run(
+        [sys.executable, "-c", LARGEST_ANSWERS], capture_output=True, text=True, check=True, cwd=PROJECT
+    )
+    *lines, megabytes = done.stdout.splitlines()
+    outcomes = {name: outcome for name, *outcome in (line.split("|") for line in lines)}
+    reasons = {
+        **dict.fromkeys(["bomb", "refusal", "endless", "chunked", "after its end"], "it has more than 64 MB"),
+        "values": "it has more than 2,000,000 values",
+        "twice": "its encoding was not requested",
+    }
+    for name in (*reasons, "deep", "deep rows"):
+        assert outcomes[name][0] == "MalformedAnswer", name
+        assert reasons.get(name, "") in outcomes[name][1]
+    assert (outcomes["headers"][0], outcomes["deep error"][0]) == ("VendorUnreachable", "VendorUnavailable")
+    assert int(megabytes) < 300, "twice 64 MB, and the tests' own bodies"

@@ -4,11 +4,12 @@ import json
 from datetime import date
 
 import dagster as dg
+import psycopg
 import pytest
 
 from backfill_assets.deployment.runs import HOST_TAG, TRIGGER_TAG
 from backfill_assets.domain.timeframes import TIMEFRAMES
-from backfill_assets.simulator import Fault, Hole
+from backfill_assets.simulator import Fault, Hole, Split
 from backfill_assets_tests.support import backdate_answers
 
 WEEK = ("--start", "2024-03-04", "--end", "2024-03-08")
@@ -188,3 +189,20 @@ def test_features_are_computed_although_a_series_failed(backfill):
     assert result.code == 1
     assert backfill.rows("select count(*) from market_features where symbol = 'AAPL' and timeframe = '1d'") == [(5,)]
     assert "no bars, so no features" in result.out
+
+
+def test_a_server_that_ends_idle_transactions_ends_no_command(backfill):
+    with psycopg.connect(backfill.database_url, autocommit=True) as admin:
+        admin.execute(f"alter database {admin.info.dbname} set idle_in_transaction_session_timeout = '500ms'")
+    backfill.vendor.change(splits=(Split(ticker="AAPL", execution_date=date(2024, 3, 6), split_to=4),))
+    spring = ("--symbols", "AAPL", "--start", "2024-03-01", "--end", "2024-04-30")
+    assert backfill("run", "--features", *spring).code == 0
+    assert backfill("events", "--symbols", "AAPL").code == 0
+    assert backfill("features", *spring).code == 0
+    assert backfill("status").code == 3
+    assert backfill("gaps").code == 3
+    assert backfill("alerts").code == 3
+    bare = """select symbol, timeframe, "timestamp"
+      from market_data left join market_features f using (symbol, timeframe, "timestamp")
+      where f.symbol is null and "timestamp" between '2024-03-01 05:00' and '2024-04-30'"""
+    assert backfill.rows(bare) == []

@@ -496,6 +496,26 @@ def test_two_computations_at_once_share_the_work(database_url, monkeypatch):
     world.assert_complete()
 
 
+def test_no_transaction_is_open_while_features_are_computed(database_url, monkeypatch):
+    """A server may end it as idle, and it would keep autovacuum from removing rows."""
+    world = World(database_url, FEW)
+    world.write_all()
+    seen = []
+
+    def watching(*arguments):
+        seen.append(rows(database_url, IN_TRANSACTION))
+        return compute_range(*arguments)
+
+    monkeypatch.setattr(pipeline, "compute_range", watching)
+    world.compute()
+    assert seen == [[]] * len(TIMEFRAMES)
+    world.assert_complete()
+
+
+IN_TRANSACTION = """select state, query from pg_stat_activity
+  where datname = current_database() and xact_start is not null and pid <> pg_backend_pid()"""
+
+
 async def test_a_cancelled_computation_ends_after_the_current_window(database_url, monkeypatch):
     monkeypatch.setattr(store_of_features, "MOST_ROWS", 100)
     world = World(database_url, FEW)

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -12,7 +13,7 @@ import pytest
 from backfill_assets.adapters import postgres
 from backfill_assets.adapters.store import features
 from backfill_assets.adapters.store.bars import WriteContext
-from backfill_assets.adapters.store.base import reconnecting
+from backfill_assets.adapters.store.copy_format import feature_blocks
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.adapters.store.feature_marks import mark_rows
 from backfill_assets.adapters.store.features import Covered, FeatureSeries, FeatureStore, UnusableBars
@@ -23,7 +24,6 @@ from backfill_assets.domain.corporate_actions import ActionKind, CorporateAction
 from backfill_assets.domain.features import COLUMNS, LOOK_BACK
 from backfill_assets.domain.sessions import day_starts
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
-from backfill_assets_tests.integration.adapters.store.test_bars import waits_for_a_lock
 from backfill_assets_tests.integration.adapters.store.test_feature_marks import marked, put
 from backfill_assets_tests.support import MOMENT, rows
 
@@ -83,14 +83,13 @@ def drain(store, work, series=MINUTES, start=BEGINNING, end=END):
     return counts
 
 
-@reconnecting
 def compute_window(store, work, series, start, end):
     """Compute one piece, as the pipeline does."""
-    with store.locked(series, start, end) as window:
-        if window is None:
-            return None
-        window.write(work(window) if window.rows else np.empty((0, len(COLUMNS))))
-        return window.rows
+    window = store.window(series, start, end)
+    if window is None:
+        return None
+    values = work(window) if window.rows else np.empty((0, len(COLUMNS)))
+    return window.rows if store.write(series, window, values) else 0
 
 
 def written(url, timeframe="1m"):
@@ -153,13 +152,17 @@ def test_the_days_of_a_week_reach_through_its_end_where_clocks_change(store, con
     put(connection, day_starts(sundays, NEW_YORK), "1w")
     days = [sundays[0] + timedelta(days=n) for n in range(7 * len(sundays)) if n % 7]  # a day each but the Sundays
     put(connection, day_starts(days, NEW_YORK), "1d")
+    connection.execute(
+        "insert into corporate_events (symbol, kind, ex_date, ratio_from, ratio_to, first_seen, changed_at) "
+        "values ('AAPL', 'split', '2020-01-02', 1, 2, now(), now())"
+    )
     series = FeatureSeries("AAPL", WEEK_1, NEW_YORK)
     for number, sunday in enumerate(sundays):
         start = day_starts([sunday], NEW_YORK)
         mark(store, start, series)
         work = Recorded()
         assert drain(store, work, series) == [1]
-        assert work.windows[0].daily().timestamp.tolist() == day_starts(days[: 6 * (number + 1)], NEW_YORK).tolist()
+        assert work.windows[0].days.timestamp.tolist() == day_starts(days[: 6 * (number + 1)], NEW_YORK).tolist()
 
 
 def test_a_window_has_the_splits_that_apply(store, connection, database_url):
@@ -333,21 +336,27 @@ def test_a_bar_that_is_not_finite_is_named_and_nothing_is_written(store, connect
     assert marked(connection) == stamps.tolist()
 
 
-def test_a_broken_connection_is_replaced_and_the_piece_computed_again(store, connection, database_url, monkeypatch):
+def test_a_connection_that_breaks_while_rows_are_written_is_replaced(store, connection, database_url, monkeypatch):
     monkeypatch.setattr(postgres, "RECONNECT_PAUSES", (0.0,) * 2)
     put(connection, every(MINUTE, 10))
     mark(store, every(MINUTE, 10))
 
-    def cut():
-        if len(work.windows) == 1:
-            connection.execute(
-                "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
-                "where datname = current_database() and state = 'idle in transaction'"
-            )
+    cut = []
 
-    work = Recorded(cut)
-    assert drain(store, work) == [10]
-    assert [row[3] for row in written(database_url)] == [2.0] * 10
+    def blocks(*arguments):
+        if not cut:
+            cut.extend(
+                connection.execute(
+                    "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+                    "where datname = current_database() and pid <> pg_backend_pid()"
+                ).fetchall()
+            )
+        return feature_blocks(*arguments)
+
+    monkeypatch.setattr(features, "feature_blocks", blocks)
+    assert drain(store, Recorded()) == [10]
+    assert cut == [(True,)]
+    assert len(written(database_url)) == 10
 
 
 # --- Concurrency
@@ -361,7 +370,7 @@ def restate(connection, stamp, close):
     terms.rows(connection, "AAPL", MINUTE_1).merge(Bars(np.array([stamp]), *values, np.array([1])))
 
 
-@pytest.mark.parametrize("moment", ["lock_features", "marks", "window", "work", "clear"])
+@pytest.mark.parametrize("moment", ["marks", "window", "work", "lock_features", "marks_left", "clear"])
 @pytest.mark.parametrize("which", ["first", "within", "last", "new"])
 def test_bars_that_are_written_at_any_moment_of_a_piece_are_computed(
     store, connection, database_url, monkeypatch, moment, which
@@ -409,24 +418,40 @@ def test_bars_that_are_committed_after_a_piece_are_computed_later(store, connect
     assert [row[1] for row in written(database_url)] == [1.0] * 5 + [7.0] + [1.0] * 14
 
 
-def test_two_computations_of_a_series_do_not_compute_it_twice(store, connection, database_url):
+@pytest.mark.parametrize("most", [20, 4])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_slow_computation_does_not_replace_newer_rows(store, connection, database_url, monkeypatch, most, again):
+    monkeypatch.setattr(features, "MOST_ROWS", most)
+    stamps = every(MINUTE, 10)
+    put(connection, stamps)
+    mark(store, stamps)
+
+    def overtake():
+        if len(slow.windows) == 1:
+            assert sum(drain(store, Recorded())) == 10
+            with connection.transaction():
+                restate(connection, stamps[1], 7.0)
+            if again:
+                assert sum(drain(store, Recorded())) == 9
+
+    slow = Recorded(overtake)
+    assert sum(drain(store, slow)) == (0 if again else 9)
+    assert [row[1] for row in written(database_url)] == [1.0, 7.0, *[1.0] * 8]
+
+
+def test_two_computations_at_once_write_each_row_once(store, connection, database_url, monkeypatch):
+    monkeypatch.setattr(features, "MOST_ROWS", 3)
     put(connection, every(MINUTE, 10))
     mark(store, every(MINUTE, 10))
-    begun, go_on = threading.Event(), threading.Event()
+    both = threading.Barrier(2)
 
-    def hold():
-        begun.set()
-        assert go_on.wait(30)
+    def meet():
+        with suppress(threading.BrokenBarrierError):
+            both.wait(1)
 
-    second = Recorded()
     with ThreadPoolExecutor(2) as pool:
-        one = pool.submit(drain, store, Recorded(hold))
-        assert begun.wait(30)
-        other = pool.submit(drain, store, second)
-        waits_for_a_lock(connection)
-        go_on.set()
-        assert (one.result(30), other.result(30)) == ([10], [])
-    assert second.windows == []
+        done = [pool.submit(drain, store, Recorded(meet)) for _ in range(2)]
+        assert sum(sum(one.result(30)) for one in done) == 10
     assert len(written(database_url)) == 10
 
 

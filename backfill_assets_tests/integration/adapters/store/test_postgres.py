@@ -16,6 +16,7 @@ from backfill_assets.adapters.postgres import (
     with_reconnection,
     without_password,
 )
+from backfill_assets.adapters.sql import statements
 from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable
 
 SECRET = "pa55:w/rd@äß"  # noqa: S105  # not a real one
@@ -227,3 +228,16 @@ def test_other_errors_are_not_retried():
     with pytest.raises(psycopg.errors.UndefinedTable):
         with_reconnection("postgresql://h/d", transaction(psycopg.errors.UndefinedTable("no"), "done"), slept.append)
     assert slept == []
+
+
+@pytest.mark.parametrize(("file", "lock"), [("gaps", "lock_gaps"), ("alerts", "lock_alerts"), ("bars", "lock_source")])
+def test_a_transaction_in_which_python_works_may_idle(database_url, file, lock):
+    statement = statements("backfill_assets.adapters.store", f"{file}.sql")[lock]
+    show = "select current_setting('idle_in_transaction_session_timeout')"
+    with connect(database_url) as admin:
+        admin.execute(f"alter database {admin.info.dbname} set idle_in_transaction_session_timeout = '500ms'")
+    with connect(database_url) as connection:
+        with connection.transaction():
+            connection.execute(statement, {"symbol": "AAPL", "timeframe": "1m"})
+            assert connection.execute(show).fetchone() == ("0",)
+        assert connection.execute(show).fetchone() == ("500ms",)
