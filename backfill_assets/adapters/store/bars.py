@@ -175,7 +175,7 @@ def _judged(
         withdrawn = stamps[~np.isin(stamps, rejected)]  # the vendor has the others, in a form that cannot be stored
         if kept := unconfirmed(stored[session].bars, len(withdrawn), at, stored[session].shrunk):
             shrunk[session] = kept
-        else:
+        elif session not in answer.unsure:  # any of them may be the bar whose time is not known
             removed.append(withdrawn)
     return np.concatenate(removed), shrunk
 
