@@ -344,12 +344,13 @@ class _Fetch:
         day = await self._vendor.grouped_daily(self._request.market.kind.value, call.session)
         row_of = {ticker: row for row, ticker in enumerate(day.tickers)}
         for symbol in call.symbols:
-            row = row_of.get(symbol.ticker_on(call.session))
+            ticker = symbol.ticker_on(call.session)
+            row = row_of.get(ticker)
             bars = Bars.empty() if row is None else day.bars.take(slice(row, row + 1))
             # The vendor stamps a grouped bar at the close; a daily bar is stamped at the start of its day.
             start = day_starts([call.session], zone)
             bars = replace(bars, timestamp=start[: len(bars)])
-            reason = day.bad.get(symbol.ticker)
+            reason = day.bad.get(ticker)
             if row is None and day.nameless:
                 reason = reason or "the day has a row whose ticker cannot be read"
             bad = [BadBar(int(start[0]), reason)] if reason else []

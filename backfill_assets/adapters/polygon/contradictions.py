@@ -31,7 +31,7 @@ class Requested:
     """What a page has to be about.
 
     first, end  midnight of the first requested day, and of the day after the last one, in the market's zone
-    since       no bar of the page may be before it: midnight of the day on which the page before it ended
+    since       no bar of the page may be before it: the last bar of the page before it
     midnights   of the requested days and those around them: int64 (n,)
 
     All times are milliseconds since the epoch, UTC.
@@ -60,8 +60,7 @@ class Requested:
 
     def after(self, page: Page) -> Requested:
         """Return what the page that follows has to be about."""
-        latest = page.bars.timestamp[self.inside(page.bars.timestamp)].max(initial=self.since)
-        return replace(self, since=int(self.midnights[np.searchsorted(self.midnights, latest, side="right") - 1]))
+        return replace(self, since=int(page.bars.timestamp[self.inside(page.bars.timestamp)].max(initial=self.since)))
 
     def checked(self, page: Page) -> Page:
         """Return the page, with those rows as `bad` whose time cannot be right.
@@ -83,7 +82,7 @@ class Requested:
         several &= inside
         unknown = far | off
         if t[inside & ~unknown].min(initial=self.since) < self.since:
-            raise ContradictoryAnswer("it leads back to days before the page before it")
+            raise ContradictoryAnswer("it leads back to bars before the end of the page before it")
         wrong = unknown | several
         if not wrong.any() and not page.bad:
             return page

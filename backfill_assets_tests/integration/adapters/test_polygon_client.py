@@ -104,7 +104,7 @@ async def test_every_page_is_requested_from_the_base_url_with_all_parameters(pre
 )
 async def test_pages_that_do_not_advance_are_an_error(pages):
     async with ScriptedVendor(*pages) as vendor:
-        with pytest.raises(MalformedAnswer, match="do not advance"):
+        with pytest.raises(MalformedAnswer, match=r"do not advance|leads back"):
             await collect(polygon(vendor))
     assert len(vendor.requests) <= 11
 
@@ -270,6 +270,14 @@ async def test_pages_that_lead_back_are_an_error_before_anything_is_yielded(with
         pages = client.pages("AAPL", MINUTE_1, JAN_2, JAN_5)
         with pytest.raises(ContradictoryAnswer, match="leads back"):
             await anext(pages)
+
+
+async def test_a_page_that_overlaps_the_one_before_it_is_an_error():
+    """One of two bars of a minute would replace the other, whichever is right."""
+    script = ok(minute(0), minute(2), next_url=following(1)), ok(minute(1, c=1.75), minute(3))
+    async with ScriptedVendor(*script) as vendor:
+        with pytest.raises(ContradictoryAnswer, match="leads back to bars before the end of the page before it"):
+            await collect(polygon(vendor))
 
 
 async def test_one_page_with_the_newest_bar_first_is_yielded():

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from backfill_assets.adapters.polygon import RetryPolicy
 from backfill_assets.domain.errors import BackfillError, ContradictoryAnswer, RateLimited, VendorUnavailable
 from backfill_assets.domain.retries import USUAL, Retry
+from backfill_assets.domain.universe import EarlierTicker, Symbol
 from backfill_assets.pipelines.backfill_request import Refresh
 from backfill_assets.simulator import Fault, Simulator
-from backfill_assets_tests.integration.adapters.scripted_vendor import Response, ScriptedVendor
+from backfill_assets_tests.integration.adapters.scripted_vendor import Response, ScriptedVendor, bar, ok
 from backfill_assets_tests.integration.pipelines.test_ohlcv import backfill_request, filled, sessions_of, truth
 from backfill_assets_tests.support import MOMENT, SOAK, assert_same_bars, rows, stored_bars
 
@@ -100,6 +101,19 @@ async def test_a_grouped_day_with_junk_costs_only_the_symbols_that_it_names(data
     assert [name for name, s in series.items() if s.rejected] == ["AAPL"]
 
 
+async def test_a_bad_row_of_an_earlier_ticker_in_a_grouped_day_is_of_its_symbol(database_url):
+    what = backfill_request("stocks", "META MSFT", LAST, LAST, timeframes="1d")
+    meta = Symbol("META", "META", (EarlierTicker("FB", date.fromisoformat(LAST)),))
+    what = replace(what, wanted={meta if s.name == "META" else s: days for s, days in what.wanted.items()})
+    close = 1_709_931_600_000
+    good, bad = bar(close, T="MSFT"), bar(close, T="FB", c=None)
+    async with ScriptedVendor(ok(good, bad, bar(close, T="META", c=None))) as vendor:
+        series = {s.symbol.name: s for s in await filled(database_url, vendor, what)}
+    assert [r.path.split("/")[3] for r in vendor.requests] == ["grouped"]
+    assert [one.reason for one in series["META"].rejected] == ["close is not a usable number"]
+    assert series["MSFT"].missing == []
+
+
 @pytest.mark.parametrize("within", ["one page", "several pages"])
 async def test_newest_first_is_put_in_order_or_refused(database_url, vendor, within):
     start = "2024-03-06" if within == "one page" else "2024-01-20"
@@ -176,8 +190,8 @@ def swap(chance, envelope):
 def unit(chance, envelope):
     chosen = envelope["results"] if chance.choice([True, False]) else [envelope["results"][row_of(chance, envelope)]]
     factor = chance.choice([0.001, 1000, 1_000_000])
-    for bar in {id(bar): bar for bar in chosen}.values():
-        bar["t"] = int(bar["t"] * factor)
+    for row in {id(row): row for row in chosen}.values():
+        row["t"] = int(row["t"] * factor)
 
 
 def ticker(chance, envelope):

@@ -174,6 +174,16 @@ def test_no_bar_of_a_session_in_doubt_is_removed(database_url, write, recorded):
         assert write(unsure, hours) == Written(unchanged=1)
 
 
+def test_a_stored_bar_stays_while_one_whose_time_is_not_known_may_be_it(database_url, write, recorded):
+    every = bars(MON, minutes=range(20))
+    write(answer(every, MON))
+    fewer = every.take(slice(1, None))
+    write(replace(answer(fewer, MON), unsure={MON: "timestamp is not a usable number"}), 1)
+    assert_same_bars(stored_bars(database_url, "AAPL", "1m"), every)
+    assert recorded(MON).doubt == "a bar that was left out may be of it: timestamp is not a usable number"
+    assert write(answer(fewer, MON), 2) == Written(unchanged=19, removed=1)
+
+
 def test_a_week_follows_its_days(database_url, write, recorded):
     days = bars(*WEEK, minutes=[0])
     write(answer(days, *WEEK), timeframe=DAY_1)
