@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import Enum
+from zlib import crc32
 
 from backfill_assets.domain.answers import Answers, SessionAnswer
+from backfill_assets.domain.bars import Int
 
 CONFIRMED_BY = 2
 """An empty session is confirmed after so many empty responses, at growing intervals."""
@@ -46,8 +48,11 @@ class Retries:
         return self.first_pause * (1 << max(attempts - 1, 0))
 
     def next_attempt(self, answer: SessionAnswer) -> datetime | None:
-        """Return when an incomplete session is due again, UTC; None after the last attempt."""
-        if answer.refused or answer.attempts >= self.attempts:
+        """Return when an incomplete session is due again, UTC; None after the last attempt.
+
+        An answer that lacks stored bars is always followed by another one: it is either confirmed or refuted.
+        """
+        if answer.refused or (answer.attempts >= self.attempts and not answer.shrunk_at):
             return None
         due = answer.attempted_at + self.pause(answer.attempts)
         return max(due, answer.shrunk_at + CONFIRMING_PAUSE) if answer.shrunk_at else due
@@ -81,21 +86,23 @@ class Retries:
 
 @dataclass(frozen=True, slots=True)
 class Shrunk:
-    """When an answer first lacked more than a tenth of a session's stored bars (UTC), and how many of them it has."""
+    """When an answer first lacked more than a tenth of a session's stored bars (UTC), and a digest of their starts."""
 
     at: datetime
-    bars: int
+    digest: int
 
 
-def unconfirmed(stored: int, lacking: int, at: datetime, before: Shrunk | None) -> Shrunk | None:
+def unconfirmed(stored: int, lacking: Int, at: datetime, before: Shrunk | None) -> Shrunk | None:
     """Return what to record if the bars that an answer at `at` lacks are kept, or None if they are to be removed.
 
-    They are removed if they are at most a tenth of the stored ones, or if an earlier answer had as many of them.
+    They are removed if they are at most a tenth of the `stored` ones, or if an earlier answer lacked the same. `lacking` are
+    their starts, ascending.
     """
-    if lacking * 10 <= stored:
+    if len(lacking) * 10 <= stored:
         return None
-    if before is None or before.bars != stored - lacking:
-        return Shrunk(at, stored - lacking)
+    digest = crc32(lacking.tobytes())
+    if before is None or before.digest != digest:
+        return Shrunk(at, digest)
     return None if at >= before.at + CONFIRMING_PAUSE else before
 
 

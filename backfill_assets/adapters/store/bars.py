@@ -77,7 +77,7 @@ class BarStore(Store):
         """Store an answer: its bars, the bars derived from them, its sessions and the coverage, in one transaction.
 
         Stored bars of its sessions that it lacks are removed; more than a tenth of a session only if an earlier answer lacked
-        as many, see `unconfirmed`. Writing the same answer again changes nothing. The result counts the answer's own bars,
+        the same, see `unconfirmed`. Writing the same answer again changes nothing. The result counts the answer's own bars,
         not the derived ones.
         """
         sessions = answer.sessions
@@ -94,9 +94,10 @@ class BarStore(Store):
                 bars = rows.read(sessions)
                 counts = tuple(count_by_session(bars, sessions, context.zone))
             doubts = answer.doubts | {
-                session: f"the newer answer has {kept.bars} of {stored[session].bars} stored bars; they are kept until "
-                "another answer confirms it"
-                for session, kept in shrunk.items()
+                session: f"the newer answer has {had.bars - len(lacking[session])} of {had.bars} stored bars; they are kept "
+                "until another answer confirms it"
+                for session, had in stored.items()
+                if session in shrunk
             }
             rows.record(sessions, counts, doubts, shrunk)
             _write_derived(rows, context.derived, sessions, bars, context.finished)
@@ -189,7 +190,7 @@ def _judged(
     for session, stamps in lacking.items():
         if session in answer.doubts:
             continue
-        if kept := unconfirmed(stored[session].bars, len(stamps), at, stored[session].shrunk):
+        if kept := unconfirmed(stored[session].bars, stamps, at, stored[session].shrunk):
             shrunk[session] = kept
         else:
             removed.append(stamps)

@@ -1,6 +1,6 @@
 -- name: stored_sessions
 -- How many bars of sessions are stored, without sessions that have none.
-select w.session, c.bars, a.shrunk_at, a.shrunk_to
+select w.session, c.bars, a.shrunk_at, a.shrunk_digest
 from unnest(%(sessions)s::date[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) as w (session, starts, ends)
 cross join lateral (
   select count(*)::int as bars from market_data m
@@ -82,12 +82,12 @@ select min("timestamp"), max("timestamp"), count(*) from gone group by date_trun
 -- answer that adds a tenth, or brings or removes a doubt: a vendor whose answers differ by a few bars is not requested for ever.
 insert into session_answers as a
   (symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at, doubt,
-   volume, half_hours, shrunk_at, shrunk_to)
+   volume, half_hours, shrunk_at, shrunk_digest)
 select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 1, 0, false, false, %(attempted_at)s, s.doubt,
-  s.volume, s.half_hours, s.shrunk_at, s.shrunk_to
+  s.volume, s.half_hours, s.shrunk_at, s.shrunk_digest
 from unnest(%(sessions)s::date[], %(bars)s::int[], %(first)s::timestamptz[], %(last)s::timestamptz[], %(doubts)s::text[],
-  %(volume)s::float8[], %(half_hours)s::bytea[], %(shrunk_at)s::timestamptz[], %(shrunk_to)s::int[])
-  as s (session, bars, first_bar, last_bar, doubt, volume, half_hours, shrunk_at, shrunk_to)
+  %(volume)s::float8[], %(half_hours)s::bytea[], %(shrunk_at)s::timestamptz[], %(shrunk_digest)s::bigint[])
+  as s (session, bars, first_bar, last_bar, doubt, volume, half_hours, shrunk_at, shrunk_digest)
 order by s.session
 on conflict (symbol, timeframe, session) do update set
   bars = excluded.bars,
@@ -109,7 +109,7 @@ on conflict (symbol, timeframe, session) do update set
   volume = excluded.volume,
   half_hours = excluded.half_hours,
   shrunk_at = excluded.shrunk_at,
-  shrunk_to = excluded.shrunk_to,
+  shrunk_digest = excluded.shrunk_digest,
   answered_at = case
     when excluded.bars * 10 > a.bars * 11 or (a.doubt is null) <> (excluded.doubt is null) or a.answers = 0
       or excluded.answered_at >= a.answered_at + %(first_pause)s * power(2, a.answers + a.failures - 1)

@@ -100,8 +100,8 @@ class Rows:
             ends=[instant(ms) for ms in ends],
         )
         return {
-            session: StoredSession(bars, Shrunk(shrunk_at, shrunk_to) if shrunk_at else None)
-            for session, bars, shrunk_at, shrunk_to in rows
+            session: StoredSession(bars, Shrunk(shrunk_at, shrunk_digest) if shrunk_at else None)
+            for session, bars, shrunk_at, shrunk_digest in rows
         }
 
     def merge(self, bars: Bars, *, fresh: bool = False) -> Written:
@@ -185,7 +185,7 @@ class Rows:
             volume=[r.volume if r else None for r in rows],
             half_hours=[r.half_hours if r and self.timeframe == MINUTE_1.name else None for r in rows],
             shrunk_at=[k.at if k else None for k in kept],
-            shrunk_to=[k.bars if k else None for k in kept],
+            shrunk_digest=[k.digest if k else None for k in kept],
         )
         for statement, days in (("cover", by_day), ("uncover", set(sessions) - set(by_day))):
             if ranges := ranges_of(days):

@@ -200,13 +200,15 @@ def test_a_week_follows_its_days(database_url, write, recorded):
 
 @given(st.integers(1, 2000), st.data())
 def test_a_tenth_is_removed_and_no_more(stored, data):
-    lacking = data.draw(st.integers(0, stored))
+    lacking = np.arange(data.draw(st.integers(0, stored)), dtype=np.int64) * 60_000
     kept = unconfirmed(stored, lacking, MOMENT, None)
-    assert (kept is None) == (lacking / stored <= 0.1)
+    assert (kept is None) == (len(lacking) / stored <= 0.1)
     if kept:
         assert unconfirmed(stored, lacking, MOMENT + CONFIRMING_PAUSE, kept) is None
         assert unconfirmed(stored, lacking, MOMENT + CONFIRMING_PAUSE - timedelta(seconds=1), kept) == kept
-        assert unconfirmed(stored, lacking, MOMENT, Shrunk(MOMENT - CONFIRMING_PAUSE, kept.bars + 1)) == kept
+        assert unconfirmed(stored, lacking, MOMENT, Shrunk(MOMENT - CONFIRMING_PAUSE, kept.digest + 1)) == kept
+        others = lacking + 60_000
+        assert unconfirmed(stored, others, MOMENT + CONFIRMING_PAUSE, kept) != kept, "as many, but other ones"
 
 
 DAYS = (date(2024, 3, 4), date(2024, 3, 5))

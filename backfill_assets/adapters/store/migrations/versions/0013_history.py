@@ -41,12 +41,14 @@ def upgrade() -> None:
           'Fetched bars that a later answer changed or removed, one row a change: the values from ingested_at to changed_at,
            and those that replaced them, null if the bar was removed. Derived bars follow from these and have no rows.'""")
     op.execute("create index market_data_history_changed_at on market_data_history (changed_at)")
-    op.execute("alter table session_answers add column shrunk_at timestamptz, add column shrunk_to integer")
+    op.execute("alter table session_answers add column shrunk_at timestamptz, add column shrunk_digest bigint")
     op.execute("""
         comment on column session_answers.shrunk_at is
           'When an answer first came that lacks more than a tenth of the stored bars, which are kept until it is confirmed;
            null if the last one does not.'""")
-    op.execute("comment on column session_answers.shrunk_to is 'How many of the stored bars that answer has.'")
+    op.execute(
+        "comment on column session_answers.shrunk_digest is 'The CRC-32 of the starts of the stored bars that it lacks.'"
+    )
     op.execute("alter table backfill_runs add column bars_removed bigint not null default 0")
     op.execute("alter table backfill_run_series add column bars_removed bigint not null default 0")
     op.execute("alter table backfill_run_restatements add column bars_removed integer not null default 0")
@@ -60,5 +62,5 @@ def downgrade() -> None:
     op.execute("alter table backfill_run_restatements drop column bars_removed")
     op.execute("alter table backfill_run_series drop column bars_removed")
     op.execute("alter table backfill_runs drop column bars_removed")
-    op.execute("alter table session_answers drop column shrunk_at, drop column shrunk_to")
+    op.execute("alter table session_answers drop column shrunk_at, drop column shrunk_digest")
     op.execute("drop table market_data_history")
