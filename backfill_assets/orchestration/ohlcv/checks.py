@@ -33,8 +33,8 @@ _DESCRIPTIONS = {
     "one_company": "All bars of a symbol are those of one company: none is from before the ticker was this company's, and "
     "the price is about the same after a long hole, splits considered.",
     "latest_session_is_here": "Every symbol has the last session that finished at least six hours ago, and not only a part.",
-    "prices_are_plausible": "No price is far outside the day's range and the prices of the bars around it. Examines the same "
-    "days as bars_are_valid.",
+    "prices_are_plausible": "No price is far outside the day's range and the prices of the bars around it, and the minutes "
+    "of a session are within the range of its daily bar. Examines the same days as bars_are_valid.",
 }
 
 
