@@ -37,7 +37,7 @@ from backfill_assets.cli.output import (
 from backfill_assets.cli.progress import FeatureBars, watched
 from backfill_assets.cli.selection import select
 from backfill_assets.domain.alert_rules import CheckResult, failed_checks
-from backfill_assets.domain.gaps import Gap, unexplained
+from backfill_assets.domain.gaps import Gap, Reason, unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
 from backfill_assets.domain.universe import Market, Symbol, Universe
 from backfill_assets.orchestration.build import build_definitions
@@ -206,7 +206,7 @@ def _show_causes(console: Console, market: Market, gaps: Sequence[Gap]) -> None:
         chosen = f"--markets {market.name}" if is_complete else f"--symbols {','.join(cause.series)}"
         return f"{text}: `backfill run {chosen} --start {cause.days.start} --end {cause.days.end}`"
 
-    show_causes(console, gaps, sentence)
+    show_causes(console, (gap for gap in gaps if gap.reason is not Reason.PARTIAL), sentence)
 
 
 def _rows_of(timeframe: Timeframe, sessions: Iterable[FeatureSession]) -> int:

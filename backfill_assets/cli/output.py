@@ -202,10 +202,12 @@ def check_json(result: CheckResult) -> dict[str, object]:
 
 
 def show_details(console: Console, gaps: Iterable[Gap]) -> None:
-    """Print why sessions have no bars, once for each symbol."""
-    details = dict.fromkeys((g.symbol, g.detail) for g in gaps if g.detail and g.reason is not Reason.PARTIAL)
-    for symbol, detail in [*details][:_SHOWN_CAUSES]:
-        console.print(f"{symbol}: {detail}.", markup=False, soft_wrap=True)
+    """Print what adds to the reasons of gaps, once for each symbol; of partial sessions with their days."""
+    details = dict.fromkeys(
+        (f"{g.symbol} {g.days}" if g.reason is Reason.PARTIAL else g.symbol, g.detail) for g in gaps if g.detail
+    )
+    for place, detail in [*details][:_SHOWN_CAUSES]:
+        console.print(f"{place}: {detail}{'' if detail.endswith('?') else '.'}", markup=False, soft_wrap=True)
 
 
 def describe(request: BackfillRequest) -> str:

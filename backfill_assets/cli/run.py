@@ -158,11 +158,15 @@ def _run(
 
     with ExitStack() as stack:
         instance = stack.enter_context(open_for_runs(settings, store))
-        # Without requests there may still be bars to derive, or to report to Dagster.
+        # Without requests there may still be bars to derive, or to report to Dagster, or a failed check to evaluate again.
+        checked = AlertStore.beside(store).check_results()
         due = [
             r
             for r in results
-            if r.plan or any(underived(r.request, r.answers)) or not all_materialized(instance, r.request, r.answers)
+            if r.plan
+            or any(underived(r.request, r.answers))
+            or not all_materialized(instance, r.request, r.answers)
+            or any(check.wrong_data for check in failed_checks(checked, r.request.market, "ohlcv"))
         ]
         if not due:
             return

@@ -54,7 +54,7 @@ def up_command(address: Address, *, demo: bool) -> int:
     if settings.database_url:
         _say("Stopped.")
     else:
-        stop = "make clean" if demo else "backfill db stop"
+        stop = "BACKFILL_DATA_DIR=.demo backfill db stop" if demo else "backfill db stop"
         _say(f"Stopped. The embedded PostgreSQL keeps running; stop it with `{stop}`.")
     return 0
 

@@ -21,6 +21,10 @@ REGULAR_MARGIN, EXTENDED_MARGIN = 1.10, 1.20
 DAY_MARGIN = 1.65
 """Of daily bars: a day that falls by 40 % and recovers before its end is named."""
 
+OUTSIDE_MARGIN, OUTSIDE_SHARE, OUTSIDE_BARS = 1.02, 0.05, 3
+"""Minutes of regular hours close within the day's range, but for single prints at wrong prices. A session is named if this
+share of them, and this many, are outside by this factor: its minutes have another unit, or are those of another symbol."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Outlier:

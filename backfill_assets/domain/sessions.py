@@ -106,6 +106,12 @@ class Calendar:
             raise KeyError(session)
         return self.minutes[i]
 
+    def regular_hours(self, session: date) -> tuple[datetime, datetime]:
+        """Return the begin and the end of regular trading, UTC. KeyError if the day is not a session."""
+        opens = time(9, 30) if self.kind is Kind.STOCKS else time(0)
+        begin = datetime.combine(session, opens, self.hours.zone).astimezone(UTC)
+        return begin, begin + timedelta(minutes=self.regular_minutes(session))
+
     def closed_days(self) -> tuple[date, ...]:
         """Return the days of the span on which the market is closed, ascending, without weekends that never trade."""
         trading = set(self.sessions)

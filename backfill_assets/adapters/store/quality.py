@@ -12,9 +12,19 @@ from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.rows import instant
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.derive import week_start
-from backfill_assets.domain.plausibility import NEAR, Outlier, PriceRange, implausible, least_margin, margin
+from backfill_assets.domain.plausibility import (
+    NEAR,
+    OUTSIDE_BARS,
+    OUTSIDE_MARGIN,
+    OUTSIDE_SHARE,
+    Outlier,
+    PriceRange,
+    implausible,
+    least_margin,
+    margin,
+)
 from backfill_assets.domain.sessions import Calendar, day_starts
-from backfill_assets.domain.timeframes import DAY_1, WEEK_1, Timeframe
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, WEEK_1, Timeframe
 
 SQL = statements("backfill_assets.adapters.store", "quality.sql")
 
@@ -88,7 +98,10 @@ class QualityStore(Store):
     def outliers(
         self, symbols: Sequence[str], timeframe: Timeframe, calendar: Calendar, days: DayRange
     ) -> list[Outlier]:
-        """Return the prices of the days (in the market's zone) that are far from all around them, by symbol and time."""
+        """Return the prices of the days (in the market's zone) that are far from all around them, by symbol and time.
+
+        Of a session whose minutes are not those of its daily bar, this is the first close outside the day's range.
+        """
         zone = calendar.hours.zone
         start, end = (instant(t) for t in day_starts([days.start, days.end + ONE_DAY], zone))
         values = {
@@ -108,7 +121,26 @@ class QualityStore(Store):
             found += (
                 Outlier(symbol, timeframe.name, at.astimezone(UTC), value, usual.lowest, usual.highest) for value in far
             )
+        if timeframe == MINUTE_1:
+            found = sorted({*found, *self._outside_days(symbols, calendar, days)})
         return found
+
+    def _outside_days(self, symbols: Sequence[str], calendar: Calendar, days: DayRange) -> list[Outlier]:
+        sessions = calendar.within(days)
+        hours = [calendar.regular_hours(s) for s in sessions]
+        values = {
+            "symbols": list(symbols),
+            "days": [instant(t) for t in day_starts(sessions, calendar.hours.zone)],
+            "opens": [opens for opens, _ in hours],
+            "closes": [closes for _, closes in hours],
+            "factor": OUTSIDE_MARGIN,
+            "share": OUTSIDE_SHARE,
+            "bars": OUTSIDE_BARS,
+        }
+        return [
+            Outlier(symbol, MINUTE_1.name, at.astimezone(UTC), *prices)
+            for symbol, at, *prices in self._rows(values, "minutes_outside_day")
+        ]
 
     def _rows(self, values: Mapping[str, Any], statement: str = "examined_bars") -> list[Any]:
         return self._transaction(lambda c: c.execute(SQL[statement], values).fetchall())

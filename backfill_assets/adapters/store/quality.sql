@@ -55,3 +55,21 @@ left join market_data d on d.symbol = b.symbol and d.timeframe = '1d' and d."tim
   and d.low > 0 and d.high < 'infinity'
 where b.high > b.highest * %(factor)s or b.low * %(factor)s < b.lowest
 order by 1, 2
+
+-- name: minutes_outside_day
+-- Sessions of which many minutes close outside the range of the daily bar: the first of these, and the range.
+select d.symbol, m."timestamp", m.close, d.low, d.high
+from unnest(%(days)s::timestamptz[], %(opens)s::timestamptz[], %(closes)s::timestamptz[]) s (day, opens, closes)
+join market_data d on d.symbol = any(%(symbols)s) and d.timeframe = '1d' and d."timestamp" = s.day
+  and d.low > 0 and d.high < 'infinity'
+cross join lateral (
+  select count(*) as bars, count(*) filter (where outside) as far, min("timestamp") filter (where outside) as "timestamp",
+    (array_agg(close order by "timestamp") filter (where outside))[1] as close
+  from (
+    select "timestamp", close, close > d.high * %(factor)s or close * %(factor)s < d.low as outside
+    from market_data
+    where symbol = d.symbol and timeframe = '1m' and "timestamp" >= s.opens and "timestamp" < s.closes
+      and close > 0 and close < 'infinity'
+  ) regular
+) m
+where m.far >= greatest(%(bars)s, %(share)s * m.bars)

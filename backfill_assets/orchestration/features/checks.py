@@ -98,7 +98,9 @@ def _values_in_range(health: FeatureHealth, timeframe: Timeframe) -> CheckOutcom
     rows = [(o.symbol, o.column, o.rows, format_utc(o.first), f"{o.worst:g}") for o in outside]
     return CheckOutcome(
         not outside,
-        f"{values:,} values in {examined:,} rows are out of range." if outside else f"{examined:,} rows are in range.",
+        f"{values:,} of the values in {examined:,} rows are out of range; first {outside[0].symbol}, {outside[0].column}."
+        if outside
+        else f"{examined:,} rows are in range.",
         ERROR,
         {
             "examined_rows": examined,

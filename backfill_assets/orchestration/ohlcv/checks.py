@@ -33,8 +33,8 @@ _DESCRIPTIONS = {
     "one_company": "All bars of a symbol are those of one company: none is from before the ticker was this company's, and "
     "the price is about the same after a long hole, splits considered.",
     "latest_session_is_here": "Every symbol has the last session that finished at least six hours ago, and not only a part.",
-    "prices_are_plausible": "No price is far outside the day's range and the prices of the bars around it. Examines the same "
-    "days as bars_are_valid.",
+    "prices_are_plausible": "No price is far outside the day's range and the prices of the bars around it, and the minutes "
+    "of a session are within the range of its daily bar. Examines the same days as bars_are_valid.",
 }
 
 
@@ -115,7 +115,11 @@ def _bars_are_valid(health: Health, timeframe: Timeframe) -> CheckOutcome:
     invalid = [i for i in examined.invalid if i.timeframe == timeframe.name]
     bars, broken = examined.bars.get(timeframe.name, 0), sum(i.bars for i in invalid)
     if broken:
-        sentence = f"{_counted(broken, 'broken rule')} in {_counted(bars, 'bar')}."
+        first = invalid[0]
+        sentence = (
+            f"{_counted(broken, 'broken rule')} in {_counted(bars, 'bar')}; first {first.symbol} at "
+            f"{format_utc(first.first)}: {first.rule}."
+        )
     else:
         sentence = f"{bars:,} bars are valid." if bars else "There are no bars to examine."
     columns = (
@@ -158,7 +162,10 @@ def _minutes_are_complete(health: Health, timeframe: Timeframe) -> CheckOutcome:
     newest_first = sorted(thin, key=lambda t: (t.session, t.symbol), reverse=True)
     rows = [(t.symbol, t.session.isoformat(), t.bars, t.likely or "", t.because) for t in newest_first]
     if partial:
-        sentence = f"Minutes are missing within {_counted(partial, 'session')}."
+        symbol, session, because = next(
+            (t.symbol, t.session, t.because) for t in thin if (t.symbol, t.session) in unconfirmed
+        )
+        sentence = f"Minutes are missing within {_counted(partial, 'session')}; first {symbol} on {session}: {because}."
     elif thin:
         sentence = "The vendor has confirmed that it has no more minutes of the sessions that are missing some."
     else:

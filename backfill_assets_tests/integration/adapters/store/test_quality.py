@@ -403,5 +403,33 @@ def test_outliers_are_named_with_what_is_usual_around_them(store, put):
     )
 
 
+@pytest.mark.parametrize("kind", CALENDARS)
+@pytest.mark.parametrize(
+    ("price", "first", "last", "named"),
+    [
+        (920.0, 0, 390, True),
+        (920.0, 240, 390, True),
+        (9.2, 0, 240, True),
+        (94.0, 0, 25, True),
+        (93.5, 0, 390, False),  # within 2 % of the day's high
+        (94.0, 0, 15, False),  # 15 of 390 minutes
+        (920.0, -60, 0, False),
+    ],
+)
+def test_a_session_with_prices_of_another_unit_or_symbol_is_named(store, put, kind, price, first, last, named):
+    """Minutes of regular hours are compared with their own day; a half day's regular hours end at 13:00."""
+    opens = local("2024-07-02 09:30", kind) if kind is Kind.STOCKS else local("2024-07-02 00:00", kind)
+    minutes = [opens + timedelta(minutes=m) for m in range(-60, 390)]
+    wrong = minutes[first + 60 : last + 60]
+    put(("X", "1d", local("2024-07-02", kind), at(92.0)), ("X", "1d", local("2024-07-03", kind), at(920.0)))
+    put(*(("X", "1m", m, at(price if m in wrong else 92.0)) for m in minutes))
+    if kind is Kind.STOCKS:
+        put(*(("X", "1m", local(f"2024-07-03 14:{m}"), at(92.0)) for m in range(10, 60)))
+    put(*(("DAYLESS", "1m", m, at(price)) for m in minutes))
+    found = store.outliers(["X", "DAYLESS"], MINUTE_1, CALENDARS[kind], YEAR)
+    expected = [("X", wrong[0], price, 92.0 * 0.999, 92.0 * 1.001)] if named else []
+    assert [(o.symbol, o.at, o.value, o.lowest, o.highest) for o in found] == expected
+
+
 def at(price):
     return {"open": price, "high": price * 1.001, "low": price * 0.999, "close": price}
