@@ -70,6 +70,7 @@ def test_empty_and_thin_sessions_are_listed_until_explained(closed_markets, monk
     assert lines(listed)[1:] == [
         ["AAPL", " ".join([*INTRADAY, "1d"]), "2024-03-06 to 2024-03-07", "2", "missing", "1", when],
         ["BTC", " ".join(INTRADAY), "2024-03-09", "1", "partial", "1", f"{of_thin:%Y-%m-%d %H:%M:%S} UTC"],
+        ["BTC 2024-03-09: no minutes from 08:00 to 24:00."],
         ["13 unexplained gaps. To fetch them now: `backfill repair`"],
     ]
     as_json = backfill("gaps", "--json")
@@ -97,6 +98,7 @@ def test_empty_and_thin_sessions_are_listed_until_explained(closed_markets, monk
     assert lines(explained)[1:] == [
         ["AAPL", " ".join([*INTRADAY, "1d"]), "2024-03-06 to 2024-03-07", "2", "vendor_empty", "2", "none"],
         ["BTC", " ".join(INTRADAY), "2024-03-09", "1", "partial", "2", "none"],
+        ["BTC 2024-03-09: no minutes from 08:00 to 24:00."],
     ]
     assert {(g["explained"], g["next_attempt_at"]) for g in json.loads(backfill("gaps", "--json").out)} == {
         (True, None)

@@ -98,7 +98,7 @@ def test_gaps_are_shown_until_they_are_explained(filled_with_holes, monkeypatch)
     backfill = filled_with_holes
     result = backfill("status")
     assert result.code == 3
-    found = {line[0]: line for line in words(result.out)}
+    found = {line[0]: line for line in reversed(words(result.out))}
     assert found["AAPL"][1:-3] == [*["✗60%"] * 7, "✓", "7", "2024-03-09", "00:59"]
     assert found["BTC"][1:9] == [*["✗85%"] * 6, "✓", "✓"]
     assert found["MSFT"][1:10] == [*["✓"] * 8, "0"]
@@ -107,7 +107,7 @@ def test_gaps_are_shown_until_they_are_explained(filled_with_holes, monkeypatch)
     backfill("repair")
     result = backfill("status")
     assert result.code == 0
-    found = {line[0]: line for line in words(result.out)}
+    found = {line[0]: line for line in reversed(words(result.out))}
     assert found["AAPL"][1:] == [*["~60%"] * 7, "✓", "0", "2024-03-09", "00:59"]
     assert found["BTC"][1:9] == [*["~85%"] * 6, "✓", "✓"]
     assert "repair" not in result.out

@@ -222,7 +222,7 @@ def test_a_value_outside_its_bounds_is_an_error(computed):
     assert metadata_of(verdict)["values"] == [
         {"symbol": "AAPL", "column": "rsi_14", "rows": 1, "first": "2025-06-16 04:00 UTC", "worst": "100.1"}
     ]
-    assert verdict.description == "1 values in 20 rows are out of range."
+    assert verdict.description == "1 of the values in 20 rows are out of range; first AAPL, rsi_14."
     assert found["1m", "values_in_range"].passed
 
 

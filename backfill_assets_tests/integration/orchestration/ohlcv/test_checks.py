@@ -239,7 +239,7 @@ def test_a_corrupted_bar_is_found(fetched):
             }
         ],
     }
-    assert verdict.description == f"1 broken rule in {bars:,} bars."
+    assert verdict.description.startswith(f"1 broken rule in {bars:,} bars; first AAPL at 2025-06-16 ")
     assert found["1d", "bars_are_valid"].passed
 
 
@@ -271,7 +271,9 @@ def test_a_thin_session_is_a_warning_until_its_minutes_arrive(harness):
     harness.vendor.change(holes=(THIN,))
     verdict, metadata = minutes(everything(harness))
     assert (verdict.passed, verdict.severity) == (False, WARN)
-    assert verdict.description == "Minutes are missing within 1 session."
+    assert verdict.description == (
+        "Minutes are missing within 1 session; first AAPL on 2025-06-23: no minutes from 04:00 to 15:30."
+    )
     assert (metadata["partial_sessions"], metadata["confirmed_partial_sessions"]) == (1, 0)
     counts = dict(harness.rows("select session, bars from session_answers where symbol = 'AAPL' and timeframe = '1m'"))
     (row,) = metadata["sessions"]
