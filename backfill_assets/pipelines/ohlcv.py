@@ -343,6 +343,7 @@ class _Fetch:
         zone = self._request.calendar.hours.zone
         day = await self._vendor.grouped_daily(self._request.market.kind.value, call.session)
         row_of = {ticker: row for row, ticker in enumerate(day.tickers)}
+        spelled = {ticker.casefold(): ticker for ticker in day.tickers}
         for symbol in call.symbols:
             ticker = symbol.ticker_on(call.session)
             row = row_of.get(ticker)
@@ -353,6 +354,8 @@ class _Fetch:
             reason = day.bad.get(ticker)
             if row is None and day.nameless:
                 reason = reason or "the day has a row whose ticker cannot be read"
+            if row is None and (other := spelled.get(ticker.casefold())):
+                reason = reason or f"the day has {other} instead of {ticker}"
             bad = [BadBar(int(start[0]), reason)] if reason else []
             await self._store_answer(symbol, call, PageCutter(call.sessions, zone).feed(bars, more=False, bad=bad))
             unanswered[symbol].clear()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -365,7 +366,7 @@ def test_the_key_is_not_stored_or_printed(backfill):
 
 def in_shell(command, redirection, **variables):
     """Run a command with redirected standard streams; return its exit code and what is left of its output."""
-    program = f"{Path(sys.executable).parent / 'backfill'} {command}"
+    program = f"{shlex.quote(str(Path(sys.executable).parent / 'backfill'))} {command}"
     done = subprocess.run(
         ["/bin/sh", "-c", f"{program} {redirection}"],
         capture_output=True,

@@ -114,6 +114,17 @@ async def test_a_bad_row_of_an_earlier_ticker_in_a_grouped_day_is_of_its_symbol(
     assert series["MSFT"].missing == []
 
 
+async def test_a_grouped_day_that_spells_a_ticker_otherwise_is_in_doubt(database_url):
+    what = backfill_request("stocks", "AAPL MSFT NVDA", LAST, LAST, timeframes="1d")
+    close = 1_709_931_600_000
+    async with ScriptedVendor(ok(bar(close, T="aapl"), bar(close, T="MSFT"))) as vendor:
+        series = {s.symbol.name: s for s in await filled(database_url, vendor, what)}
+    day = date.fromisoformat(LAST)
+    assert series["AAPL"].answers[day].doubt == "1 bar left out: the day has aapl instead of AAPL"
+    assert not USUAL.explained(replace(series["AAPL"].answers[day], answers=9))
+    assert (series["MSFT"].missing, series["NVDA"].answers[day].doubt) == ([], None)
+
+
 @pytest.mark.parametrize("within", ["one page", "several pages"])
 async def test_newest_first_is_put_in_order_or_refused(database_url, vendor, within):
     start = "2024-03-06" if within == "one page" else "2024-01-20"

@@ -239,13 +239,13 @@ def test_the_tables_equal_the_last_answers_and_the_history_every_state_before(da
             new = dict(zip(part.timestamp.tolist(), part.open.tolist(), strict=True))
             before = stored[day]
             lacking = before.keys() - new.keys()
-            has, since = len(before) - len(lacking), shrunk[day]
+            since = shrunk[day]
             stored[day] = before | new
-            confirmed = since and since[1] == has and hours >= since[0] + 1
+            confirmed = since and since[1] == lacking and hours >= since[0] + 1
             if len(lacking) * 10 <= len(before) or confirmed:
                 stored[day], shrunk[day] = new, None
-            elif not since or since[1] != has:
-                shrunk[day] = (hours, has)
+            elif not since or since[1] != lacking:
+                shrunk[day] = (hours, lacking)
         expected = {stamp: price for day in DAYS for stamp, price in sorted(stored[day].items())}
         table = stored_bars(database_url, symbol, "1m")
         assert dict(zip(table.timestamp.tolist(), table.open.tolist(), strict=True)) == expected
