@@ -268,9 +268,8 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = _exit_code(arguments)
     sys.stdout.flush()
-    if output.error and not isinstance(
-        output.error, BrokenPipeError
-    ):  # a reader that ends early, as `head`, is no mistake
+    # A reader that ends early, as `head` does, is no mistake.
+    if output.error and not isinstance(output.error, BrokenPipeError):
         _say(f"Standard output cannot be written ({output.error.strerror}).", code)
     gc.freeze()  # the last collection of the interpreter would look through everything that Dagster has loaded
     sys.exit(code or int(output.error is not None))

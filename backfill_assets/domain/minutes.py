@@ -1,4 +1,4 @@
-"""Find sessions that lack minute bars which the symbol's other sessions lead to expect.
+"""Find sessions that are missing minute bars, compared with the symbol's other sessions.
 
 A minute without a trade has no bar, so a missing minute by itself says nothing. Sessions are compared by three things: the
 number of minutes, the half hours of the day that they are in, and their volume in proportion to that of the daily bar.
@@ -37,10 +37,10 @@ MAD_TO_SIGMA = 1.4826
 
 SHARE = 0.7
 """With less than this share of the likely minutes a session is partial even if another one near it has as few. With more,
-only if it is far below all others: a quiet day lacks a minute here and there."""
+only if it is far below all others: a quiet day is missing a minute here and there."""
 
 SHORTEST_HOLE = {Kind.STOCKS: 15, Kind.CRYPTO: 8}
-"""Minutes. A halt of a single stock takes five or ten of them, one of the whole market fifteen."""
+"""Minutes. A halt of a single stock takes five or ten of them, a halt of the market fifteen."""
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 """Half hours that are examined for a hole. A hole of another length nearly fills one of these."""
@@ -229,7 +229,7 @@ def _quiet(sessions: MinuteProfiles, fifth: Counts, twentieth: Counts) -> Float:
     """
     complete = np.sort(sessions.minutes[sessions.closes == HALF_HOURS], axis=0)
     always = complete[len(complete) // 50] == 30 if len(complete) else np.zeros(HALF_HOURS, np.bool_)
-    # A half hour with all thirty minutes may lack one in another session; rarely if hardly any session ever lacked one.
+    # A half hour with all thirty minutes may be missing one in another session; rarely if hardly any session ever was.
     most = np.where(twentieth < 30, 31.0, np.where(always, 30.005, 30.1))
     return np.asarray(-PACE * np.log(1 - fifth / most), np.float64)
 

@@ -65,7 +65,7 @@ class Requested:
     def checked(self, page: Page) -> Page:
         """Return the page, with those rows as `bad` whose time cannot be right.
 
-        These are: rows more than a week outside the range; minutes that do not start on a whole minute, and days that do not
+        These are: rows more than a week outside the range; minutes that do not start on the minute, and days that do not
         start at midnight; all rows of a minute or a day that has several different ones. Other rows outside the range stay.
         Raises ContradictoryAnswer if the page is about another ticker, or leads back, or no row is of the requested days, or
         no row of them can be used.

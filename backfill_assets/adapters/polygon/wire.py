@@ -322,7 +322,7 @@ def _column[N: np.generic](rows: Sequence[Any], name: str, dtype: type[N]) -> np
 
 
 def _integer(number: float) -> int:
-    """Return a whole number. Raises ValueError or OverflowError if it is none, or beyond 64 bits."""
+    """Return an integer. Raises ValueError if it is not one, OverflowError if it is beyond 64 bits."""
     if number != int(number) or not -(2**63) <= number < 2**63:
         raise ValueError(f"{number!r} is not an integer of 64 bits")
     return int(number)

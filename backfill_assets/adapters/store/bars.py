@@ -76,9 +76,9 @@ class BarStore(Store):
     def write(self, symbol: str, timeframe: Timeframe, answer: CompleteSessions, context: WriteContext) -> Written:
         """Store an answer: its bars, the bars derived from them, its sessions and the coverage, in one transaction.
 
-        Stored bars of its sessions that it lacks are removed; more than a tenth of a session only if an earlier answer lacked
-        the same, see `unconfirmed`. Writing the same answer again changes nothing. The result counts the answer's own bars,
-        not the derived ones.
+        Stored bars of its sessions that are not in it are removed; more than a tenth of a session only if an earlier answer
+        did not have the same ones, see `unconfirmed`. Writing the same answer again changes nothing. The result counts the
+        answer's own bars, not the derived ones.
         """
         sessions = answer.sessions
 
@@ -181,9 +181,9 @@ def _locked(rows: Rows) -> Rows:
 def _judged(
     answer: CompleteSessions, stored: Mapping[date, StoredSession], lacking: Mapping[date, Int], at: datetime
 ) -> tuple[Int, dict[date, Shrunk]]:
-    """Return which of the stored bars that an answer lacks are removed, and the sessions of which they are kept.
+    """Return which of the stored bars that are missing from an answer are removed, and the sessions of which they are kept.
 
-    Nothing is removed from a session in doubt: what it lacks may be among the bars that were left out.
+    Nothing is removed from a session in doubt: a missing bar may be one of those that were left out.
     """
     removed: list[Int] = [np.empty(0, np.int64)]
     shrunk: dict[date, Shrunk] = {}

@@ -167,8 +167,8 @@ class Rows:
     ) -> None:
         """Record answered sessions; `counts` are those that now have bars.
 
-        `doubts` are the reasons why sessions are not taken as complete, `shrunk` the sessions of which bars are kept that the
-        answer lacks.
+        `doubts` are the reasons why sessions are not taken as complete, `shrunk` the sessions of which bars are kept that are
+        missing from the answer.
         """
         by_day = {c.session: c for c in counts}
         rows = [by_day.get(s) for s in sessions]

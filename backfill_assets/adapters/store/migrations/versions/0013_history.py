@@ -44,11 +44,9 @@ def upgrade() -> None:
     op.execute("alter table session_answers add column shrunk_at timestamptz, add column shrunk_digest bigint")
     op.execute("""
         comment on column session_answers.shrunk_at is
-          'When an answer first came that lacks more than a tenth of the stored bars, which are kept until it is confirmed;
+          'When more than a tenth of the stored bars were first missing from an answer; they are kept until it is confirmed;
            null if the last one does not.'""")
-    op.execute(
-        "comment on column session_answers.shrunk_digest is 'The CRC-32 of the starts of the stored bars that it lacks.'"
-    )
+    op.execute("comment on column session_answers.shrunk_digest is 'The CRC-32 of the starts of the missing bars.'")
     op.execute("alter table backfill_runs add column bars_removed bigint not null default 0")
     op.execute("alter table backfill_run_series add column bars_removed bigint not null default 0")
     op.execute("alter table backfill_run_restatements add column bars_removed integer not null default 0")
