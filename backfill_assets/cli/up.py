@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -60,8 +59,5 @@ def up_command(address: Address, *, demo: bool) -> int:
 
 
 def _say(sentence: str) -> None:
-    try:
-        sys.stdout.write(f"{sentence}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of a pipe has ended, as in `backfill up | head -1`: the services continue
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.stdout.write(f"{sentence}\n")
+    sys.stdout.flush()
