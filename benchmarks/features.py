@@ -155,13 +155,13 @@ def pandas_loop(bench: Bench, sessions: Sequence[date]) -> tuple[int, float]:
         'select "timestamp", open, high, low, close, volume from market_data '
         'where symbol = :symbol and timeframe = :timeframe and "timestamp" >= :start and "timestamp" < :end order by 1'
     )
-    start, end = (
+    first, end = (
         datetime(d.year, d.month, d.day, tzinfo=ZONE) for d in (sessions[0], sessions[-1] + timedelta(days=1))
     )
     engine = sqlalchemy.create_engine(sqlalchemy_url(bench.url))
     try:
         start = time.perf_counter()
-        values = {"symbol": bench.market.symbols[0].name, "timeframe": "1m", "start": start, "end": end}
+        values = {"symbol": bench.market.symbols[0].name, "timeframe": "1m", "start": first, "end": end}
         bars = pd.read_sql(query, engine, params=values, index_col="timestamp")
         high, low, close, volume = bars.high, bars.low, bars.close, bars.volume
         with warnings.catch_warnings():

@@ -1,8 +1,8 @@
 """Technical indicators on NumPy columns, by pandas-ta where its results are right.
 
 Arguments and results are float64 (n,), oldest bar first, without gaps. Results are NaN where there are too few bars or the
-indicator is undefined. Divisions by 0 are expected: `features.compute` disables NumPy's warnings. pandas-ta is imported by
-the first call, which takes half a second, or four if its kernels are not compiled yet.
+indicator is undefined. Divisions by 0 are expected: `features.compute` disables NumPy's warnings. pandas and pandas-ta are
+imported by the first call, which takes half a second, or four if its kernels are not compiled yet.
 
 Problems of pandas-ta 0.4.71b0 that are handled here:
 
@@ -26,14 +26,16 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
-import pandas as pd
 
 from backfill_assets.domain import rolling
 from backfill_assets.domain.bars import Float, Int
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # --- pandas-ta
 
@@ -77,6 +79,12 @@ def _compiled_in_memory() -> Iterator[None]:
         dispatcher.enable_caching = enable
 
 
+def _series(values: Float) -> pd.Series[float]:
+    from pandas import Series  # noqa: PLC0415  # slow, and only needed to compute
+
+    return Series(values)
+
+
 def _values(result: pd.Series[float] | None, rows: int) -> Float:
     """Convert a result of pandas-ta; None, for too few rows, becomes NaN."""
     return np.full(rows, np.nan) if result is None else np.asarray(result, np.float64)
@@ -92,27 +100,27 @@ def typical(high: Float, low: Float, close: Float) -> Float:
 
 def log_return(close: Float) -> Float:
     """ln(close / previous close), by pandas-ta."""
-    return _values(_ta().log_return(pd.Series(close), length=1), len(close))
+    return _values(_ta().log_return(_series(close), length=1), len(close))
 
 
 def percent_return(close: Float) -> Float:
     """Close / previous close - 1, by pandas-ta."""
-    return _values(_ta().percent_return(pd.Series(close), length=1), len(close))
+    return _values(_ta().percent_return(_series(close), length=1), len(close))
 
 
 def roc(close: Float, n: int) -> Float:
     """Rate of change over n bars in percent, by pandas-ta."""
-    return _values(_ta().roc(pd.Series(close), length=n), len(close))
+    return _values(_ta().roc(_series(close), length=n), len(close))
 
 
 def sma(x: Float, n: int) -> Float:
     """Mean of the last n values, by pandas-ta, whose convolution computes every value from its window only."""
-    return _values(_ta().sma(pd.Series(x), length=n), len(x))
+    return _values(_ta().sma(_series(x), length=n), len(x))
 
 
 def ema(x: Float, n: int) -> Float:
     """Exponential average, weight 2 / (n + 1), started in row n - 1 with the mean of the first n, by pandas-ta."""
-    return _values(_ta().ema(pd.Series(x), length=n), len(x))
+    return _values(_ta().ema(_series(x), length=n), len(x))
 
 
 def macd(fast: Float, slow: Float, slow_n: int, signal_n: int) -> tuple[Float, Float, Float]:
@@ -135,7 +143,7 @@ def wilder(x: Float, n: int, start: int) -> Float:
         return started
     started[seed] = x[start : seed + 1].mean()
     started[seed + 1 :] = x[seed + 1 :]
-    return _values(_ta().rma(pd.Series(started), length=n), len(x))
+    return _values(_ta().rma(_series(started), length=n), len(x))
 
 
 # --- Volatility
@@ -189,7 +197,7 @@ def rsi(close: Float, n: int) -> Float:
 
 def williams_r(high: Float, low: Float, close: Float, n: int) -> Float:
     """Williams %R, -100 at the lowest low of n bars, 0 at the highest high, by pandas-ta. NaN if both are equal."""
-    value = _values(_ta().willr(*map(pd.Series, (high, low, close)), length=n), len(close))
+    value = _values(_ta().willr(*map(_series, (high, low, close)), length=n), len(close))
     top = rolling.highest(high, n)
     return np.where(top - rolling.lowest(low, n) > rolling.NOISE * top, value, np.nan)
 

@@ -11,9 +11,9 @@ from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-import exchange_calendars
 import numpy as np
 
+from backfill_assets.domain import new_york
 from backfill_assets.domain.bars import Bars, Int
 from backfill_assets.domain.days import ONE_DAY, DayRange
 
@@ -61,8 +61,6 @@ HALF_HOURS = 48
 """Of a day: the resolution in which a session's minutes are summarized."""
 
 _HALF_HOUR_MS = 30 * 60 * 1000
-
-_EXCHANGE = "XNYS"  # the New York Stock Exchange, as exchange_calendars calls it (ISO 10383)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,21 +135,24 @@ def calendar(kind: Kind, span: DayRange, closures: frozenset[date] = frozenset()
 
     Stocks follow the New York Stock Exchange as in exchange_calendars (holidays, early closes, ad-hoc closures); crypto
     trades every day. `closures` are additional closed days that the library may not know yet.
+
+    Raises ValueError for stocks if the span ends after 2050.
     """
     sunday = span.start - (span.start.weekday() + 1) % 7 * ONE_DAY
     if kind is Kind.CRYPTO:
         days = tuple(d for d in span if d not in closures)
         first_week = sunday if sunday == span.start else sunday + 7 * ONE_DAY
         return Calendar(kind, span, days, (), (HOURS[kind].minutes,) * len(days), first_week)
-    known = exchange_calendars.get_calendar(_EXCHANGE, start=str(sunday), end=str(span.end + 7 * ONE_DAY))
-    open_for = (known.closes - known.opens).dt.total_seconds() // 60
-    minutes = {s.date(): int(m) for s, m in open_for.items() if s.date() <= span.end and s.date() not in closures}
-    cut = [d for d in minutes if d < span.start]
-    for day in cut:
-        del minutes[day]
-    half_days = tuple(d for d in (s.date() for s in known.early_closes) if d in minutes)
+    if span.end > new_york.LAST:
+        raise ValueError(f"The calendar ends at {new_york.LAST}.")
+    closed = new_york.CLOSED | closures
+    open_days = [d for d in DayRange(sunday, span.end) if d.weekday() < 5 and d not in closed]
+    cut = bisect_left(open_days, span.start)
+    sessions = tuple(open_days[cut:])
+    minutes = tuple(new_york.SHORT.get(d, new_york.FULL_MINUTES) for d in sessions)
+    half_days = tuple(d for d in sessions if d in new_york.SHORT)
     first_week = sunday + 7 * ONE_DAY if cut else sunday
-    return Calendar(kind, span, tuple(minutes), half_days, tuple(minutes.values()), first_week)
+    return Calendar(kind, span, sessions, half_days, minutes, first_week)
 
 
 def day_starts(sessions: Sequence[date], zone: ZoneInfo) -> Int:

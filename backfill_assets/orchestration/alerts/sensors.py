@@ -12,7 +12,6 @@ from urllib.parse import unquote, urlsplit
 
 import dagster as dg
 
-from backfill_assets.adapters.notify import channel_names, channels
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.alerts import AlertStore
 from backfill_assets.adapters.store.runs import RunStore
@@ -169,6 +168,8 @@ def _notify(
 
     Incidents of these kinds (prefixes) that are not in `watched` are closed.
     """
+    from backfill_assets.adapters.notify import channel_names, channels  # noqa: PLC0415  # loads apprise
+
     settings = Settings.read()
     alert_settings = AlertSettings(
         tuple(channel_names(settings.alert_urls)), settings.alert_repeat, settings.dagster_ui_url, _secrets(settings)

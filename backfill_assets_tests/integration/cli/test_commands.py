@@ -440,8 +440,16 @@ def test_a_home_that_is_not_a_project_is_one_line_and_unchanged(bare_backfill, m
     assert [p.name for p in home.iterdir()] == [other]
 
 
-def test_no_dagster_is_loaded_before_it_is_needed():
-    """plan, status, gaps and report never need it; run and repair load it after they have planned."""
-    modules = ", ".join(f"backfill_assets.cli.{name}" for name in ("plan", "status", "gaps", "report", "run", "repair"))
-    code = f"import sys, {modules}; sys.exit('dagster' in sys.modules)"
+@pytest.mark.parametrize(
+    ("modules", "libraries"),
+    [
+        # plan, status, gaps and report never need Dagster; run and repair load it after they have planned.
+        ([f"cli.{name}" for name in ("plan", "status", "gaps", "report", "run", "repair")], {"dagster", "pandas"}),
+        # Only features need pandas, only alerts that are due need apprise.
+        (["orchestration.build", "orchestration.launch"], {"pandas", "apprise"}),
+    ],
+)
+def test_no_library_is_loaded_before_it_is_needed(modules, libraries):
+    imported = ", ".join(f"backfill_assets.{module}" for module in modules)
+    code = f"import sys, {imported}; sys.exit(not sys.modules.keys().isdisjoint({libraries}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

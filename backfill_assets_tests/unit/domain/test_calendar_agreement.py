@@ -1,12 +1,15 @@
-"""Calendars compared with another library's, and with times and clock changes computed by hand."""
+"""Calendars compared with those of two libraries, and with times and clock changes computed by hand."""
 
+import importlib.util
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pandas_market_calendars
 import pytest
 
+from backfill_assets.domain import new_york
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.sessions import HOURS, Kind, calendar, day_starts
 
@@ -16,6 +19,11 @@ SPAN = DayRange(date(2005, 1, 1), date(2026, 12, 31))
 LONG = DayRange(date(1970, 1, 1), SPAN.end)
 STOCKS, CRYPTO = (calendar(kind, SPAN) for kind in Kind)
 NINE_THIRTY = timedelta(hours=9, minutes=30)
+
+SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "generate_sessions.py"
+SPEC = importlib.util.spec_from_file_location("generate_sessions", SCRIPT)
+GENERATOR = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(GENERATOR)
 
 # The other library has actual hours, exchange_calendars scheduled ones. Both days were scheduled in full.
 UNPLANNED = {
@@ -41,6 +49,16 @@ def _clock(day, moment):
     local = moment.to_pydatetime().astimezone(NEW_YORK)
     assert local.date() == day
     return timedelta(hours=local.hour, minutes=local.minute)
+
+
+def test_the_table_is_that_of_exchange_calendars():
+    committed = GENERATOR.MODULE.read_text(encoding="utf-8")
+    assert committed == GENERATOR.generated(), "run .venv/bin/python scripts/generate_sessions.py"
+
+
+def test_a_calendar_does_not_reach_beyond_the_table():
+    with pytest.raises(ValueError, match="ends at 2050-12-31"):
+        calendar(Kind.STOCKS, DayRange(date(2050, 1, 1), new_york.LAST + ONE_DAY))
 
 
 def test_the_other_library_is_independent():
