@@ -29,14 +29,10 @@ def url_command() -> None:
 
 def psql_command(arguments: Sequence[str]) -> NoReturn:
     """Replace this process by psql on the database. The password is in its environment, where other users cannot read it."""
-    parameters = conninfo_to_dict(database.locate(Settings.read()))
+    parameters = {name: str(value) for name, value in conninfo_to_dict(database.locate(Settings.read())).items()}
     password = parameters.pop("password", None)
-    program = find_psql()
-    os.execve(  # noqa: S606  # no shell
-        program,
-        ["psql", make_conninfo(**parameters), *arguments],
-        {**os.environ, **({"PGPASSWORD": str(password)} if password else {})},
-    )
+    environment = os.environ | ({"PGPASSWORD": password} if password else {})
+    os.execve(find_psql(), ["psql", make_conninfo("", **parameters), *arguments], environment)  # noqa: S606  # no shell
 
 
 def start_command() -> None:
