@@ -27,7 +27,7 @@ def commands() -> str:
 
 def _sections(command: Any, name: str) -> Iterator[str]:
     children = getattr(command, "commands", {})
-    if not children or command.invoke_without_command:
+    if not children or (command.invoke_without_command and name != "backfill"):
         paragraphs = (" ".join(paragraph.split()) for paragraph in command.help.split("\n\n"))
         yield "\n\n".join([f"## {name}", *paragraphs, *_options(command.params)])
     for child in children.values():
@@ -35,13 +35,21 @@ def _sections(command: Any, name: str) -> Iterator[str]:
 
 
 def _options(options: list[Any]) -> Iterator[str]:
-    if options:
-        rows = (
-            f"| `{' '.join([option.opts[0], *([option.metavar] if option.metavar else [])])}` | {option.help} "
-            f"| {'' if option.is_flag or option.default is None else f'`{option.default}`'} |"
-            for option in options
-        )
+    rows = [
+        f"| `{' '.join(_names(option))}` | {option.help} "
+        f"| {'' if option.default is None or option.default is False else f'`{option.default}`'} |"
+        for option in options
+        if option.name not in {"_demo", "install_completion", "show_completion"}
+    ]
+    if rows:
         yield "\n".join(["| option | meaning | default |", "|---|---|---|", *rows])
+
+
+def _names(option: Any) -> list[str]:
+    """The long name and the placeholder of a value."""
+    if option.param_type_name == "argument":
+        return [option.metavar]
+    return [option.opts[0], *([option.metavar] if option.metavar else [])]
 
 
 def variables() -> str:

@@ -6,21 +6,30 @@ import gc
 import signal
 import sys
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
+from platform import python_version
 from typing import Annotated
 
 import typer
 
+from backfill_assets import __version__
 from backfill_assets.cli.options import (
+    DEMO,
+    Command,
     Days,
+    Demo,
     End,
+    Group,
     Json,
     Markets,
     MaxConcurrent,
     Options,
+    Quiet,
     Start,
     Symbols,
     Timeframes,
+    Verbose,
     parse_day,
 )
 from backfill_assets.cli.streams import open_standard_streams
@@ -28,15 +37,23 @@ from backfill_assets.domain.errors import BackfillError, UsageMistake
 
 app = typer.Typer(
     name="backfill",
+    cls=Group,
     help="Store complete OHLCV bars in PostgreSQL, kept up to date by Dagster.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-db = typer.Typer(help="Manage the database: its URL, the embedded server, the market tables.", no_args_is_help=True)
+db = typer.Typer(
+    cls=Group, help="Manage the database: its URL, the embedded server, the market tables.", no_args_is_help=True
+)
 app.add_typer(db, name="db")
+symbols_group = typer.Typer(
+    cls=Group, help="List, add and remove the symbols of the universe file.", no_args_is_help=True
+)
+app.add_typer(symbols_group, name="symbols")
 alerts = typer.Typer(
-    help="List open alerts, failed checks and undelivered messages. Exits 3 if there are any or the daemon is down."
+    cls=Group,
+    help="List open alerts, failed checks and undelivered messages. Exits 3 if there are any or the daemon is down.",
 )
 app.add_typer(alerts, name="alerts")
 
@@ -44,7 +61,22 @@ INTERRUPTED = 130
 """The exit code that a shell reports for a program that Ctrl-C ended: 128 + SIGINT."""
 
 
-@app.command()
+def _print_version(value: bool) -> None:  # noqa: FBT001  # Typer calls it so
+    if value:
+        sys.stdout.write(f"backfill_assets {__version__}, Dagster {version('dagster')}, Python {python_version()}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options_of_all(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Store complete OHLCV bars in PostgreSQL, kept up to date by Dagster."""
+
+
+@app.command(cls=Command)
 def run(
     symbols: Symbols = None,
     markets: Markets = None,
@@ -54,7 +86,9 @@ def run(
     end: End = None,
     max_concurrent: MaxConcurrent = 3,
     features: Annotated[bool, typer.Option("--features", help="Then compute the features of the same range.")] = False,
+    quiet: Quiet = False,
     json: Json = False,
+    _demo: Demo = False,
 ) -> None:
     """Fetch missing bars.
 
@@ -62,11 +96,11 @@ def run(
     """
     from backfill_assets.cli.run import run_command
 
-    options = Options(symbols, markets, timeframes, days, start, end, max_concurrent)
+    options = Options(symbols, markets, timeframes, days, start, end, max_concurrent, quiet or json)
     raise typer.Exit(run_command(options, features=features, as_json=json))
 
 
-@app.command()
+@app.command(cls=Command)
 def plan(
     symbols: Symbols = None,
     markets: Markets = None,
@@ -74,15 +108,19 @@ def plan(
     days: Days = None,
     start: Start = None,
     end: End = None,
+    verbose: Verbose = False,
     json: Json = False,
+    _demo: Demo = False,
 ) -> None:
     """Show the requests that `run` would send, and the least time that they take. Fetches nothing."""
     from backfill_assets.cli.plan import plan_command
 
-    raise typer.Exit(plan_command(Options(symbols, markets, timeframes, days, start, end), as_json=json))
+    raise typer.Exit(
+        plan_command(Options(symbols, markets, timeframes, days, start, end), verbose=verbose, as_json=json)
+    )
 
 
-@app.command()
+@app.command(cls=Command)
 def features(
     symbols: Symbols = None,
     markets: Markets = None,
@@ -92,7 +130,9 @@ def features(
     end: End = None,
     full: Annotated[bool, typer.Option("--full", help="Recompute features that are up to date too.")] = False,
     max_concurrent: MaxConcurrent = 5,
+    quiet: Quiet = False,
     json: Json = False,
+    _demo: Demo = False,
 ) -> None:
     """Compute missing and outdated features. Sends no request.
 
@@ -100,16 +140,17 @@ def features(
     """
     from backfill_assets.cli.features import features_command
 
-    options = Options(symbols, markets, timeframes, days, start, end, max_concurrent)
+    options = Options(symbols, markets, timeframes, days, start, end, max_concurrent, quiet or json)
     raise typer.Exit(features_command(options, full=full, as_json=json))
 
 
-@app.command()
+@app.command(cls=Command)
 def status(
     symbols: Symbols = None,
     markets: Markets = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write an HTML page to this file.")] = None,
     json: Json = False,
+    _demo: Demo = False,
 ) -> None:
     """Show how complete each symbol is, and failed checks. Exits 3 if gaps are unexplained or data are wrong."""
     from backfill_assets.cli.status import status_command
@@ -117,15 +158,21 @@ def status(
     raise typer.Exit(status_command(Options(symbols, markets), as_json=json, html=html))
 
 
-@app.command()
-def gaps(symbols: Symbols = None, markets: Markets = None, timeframes: Timeframes = None, json: Json = False) -> None:
+@app.command(cls=Command)
+def gaps(
+    symbols: Symbols = None,
+    markets: Markets = None,
+    timeframes: Timeframes = None,
+    json: Json = False,
+    _demo: Demo = False,
+) -> None:
     """List gaps with their reason and next retry. Exits 3 if there are unexplained gaps."""
     from backfill_assets.cli.gaps import gaps_command
 
     raise typer.Exit(gaps_command(Options(symbols, markets, timeframes), as_json=json))
 
 
-@app.command()
+@app.command(cls=Command)
 def repair(
     symbols: Symbols = None,
     markets: Markets = None,
@@ -134,44 +181,47 @@ def repair(
         bool, typer.Option("--explained", help="Also retry what is confirmed empty or not in the vendor's plan.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the requests.")] = False,
+    quiet: Quiet = False,
     json: Json = False,
+    _demo: Demo = False,
 ) -> None:
     """Fetch all gaps now instead of at their next retry. Exits 3 if unexplained gaps are left or data are wrong."""
     from backfill_assets.cli.repair import repair_command
 
-    options = Options(symbols, markets, max_concurrent=max_concurrent)
+    options = Options(symbols, markets, max_concurrent=max_concurrent, quiet=quiet or json)
     raise typer.Exit(repair_command(options, explained=explained, dry_run=dry_run, as_json=json))
 
 
-@app.command()
-def events(symbols: Symbols = None, markets: Markets = None, json: Json = False) -> None:
+@app.command(cls=Command)
+def events(symbols: Symbols = None, markets: Markets = None, json: Json = False, _demo: Demo = False) -> None:
     """Fetch and list splits and dividends of the stocks. Exits 0 if done, 1 if failed, 2 on wrong usage."""
     from backfill_assets.cli.events import events_command
 
     raise typer.Exit(events_command(Options(symbols, markets), as_json=json))
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
     run: Annotated[str | None, typer.Option(metavar="ID", help="Only this run.")] = None,
     last: Annotated[bool, typer.Option("--last", help="The last run of each market (the default).")] = False,
     since: Annotated[
         date | None, typer.Option(parser=parse_day, metavar="DAY", help="All runs since this day, UTC.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write to this file instead of standard output.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the JSON to this file.")] = None,
+    json: Json = False,
+    _demo: Demo = False,
 ) -> None:
-    """Show a report of past runs, as JSON: symbols, gaps and what became of them, totals, failed checks."""
+    """Show what past runs did, and failed checks. As JSON also symbols, gaps and what became of them, and totals."""
     from backfill_assets.cli.report import report_command
 
     if last + (run is not None) + (since is not None) > 1:
         raise UsageMistake("--last, --run and --since exclude each other: give one of them.")
-    raise typer.Exit(report_command(run, since, output))
+    raise typer.Exit(report_command(run, since, output, as_json=json))
 
 
-@app.command()
+@app.command(cls=Command)
 def up(
+    context: typer.Context,
     port: Annotated[int, typer.Option(min=1, max=65_535, metavar="N", help="Port of the Dagster UI.")] = 3000,
     host: Annotated[
         str, typer.Option(metavar="IP", help="Address to listen on. One that other machines reach needs a proxy.")
@@ -180,16 +230,18 @@ def up(
         bool,
         typer.Option("--i-have-a-proxy", help="A proxy with a login is in front of the Dagster UI, which has none."),
     ] = False,
-    demo: Annotated[bool, typer.Option("--demo", help="Use the demo's data and the simulator.")] = False,
+    _demo: Demo = False,
 ) -> None:
     """Start the Dagster UI (Dagit) and daemon; stop them with Ctrl-C."""
     from backfill_assets.cli.up import up_command
     from backfill_assets.deployment.services import Address
 
-    raise typer.Exit(up_command(Address.parse(host, port, behind_proxy=behind_proxy), demo=demo))
+    raise typer.Exit(
+        up_command(Address.parse(host, port, behind_proxy=behind_proxy), demo=DEMO in context.find_root().meta)
+    )
 
 
-@app.command()
+@app.command(cls=Command)
 def demo() -> None:
     """Fetch a small universe from the simulator. Needs no key, no server and no setup."""
     from backfill_assets.cli.demo import demo_command
@@ -197,8 +249,44 @@ def demo() -> None:
     raise typer.Exit(demo_command())
 
 
+@symbols_group.command("list", cls=Command)
+def symbols_list(json: Json = False, _demo: Demo = False) -> None:
+    """List the symbols, and those that are stored but not in the universe, with their number of bars."""
+    from backfill_assets.cli.symbols import list_command
+
+    raise typer.Exit(list_command(as_json=json))
+
+
+@symbols_group.command("add", cls=Command)
+def symbols_add(
+    names: Annotated[list[str], typer.Argument(metavar="SYMBOL…", help="For example NFLX AMD.")],
+    market: Annotated[str | None, typer.Option(metavar="NAME", help="Needed if there are several.")] = None,
+    ticker: Annotated[str | None, typer.Option(metavar="TICKER", help="The vendor's name, if it differs.")] = None,
+    _demo: Demo = False,
+) -> None:
+    """Add symbols to the universe file. Comments are kept."""
+    from backfill_assets.cli.symbols import add_command
+
+    raise typer.Exit(add_command(names, market, ticker))
+
+
+@symbols_group.command("remove", cls=Command)
+def symbols_remove(
+    names: Annotated[list[str], typer.Argument(metavar="SYMBOL…", help="For example NFLX AMD.")],
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Also delete their bars and features, after a question.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    _demo: Demo = False,
+) -> None:
+    """Remove symbols from the universe file. Comments are kept."""
+    from backfill_assets.cli.symbols import remove_command
+
+    raise typer.Exit(remove_command(names, purge=purge, yes=yes))
+
+
 @alerts.callback(invoke_without_command=True)
-def alerts_open(context: typer.Context, json: Json = False) -> None:
+def alerts_open(context: typer.Context, json: Json = False, _demo: Demo = False) -> None:
     """List open alerts unless another command of the group is called."""
     from backfill_assets.cli.alerts import alerts_command
 
@@ -206,7 +294,7 @@ def alerts_open(context: typer.Context, json: Json = False) -> None:
         raise typer.Exit(alerts_command(as_json=json))
 
 
-@alerts.command("test")
+@alerts.command("test", cls=Command)
 def alerts_test() -> None:
     """Send a test message to every channel of ALERT_URLS. Exits 1 if one is not accepted."""
     from backfill_assets.cli.alerts import alerts_test_command
@@ -214,41 +302,55 @@ def alerts_test() -> None:
     raise typer.Exit(alerts_test_command())
 
 
-@db.command("url")
-def db_url() -> None:
+@db.command("url", cls=Command)
+def db_url(_demo: Demo = False) -> None:
     """Print the database's URL; starts the embedded server if needed."""
     from backfill_assets.cli.db import url_command
 
     url_command()
 
 
-@db.command("start")
-def db_start() -> None:
+@db.command("psql", cls=Command, context_settings={"ignore_unknown_options": True})
+def db_psql(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="OPTIONS", help="Options of psql: -c 'select 1'.")
+    ] = None,
+    _demo: Demo = False,
+) -> None:
+    """Open the database in psql; starts the embedded server if needed."""
+    from backfill_assets.cli.db import psql_command
+
+    psql_command(arguments or [])
+
+
+@db.command("start", cls=Command)
+def db_start(_demo: Demo = False) -> None:
     """Start the embedded server and upgrade its tables."""
     from backfill_assets.cli.db import start_command
 
     start_command()
 
 
-@db.command("stop")
-def db_stop() -> None:
+@db.command("stop", cls=Command)
+def db_stop(_demo: Demo = False) -> None:
     """Stop the embedded server; its data is kept."""
     from backfill_assets.cli.db import stop_command
 
     stop_command()
 
 
-@db.command("upgrade")
-def db_upgrade() -> None:
+@db.command("upgrade", cls=Command)
+def db_upgrade(_demo: Demo = False) -> None:
     """Upgrade the market tables to the revision that this code needs."""
     from backfill_assets.cli.db import upgrade_command
 
     upgrade_command()
 
 
-@db.command("purge")
+@db.command("purge", cls=Command)
 def db_purge(
     older_than: Annotated[str, typer.Option(metavar="DAYS", help="Remove entries older than this: 90d.")] = "90d",
+    _demo: Demo = False,
 ) -> None:
     """Remove old entries from Dagster's event log; what the UI shows of assets and checks is kept."""
     from backfill_assets.cli.db import purge_command
@@ -292,6 +394,8 @@ def _exit_code(arguments: list[str] | None) -> int:
         if refusal is None:
             raise
         return _say(str(refusal), refusal.exit_code)
+    if code == 3 and "--demo" in (arguments or sys.argv):  # days missing or data wrong
+        sys.stderr.write("Add --demo to the commands above.\n")
     if code == INTERRUPTED:  # Typer's code for Ctrl-C
         return _say("Stopped. Fetched data is kept; rerun to resume.", INTERRUPTED)
     return code if isinstance(code, int) else 0

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from backfill_assets.adapters import database
+from backfill_assets.adapters.embedded_postgres import find_psql
 from backfill_assets.adapters.postgres import without_password
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store import schema
@@ -19,6 +25,14 @@ MAX_AGE = 3650
 def url_command() -> None:
     """Print the URL, password included: it is what a driver needs."""
     sys.stdout.write(f"{database.locate(Settings.read())}\n")
+
+
+def psql_command(arguments: Sequence[str]) -> NoReturn:
+    """Replace this process by psql on the database. The password is in its environment, where other users cannot read it."""
+    parameters = {name: str(value) for name, value in conninfo_to_dict(database.locate(Settings.read())).items()}
+    password = parameters.pop("password", None)
+    environment = os.environ | ({"PGPASSWORD": password} if password else {})
+    os.execve(find_psql(), ["psql", make_conninfo("", **parameters), *arguments], environment)  # noqa: S606  # no shell
 
 
 def start_command() -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from backfill_assets.adapters import database
-from backfill_assets.adapters.embedded_postgres import psql_command
 from backfill_assets.adapters.private_files import make_data_folder, write_private
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.options import Options
-from backfill_assets.cli.run import run_command
-from backfill_assets.simulator import Dividend, Scenario, Simulator, Split
+from backfill_assets.cli.output import COMPLETE, DAYS_MISSING, print_errors, worst
+from backfill_assets.cli.run import run_command, run_markets
+from backfill_assets.cli.selection import select
+from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.sessions import Kind, calendar
+from backfill_assets.simulator import Dividend, Hole, Rename, Scenario, Simulator, Split
 
 _REPLACED = (
     "DAGSTER_HOME",
@@ -36,20 +39,61 @@ DAYS = 30
 """How far back the first demo goes."""
 
 _UNIVERSE = """# The universe of `backfill demo`: made-up bars of real symbols, from the simulator.
+# Created {created:%Y-%m-%dT%H:%M:%SZ}: the simulator's gaps, split and dividend are on days that follow from this.
 markets:
-  stocks: {{start: {start}, symbols: [AAPL, SPY, MSFT]}}
-  crypto: {{start: {start}, symbols: [BTC, ETH]}}
+  stocks:
+    start: {start}
+    symbols:
+      - AAPL
+      - SPY
+      - MSFT
+      - symbol: META
+        formerly: [{{ticker: FB, until: {before_rename}}}]
+  crypto:
+    start: {start}
+    symbols: [BTC, ETH]
 """
 
 
 def demo_command() -> int:
-    """Run `backfill demo` and return its exit code."""
+    """Run `backfill demo` and return its exit code: 0 also if only what the simulator withholds is missing."""
     with demo_profile():
         sys.stdout.write("A small universe from a simulator of Polygon: the bars are made up.\n")
         sys.stdout.flush()
-        code = run_command(Options())
-        sys.stdout.write(_directions(database.locate(Settings.read()), _program()))
+        code = _first_sessions() or run_command(Options(), features=True)
+        if code in (COMPLETE, DAYS_MISSING):
+            _materialize(("listings", "events", "completeness"))
+            sys.stdout.write(_DIRECTIONS.format(backfill=_program()))
+            code = COMPLETE
     return code
+
+
+def _first_sessions() -> int:
+    """Fetch all but the last few sessions and measure completeness: with two points, the Dagster UI can plot."""
+    settings, universe, requests = select(Options(end=datetime.now(UTC).date() - timedelta(days=7)), project=True)
+    results = run_markets(settings, universe, lambda _: requests, max_concurrent=3, quiet=True)
+    print_errors((result.request.market, result.outcome) for result in results)
+    if failed := [result.outcome.exit_code for result in results if result.outcome and result.outcome.error]:
+        return worst(*failed)
+    _materialize(("completeness",))
+    return COMPLETE
+
+
+def _materialize(jobs: Sequence[str]) -> None:
+    """Materialize the assets without partitions that these jobs of every market have."""
+    from backfill_assets.orchestration.build import build_definitions  # noqa: PLC0415  # Dagster takes seconds to load
+    from backfill_assets.orchestration.launch import open_instance, run_job  # noqa: PLC0415  # the same
+    from backfill_assets.orchestration.schedules import market_jobs  # noqa: PLC0415  # the same
+
+    settings = Settings.read()
+    universe = settings.universe(datetime.now(UTC).date())
+    defs = build_definitions(universe=universe)
+    with open_instance(settings) as instance:
+        for market in universe.markets:
+            for name, job in market_jobs(market).items():
+                if job.name.removesuffix("_job") in jobs:
+                    keys = job.select(market).resolve(defs.resolve_asset_graph())
+                    run_job(instance, defs.resolve_job_def(name), settings, assets=frozenset(keys))
 
 
 @contextmanager
@@ -64,7 +108,7 @@ def demo_profile() -> Iterator[None]:
     try:
         project = Settings.read().project
         universe = _universe(project / ".demo")
-        with Simulator(_scenario(datetime.now(UTC).date())) as simulator:
+        with Simulator(_scenario(_created(universe))) as simulator:
             os.environ.update(
                 DAGSTER_HOME=str(project),
                 BACKFILL_DATA_DIR=str(project / ".demo"),
@@ -78,32 +122,43 @@ def demo_profile() -> Iterator[None]:
         os.environ.update(before)
 
 
-def _scenario(today: date) -> Scenario:
-    """Return monthly splits and dividends of the last year, on the same days whenever the demo is run.
+def _scenario(created: datetime) -> Scenario:
+    """Return what the simulator shows to a demo that was created at this instant; it is the same on later days.
 
-    KO is not in the demo's universe: Polygon lists the splits of the complete market.
+    Two sessions of MSFT are withheld for some minutes, for the sensor `gap_repair` to fetch, and the afternoon of a
+    session of SPY for good. AAPL has a split and a dividend, and META was FB before.
     """
-    days = [
-        _second_wednesday(today.year - (today.month <= back), (today.month - back - 1) % 12 + 1) for back in range(12)
-    ]
+    sessions = _sessions(created)
     return Scenario(
-        splits=tuple(Split(ticker="KO", execution_date=day, split_to=2) for day in days),
-        dividends=tuple(Dividend(ticker="AAPL", ex_dividend_date=day, cash_amount=0.25, frequency=12) for day in days),
+        holes=(
+            Hole(ticker="MSFT", first=sessions[4], last=sessions[5], heal_at=created + timedelta(minutes=3)),
+            Hole(ticker="SPY", first=sessions[6], last=sessions[6], base="minute", start="11:00"),
+        ),
+        splits=(Split(ticker="AAPL", execution_date=sessions[8], split_to=2),),
+        dividends=(Dividend(ticker="AAPL", ex_dividend_date=sessions[9], cash_amount=0.25),),
+        renames=(Rename(ticker="META", earlier="FB", day=sessions[10]),),
     )
 
 
-def _second_wednesday(year: int, month: int) -> date:
-    eighth = date(year, month, 8)
-    return eighth + timedelta(days=(2 - eighth.weekday()) % 7)
+def _sessions(created: datetime) -> Sequence[date]:
+    """Return the stock sessions between the first day of the demo and the day on which it was created."""
+    return calendar(Kind.STOCKS, DayRange(created.date() - timedelta(days=DAYS), created.date())).sessions
 
 
 def _universe(folder: Path) -> Path:
     """Return the path of the demo's universe file, written once so that its first day stays the same."""
     path = folder / "universe.yaml"
     if not path.exists():
-        start = datetime.now(UTC).date() - timedelta(days=DAYS)
-        write_private(make_data_folder(folder) / path.name, _UNIVERSE.format(start=start).encode())
+        now = datetime.now(UTC)
+        text = _UNIVERSE.format(created=now, start=now.date() - timedelta(days=DAYS), before_rename=_sessions(now)[9])
+        write_private(make_data_folder(folder) / path.name, text.encode())
     return path
+
+
+def _created(universe: Path) -> datetime:
+    """Return when the demo was created, as its universe file says; now if that line is gone."""
+    written = re.search(r"^# Created (\S+Z)", universe.read_text(encoding="utf-8"), re.MULTILINE)
+    return datetime.fromisoformat(written[1]) if written else datetime.now(UTC)
 
 
 def _program() -> str:
@@ -112,17 +167,15 @@ def _program() -> str:
     return os.path.relpath(beside) if os.path.exists(beside) else "backfill"  # noqa: PTH110  # the same
 
 
-def _directions(url: str, program: str) -> str:
-    query = "select symbol, timeframe, count(*), max(timestamp) from market_data group by 1, 2 order by 1, 2"
-    return f"""
-The bars are in PostgreSQL:
-  {psql_command(url)} -c '{query}'
-
-See them in the Dagster UI (Dagit) at http://127.0.0.1:3000:
-  {program} up --demo
+_DIRECTIONS = """
+Look at it:
+  {backfill} status --demo    # MSFT lacks two sessions and SPY an afternoon, on purpose
+  {backfill} events --demo    # a split and a dividend of AAPL
+  {backfill} up --demo        # the Dagster UI (Dagit); within minutes, it fetches the two sessions
+  {backfill} db psql --demo   # SQL: the bars are in the table market_data
 
 With your own key, real bars of the symbols in backfill_assets/universe.yaml:
   export POLYGON_API_KEY=…
-  {program} run --days 30
-  {program} up
+  {backfill} run --days 30
+  {backfill} up
 """

@@ -90,7 +90,7 @@ class FeatureResult:
 def features_command(options: Options, *, full: bool, as_json: bool) -> int:
     """Run `backfill features` and return its exit code."""
     settings, universe, requests = select(options, project=True)
-    results = compute(settings, universe, requests, options.max_concurrent, full=full, quiet=as_json)
+    results = compute(settings, universe, requests, options.max_concurrent, full=full, quiet=options.quiet)
     show_results(results, as_json=as_json)
     return exit_code(results)
 

@@ -15,15 +15,16 @@ from backfill_assets.cli.output import (
     COMPLETE,
     DAYS_MISSING,
     counted,
-    instant,
     iso,
     output_console,
     plain_table,
     print_json,
     show_details,
+    until,
 )
 from backfill_assets.cli.selection import select
 from backfill_assets.domain.gaps import Gap, unexplained
+from backfill_assets.domain.timeframes import ranges
 from backfill_assets.pipelines.backfill_request import BackfillRequest
 from backfill_assets.pipelines.gaps import Watched, current_gaps
 from backfill_assets.pipelines.listings import known_listings
@@ -74,14 +75,13 @@ def _show(gaps: Sequence[Gap], now: datetime) -> None:
     alike: dict[Gap, list[Gap]] = {}
     for gap in sorted(gaps, key=lambda g: (g.explained, g.symbol, g.days)):
         alike.setdefault(replace(gap, timeframe="", next_attempt_at=None), []).append(gap)
-    names = ("symbol", "timeframes", "missing", "sessions", "reason", "attempts", "next retry")
-    table = plain_table(*names, right=["sessions", "attempts"])
+    names = ("symbol", "timeframes", "missing", "days", "reason", "tries", "next try")
+    table = plain_table(*names, right=["days", "tries"])
     for row, same in alike.items():
         colour = "yellow" if row.explained else "red"
         at = min((gap.next_attempt_at for gap in same if gap.next_attempt_at and not gap.explained), default=None)
-        retry = "none" if at is None else "now" if at <= now else instant(at)
-        numbers = (str(row.sessions), f"[{colour}]{row.reason.value}[/]", str(row.attempts), retry)
-        table.add_row(row.symbol, " ".join(gap.timeframe for gap in same), str(row.days), *numbers)
+        numbers = (f"{row.sessions:,}", f"[{colour}]{row.reason.value}[/]", str(row.attempts), until(at, now))
+        table.add_row(row.symbol, ranges(gap.timeframe for gap in same), str(row.days), *numbers)
     output_console().print(table)
     show_details(output_console(), gaps)
     if still_open := unexplained(gaps):

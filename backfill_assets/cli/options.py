@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 MAX_CONCURRENT = 50
 
@@ -33,6 +34,38 @@ def parse_day(text: str) -> date:
         raise typer.BadParameter(f"{text!r} is not a date like 2025-01-31.") from None
 
 
+def _use_demo(context: typer.Context, value: bool) -> bool:  # noqa: FBT001  # Typer calls it so
+    if value:
+        from backfill_assets.cli.demo import demo_profile  # noqa: PLC0415  # loads the simulator
+
+        context.with_resource(demo_profile())
+        context.find_root().meta[DEMO] = True
+    return value
+
+
+class _PlainFlags:
+    """A command whose help shows no type behind its flags."""
+
+    def get_params(self, context: Any) -> list[Any]:
+        """Return all parameters."""
+        parameters: list[Any] = super().get_params(context)  # type: ignore[misc]  # of the class beside this one
+        for parameter in parameters:
+            if getattr(parameter, "is_bool_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
+class Command(_PlainFlags, TyperCommand):
+    """A command."""
+
+
+class Group(_PlainFlags, TyperGroup):
+    """A group of commands."""
+
+
+DEMO = "backfill_assets.demo"
+"""The key in a context's `meta` that is set while a command works on the demo's data."""
+
 Symbols = Annotated[Names | None, typer.Option(parser=Names.parse, metavar="A,B", help="Only these symbols: AAPL,BTC.")]
 Markets = Annotated[
     Names | None, typer.Option(parser=Names.parse, metavar="A,B", help="Only these markets: stocks,crypto.")
@@ -53,6 +86,13 @@ MaxConcurrent = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON, and nothing else, to standard output.")]
 
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="List every request.")]
+Demo = Annotated[
+    bool,
+    typer.Option("--demo", callback=_use_demo, expose_value=False, help="Work on the demo's data and its simulator."),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -65,3 +105,4 @@ class Options:
     start: date | None = None
     end: date | None = None
     max_concurrent: int = 3
+    quiet: bool = False

@@ -7,8 +7,8 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -19,11 +19,11 @@ from rich.table import Table
 
 from backfill_assets.adapters.private_files import write_private
 from backfill_assets.cli.streams import LossyFile, lossy_text
-from backfill_assets.domain.alert_rules import CheckResult
+from backfill_assets.domain.alert_rules import CheckResult, merge_checks
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.gaps import Gap, Reason
-from backfill_assets.domain.timeframes import TIMEFRAMES
+from backfill_assets.domain.timeframes import ranges
 from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.audit import Outcome
 from backfill_assets.pipelines.backfill_request import BackfillRequest
@@ -55,6 +55,17 @@ def counted(number: int, thing: str) -> str:
 def instant(at: datetime) -> str:
     """Format an aware instant: 2025-01-31 02:00:00 UTC."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def until(at: datetime | None, now: datetime) -> str:
+    """Format the time until an instant, in the largest unit, rounded up, in at most 9 characters: now, in 2 min, none."""
+    if at is None:
+        return "none"
+    seconds = (at - now).total_seconds()
+    if seconds <= 0:
+        return "now"
+    unit, length = next((u for u in (("d", 86_400), ("h", 3600), ("min", 60)) if seconds >= u[1]), ("s", 1))
+    return f"in {-int(-seconds // length)} {unit}"
 
 
 def iso(at: datetime | None) -> str | None:
@@ -129,7 +140,8 @@ def write_file(path: Path, text: str, option: str) -> None:
             part.chmod(stat.S_IMODE(path.stat().st_mode))
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise UsageMistake(f"{option} {str(path)!r} cannot be written ({error.strerror}).") from None
 
 
@@ -151,7 +163,7 @@ class Cause:
     @property
     def description(self) -> str:
         """Days, the first few series and the detail: 2024-03-06 (1 session) of AAPL 1m 5m."""
-        series = ", ".join(" ".join([s, *t]) for s, t in list(self.series.items())[:_SHOWN_SERIES])
+        series = ", ".join(f"{s} {ranges(t)}" for s, t in list(self.series.items())[:_SHOWN_SERIES])
         more = f" and {len(self.series) - _SHOWN_SERIES} more" if len(self.series) > _SHOWN_SERIES else ""
         detail = f": {escape(self.detail)}" if self.detail else ""
         return f"{self.days} ({counted(self.sessions, 'session')}) of {series}{more}{detail}"
@@ -173,17 +185,11 @@ def show_causes(console: Console, gaps: Iterable[Gap], sentence: Callable[[Cause
 
 def show_failed_checks(console: Console, checks: Iterable[CheckResult]) -> None:
     """Print a line for each failed check; assets of a market for which it found the same share one."""
-    alike: dict[CheckResult, list[str]] = {}
-    for result in checks:
-        family, _, timeframe = result.asset.rpartition("_")
-        alike.setdefault(replace(result, asset=family, rows=()), []).append(timeframe)
-    order = list(TIMEFRAMES)
-    for result, names in alike.items():
-        names.sort(key=lambda name: order.index(name) if name in order else 0)
+    for result in merge_checks(checks):
         at = f" Checked {instant(result.checked_at)}." if result.checked_at else ""
         repair = f" Repair: `{result.repair}`" if result.repair else ""
         console.print(
-            f"[{'red' if result.error else 'yellow'}]check {result.check} failed[/] of {result.asset}_{' '.join(names)}: "
+            f"[{'red' if result.error else 'yellow'}]check {result.check} failed[/] of {result.asset}: "
             f"{escape(result.sentence)}{at}{escape(repair)}",
             soft_wrap=True,
         )

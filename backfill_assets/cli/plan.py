@@ -11,40 +11,51 @@ from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import COMPLETE, counted, duration, output_console, plain_table, print_json
 from backfill_assets.cli.selection import select
+from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.request_plan import ApiCall, floor_seconds, pages_of
 from backfill_assets.pipelines.backfill_request import plan, recorded
 from backfill_assets.pipelines.listings import expected
 
 
-def plan_command(options: Options, *, as_json: bool) -> int:
+def plan_command(options: Options, *, verbose: bool, as_json: bool) -> int:
     """Run `backfill plan` and return its exit code."""
     settings, _, chosen = select(options)
     with BarStore(database.ready(settings), read_only=True) as store:
         requests = [expected(store, request) for request in chosen]
         plans = {request.market.name: plan(request, recorded(store, request)) for request in requests}
-    show_plans(plans, settings, as_json=as_json)
+    show_plans(plans, settings, verbose=verbose, as_json=as_json)
     return COMPLETE
 
 
-def show_plans(plans: Mapping[str, Sequence[ApiCall]], settings: Settings, *, as_json: bool) -> None:
-    """Print the requests by market and the least time that they take."""
+def show_plans(plans: Mapping[str, Sequence[ApiCall]], settings: Settings, *, verbose: bool, as_json: bool) -> None:
+    """Print the requests and the least time that they take: by market, or with `verbose` each of them."""
     requests = sum(map(pages_of, plans.values()))
     floor = floor_seconds(requests, settings.requests_per_second)
     if as_json:
         listed = [_json(market, call) for market, planned in plans.items() for call in planned]
         print_json({"requests": requests, "floor_seconds": floor, "plan": listed})
         return
+    if not requests:
+        sys.stdout.write("Nothing to fetch.\n")
+        return
+    console, rate = output_console(), settings.requests_per_second
+    console.print(f"{counted(requests, 'request')} at {rate:g} per second: at least {duration(floor)}.")
     numbers = ("sessions", "requests")
     table = plain_table("market", "symbols", "timeframe", "days", *numbers, right=numbers)
     for market, planned in plans.items():
-        for call in planned:
-            span = str(call.start) if call.start == call.end else f"{call.start} to {call.end}"
-            counts = (str(len(call.sessions)), str(call.pages))
-            table.add_row(market, call.label, call.timeframe.name, span, *counts)
-    if table.row_count:
-        output_console().print(table)
-    rate = settings.requests_per_second
-    sys.stdout.write(f"{counted(requests, 'request')} at {rate:g} per second: at least {duration(floor)}.\n")
+        by_timeframe = [[c for c in planned if c.timeframe == t] for t in dict.fromkeys(c.timeframe for c in planned)]
+        for calls in [[call] for call in planned] if verbose else by_timeframe:
+            names = {symbol.name for call in calls for symbol in call.symbols}
+            sessions = {day for call in calls for day in call.sessions}
+            table.add_row(
+                market,
+                names.pop() if len(names) == 1 else f"{len(names):,} symbols",
+                calls[0].timeframe.name,
+                str(DayRange(min(call.start for call in calls), max(call.end for call in calls))),
+                f"{len(sessions):,}",
+                f"{pages_of(calls):,}",
+            )
+    console.print(table)
 
 
 def _json(market: str, call: ApiCall) -> dict[str, object]:

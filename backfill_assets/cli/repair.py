@@ -31,14 +31,14 @@ def repair_command(options: Options, *, explained: bool, dry_run: bool, as_json:
         return [_narrowed(request, gaps if explained else unexplained(gaps)) for request, gaps in found]
 
     if not dry_run:
-        results = run_markets(settings, universe, repairs, max_concurrent=options.max_concurrent, quiet=as_json)
+        results = run_markets(settings, universe, repairs, max_concurrent=options.max_concurrent, quiet=options.quiet)
         show_results(results, as_json=as_json)
         return exit_code(results)
     with BarStore(database.ready(settings)) as store:
         requests = repairs(store)
         answers = [recorded(store, request) for request in requests]
     plans = {request.market.name: plan(request, known) for request, known in zip(requests, answers, strict=True)}
-    show_plans(plans, settings, as_json=as_json)
+    show_plans(plans, settings, verbose=True, as_json=as_json)
     is_open = any(unexplained(gaps_of(request, known)) for request, known in zip(requests, answers, strict=True))
     return DAYS_MISSING if is_open else COMPLETE
 

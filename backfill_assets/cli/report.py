@@ -9,18 +9,33 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.alerts import AlertStore
 from backfill_assets.adapters.store.runs import Record, RecordedRun, RunStore
-from backfill_assets.cli.output import COMPLETE, DAYS_MISSING, check_json, write_file
+from backfill_assets.cli.output import (
+    COMPLETE,
+    DAYS_MISSING,
+    check_json,
+    duration,
+    instant,
+    output_console,
+    plain_table,
+    show_failed_checks,
+    write_file,
+)
 from backfill_assets.domain.alert_rules import CheckResult, failed_checks
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.timeframes import TIMEFRAMES, sources
 
 
-def report_command(run_id: str | None, since: date | None, output: Path | None) -> int:
-    """Report on one run, on those since a day, or by default on the last of each market and job. Returns the exit code."""
+def report_command(run_id: str | None, since: date | None, output: Path | None, *, as_json: bool) -> int:
+    """Report on one run, on those since a day, or by default on the last of each market and job. Returns the exit code.
+
+    The report in a file is always JSON.
+    """
     settings, now = Settings.read(), datetime.now(UTC)
     markets = settings.universe(now.date()).markets
     with RunStore(database.ready(settings), read_only=True) as store:
@@ -37,15 +52,57 @@ def report_command(run_id: str | None, since: date | None, output: Path | None) 
         )
     reported = {run.run["market"] for run in runs}
     checks = [check for market in markets if market.name in reported for check in failed_checks(results, market)]
-    text = json.dumps(as_json(runs, checks, now), indent=2, default=_iso) + "\n"
-    if output is None:
+    text = json.dumps(report_json(runs, checks, now), indent=2, default=_iso) + "\n"
+    if output is not None:
+        write_file(output, text, "--output")
+    elif as_json:
         sys.stdout.write(text)
     else:
-        write_file(output, text, "--output")
+        _show(output_console(), runs, checks)
     return DAYS_MISSING if any(check.wrong_data for check in checks) else COMPLETE
 
 
-def as_json(runs: Sequence[RecordedRun], checks: Sequence[CheckResult], now: datetime) -> dict[str, Any]:
+def _show(console: Console, runs: Sequence[RecordedRun], checks: Sequence[CheckResult]) -> None:
+    """Print a row for each run, then the errors, bars left out and failed checks."""
+    if not runs:
+        console.print("No run is recorded.")
+        return
+    numbers = ("requests", "written", "changed", "removed", "gaps")
+    table = plain_table("started (UTC)", "market", "kind", "status", "time", *numbers, right=["time", *numbers])
+    table.padding = (0, 1, 0, 0)
+    for each in runs:
+        run = each.run
+        took = duration((run["finished_at"] - run["started_at"]).total_seconds()) if run["finished_at"] else ""
+        colour = {"succeeded": "green", "failed": "red"}.get(run["status"], "yellow")
+        counts = (
+            run["requests"],
+            run["bars_written"] + run["features_written"],
+            run["bars_changed"],
+            run["bars_removed"],
+        )
+        table.add_row(
+            f"{run['started_at'].astimezone(UTC):%Y-%m-%d %H:%M}",
+            run["market"],
+            run["kind"],
+            f"[{colour}]{run['status']}[/]",
+            took,
+            *(f"{number:,}" for number in counts),
+            f"{run['gaps_after']:,}",
+        )
+    console.print(table)
+    for each in runs:
+        if error := each.run["error"]:
+            console.print(f"{each.run['market']} {each.run['kind']}: {error}", markup=False, soft_wrap=True)
+        for row in each.rejected:
+            console.print(
+                f"left out: {row['symbol']} {row['timeframe']} {instant(row['start'])}: {row['reason']}",
+                markup=False,
+                soft_wrap=True,
+            )
+    show_failed_checks(console, checks)
+
+
+def report_json(runs: Sequence[RecordedRun], checks: Sequence[CheckResult], now: datetime) -> dict[str, Any]:
     """Return the report: times are ISO 8601 in UTC, days ISO dates."""
     gaps = [gap for run in runs for gap in run.gaps]
     series = [row for run in runs for row in run.series]

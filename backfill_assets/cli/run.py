@@ -89,7 +89,7 @@ def run_command(options: Options, *, features: bool = False, as_json: bool = Fal
         universe,
         lambda store: [expected(store, request) for request in chosen],
         max_concurrent=options.max_concurrent,
-        quiet=as_json,
+        quiet=options.quiet,
     )
     if not features or _ended_early(results):
         show_results(results, as_json=as_json)
@@ -98,7 +98,7 @@ def run_command(options: Options, *, features: bool = False, as_json: bool = Fal
         show_results(results, as_json=False)
     from backfill_assets.cli import features as features_command  # noqa: PLC0415  # loads Dagster
 
-    computed = features_command.compute(settings, universe, chosen, quiet=as_json)
+    computed = features_command.compute(settings, universe, chosen, quiet=options.quiet)
     code = worst(exit_code(results), features_command.exit_code(computed))
     if as_json:
         print_json(_json(results) | {"exit_code": code, "features": features_command.results_json(computed)})

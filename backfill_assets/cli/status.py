@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from rich.console import Console
 from backfill_assets.adapters import database
 from backfill_assets.adapters.store.alerts import AlertStore
 from backfill_assets.adapters.store.gaps import GapStore
+from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.cli.gaps import gap_json
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import (
@@ -25,17 +27,18 @@ from backfill_assets.cli.output import (
     print_json,
     show_details,
     show_failed_checks,
+    until,
     write_file,
 )
 from backfill_assets.cli.selection import select
 from backfill_assets.domain.alert_rules import CheckResult, failed_checks
 from backfill_assets.domain.completeness import Completeness, Counts, Row, SessionState
-from backfill_assets.domain.gaps import unexplained
+from backfill_assets.domain.gaps import MOST_NAMED, repair_command, unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.pipelines.gaps import Watched, measure
 from backfill_assets.pipelines.listings import known_listings
 from backfill_assets.presentation.page import page
-from backfill_assets.presentation.text import GLYPHS, instant, percent, repair_command, span, summary
+from backfill_assets.presentation.text import GLYPHS, instant, percent, span, summary
 
 _COLOURS = {
     SessionState.COMPLETE: "green",
@@ -48,7 +51,7 @@ _COLOURS = {
 
 def status_command(options: Options, *, as_json: bool, html: Path | None) -> int:
     """Show how complete each symbol is. Returns the exit code."""
-    settings, _, requests = select(options)
+    settings, universe, requests = select(options)
     now, found = datetime.now(UTC), []
     with GapStore(database.ready(settings), read_only=True) as store:
         for request in requests:
@@ -56,14 +59,23 @@ def status_command(options: Options, *, as_json: bool, html: Path | None) -> int
             watched = Watched(market, request.calendar, known_listings(store, market), request.retries)
             found.append(measure(store, watched, now))
         results = AlertStore.beside(store).check_results()
+        orphans = universe.without(SeriesStore.beside(store).bars_by_symbol())
     checks = [check for request in requests for check in failed_checks(results, request.market)]
     if html is not None:
-        write_file(html, page(found), "--html")
+        write_file(html, page(found, checks), "--html")
     if as_json:
-        print_json(_json(found, checks))
+        print_json(_json(found, checks) | {"not_in_universe": orphans})
+    elif not any(row.last_bar or any(gap.attempts for gap in row.open_gaps) for market in found for row in market.rows):
+        sys.stdout.write("Nothing fetched yet: `backfill run --days 30`\n")
     else:
         show_status(output_console(), found, now)
         show_failed_checks(output_console(), checks)
+        if orphans:
+            names = f"{', '.join(orphans[:MOST_NAMED])}{' …' if len(orphans) > MOST_NAMED else ''}"
+            output_console().print(
+                f"{counted(len(orphans), 'symbol')} stored, but not in the universe: {names}. See `backfill symbols list`.",
+                soft_wrap=True,
+            )
     return _exit_code(found, checks)
 
 
@@ -99,7 +111,11 @@ def show_status(console: Console, found: Sequence[Completeness], now: datetime) 
 
 def _cells(row: Row, shown: Sequence[str], now: datetime) -> list[str]:
     shares = {series.timeframe: _share(series.counts) for series in row.series}
-    rest = [str(len(row.open_gaps)), instant(row.last_bar) or "none", _until(row, now)]
+    rest = [
+        str(len(row.open_gaps)),
+        instant(row.last_bar) or "none",
+        until(row.next_attempt_at, now) if row.open_gaps else "",
+    ]
     return [row.symbol, *(shares.get(name, "") for name in shown), *rest]
 
 
@@ -110,18 +126,6 @@ def _share(counts: Counts) -> str:
 
 def _marked(text: str, state: SessionState) -> str:
     return f"[{_COLOURS[state]}]{text}[/]"
-
-
-def _until(row: Row, now: datetime) -> str:
-    """Return the time until the first open gap is due, in the largest unit, rounded up: at most 9 characters."""
-    due = row.next_attempt_at
-    if due is None:
-        return "none" if row.open_gaps else ""
-    seconds = (due - now).total_seconds()
-    if seconds <= 0:
-        return "now"
-    unit, length = next((u for u in (("d", 86_400), ("h", 3600), ("min", 60)) if seconds >= u[1]), ("s", 1))
-    return f"in {-int(-seconds // length)} {unit}"
 
 
 def _json(found: Sequence[Completeness], checks: Sequence[CheckResult]) -> dict[str, object]:

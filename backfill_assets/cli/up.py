@@ -19,10 +19,6 @@ def up_command(address: Address, *, demo: bool) -> int:
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.default_int_handler)
     with ExitStack() as stack:
-        if demo:
-            from backfill_assets.cli.demo import demo_profile  # noqa: PLC0415  # loads the simulator
-
-            stack.enter_context(demo_profile())
         settings = Settings.read()
         settings.require_project()
         for warning in settings.universe(datetime.now(UTC).date()).warnings():
@@ -53,7 +49,7 @@ def up_command(address: Address, *, demo: bool) -> int:
     if settings.database_url:
         _say("Stopped.")
     else:
-        stop = "BACKFILL_DATA_DIR=.demo backfill db stop" if demo else "backfill db stop"
+        stop = "backfill db stop --demo" if demo else "backfill db stop"
         _say(f"Stopped. The embedded PostgreSQL keeps running; stop it with `{stop}`.")
     return 0
 

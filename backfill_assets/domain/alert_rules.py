@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Protocol
 
 from backfill_assets.domain.alerts import Finding, Measure, Place, Rows, severity
-from backfill_assets.domain.gaps import Gap, missing_gaps, most_missing_sessions
-from backfill_assets.domain.timeframes import TIMEFRAMES
+from backfill_assets.domain.gaps import MOST_NAMED, Gap, missing_gaps, most_missing_sessions
+from backfill_assets.domain.timeframes import TIMEFRAMES, ranges
 from backfill_assets.domain.universe import Market
 
 GAP_CHECK = "no_missing_sessions"
@@ -21,8 +21,6 @@ MARKET_CHECKS = frozenset({"latest_session_is_here", "features_cover_bars", "fea
 
 COVERAGE_CHECKS = MARKET_CHECKS | {GAP_CHECK, "minutes_are_complete"}
 """Checks of what is missing. Commands count that themselves, in the sessions that they are about."""
-
-_MOST_NAMED = 10
 
 
 class Observation(Protocol):
@@ -69,7 +67,7 @@ class GapObservation:
             sentence = (
                 f"{self.market}: {len(symbols)} symbols have unexplained missing sessions; most: {symbol}, {most}."
             )
-        few = len(symbols) <= _MOST_NAMED
+        few = len(symbols) <= MOST_NAMED
         return Finding(
             self.incident,
             level,
@@ -91,7 +89,7 @@ def _gap_rows(gaps: Sequence[Gap], now: datetime | None) -> Rows:
         *(
             (
                 gap.symbol,
-                " ".join(names),
+                ranges(names),
                 str(gap.days),
                 str(gap.sessions),
                 gap.reason.value,
@@ -125,6 +123,18 @@ class CheckResult:
     def wrong_data(self) -> bool:
         """Whether stored data are wrong, which no command counts itself."""
         return not self.passed and self.check not in COVERAGE_CHECKS
+
+
+def merge_checks(results: Iterable[CheckResult]) -> list[CheckResult]:
+    """Merge results that differ by their timeframe only: one of `stocks/ohlcv_1m-4h` stands for six."""
+    alike: dict[CheckResult, list[str]] = {}
+    for result in results:
+        family, _, timeframe = result.asset.rpartition("_")
+        alike.setdefault(replace(result, asset=family, rows=()), []).append(timeframe)
+    return [
+        replace(result, asset=f"{result.asset}_{ranges(names) if TIMEFRAMES.keys() >= set(names) else ' '.join(names)}")
+        for result, names in alike.items()
+    ]
 
 
 def failed_checks(results: Iterable[CheckResult], market: Market, family: str | None = None) -> list[CheckResult]:

@@ -19,6 +19,9 @@ from backfill_assets.domain.timeframes import WEEK_1, Timeframe
 WARN_ABOVE, ERROR_ABOVE = 1, 7
 """Missing sessions of one series: more than one is a warning, more than seven are an error."""
 
+MOST_NAMED = 10
+"""The most symbols that advice names."""
+
 FIRST_ATTEMPT_DELAY = timedelta(hours=6)
 """A session that was never requested is due this long after its end, when the nightly run has had its turn."""
 
@@ -197,6 +200,14 @@ def _week(day: date) -> DayRange:
 def unexplained(gaps: Iterable[Gap]) -> list[Gap]:
     """Return the gaps that are not explained."""
     return [gap for gap in gaps if not gap.explained]
+
+
+def repair_command(gaps: Iterable[Gap]) -> str:
+    """Return the command that requests the unexplained gaps now, with the symbols if they are few; empty without any."""
+    symbols = dict.fromkeys(gap.symbol for gap in unexplained(gaps))
+    if len(symbols) > MOST_NAMED:
+        return "backfill repair"
+    return f"backfill repair --symbols {','.join(symbols)}" if symbols else ""
 
 
 def missing_gaps(gaps: Iterable[Gap]) -> list[Gap]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 
 
 class Base(StrEnum):
@@ -73,3 +74,13 @@ def sources(timeframes: Iterable[Timeframe]) -> tuple[Timeframe, ...]:
 def made_from(source: Timeframe, among: Iterable[Timeframe]) -> tuple[Timeframe, ...]:
     """Return those timeframes that are derived from `source`, in their order."""
     return tuple(t for t in among if t.derived_from == source.name)
+
+
+def ranges(names: Iterable[str]) -> str:
+    """Format names of timeframes: `1m-4h 1d` stands for seven of them."""
+    order = list(TIMEFRAMES)
+    places = sorted({order.index(name) for name in names})
+    runs = [[i for _, i in group] for _, group in groupby(enumerate(places), lambda pair: pair[1] - pair[0])]
+    return " ".join(
+        f"{order[run[0]]}-{order[run[-1]]}" if len(run) > 2 else " ".join(order[i] for i in run) for run in runs
+    )

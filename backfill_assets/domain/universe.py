@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
@@ -76,6 +77,11 @@ class Universe:
             if market.name == name:
                 return market
         raise KeyError(name)
+
+    def without(self, names: Iterable[str]) -> list[str]:
+        """Return those names that are no symbol of the universe."""
+        known = {symbol.name for market in self.markets for symbol in market.symbols}
+        return [name for name in names if name not in known]
 
     def warnings(self) -> list[str]:
         """Return one sentence for each setting that works, but not well."""

@@ -6,14 +6,16 @@ Scalars stay as they are written: YAML would turn the tickers ON, NO and Y into 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import date
 from difflib import get_close_matches
+from io import StringIO
 from reprlib import repr as shortened
 from typing import Annotated, Any
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, InstanceOf, ValidationError
+from ruamel.yaml import YAML
 from yaml.nodes import MappingNode, Node, SequenceNode
 
 from backfill_assets.domain.errors import UniverseMistake
@@ -195,6 +197,44 @@ def parse_universe(text: str, source: str, today: date) -> Universe:
     loc, sentence = problem
     where = ".".join(step if re.fullmatch(r"[\w.-]{1,40}", step) else shortened(step) for step in map(str, loc))
     raise UniverseMistake(f"{source}, line {_line(root, loc)}: {where or 'the file'} {sentence}")
+
+
+def with_symbols(text: str, market: str, symbols: Sequence[Symbol]) -> str:
+    """Return the universe file's text with symbols added to a market; comments are kept. Raises KeyError."""
+
+    def add(markets: Any) -> None:
+        kind = Kind(markets[market].get("kind", market))
+        markets[market]["symbols"].extend(
+            s.name if s.ticker == default_ticker(kind, s.name) else {"symbol": s.name, "ticker": s.ticker}
+            for s in symbols
+        )
+
+    return _edited(text, add)
+
+
+def without_symbols(text: str, names: Container[str]) -> str:
+    """Return the universe file's text without symbols; comments are kept."""
+
+    def remove(markets: Any) -> None:
+        for market in markets.values():
+            for at in reversed(range(len(market["symbols"]))):
+                item = market["symbols"][at]
+                if str(item["symbol"] if isinstance(item, dict) else item) in names:
+                    del market["symbols"][at]
+
+    return _edited(text, remove)
+
+
+def _edited(text: str, change: Callable[[Any], None]) -> str:
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 120
+    yaml.indent(sequence=4, offset=2)
+    document = yaml.load(text)
+    change(document["markets"])
+    written = StringIO()
+    yaml.dump(document, written)
+    return written.getvalue()
 
 
 def _first(errors: ValidationError) -> tuple[_Loc, str]:

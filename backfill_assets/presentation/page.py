@@ -9,32 +9,53 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
+from backfill_assets.domain.alert_rules import CheckResult, merge_checks
 from backfill_assets.domain.completeness import Completeness, Row, SeriesCompleteness
-from backfill_assets.domain.gaps import Gap
+from backfill_assets.domain.gaps import Gap, repair_command
+from backfill_assets.domain.timeframes import ranges
 from backfill_assets.presentation.calendar import css, drawing, grid_of
-from backfill_assets.presentation.text import GLYPHS, instant, next_attempt, percent, repair_command, span, summary
+from backfill_assets.presentation.text import GLYPHS, instant, next_attempt, percent, span, summary
 
 MAX_GAPS = 500
 """Maximum rows per market; `backfill gaps` lists all."""
 
 
-def page(found: Sequence[Completeness]) -> str:
-    """Return the page of markets measured at the same time."""
+def page(found: Sequence[Completeness], checks: Sequence[CheckResult] = ()) -> str:
+    """Return the page of markets measured at the same time, and of failed checks."""
     frame = files("backfill_assets.presentation").joinpath("page.html").read_text(encoding="utf-8")
     return Template(frame).substitute(
         title=escape(", ".join(f.market for f in found)),
         css=css(),
         at=max((instant(f.at) for f in found), default=""),
+        checks=_checks(checks),
         markets="\n".join(_market(f) for f in found),
     )
 
 
-def merge_timeframes(gaps: Iterable[Gap]) -> dict[Gap, list[str]]:
-    """Return gaps without their timeframe, and the timeframes of each; unexplained gaps first."""
-    found: dict[Gap, list[str]] = {}
+def merge_timeframes(gaps: Iterable[Gap]) -> list[tuple[Gap, list[str]]]:
+    """Merge gaps that differ by their timeframe only, and name the timeframes of each; unexplained gaps first."""
+    alike: dict[Gap, list[Gap]] = {}
     for gap in sorted(gaps, key=lambda g: (g.explained, g.symbol, g.days)):
-        found.setdefault(replace(gap, timeframe=""), []).append(gap.timeframe)
-    return found
+        alike.setdefault(replace(gap, timeframe="", next_attempt_at=None), []).append(gap)
+    return [
+        (
+            replace(gap, next_attempt_at=min((g.next_attempt_at for g in same if g.next_attempt_at), default=None)),
+            [g.timeframe for g in same],
+        )
+        for gap, same in alike.items()
+    ]
+
+
+def _checks(checks: Sequence[CheckResult]) -> str:
+    if not checks:
+        return ""
+    titles = "".join(f"<th>{t}</th>" for t in ("failed check", "asset", "what", "checked (UTC)"))
+    rows = (
+        f'<tr><td><b class="missing">✗</b>{escape(c.check)}</td>{_cell(c.asset)}<td class="text">{escape(c.sentence)}</td>'
+        f"{_cell(instant(c.checked_at))}</tr>"
+        for c in merge_checks(checks)
+    )
+    return f"<section>\n<h2>Failed checks</h2>\n{_table(titles, chr(10).join(rows))}</section>"
 
 
 def _market(found: Completeness) -> str:
@@ -69,7 +90,7 @@ def _symbol(row: Row, at: datetime) -> str:
 def _share(series: SeriesCompleteness) -> str:
     counts = series.counts
     kind = counts.worst.label
-    share = "" if counts.complete == counts.expected else percent(counts)
+    share = "" if counts.complete == counts.expected else percent(counts, tenths=False)
     glyph = f'<b class="{kind.replace(" ", "-")}">{GLYPHS[counts.worst]}</b>'
     return f'<span title="{counts.complete:,} of {counts.expected:,} sessions complete">{glyph}{share}</span>'
 
@@ -79,10 +100,9 @@ def _gaps(gaps: Sequence[Gap], at: datetime) -> str:
         return '<p class="faint">Nothing is missing.</p>'
     merged = merge_timeframes(gaps)
     titles = "".join(f"<th>{t}</th>" for t in ("symbol", "timeframes", "from", "to"))
-    titles += (
-        '<th class="number">sessions</th><th>reason</th><th class="number">attempts</th><th>next attempt (UTC)</th>'
-    )
-    rows = "\n".join(_gap(gap, timeframes, at) for gap, timeframes in list(merged.items())[:MAX_GAPS])
+    titles += '<th class="number">sessions</th><th>reason</th><th class="number">attempts</th>'
+    titles += "<th>next attempt (UTC)</th><th>detail</th>"
+    rows = "\n".join(_gap(gap, timeframes, at) for gap, timeframes in merged[:MAX_GAPS])
     parts = ["<h3>Gaps</h3>"]
     if command := repair_command(gaps):
         parts.append(f"<p>To fetch the open gaps now: <code>{escape(command)}</code></p>")
@@ -95,10 +115,10 @@ def _gaps(gaps: Sequence[Gap], at: datetime) -> str:
 def _gap(gap: Gap, timeframes: Iterable[str], at: datetime) -> str:
     kind, glyph = ("explained", "~") if gap.explained else ("missing", "✗")
     due = "explained" if gap.explained else next_attempt(gap.next_attempt_at, at)
-    cells = [_cell(text) for text in (gap.symbol, " ".join(timeframes), f"{gap.days.start}", f"{gap.days.end}")]
+    cells = [_cell(text) for text in (gap.symbol, ranges(timeframes), f"{gap.days.start}", f"{gap.days.end}")]
     cells.append(f'<td class="number">{gap.sessions:,}</td>')
     cells.append(f'<td><b class="{kind}">{glyph}</b>{escape(gap.reason.value)}</td>')
-    cells.append(f'<td class="number">{gap.attempts}</td>{_cell(due)}')
+    cells.append(f'<td class="number">{gap.attempts}</td>{_cell(due)}<td class="text">{escape(gap.detail)}</td>')
     return f"<tr>{''.join(cells)}</tr>"
 
 

@@ -7,7 +7,7 @@ privileges   run PostgreSQL's programs as a user that PostgreSQL accepts
 binaries     find those programs
 """
 
-from backfill_assets.adapters.embedded_postgres.binaries import psql_command
+from backfill_assets.adapters.embedded_postgres.binaries import find_psql
 from backfill_assets.adapters.embedded_postgres.server import EmbeddedPostgres
 
-__all__ = ["EmbeddedPostgres", "psql_command"]
+__all__ = ["EmbeddedPostgres", "find_psql"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -61,18 +60,13 @@ def find_binaries(environ: Mapping[str, str], *, major: int | None = None) -> Bi
     )
 
 
-def psql_command(url: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Return the shell command that opens `url` in psql, with the password of `url`.
-
-    It uses psql on $PATH, else the one beside the server's programs, else plain `psql`. SQLAlchemy's driver suffix
-    (`postgresql+psycopg://`) is removed.
-    """
-    scheme, separator, rest = url.partition("://")
-    program = "psql"
-    if shutil.which(program, path=environ.get("PATH", "")) is None:
-        beside = (folder / program for folder in _folders(environ))
-        program = next((str(path) for path in beside if path.is_file()), program)
-    return shlex.join([program, scheme.partition("+")[0] + separator + rest])
+def find_psql(environ: Mapping[str, str] = os.environ) -> str:
+    """Return the path of psql: the one on $PATH, else the one beside the server's programs. Raises EmbeddedServerError."""
+    beside = (str(folder / "psql") for folder in _folders(environ))
+    path = shutil.which("psql", path=environ.get("PATH", "")) or next(filter(os.path.isfile, beside), None)
+    if path is None:
+        raise EmbeddedServerError("psql is not installed: install PostgreSQL's client programs.")
+    return path
 
 
 def _folders(environ: Mapping[str, str]) -> Iterator[Path]:

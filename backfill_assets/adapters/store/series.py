@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+import psycopg
+
+from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.domain.days import DayRange
@@ -53,6 +56,22 @@ class SeriesStore(Store):
         for symbol, *columns in rows:
             found.setdefault(symbol, []).append(MinuteSession(*columns))
         return found
+
+    def bars_by_symbol(self) -> dict[str, int]:
+        """Return how many bars of all timeframes are stored of each symbol that has any."""
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["bars_by_symbol"]).fetchall())
+        return {symbol: bars for symbol, bars in rows if bars}
+
+    def purge(self, symbols: Iterable[str]) -> int:
+        """Delete everything that is stored of symbols, but the records of runs; return how many bars there were."""
+        values = {"symbols": list(symbols)}
+
+        def work(connection: psycopg.Connection[Row]) -> int:
+            row: Any = connection.execute(SQL["purge"], values).fetchone()
+            connection.execute(SQL["purge_counts"], values)
+            return int(row[0])
+
+        return self._transaction(work)
 
     def mark_partial(self, marks: Marks) -> None:
         """Mark sessions as partial for a reason, or as not partial."""

@@ -17,3 +17,25 @@ select s.symbol, t.timeframe, (
   select max(m."timestamp") from market_data m where m.symbol = s.symbol and m.timeframe = t.timeframe)
 from unnest(%(symbols)s::text[]) as s (symbol)
 cross join unnest(%(timeframes)s::text[]) as t (timeframe)
+
+-- name: bars_by_symbol
+select symbol, sum(bars)::int8 from market_data_counts group by symbol order by symbol
+
+-- name: purge
+-- Everything that is stored of symbols, but the records of runs. Returns the number of bars.
+with gone as (delete from market_data where symbol = any(%(symbols)s) returning 1)
+, features as (delete from market_features where symbol = any(%(symbols)s))
+, marks as (delete from feature_marks where symbol = any(%(symbols)s))
+, history as (delete from market_data_history where symbol = any(%(symbols)s))
+, answers as (delete from session_answers where symbol = any(%(symbols)s))
+, covered as (delete from coverage where symbol = any(%(symbols)s))
+, gaps as (delete from backfill_gaps where symbol = any(%(symbols)s))
+, listed as (delete from listings where symbol = any(%(symbols)s))
+, changes as (delete from ticker_changes where symbol = any(%(symbols)s))
+, events as (delete from corporate_events where symbol = any(%(symbols)s))
+, lookups as (delete from corporate_event_lookups where symbol = any(%(symbols)s))
+select count(*) from gone
+
+-- name: purge_counts
+-- After the statement above, whose triggers have counted its rows down.
+delete from market_data_counts where symbol = any(%(symbols)s)

@@ -13,7 +13,7 @@ from backfill_assets.domain.gaps import (
     Reason,
     missing_gaps,
     most_missing_sessions,
-    unexplained,
+    repair_command,
 )
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, Timeframe, sources
@@ -59,12 +59,11 @@ def ohlcv_check_specs(market: Market) -> list[dg.AssetCheckSpec]:
 
 def _no_missing_sessions(health: Health, timeframe: Timeframe) -> CheckOutcome:
     gaps = [g for g in health.gaps if g.timeframe == timeframe.name]
-    open_symbols = list(dict.fromkeys(g.symbol for g in unexplained(gaps)))
     missing = missing_gaps(gaps)
     most = most_missing_sessions(missing)
     return CheckOutcome(
         most <= WARN_ABOVE,
-        f"{_counted(len(missing), 'open gap')}; at most {_counted(most, 'session')} of a symbol missing."
+        f"{_counted(len(missing), 'open gap')}; up to {_counted(most, 'session')} missing per symbol."
         if missing
         else "No session is missing without explanation.",
         ERROR if most > ERROR_ABOVE else WARN,
@@ -74,7 +73,7 @@ def _no_missing_sessions(health: Health, timeframe: Timeframe) -> CheckOutcome:
             "symbols_affected": len({g.symbol for g in missing}),
         },
         gap_table(gaps) if gaps else None,
-        f"backfill repair --symbols {','.join(open_symbols)}" if open_symbols else None,
+        repair_command(gaps) or None,
     )
 
 

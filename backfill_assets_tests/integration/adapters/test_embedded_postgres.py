@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shlex
 import shutil
 import signal
 import socket
@@ -22,7 +21,7 @@ import psycopg
 import pytest
 from filelock import FileLock
 
-from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres, binaries, processes, psql_command, server
+from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres, binaries, find_psql, processes, server
 from backfill_assets.domain.errors import DatabaseUnavailable, EmbeddedServerError
 from backfill_assets_tests.postgres import FAST, public_folder
 
@@ -560,28 +559,17 @@ def test_older_versions(folder, major):
     assert ask(EmbeddedPostgres(folder).url(), "select 1") == 1
 
 
-def test_psql_command_opens_the_database(embedded, tmp_path):
-    url = embedded.url()
-    command = psql_command(url.replace("postgresql:", "postgresql+psycopg:"), {"PATH": str(tmp_path)})
-    result = subprocess.run(
-        [*shlex.split(command), "-Atc", "select 6 * 7"], capture_output=True, text=True, check=True, env={}
-    )
-    assert result.stdout == "42\n"
-
-
-def test_psql_command_is_quoted(tmp_path):
+def test_psql_is_found_on_the_path_or_beside_the_server(tmp_path, monkeypatch):
     programs = tmp_path / "with space"
     programs.mkdir()
     (programs / "psql").touch(mode=0o755)
-    url = "postgresql://me@host/db?options=-c%20x&sslmode=require"
-    assert psql_command(url, {"PATH": str(programs)}) == f"psql '{url}'"
-    assert psql_command(url, {"PATH": "", "PG_BINDIR": str(programs)}) == f"'{programs}/psql' '{url}'"
-
-
-def test_psql_command_without_any_psql(tmp_path, monkeypatch):
+    assert find_psql({"PATH": str(programs)}) == str(programs / "psql")
+    assert find_psql({"PATH": "", "PG_BINDIR": str(programs)}) == str(programs / "psql")
+    assert os.access(find_psql({"PATH": ""}), os.X_OK)
     monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
     monkeypatch.setattr(binaries, "DISTRIBUTION_FOLDER", tmp_path)
-    assert psql_command("postgresql://h/d", {"PATH": ""}) == "psql postgresql://h/d"
+    with pytest.raises(EmbeddedServerError, match="psql is not installed"):
+        find_psql({"PATH": ""})
 
 
 # --- Errors

@@ -104,7 +104,7 @@ def test_a_hole_is_reported_until_it_is_confirmed_empty(backfill, monkeypatch):
         result.append(backfill(*STOCKS))
         backdate_answers(backfill.database_url)
     assert [s.code for s in result] == [3, 3, 0, 0]
-    series = "2024-03-06 (1 session) of AAPL 1m 5m 15m 30m 1h 4h"
+    series = "2024-03-06 (1 session) of AAPL 1m-4h"
     assert [f"\nmissing: {series}\n" in s.out for s in result] == [True] * 2 + [False] * 2
     assert [f"\nvendor_empty: {series}\n" in s.out for s in result] == [False] * 2 + [True] * 2
     assert "No requests needed." in result[-1].err
@@ -397,6 +397,7 @@ def test_a_full_standard_output_is_one_sentence(command):
 
 @pytest.mark.usefixtures("backfill")
 def test_characters_that_a_console_does_not_have_are_replaced():
+    assert in_shell("run --symbols BTC --timeframes 1d --start 2024-03-08 --end 2024-03-08", "")[0] == 0
     code, out, err = in_shell("status --markets crypto", "", PYTHONIOENCODING="ascii")
     assert (code, err) == (3, "")
     assert "+ complete, ~ explained, x open gaps" in out

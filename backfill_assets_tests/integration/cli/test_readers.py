@@ -18,7 +18,7 @@ PAGE = (PROJECT / "docs" / "howto" / "own-postgresql.md").read_text(encoding="ut
 )
 LOST = Hole(ticker="AAPL", first=date(2024, 3, 6), last=date(2024, 3, 7))
 THIN = Hole(ticker="X:BTCUSD", first=date(2024, 3, 9), last=date(2024, 3, 9), base="minute", start="08:00", end="24:00")
-READING = ("status --json", "gaps --json", "plan --json", "report", "alerts --json")
+READING = ("status --json", "gaps --json", "plan --json", "report --json", "alerts --json")
 OPEN_GAPS = "select symbol, timeframe, gap_start::text, sessions, reason, detail from backfill_gaps where not filled"
 OTHER = ("OTHER", "1d", "2024-03-04", 1, "missing", "")
 

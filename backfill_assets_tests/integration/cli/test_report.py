@@ -20,7 +20,7 @@ def week(backfill, snapshots):
 
 
 def reported(backfill, *options):
-    result = backfill("report", *options)
+    result = backfill("report", *options, "--json")
     assert (result.code, result.err) == (0, "")
     report = json.loads(result.out)
     jsonschema.validate(report, SCHEMA, format_checker=jsonschema.FormatChecker())
@@ -142,7 +142,7 @@ def test_a_failed_run_is_reported_with_its_error(backfill):
 def test_a_refused_key_is_reported_without_the_key(backfill):
     backfill.vendor.change(api_keys=("another",))
     assert backfill("run", *WEEK).code == 1
-    result = backfill("report")
+    result = backfill("report", "--json")
     assert json.loads(result.out)["runs"][0]["requests"] == 1
     assert "sekrit" not in result.out
 
@@ -206,6 +206,18 @@ def test_a_report_is_written_to_a_file(week, tmp_path):
     ],
 )
 def test_a_mistake_is_one_sentence(backfill, options, sentence):
-    result = backfill("report", *options)
+    result = backfill("report", *options, "--json")
     assert result.code == 2
     assert sentence in result.error
+
+
+def test_people_see_a_row_for_each_run_and_the_errors(backfill):
+    assert backfill("report").out == "No run is recorded.\n"
+    backfill.vendor.change(faults=(Fault(kind="status", status=404, ticker="MSFT"),))
+    assert backfill("run", *WEEK).code == 1
+    shown = backfill("report")
+    head, row, error, *_ = shown.out.splitlines()
+    assert head.split()[:5] == ["started", "(UTC)", "market", "kind", "status"]
+    assert row.split()[2:5] == ["stocks", "ohlcv", "failed"]
+    assert error.startswith("stocks ohlcv: ")
+    assert "series could not be fetched completely" in error

@@ -43,17 +43,43 @@ def test_everything_is_missing_before_the_first_run(closed_markets, monkeypatch)
     monkeypatch.delenv("POLYGON_API_KEY")
     result = closed_markets("status")
     assert (result.code, result.err) == (3, "")
+    assert result.out == "Nothing fetched yet: `backfill run --days 30`\n"
+    assert closed_markets.vendor.requests == []
+
+
+def test_a_market_is_shown_before_its_first_run(closed_markets):
+    assert closed_markets("run", "--symbols", "AAPL", "--timeframes", "1d").code == 0
+    result = closed_markets("status")
+    assert (result.code, result.err) == (3, "")
     nothing = [*["✗", "0%"] * 8, "8", "none", "now"]
-    assert words(result.out) == [
+    assert words(result.out)[:6] == [
         ["stocks,", "2024-03-04", "to", "2024-03-08:", "0.0%", "complete;", "10", "missing", "of", "10", "sessions"],
         ["crypto,", "2024-03-04", "to", "2024-03-10:", "0.0%", "complete;", "7", "missing", "of", "7", "sessions"],
         HEAD,
-        *([symbol, *nothing] for symbol in ("AAPL", "MSFT", "BTC")),
+        ["AAPL", *["✗", "0%"] * 6, "✓", "✓", "6", "2024-03-08", "05:00", "now"],
+        ["MSFT", *nothing],
+        ["BTC", *nothing],
+    ]
+    assert words(result.out)[6:9] == [
         ["✓", "complete,", "~", "explained,", "✗", "open", "gaps"],
-        ["24", "unexplained", "gaps.", "To", "fetch", "them", "now:"],
+        ["22", "unexplained", "gaps.", "To", "fetch", "them", "now:"],
         ["backfill", "repair", "--symbols", "AAPL,MSFT,BTC"],
     ]
-    assert closed_markets.vendor.requests == []
+
+
+def test_stored_symbols_that_are_not_in_the_universe_are_named(closed_markets):
+    backfill = closed_markets
+    assert backfill("run", "--markets", "stocks").code == 0
+    sentence = "1 symbol stored, but not in the universe: OTHER. See `backfill symbols list`.\n"
+    assert sentence not in backfill("status").out
+    with psycopg.connect(backfill.database_url) as connection:
+        connection.execute(
+            "insert into market_data (symbol, timeframe, source, timestamp, open, high, low, close, volume)"
+            " select 'OTHER', timeframe, source, timestamp, open, high, low, close, volume"
+            " from market_data where symbol = 'AAPL' and timeframe = '1d'"
+        )
+    assert backfill("status").out.endswith(sentence)
+    assert json.loads(backfill("status", "--json").out)["not_in_universe"] == ["OTHER"]
 
 
 def test_a_complete_store_exits_with_zero(closed_markets):
@@ -73,12 +99,14 @@ def test_wrong_data_are_reported_by_every_command_with_exit_code_3(closed_market
     assert closed_markets("run", "--markets", "crypto", "--end", "2024-03-08").code == 0
     with psycopg.connect(closed_markets.database_url) as connection:
         connection.execute("update market_data set low = high + 1 where timeframe in ('1h', '1d')")
-    results = {name: closed_markets(*name.split()) for name in ("run --markets crypto", "status", "report", "alerts")}
+    results = {
+        name: closed_markets(*name.split()) for name in ("run --markets crypto", "status", "report --json", "alerts")
+    }
     assert {name: result.code for name, result in results.items()} == dict.fromkeys(results, 3)
     in_json = closed_markets("run", "--markets", "crypto", "--json")
     found = json.loads(in_json.out)
     assert in_json.code == found["exit_code"] == 3
-    for failed in (found["failed_checks"], json.loads(results["report"].out)["failed_checks"]):
+    for failed in (found["failed_checks"], json.loads(results["report --json"].out)["failed_checks"]):
         wrong = [f for f in failed if f["check"] == "bars_are_valid"]
         assert [(f["asset"], f["severity"]) for f in wrong] == [
             ("crypto/ohlcv_1d", "error"),
@@ -102,7 +130,7 @@ def test_gaps_are_shown_until_they_are_explained(filled_with_holes, monkeypatch)
     assert found["AAPL"][1:-3] == [*["✗60%"] * 7, "✓", "7", "2024-03-09", "00:59"]
     assert found["BTC"][1:9] == [*["✗85%"] * 6, "✓", "✓"]
     assert found["MSFT"][1:10] == [*["✓"] * 8, "0"]
-    assert " ".join(found["AAPL"][-3:]) in {"in 1 h", "in 60 min"}
+    assert " ".join(found["AAPL"][-3:]) in {"in 1 h", "in 60 min", "in 59 min"}
     backdate_answers(backfill.database_url)
     backfill("repair")
     result = backfill("status")
@@ -117,7 +145,16 @@ def test_json_has_markets_symbols_series_and_gaps(filled_with_holes):
     result = filled_with_holes("status", "--json")
     assert (result.code, result.err) == (3, "")
     found = json.loads(result.out)
-    assert set(found) == {"exit_code", "as_of", "markets", "symbols", "series", "gaps", "failed_checks"}
+    assert set(found) == {
+        "exit_code",
+        "as_of",
+        "markets",
+        "symbols",
+        "series",
+        "gaps",
+        "failed_checks",
+        "not_in_universe",
+    }
     assert found["exit_code"] == 3
     stocks, crypto = found["markets"]
     assert stocks == {

@@ -13,6 +13,7 @@ from backfill_assets.domain.gaps import (
     GapFinder,
     Reason,
     most_missing_sessions,
+    repair_command,
     spans_by_symbol,
     unexplained,
 )
@@ -195,6 +196,9 @@ def test_functions_over_gaps():
     assert most_missing_sessions(gaps) == 5
     assert spans_by_symbol([]) == {}
     assert most_missing_sessions([]) == 0
+    assert repair_command(gaps) == "backfill repair --symbols AAPL,SPY"
+    assert repair_command([settled]) == ""
+    assert repair_command([replace(base, symbol=f"S{n}") for n in range(11)]) == "backfill repair"
 
 
 # --- Session by session

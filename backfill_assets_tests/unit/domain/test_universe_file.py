@@ -10,7 +10,7 @@ from backfill_assets.domain.errors import UniverseMistake
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES
 from backfill_assets.domain.universe import MOST_SYMBOLS, EarlierTicker, Market, Symbol, Universe
-from backfill_assets.domain.universe_file import parse_universe
+from backfill_assets.domain.universe_file import parse_universe, with_symbols, without_symbols
 
 TODAY = date(2025, 6, 2)
 GOOD = """\
@@ -480,3 +480,29 @@ def test_any_sequence_of_yaml_tokens_is_a_universe_or_a_mistake(text):
 @given(st.integers(0, len(CLOSED)), st.integers(0, 20), TOKENS | st.text(max_size=3))
 def test_a_valid_file_with_a_part_replaced_is_a_universe_or_a_mistake(at, cut, piece):
     check(CLOSED[:at] + piece + CLOSED[at + cut :])
+
+
+# --- Editing
+
+
+@given(
+    st.lists(st.sampled_from(["NVDA", "ON", "1234", "BRK-A", "NULL", "5e3"]), unique=True, min_size=1),
+    st.sampled_from(
+        [
+            GOOD,
+            CLOSED,
+            f"# comment\n{GOOD}  # another\n",
+            GOOD.replace("[AAPL, BRK.B]", "\n    - AAPL # x\n    - 'BRK.B'"),
+        ]
+    ),
+)
+def test_added_symbols_are_read_back_and_removed_again(added, text):
+    symbols = [Symbol(name, name) for name in added]
+    longer = with_symbols(text, "stocks", [*symbols, Symbol("OTHER", "NAME")])
+    before, after = parse(text), parse(longer)
+    assert after.markets[0].symbols == (*before.markets[0].symbols, *symbols, Symbol("OTHER", "NAME"))
+    assert after.markets[1:] == before.markets[1:]
+    assert re.findall("#.*", longer) == re.findall("#.*", text)
+    shorter = without_symbols(longer, [*added, "OTHER"])
+    assert parse(shorter) == before
+    assert re.findall("#.*", shorter) == re.findall("#.*", text)

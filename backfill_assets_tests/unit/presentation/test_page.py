@@ -90,7 +90,7 @@ def test_gaps_of_several_timeframes_are_one_row_and_unexplained_ones_come_first(
         *(gap("MSFT", t, sessions[3:5]) for t in ("1m", "5m")),
         gap("MSFT", "1d", sessions[3:4]),
     ]
-    merged = [(g.symbol, g.sessions, timeframes) for g, timeframes in merge_timeframes(gaps).items()]
+    merged = [(g.symbol, g.sessions, timeframes) for g, timeframes in merge_timeframes(gaps)]
     assert merged == [("MSFT", 1, ["1d"]), ("MSFT", 2, ["1m", "5m"]), ("AAPL", 1, ["1m"])]
 
 
