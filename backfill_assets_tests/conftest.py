@@ -7,6 +7,8 @@ import pytest
 from hypothesis import settings
 
 from backfill_assets_tests.postgres import (
+    _dagster_databases,
+    _market_databases,
     dagster_database_url,
     dagster_template,
     database_url,
@@ -16,6 +18,8 @@ from backfill_assets_tests.postgres import (
 from backfill_assets_tests.snapshots import snapshots
 
 __all__ = [
+    "_dagster_databases",
+    "_market_databases",
     "dagster_database_url",
     "dagster_template",
     "database_url",

@@ -63,10 +63,16 @@ def postgres_template(postgres_server: str) -> Iterator[str]:
             server.execute(f"drop database {name} with (force)")
 
 
+@pytest.fixture(scope="session")
+def _market_databases(postgres_server: str, postgres_template: str) -> Iterator[_Databases]:
+    with _Databases.of(postgres_server, postgres_template) as databases:
+        yield databases
+
+
 @pytest.fixture
-def database_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
-    """The URL of the test's own database: migrated, empty, dropped at the end."""
-    with database_copy(postgres_server, postgres_template) as url:
+def database_url(_market_databases: _Databases) -> Iterator[str]:
+    """The URL of the test's own database: migrated, empty, under a name of its own."""
+    with _market_databases.one() as url:
         yield url
 
 
@@ -90,11 +96,145 @@ def dagster_template(
         yield urlsplit(url).path.removeprefix("/")
 
 
+@pytest.fixture(scope="session")
+def _dagster_databases(postgres_server: str, dagster_template: str) -> Iterator[_Databases]:
+    with _Databases.of(postgres_server, dagster_template) as databases:
+        yield databases
+
+
 @pytest.fixture
-def dagster_database_url(postgres_server: str, dagster_template: str) -> Iterator[str]:
+def dagster_database_url(_dagster_databases: _Databases) -> Iterator[str]:
     """Like `database_url`, with Dagster's tables."""
-    with database_copy(postgres_server, dagster_template) as url:
+    with _dagster_databases.one() as url:
         yield url
+
+
+class _Databases:
+    """Copies of a template for one test after another.
+
+    To copy and drop a database takes ten times the processor time of emptying its tables. A database is used again only
+    if all that is not a row of a table is as in a new copy: tables, functions, triggers, privileges, settings.
+    """
+
+    def __init__(self, server: psycopg.Connection, url: str, template: str) -> None:
+        self._server, self._url, self._template = server, url, template
+        self._free: str | None = None
+        name = self._copy()
+        with psycopg.connect(_database(url, name)) as connection:
+            self._filled = _tables_with_pages(connection)
+            self._restart_sequences = connection.execute(_RESTART_SEQUENCES).fetchone()[0]
+            self._new = self._state(connection)
+        self._free = name
+
+    @classmethod
+    @contextmanager
+    def of(cls, url: str, template: str) -> Iterator[_Databases]:
+        with psycopg.connect(url, autocommit=True) as server:
+            databases = cls(server, url, template)
+            yield databases
+            if databases._free:
+                databases._drop(databases._free)
+
+    @contextmanager
+    def one(self) -> Iterator[str]:
+        """Lend a database that is like a new copy."""
+        name = self._renamed() or self._copy()
+        try:
+            yield _database(self._url, name)
+        finally:
+            if self._is_new_again(name):
+                self._free = name
+            else:
+                self._drop(name)
+
+    def _renamed(self) -> str | None:
+        """Return the free database under a new name, so that what an earlier test left running does not find it."""
+        free, self._free = self._free, None
+        if free:
+            try:
+                self._server.execute(f"alter database {free} rename to {(name := new_name('test'))}")
+            except psycopg.errors.ObjectInUse:  # something reconnected
+                self._drop(free)
+            else:
+                return name
+        return None
+
+    def _is_new_again(self, name: str) -> bool:
+        """Empty the tables; return whether nothing else was changed."""
+        try:
+            with psycopg.connect(_database(self._url, name), autocommit=True) as connection:
+                connection.execute(_END_OTHER_CONNECTIONS)
+                if used := _tables_with_pages(connection) - self._filled:
+                    connection.execute(f"truncate {', '.join(used)} cascade")
+                connection.execute(self._restart_sequences)
+                return self._state(connection) == self._new
+        except psycopg.Error:  # the test dropped it, refused connections, or removed what is asked for here
+            return False
+
+    def _state(self, connection: psycopg.Connection) -> list[object]:
+        """Everything but the rows of tables that a new copy has empty."""
+        contents = [
+            connection.execute(f"select t::text from {table} t order by 1").fetchall()  # noqa: S608  # a quoted name
+            for table in sorted(self._filled)
+        ]
+        return [contents, sorted(_tables_with_pages(connection)), connection.execute(_OBJECTS).fetchone()]
+
+    def _copy(self) -> str:
+        name = new_name("test")
+        copy_database(self._server, self._template, name)
+        return name
+
+    def _drop(self, name: str) -> None:
+        self._server.execute(f"drop database if exists {name} with (force)")
+
+
+_END_OTHER_CONNECTIONS = """
+do $$ begin
+  loop
+    perform pg_stat_clear_snapshot();
+    perform pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid();
+    exit when not found;
+    perform pg_sleep(0.001);
+  end loop;
+end $$"""
+
+_RESTART_SEQUENCES = """
+select 'select ' || string_agg(
+  format('setval(%L, %s, %L)', format('%I.%I', schemaname, sequencename), coalesce(last_value, start_value),
+    last_value is not null), ', ')
+from pg_sequences"""
+
+_OBJECTS = """
+with objects (object) as (
+  select row(c.oid, relname, relnamespace, relkind, relowner, relacl, reloptions, relhasindex, relchecks, relhastriggers,
+    relrowsecurity)::text
+  from pg_class c where c.oid >= 16384 and relpersistence <> 't'
+  union all select row('n', oid, xmin)::text from pg_namespace where nspname !~ '^pg_(toast_)?temp_'
+  union all select row('a', attrelid, attnum, xmin)::text from pg_attribute where attrelid >= 16384
+  union all select row('d', oid, xmin)::text from pg_attrdef
+  union all select row('t', oid, xmin)::text from pg_type where oid >= 16384
+  union all select row('f', oid, xmin)::text from pg_proc where oid >= 16384
+  union all select row('c', oid, xmin)::text from pg_constraint
+  union all select row('i', indexrelid, xmin)::text from pg_index where indexrelid >= 16384
+  union all select row('g', oid, xmin)::text from pg_trigger
+  union all select row('r', oid, xmin)::text from pg_rewrite where oid >= 16384
+  union all select row('p', oid, xmin)::text from pg_policy
+  union all select row('x', oid, xmin)::text from pg_extension
+  union all select row('e', oid, xmin)::text from pg_event_trigger
+  union all select row('q', seqrelid, xmin)::text from pg_sequence
+  union all select row('l', oid, xmin)::text from pg_default_acl
+  union all select row('s', schemaname, tablename, attname)::text from pg_stats where schemaname !~ '^(pg_|information_)'
+  union all select row(datacl, datallowconn, datconnlimit, s.setrole, s.setconfig)::text
+  from pg_database d left join pg_db_role_setting s on s.setdatabase = d.oid where datname = current_database()
+)
+select md5(string_agg(object, '' order by object)) from objects"""
+
+
+def _tables_with_pages(connection: psycopg.Connection) -> set[str]:
+    query = """
+      select format('%I.%I', nspname, relname) from pg_class c join pg_namespace n on n.oid = relnamespace
+      where relkind = 'r' and relpersistence <> 't' and c.oid >= 16384 and pg_relation_size(c.oid) > 0"""
+    return {name for (name,) in connection.execute(query)}
 
 
 @contextmanager

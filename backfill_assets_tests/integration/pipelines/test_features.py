@@ -270,13 +270,13 @@ def run_through(url, nature, steps):
     world.assert_complete()
 
 
-@settings(THOROUGH, max_examples=100 if SOAK else 5)
+@settings(THOROUGH, max_examples=100 if SOAK else 3)
 @given(steps=st.lists(STEP, min_size=3, max_size=10))
 def test_a_stock_in_any_order(database_url, steps):
     run_through(database_url, STOCK, steps)
 
 
-@settings(THOROUGH, max_examples=100 if SOAK else 3)
+@settings(THOROUGH, max_examples=100 if SOAK else 2)
 @given(steps=st.lists(STEP, min_size=3, max_size=10))
 def test_a_coin_in_any_order(database_url, steps):
     run_through(database_url, COIN, steps)

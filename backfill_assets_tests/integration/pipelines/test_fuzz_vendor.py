@@ -21,7 +21,7 @@ from backfill_assets_tests.integration.adapters.scripted_vendor import (
 from backfill_assets_tests.integration.pipelines.test_ohlcv import backfill_request, filled, snapshot
 from backfill_assets_tests.support import KEY, MOMENT, SOAK, market, rows
 
-BOUNDED = settings(max_examples=2000 if SOAK else 30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+BOUNDED = settings(max_examples=2000 if SOAK else 20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 REQUEST = backfill_request("stocks", "AAPL", "2024-03-04", "2024-03-06")
 STOCKS = market("stocks", "AAPL", "NVDA")
 PATH = "/v2/aggs/ticker/AAPL/range/1/minute/2024-03-04/2024-03-06"

@@ -24,7 +24,7 @@ from backfill_assets_tests.integration.pipelines.harness import (
     pipeline_harness,
     simulated,
 )
-from backfill_assets_tests.support import rows
+from backfill_assets_tests.support import SOAK, rows
 
 SATURDAY = datetime(2024, 12, 7, 12, tzinfo=UTC)
 OF_DAYS = (*INTRADAY, "1d")
@@ -182,7 +182,7 @@ SESSIONS = calendar(Kind.STOCKS, DayRange(date(2024, 11, 18), date(2024, 12, 6))
 some_sessions = st.sets(st.sampled_from(SESSIONS))
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100 if SOAK else 8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(some_sessions, min_size=1, max_size=4))
 def test_missing_sessions_form_the_fewest_gaps_and_every_session_has_one_row(database_url, holes):
     """One set of sessions after the other is missing at the vendor; each is retried at once."""

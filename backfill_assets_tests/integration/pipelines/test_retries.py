@@ -15,7 +15,7 @@ from backfill_assets.pipelines.backfill_request import Refresh
 from backfill_assets.pipelines.repair import choose
 from backfill_assets.simulator import Fault, Hole
 from backfill_assets_tests.integration.pipelines.harness import only_gap, simulated
-from backfill_assets_tests.support import rows, stored_bars
+from backfill_assets_tests.support import SOAK, rows, stored_bars
 
 SATURDAY = datetime(2024, 12, 7, 12, tzinfo=UTC)
 LOST = date(2024, 12, 4)
@@ -50,7 +50,7 @@ moments = st.lists(
 )
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100 if SOAK else 8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moments)
 def test_a_lost_day_is_requested_a_fixed_number_of_times_whatever_runs_and_when(database_url, lived):
     requested, reasons = [], []
@@ -89,7 +89,7 @@ def _days(request):
     return {str(day + n * A_DAY) for n in range((date.fromisoformat(end) - day).days + 1)}
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100 if SOAK else 7, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.floats(0, 40), st.sampled_from(list(Retry))), min_size=15, max_size=20))
 def test_a_manual_attempt_counts_only_after_the_pause(database_url, lived):
     counted, sent = [], []

@@ -1,19 +1,19 @@
-"""Databases without migrations."""
+"""Databases without migrations, and the store of a module."""
 
-import uuid
-from urllib.parse import urlsplit
-
-import psycopg
 import pytest
+
+from backfill_assets_tests.postgres import database_copy
 
 
 @pytest.fixture
 def empty_database(postgres_server):
     """The URL of an empty database."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(postgres_server, autocommit=True) as server:
-        server.execute(f"create database {name} strategy file_copy")
-        try:
-            yield urlsplit(postgres_server)._replace(path=f"/{name}").geturl()
-        finally:
-            server.execute(f"drop database {name} with (force)")
+    with database_copy(postgres_server, "template1") as url:
+        yield url
+
+
+@pytest.fixture
+def store(database_url, request):
+    """The store that the test's module names STORE, open."""
+    with request.module.STORE(database_url) as opened:
+        yield opened

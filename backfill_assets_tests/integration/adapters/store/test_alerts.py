@@ -17,6 +17,8 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, Reason
 from backfill_assets_tests.support import rows
 
+STORE = AlertStore
+
 NOW = datetime(2025, 7, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 FOUND = Finding(
@@ -29,12 +31,6 @@ FOUND = Finding(
 )
 WORSE = Finding("gap:stocks", Severity.CRITICAL, "stocks: more.", reminds=False)
 MESSAGE = Message("WARNING: gap:stocks", "text", Severity.WARNING)
-
-
-@pytest.fixture
-def store(database_url):
-    with AlertStore(database_url) as opened:
-        yield opened
 
 
 def opens(_):

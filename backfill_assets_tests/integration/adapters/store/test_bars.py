@@ -21,6 +21,8 @@ from backfill_assets.domain.sessions import HOURS, Kind, count_by_session, day_s
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1
 from backfill_assets_tests.support import MOMENT, assert_same_bars, rows, stored_bars
 
+STORE = BarStore
+
 NEW_YORK = HOURS[Kind.STOCKS].zone
 MON, TUE, WED, THU, FRI = (date(2024, 3, d) for d in range(4, 9))
 OPENING = 570  # minutes after midnight
@@ -55,12 +57,6 @@ def empty(*sessions):
 
 
 TERMS = WriteContext(NEW_YORK, MOMENT)
-
-
-@pytest.fixture
-def store(database_url):
-    with BarStore(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

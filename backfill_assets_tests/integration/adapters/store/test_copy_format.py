@@ -13,6 +13,7 @@ from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store import copy_format
 from backfill_assets.adapters.store.copy_format import bars_of_block, copy_block, feature_blocks
 from backfill_assets.domain.bars import NO_TRADES, Bars
+from backfill_assets_tests.postgres import database_copy
 
 SQL, FEATURES = (statements("backfill_assets.adapters.store", file) for file in ("bars.sql", "features.sql"))
 READ = "select (extract(epoch from t) * 1000)::int8, o, h, l, c, v, vw, n from stage order by t"
@@ -217,10 +218,5 @@ def test_stored_bars_are_decoded_in_order(bars_url, rows):
 @pytest.fixture(scope="module")
 def bars_url(postgres_server, postgres_template):
     """One database for all examples."""
-    name = f"{postgres_template}_bars"
-    with psycopg.connect(postgres_server, autocommit=True) as server:
-        server.execute(f"create database {name} template {postgres_template} strategy file_copy")
-        try:
-            yield psycopg.conninfo.make_conninfo(postgres_server, dbname=name)
-        finally:
-            server.execute(f"drop database {name} with (force)")
+    with database_copy(postgres_server, postgres_template) as url:
+        yield url

@@ -19,6 +19,8 @@ from backfill_assets.domain.sessions import HOURS, Kind
 from backfill_assets.domain.universe import Symbol
 from backfill_assets_tests.support import MOMENT, rows
 
+STORE = CorporateActionStore
+
 NEW_YORK = HOURS[Kind.STOCKS].zone
 SPLIT, DIVIDEND = ActionKind.SPLIT, ActionKind.DIVIDEND
 FIRST = date(2024, 1, 2)
@@ -34,12 +36,6 @@ def split(ex_date, to=10.0, old=1.0, symbol="NVDA", **more):
 
 def dividend(ex_date, cash=0.25, symbol="AAPL", **more):
     return CorporateAction(symbol, DIVIDEND, date.fromisoformat(ex_date), cash_amount=cash, **more)
-
-
-@pytest.fixture
-def store(database_url):
-    with CorporateActionStore(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_
 from backfill_assets_tests.integration.adapters.store.test_feature_marks import marked, put
 from backfill_assets_tests.support import MOMENT, rows
 
+STORE = FeatureStore
+
 NEW_YORK = ZoneInfo("America/New_York")
 BEGINNING, END = datetime(2000, 1, 1, tzinfo=NEW_YORK), datetime(2100, 1, 1, tzinfo=NEW_YORK)
 MINUTES = FeatureSeries("AAPL", MINUTE_1, NEW_YORK)
@@ -36,12 +38,6 @@ MINUTE, HALF_HOUR, DAY = 60_000, 1_800_000, 86_400_000
 FIRST = [column.name for column in COLUMNS[:3]]
 STORED = f"""select (extract(epoch from "timestamp") * 1000)::int8, {", ".join(FIRST)} from market_features
   where symbol = 'AAPL' and timeframe = %s order by 1"""  # noqa: S608  # names of the catalog
-
-
-@pytest.fixture
-def store(database_url):
-    with FeatureStore(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

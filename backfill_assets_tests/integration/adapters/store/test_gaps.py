@@ -24,6 +24,8 @@ from backfill_assets.domain.sessions import HOURS, Kind, calendar, count_by_sess
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
 from backfill_assets_tests.support import MOMENT, rows
 
+STORE = GapStore
+
 NEW_YORK = HOURS[Kind.STOCKS].zone
 TRADING = calendar(Kind.STOCKS, DayRange(date(2024, 2, 12), date(2024, 3, 22)))  # closed on Monday, 19 February
 MON, TUE, WED, THU, FRI = (date(2024, 3, d) for d in range(4, 9))
@@ -32,12 +34,6 @@ FIVE = TIMEFRAMES["5m"]
 
 fresh = (f"S{i}" for i in itertools.count())
 against_a_database = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture
-def store(database_url):
-    with GapStore(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

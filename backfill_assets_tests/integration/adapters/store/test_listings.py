@@ -10,6 +10,8 @@ from backfill_assets.domain.listings import UNKNOWN, Listing, LongHole, TickerCh
 from backfill_assets.domain.sessions import HOURS, Kind
 from backfill_assets_tests.support import MOMENT, rows
 
+STORE = ListingStore
+
 NEW_YORK = HOURS[Kind.STOCKS].zone
 FIRST, LAST = date(2020, 6, 1), date(2024, 3, 8)
 EVERY_KIND = {
@@ -19,12 +21,6 @@ EVERY_KIND = {
     "BRK.B": UNKNOWN,
     "DAY": Listing(FIRST, FIRST),
 }
-
-
-@pytest.fixture
-def store(database_url):
-    with ListingStore(database_url) as opened:
-        yield opened
 
 
 def test_listings_are_read_back_with_their_time(store):

@@ -18,6 +18,8 @@ from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_
 from backfill_assets.simulator import Market, Scenario
 from backfill_assets_tests.support import MOMENT, rows
 
+STORE = QualityStore
+
 HIGH = "high is below open, close or low"
 LOW = "low is above open or close"
 PRICE = "a price is not positive and finite"
@@ -32,12 +34,6 @@ CALENDARS = {Kind.STOCKS: calendar(Kind.STOCKS, YEAR), Kind.CRYPTO: calendar(Kin
 ALL = tuple(TIMEFRAMES.values())
 GOOD = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "volume": 100.0}
 NAN, INF = math.nan, math.inf
-
-
-@pytest.fixture
-def store(database_url):
-    with QualityStore(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -31,6 +31,8 @@ from backfill_assets_tests.integration.adapters.store.test_bars import (
 )
 from backfill_assets_tests.support import MOMENT, assert_same_bars, rows, stored_bars
 
+STORE = BarStore
+
 MINUTES = (TIMEFRAMES["5m"], TIMEFRAMES["1h"])
 WEEK = (MON, TUE, WED, THU, FRI)
 AS_OF = """
@@ -39,12 +41,6 @@ AS_OF = """
   select timeframe, timestamp, open from market_data_history
   where symbol = %(symbol)s and ingested_at <= %(at)s and changed_at > %(at)s
   order by 1, 2"""
-
-
-@pytest.fixture
-def store(database_url):
-    with BarStore(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

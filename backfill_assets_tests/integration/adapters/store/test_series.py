@@ -9,15 +9,11 @@ from backfill_assets.adapters.store.series import MinuteSession, SeriesStore
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets_tests.support import MOMENT, rows
 
+STORE = SeriesStore
+
 MON, TUE, WED, THU, FRI = (date(2024, 3, d) for d in range(4, 9))
 WEEK = DayRange(MON, FRI)
 HOLE = "no minutes from 10:00 to 13:30"
-
-
-@pytest.fixture
-def store(database_url):
-    with SeriesStore(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture
