@@ -13,10 +13,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
 from backfill_assets_tests.support import PROJECT
@@ -247,6 +248,19 @@ def database_copy(postgres_server: str, template: str) -> Iterator[str]:
             yield _database(postgres_server, name)
         finally:
             server.execute(f"drop database {name} with (force)")
+
+
+@contextmanager
+def ordinary_role(database_url: str, name: str) -> Iterator[str]:
+    """Create a role without rights, which may not use the connections that are reserved; yield its URL of the database.
+
+    At the end, drop the role with what it owns.
+    """
+    parts, role = urlsplit(database_url), Identifier(name)
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute(SQL("create role {} login password 'a pa55word'").format(role))
+        yield parts._replace(netloc=f"{quote(name)}:a%20pa55word@{parts.hostname}:{parts.port}").geturl()
+        owner.execute(SQL("reassign owned by {0} to current_user; drop owned by {0}; drop role {0}").format(role))
 
 
 def unset_variables(patch: pytest.MonkeyPatch, *names: str) -> None:

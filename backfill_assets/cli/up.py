@@ -27,6 +27,7 @@ def up_command(address: Address, *, demo: bool) -> int:
             _say("Stopped the services that a killed `backfill up` had left running.")
         address.require_free()
         from backfill_assets.adapters.store.runs import RunStore  # noqa: PLC0415  # the same
+        from backfill_assets.deployment.private_api import close_idle_connections  # noqa: PLC0415  # the same
         from backfill_assets.deployment.runs import end_dead_runs  # noqa: PLC0415  # Dagster takes seconds to load
         from backfill_assets.deployment.supervisor import Supervisor  # noqa: PLC0415  # the same
         from backfill_assets.orchestration.launch import open_instance  # noqa: PLC0415  # the same
@@ -36,6 +37,7 @@ def up_command(address: Address, *, demo: bool) -> int:
         stack.enter_context(database.only_platform(url))
         with RunStore(url, connections=1) as runs, open_instance(settings) as instance:
             end_dead_runs(instance, runs)
+            close_idle_connections(instance)
         if settings.api_key is None:
             _say("POLYGON_API_KEY is not set: stored data can be viewed, but nothing can be fetched.")
         supervisor = Supervisor(settings, address, stack, _say)

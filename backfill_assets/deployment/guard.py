@@ -15,12 +15,12 @@ from starlette.websockets import WebSocketClose
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
+    "X-Frame-Options": "SAMEORIGIN",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_POLICY = "frame-ancestors 'none'"
-"""Added as a second Content-Security-Policy: a browser enforces each."""
+_POLICY = "frame-ancestors 'self'"
+"""The Dagster UI shows notebooks in a frame. Added as a second Content-Security-Policy: a browser enforces each."""
 
 
 class Guard:

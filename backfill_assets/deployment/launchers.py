@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import dagster as dg
 import psutil
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
@@ -39,8 +41,7 @@ class WatchedRunLauncher(dg.DefaultRunLauncher):
     def _has_died(self, run: dg.DagsterRun) -> bool:
         process = run.tags.get(WORKER_TAG)
         if process is not None:
-            with RunStore(database.locate(Settings.read()), connections=1) as runs:
-                return has_died(run, process, runs)
+            return has_died(run, process, _silence)
         # It has not reported its identity yet: all that is known is its number.
         number = self._reported(run.run_id)
         return number is not None and run.tags.get(HOST_TAG) == machine() and not psutil.pid_exists(number)
@@ -52,3 +53,8 @@ class WatchedRunLauncher(dg.DefaultRunLauncher):
             if number is not None:
                 return int(str(number.value))
         return None
+
+
+def _silence(run_id: str) -> timedelta | None:
+    with RunStore(database.locate(Settings.read()), connections=1) as runs:
+        return runs.silence(run_id)

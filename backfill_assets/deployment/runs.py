@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -57,17 +57,20 @@ _UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg
 def end_dead_runs(instance: dg.DagsterInstance, runs: RunStore) -> int:
     """Mark as failed the runs of commands whose process has died, and return their number."""
     unfinished = instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED))
-    dead = [run for run in unfinished if PROCESS_TAG in run.tags and has_died(run, run.tags[PROCESS_TAG], runs)]
+    dead = [run for run in unfinished if PROCESS_TAG in run.tags and has_died(run, run.tags[PROCESS_TAG], runs.silence)]
     for run in dead:
         instance.report_run_failed(run, PROCESS_DIED)
     return len(dead)
 
 
-def has_died(run: dg.DagsterRun, process: str, runs: RunStore) -> bool:
-    """Whether the process of a run has died: it is gone or, where it cannot be looked up, it was silent for SILENT_AFTER."""
+def has_died(run: dg.DagsterRun, process: str, silence_of: Callable[[str], timedelta | None]) -> bool:
+    """Whether the process of a run has died: it is gone or, where it cannot be looked up, it was silent for SILENT_AFTER.
+
+    `silence_of` is called only in the second case, with the run's id; see `RunStore.silence`.
+    """
     if run.tags.get(HOST_TAG) == machine():
         return find(process) is None
-    silence = runs.silence(run.run_id)
+    silence = silence_of(run.run_id)
     return silence is not None and silence > SILENT_AFTER
 
 

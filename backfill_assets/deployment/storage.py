@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, L
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
+from psycopg.sql import Identifier
 from sqlalchemy import Insert, cast, func, insert, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -90,17 +92,8 @@ class MarketPostgresStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:  # noqa: ARG003  # Dagster's signature
         """Open the storage, creating its schema and tables if they are missing."""
-        url = database.locate(Settings.read())
-        with connected(url) as connection:
-            _create_schema(connection)
-        dagster_url = _dagster_url(url)
-        _require_schema(dagster_url)
-        with connected(url) as connection, connection.transaction():
-            # Dagster creates its tables when it opens them, and fails where two processes do so at once.
-            connection.execute(_LOCK_CREATION)
-            connection.execute("select pg_advisory_xact_lock(%s)", [_CREATION_LOCK])
-            storage = cls(postgres_url=dagster_url, inst_data=inst_data)
-            storage._event_log_storage = MarketEventLogStorage(storage.postgres_url)  # Dagster's class takes none
+        storage = cls(_prepared(database.locate(Settings.read())), should_autocreate_tables=False, inst_data=inst_data)
+        storage._event_log_storage = MarketEventLogStorage(storage.postgres_url, should_autocreate_tables=False)
         pool_connections(storage)
         return storage
 
@@ -164,6 +157,21 @@ def _folder() -> Path:
     return folder
 
 
+@lru_cache(maxsize=1)
+def _prepared(url: str) -> str:
+    """Create Dagster's schema and tables if they are missing, once in a process; return Dagster's URL of the database."""
+    with connected(url) as connection:
+        _create_schema(connection)
+    dagster_url = _dagster_url(url)
+    _require_schema(dagster_url)
+    with connected(url) as connection, connection.transaction():
+        # Dagster creates its tables when it opens them, and fails where two processes do so at once.
+        connection.execute(_LOCK_CREATION)
+        connection.execute("select pg_advisory_xact_lock(%s)", [_CREATION_LOCK])
+        DagsterPostgresStorage(dagster_url)
+    return dagster_url
+
+
 def _dagster_url(url: str) -> str:
     with_driver = sqlalchemy_url(url, driver="psycopg2")
     options = f"{with_driver.query.get('options', '')} -csearch_path={SCHEMA}".strip()
@@ -173,15 +181,25 @@ def _dagster_url(url: str) -> str:
 def _create_schema(connection: psycopg.Connection[Row]) -> None:
     # Looked up first: "if not exists" needs the right to create a schema even if it exists.
     found = connection.execute("select to_regnamespace(%s) is not null", [SCHEMA]).fetchone()
-    if not (found and found[0]):
+    if found and found[0]:
+        return
+    try:
         connection.execute(f"create schema {SCHEMA}")
+    except psycopg.errors.InsufficientPrivilege:
+        names = connection.info.dbname, connection.info.user
+        database_name, role = (Identifier(name).as_string() for name in names)
+        raise DatabaseUnavailable(
+            f"The role of DATABASE_URL may not create the schema {SCHEMA}: as the owner of the database, run "
+            f"`GRANT CREATE ON DATABASE {database_name} TO {role}`."
+        ) from None
 
 
 def _require_schema(dagster_url: str) -> None:
     """Raise DatabaseUnavailable if a connection pooler drops the setting of the schema."""
     rendered = sqlalchemy_url(dagster_url).set(drivername="postgresql").render_as_string(hide_password=False)
     address, _, query = rendered.rpartition("?")
-    with connected(f"{address}?{query.replace('+', '%20')}") as connection:  # libpq reads no plus as a space
+    # libpq reads no plus as a space, and no spaces, which SQLAlchemy leaves in a user's name and password.
+    with connected(f"{address.replace(' ', '%20')}?{query.replace('+', '%20')}") as connection:
         found = connection.execute("select current_schema()").fetchone()
         usable = connection.execute("select has_schema_privilege(%s, 'usage')", [SCHEMA]).fetchone()
     if usable == (False,):

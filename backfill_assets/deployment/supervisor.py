@@ -23,6 +23,7 @@ from dagster._grpc.client import DagsterGrpcClient
 
 from backfill_assets.adapters.private_files import make_private_folder
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.deployment.private_api import MAX_OVERFLOW
 from backfill_assets.deployment.services import WEBSERVER, Address, Service, end_orphans, started_by_this_process
 from backfill_assets.domain.errors import BackfillError, SettingMistake
 from backfill_assets.domain.sessions import horizon
@@ -117,7 +118,8 @@ class Supervisor:
         workspace.write_text(json.dumps({"load_from": [{"grpc_server": one} for one in servers]}))  # JSON is YAML
         python, where = (sys.executable, "-m"), ("-w", str(workspace))
         address = ("-h", str(self._address.host), "-p", str(self._address.port))
-        self._start("webserver", (*python, WEBSERVER, *where, *address))
+        connections = ("--db-pool-max-overflow", str(MAX_OVERFLOW))
+        self._start("webserver", (*python, WEBSERVER, *where, *address, *connections))
         self._start("daemon", (*python, "dagster._daemon", "run", *where))
         self._wait_until(self._ui_responds)
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -15,11 +15,13 @@ import psycopg
 import pytest
 
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
+from backfill_assets.domain.sessions import Kind
 from backfill_assets.simulator import Fault, Scenario, Simulator
-from backfill_assets_tests.postgres import public_folder
+from backfill_assets_tests.postgres import ordinary_role, public_folder
 from backfill_assets_tests.support import SOAK
-from backfill_assets_tests.system.platform import wait_until
+from backfill_assets_tests.system.platform import LONG_RETRY_PAUSE, backfill_up, wait_until
 from backfill_assets_tests.system.sandbox import Sandbox, most_in_a_second, sandbox
+from backfill_assets_tests.system.test_repair import sessions
 
 RATE = 20
 SYMBOLS = ("AAPL", "SPY", "BTC")
@@ -28,10 +30,12 @@ markets:
   stocks: {start: 2026-07-06, symbols: [AAPL, SPY]}
   crypto: {start: 2026-09-04, symbols: [BTC]}
 """
+NEW_UNIVERSE = f"markets: {{stocks: {{start: {sessions(Kind.STOCKS, 3)[0]}, symbols: [AAPL, SPY]}}}}"
 COMMAND = ["run", "--start", "2026-07-06", "--end", "2026-09-11"]
 """A page of some 45,000 minutes for each stock, whose COPY takes long enough to be interrupted."""
 
 SLOW = Scenario(faults=(Fault(kind="slow", seconds=0.3),))
+AT_REST = "select count(*) from pg_stat_activity where usename = 'backfill'"
 COPYING = "select 1 from pg_stat_progress_copy where command = 'COPY FROM'"
 KILLS = 20 if SOAK else 1
 RESTARTS = 10 if SOAK else 1
@@ -238,3 +242,31 @@ def fill_segment(connection: psycopg.Connection) -> None:
         if SEGMENT - used < 2**20:
             return
         connection.execute("select pg_logical_emit_message(false, 'fill', repeat(md5(random()::text), 8000))")
+
+
+def test_fifteen_connections_are_enough_for_the_platform_a_run_and_a_look(tmp_path: Path) -> None:
+    few = {"max_connections": "15", "superuser_reserved_connections": "3"}
+    with public_folder() as folder, Simulator() as simulator:
+        server = EmbeddedPostgres(folder, extra_configuration=few)
+        try:
+            with (
+                ordinary_role(server.url(), "backfill") as url,
+                psycopg.connect(server.url(), autocommit=True) as owner,
+            ):
+                owner.execute(f"alter database {owner.info.dbname} owner to backfill")
+                here = sandbox(simulator, tmp_path, url, NEW_UNIVERSE, **LONG_RETRY_PAUSE)
+                upgrade(here)
+                with backfill_up(simulator, here.variables):
+                    for command in ("run", "features", "status"):
+                        done = here.backfill(command)
+                        assert done.returncode == 0, done.stderr
+                    wait_until(lambda: True if owner.execute(AT_REST).fetchone() == (4,) else None)
+                    with ExitStack() as stack:
+                        with suppress(psycopg.OperationalError):
+                            while True:
+                                stack.enter_context(psycopg.connect(url))
+                        refused = here.backfill("status")
+                assert refused.returncode == 1
+                assert "raise the server's max_connections or the role's limit" in refused.stderr
+        finally:
+            server.stop()

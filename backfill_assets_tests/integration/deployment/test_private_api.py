@@ -15,11 +15,13 @@ import dagster as dg
 import psycopg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
+from sqlalchemy.exc import OperationalError
 
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.deployment.environment import BATCH_SIZE
 from backfill_assets.deployment.private_api import (
     UnfinishedBackfill,
+    close_idle_connections,
     launch_backfill,
     log_materializations,
     records_needed,
@@ -276,13 +278,27 @@ def test_connections_are_kept_open_and_dropped_ones_are_replaced(dagster_databas
     kept = sessions(dagster_database_url)
     for _ in range(5):
         use()
+        with dg.DagsterInstance.from_ref(instance.get_ref()) as of_a_tick:
+            of_a_tick.get_runs_count()
     assert sessions(dagster_database_url) == kept
-    assert len(kept) == 3
+    assert len(kept) == 1, "of all storages and instances of a process"
     with psycopg.connect(dagster_database_url, autocommit=True) as killer:
         for (pid,) in kept:
             killer.execute("select pg_terminate_backend(%s, 5000)", [pid])
     use()
     assert not set(sessions(dagster_database_url)) & set(kept)
+    close_idle_connections(instance)
+    assert sessions(dagster_database_url) == []
+
+
+def test_the_webservers_storages_share_one_pool_with_its_statement_timeout(dagster_database_url, instance):
+    instance.optimize_for_webserver(statement_timeout=50, pool_recycle=60, max_overflow=0)
+    for storage in (instance.run_storage, instance.event_log_storage, instance.schedule_storage):
+        with storage._engine.connect() as connection:
+            assert connection.exec_driver_sql("select current_schema()").scalar() == SCHEMA
+            with pytest.raises(OperationalError, match="statement timeout"):
+                connection.exec_driver_sql("select pg_sleep(60)")
+    assert len(sessions(dagster_database_url)) == 1
 
 
 def test_records_that_cannot_be_reached_are_one_error_without_output_of_dagster(

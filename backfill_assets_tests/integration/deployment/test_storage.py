@@ -11,7 +11,7 @@ import pytest
 from backfill_assets.adapters.postgres import connect
 from backfill_assets.deployment.storage import MarketPostgresStorage
 from backfill_assets.domain.errors import DatabaseUnavailable
-from backfill_assets_tests.postgres import public_folder
+from backfill_assets_tests.postgres import ordinary_role, public_folder
 from backfill_assets_tests.support import rows, unused_port
 
 CONFIGURATION = """
@@ -61,6 +61,18 @@ def pooled(database_url):
 def test_the_tables_are_in_their_schema(database_url, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", database_url)
     MarketPostgresStorage.from_config_value(None, {})
+    assert rows(database_url, TABLES) == [("dagster", 2)]
+
+
+def test_a_role_that_may_not_create_the_schema_gets_the_grant_that_helps(database_url, monkeypatch):
+    with ordinary_role(database_url, 'a "role"') as url:
+        monkeypatch.setenv("DATABASE_URL", url)
+        with pytest.raises(DatabaseUnavailable, match="may not create the schema dagster") as refusal:
+            MarketPostgresStorage.from_config_value(None, {})
+        _, grant, _ = str(refusal.value).split("`")
+        with connect(database_url) as owner:
+            owner.execute(grant)
+        MarketPostgresStorage.from_config_value(None, {})
     assert rows(database_url, TABLES) == [("dagster", 2)]
 
 
