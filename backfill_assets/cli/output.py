@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,11 +125,12 @@ def write_file(path: Path, text: str, option: str) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
         write_private(part, text.encode())
-        if path.is_file():
+        if path.is_file() and path.stat().st_uid == os.geteuid():
             part.chmod(stat.S_IMODE(path.stat().st_mode))
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or it is another user's
+            part.unlink()
         raise UsageMistake(f"{option} {str(path)!r} cannot be written ({error.strerror}).") from None
 
 
