@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 
+import psycopg
+
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
-from backfill_assets.adapters.postgres import connected, without_password
+from backfill_assets.adapters.postgres import connect, without_password
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store import schema
-from backfill_assets.domain.errors import SettingMistake
+from backfill_assets.domain.errors import DatabaseUnavailable, SettingMistake
 
 _LIBPQ = re.compile(r"PG[A-Z]+")
 """Names of libpq's variables: postgresql.org/docs/18/libpq-envars.html. PG_BINDIR is not one of them."""
@@ -24,6 +26,10 @@ _STAY_CONNECTED = """
 select set_config('idle_session_timeout', '0', false), set_config('tcp_keepalives_idle', '60', false),
   set_config('tcp_keepalives_interval', '10', false), set_config('tcp_keepalives_count', '6', false)"""
 """Settings of a connection that is kept for its lock."""
+
+_LOCK_ONCE = """
+select exists (select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid() and objid = %(key)s::oid)
+  or pg_try_advisory_lock(%(key)s)"""
 
 
 def embedded(settings: Settings) -> EmbeddedPostgres:
@@ -46,21 +52,36 @@ def locate(settings: Settings, environ: MutableMapping[str, str] = os.environ) -
 
 
 @contextmanager
-def only_platform(url: str) -> Iterator[None]:
-    """Be the only `backfill up` of the database, until the context or the connection to the server ends.
+def only_platform(url: str) -> Iterator[Callable[[], None]]:
+    """Be the only `backfill up` of the database until the context ends.
 
-    Two daemons on one database would launch each other's runs. Raises SettingMistake if there is another one, on whatever
-    machine. A machine that vanished counts for about two minutes.
+    Two daemons on one database would launch each other's runs. Call what is yielded now and then: it locks again after the
+    connection was lost, as in a restart or failover of the server. Both raise SettingMistake if there is another one, on
+    whatever machine. A machine that vanished counts for about two minutes.
     """
-    with connected(url) as connection:
-        connection.execute(_STAY_CONNECTED)
-        row = connection.execute("select pg_try_advisory_lock(%s)", [_PLATFORM_LOCK]).fetchone()
+    connection = connect(url)
+
+    def keep() -> None:
+        nonlocal connection
+        try:
+            if connection.closed:
+                connection = connect(url)
+            connection.execute(_STAY_CONNECTED)
+            row = connection.execute(_LOCK_ONCE, {"key": _PLATFORM_LOCK}).fetchone()
+        except (psycopg.Error, DatabaseUnavailable):
+            connection.close()  # the server is away: locked again when it is back
+            return
         if row != (True,):
             raise SettingMistake(
                 f"Another `backfill up` is running on the database {without_password(url)}: stop it, or set DATABASE_URL to "
                 "another database."
             )
-        yield
+
+    try:
+        keep()
+        yield keep
+    finally:
+        connection.close()
 
 
 def ready(settings: Settings) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -37,7 +37,15 @@ _ADVICE = dict.fromkeys(
     "tables of the platform were removed or changed: restore a backup, see docs/howto/operations.md",
 )
 
-_CONNECT: dict[str, Any] = {"autocommit": True, "connect_timeout": CONNECT_SECONDS, "client_encoding": "utf8"}
+SILENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+"""libpq's settings (seconds, the last one ms) for noticing that the server's machine has disappeared."""
+
+_CONNECT: dict[str, Any] = {
+    "autocommit": True,
+    "connect_timeout": CONNECT_SECONDS,
+    "client_encoding": "utf8",
+    **SILENCE,
+}
 
 POOL_SECONDS = 10
 """Timeout for a connection from a pool, which has one for each worker."""
@@ -55,9 +63,13 @@ select set_config('datestyle', 'ISO', false), set_config('intervalstyle', 'postg
 
 
 def without_password(url: str) -> str:
-    """Return host, port and database of a URL, for messages."""
+    """Return host, port and database of a URL, for messages; of several hosts, all."""
     parts = urlsplit(url)
-    return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
+    query = dict(parse_qsl(parts.query))
+    hosts = query.get("host", parts.hostname or "localhost").split(",")
+    ports = query.get("port", str(parts.port or "")).split(",")
+    ports = ports if len(ports) == len(hosts) else ports[:1] * len(hosts)
+    return ",".join(f"{host}:{port or 5432}" for host, port in zip(hosts, ports, strict=True)) + parts.path
 
 
 def sqlalchemy_url(url: str, driver: str = "psycopg") -> URL:

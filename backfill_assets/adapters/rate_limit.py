@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from backfill_assets.adapters.postgres import CONNECT_SECONDS, RECONNECT_PAUSES, unavailable
+from backfill_assets.adapters.postgres import CONNECT_SECONDS, RECONNECT_PAUSES, SILENCE, unavailable
 from backfill_assets.adapters.sql import statements
 from backfill_assets.domain.errors import SchemaBehind, StoreError
 
@@ -39,9 +39,6 @@ _REPEAT = 60.0
 
 _AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 """Errors of a server that restarts or has failed over; a new connection may succeed."""
-
-_SILENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
-"""libpq's settings (seconds, the last one ms) for noticing that the server's machine has disappeared."""
 
 
 class RateLimiter:
@@ -137,7 +134,7 @@ class RateLimiter:
         connection = self._connection
         if connection is None or connection.closed:
             connection = self._connection = await psycopg.AsyncConnection.connect(
-                make_conninfo(self._url, **_SILENCE, connect_timeout=CONNECT_SECONDS),
+                make_conninfo(self._url, **SILENCE, connect_timeout=CONNECT_SECONDS),
                 autocommit=True,
                 prepare_threshold=None,
             )

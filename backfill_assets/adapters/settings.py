@@ -21,6 +21,8 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 # An address may contain commas: only one that another address follows ends it.
 _BETWEEN_ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z0-9]{1,16}://)")
 _DATABASE = re.compile("/[^/@]+")
+_HOST = r"[\w.-]+(?::\d{1,5})?"
+_HOSTS = re.compile(f"(?P<login>[^@]*@)?(?P<hosts>{_HOST}(?:,{_HOST})+)", re.ASCII)
 _BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _ADDRESS = re.compile(r"[A-Za-z0-9]{1,16}://[^\s]+")
 
@@ -76,8 +78,14 @@ def _alert_urls(text: str) -> tuple[str, ...]:
 
 
 def _database_url(url: str) -> str:
+    """Return a URL with at most one host; several, of which libpq takes one, become parameters, which all drivers know."""
     try:
         parts = urlsplit(url)
+        if several := _HOSTS.fullmatch(parts.netloc):
+            names, _, ports = zip(*(host.partition(":") for host in several["hosts"].split(",")), strict=True)
+            query = (f"host={','.join(names)}", *([f"port={','.join(ports)}"] if any(ports) else []), parts.query)
+            parts = parts._replace(netloc=several["login"] or "", query="&".join(filter(None, query)))
+            url = parts.geturl()
         valid = parts.scheme in {"postgresql", "postgres"} and bool(_DATABASE.fullmatch(parts.path)) and parts.port != 0
     except ValueError:
         valid = False

@@ -136,11 +136,11 @@ def write_file(path: Path, text: str, option: str) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
         write_private(part, text.encode())
-        if path.is_file():
+        if path.is_file() and path.stat().st_uid == os.geteuid():
             part.chmod(stat.S_IMODE(path.stat().st_mode))
         part.replace(path)
     except OSError as error:
-        with suppress(OSError):
+        with suppress(OSError):  # there is none, or it is another user's
             part.unlink()
         raise UsageMistake(f"{option} {str(path)!r} cannot be written ({error.strerror}).") from None
 

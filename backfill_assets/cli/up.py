@@ -34,7 +34,7 @@ def up_command(address: Address, *, demo: bool) -> int:
 
         # This also creates Dagster's tables, before two services would do so at once.
         url = database.ready(settings)
-        stack.enter_context(database.only_platform(url))
+        still_only = stack.enter_context(database.only_platform(url))
         with RunStore(url, connections=1) as runs, open_instance(settings) as instance:
             end_dead_runs(instance, runs)
             close_idle_connections(instance)
@@ -45,7 +45,7 @@ def up_command(address: Address, *, demo: bool) -> int:
         try:
             supervisor.start()
             _say(f"Dagster UI: {address.url}   (logs: {supervisor.logs})\nPress Ctrl-C to stop.")
-            supervisor.watch()
+            supervisor.watch(still_only)
         except KeyboardInterrupt:
             _say("Stopping …")
     if settings.database_url:

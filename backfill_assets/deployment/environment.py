@@ -6,6 +6,7 @@ import os
 
 from backfill_assets.adapters.private_files import make_private_folder
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.domain.errors import SettingMistake
 
 BATCH_SIZE = "DAGSTER_EVENT_BATCH_SIZE"
 NUMBA_CACHE = "NUMBA_CACHE_DIR"
@@ -18,7 +19,7 @@ def set_defaults() -> None:
     of 9 s (see also `storage.MarketEventLogStorage`).
 
     numba reads its folder when it is imported. Where the package's folder is read-only, every process would otherwise
-    compile the kernels again, for four seconds. A data folder that cannot be written to changes nothing.
+    compile the kernels again, for four seconds. A folder that cannot be written to, or is another user's, changes nothing.
 
     Raises SettingMistake.
     """
@@ -28,7 +29,7 @@ def set_defaults() -> None:
     folder = Settings.read().data / "numba"
     try:
         make_private_folder(folder)  # code is loaded from it, so only its owner may write to it
-    except OSError:
+    except (OSError, SettingMistake):
         return
     if os.access(folder, os.W_OK | os.X_OK):
         os.environ[NUMBA_CACHE] = str(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -25,11 +25,11 @@ from sqlalchemy import Insert, cast, func, insert, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from backfill_assets.adapters import database
-from backfill_assets.adapters.postgres import POOLER, Row, connected, sqlalchemy_url
+from backfill_assets.adapters.postgres import POOLER, SILENCE, Row, connected, sqlalchemy_url
 from backfill_assets.adapters.private_files import make_private_folder
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.deployment.private_api import pool_connections, records_needed
-from backfill_assets.domain.errors import DatabaseUnavailable
+from backfill_assets.domain.errors import DatabaseUnavailable, SettingMistake
 
 SCHEMA = "dagster"
 """The schema of Dagster's 22 tables; the market tables are in the database's default schema."""
@@ -152,8 +152,13 @@ class DataFolderArtifacts(LocalArtifactStorage):
 
 def _folder() -> Path:
     folder = Settings.read().data / "dagster"
-    with suppress(OSError):  # reported when something is written there; not every process that opens the instance does
+    try:
         make_private_folder(folder)
+    except OSError:  # reported when something is written there; not every process that opens the instance does
+        pass
+    except SettingMistake:  # the same, unless it would be written to another user's folder
+        if os.access(folder, os.W_OK):
+            raise
     return folder
 
 
@@ -175,7 +180,8 @@ def _prepared(url: str) -> str:
 def _dagster_url(url: str) -> str:
     with_driver = sqlalchemy_url(url, driver="psycopg2")
     options = f"{with_driver.query.get('options', '')} -csearch_path={SCHEMA}".strip()
-    return with_driver.update_query_dict({"options": options}).render_as_string(hide_password=False)
+    query = {name: str(value) for name, value in SILENCE.items()} | with_driver.query | {"options": options}
+    return with_driver.set(query=query).render_as_string(hide_password=False)
 
 
 def _create_schema(connection: psycopg.Connection[Row]) -> None:

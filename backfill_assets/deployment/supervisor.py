@@ -123,10 +123,10 @@ class Supervisor:
         self._start("daemon", (*python, "dagster._daemon", "run", *where))
         self._wait_until(self._ui_responds)
 
-    def watch(self) -> Never:
+    def watch(self, still_only: Callable[[], None]) -> Never:
         """Keep the services running until an exception; reload the code when the universe changes.
 
-        A code server that exits is restarted. Raises ServiceStopped if another service exits.
+        A code server that exits is restarted. Raises ServiceStopped if another service exits, and what `still_only` raises.
         """
         outdated: set[Path] = set()
         next_check = 0.0
@@ -135,6 +135,7 @@ class Supervisor:
             if self._universe.changed():
                 outdated.update(self._code_servers)
             if time.monotonic() >= next_check:
+                still_only()
                 next_check = time.monotonic() + _CHECK_SECONDS
                 for socket, server in self._code_servers.items():
                     if (code := server.process.poll()) is not None:

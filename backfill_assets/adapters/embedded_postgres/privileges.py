@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from backfill_assets.adapters.private_files import other_owner
 from backfill_assets.domain.errors import EmbeddedServerError
 
 NOBODY = "nobody"
@@ -110,16 +111,16 @@ def runner_for(folder: Path, program: Path, environ: Mapping[str, str]) -> Runne
 
 
 def require_owner(folder: Path) -> None:
-    """Raise EmbeddedServerError if `folder` belongs to another user: its files could not be read or kept private."""
+    """Raise EmbeddedServerError if another user owns `folder`, or made a link in its place."""
     try:
-        owner = folder.stat().st_uid
+        owner = other_owner(folder, NOBODY if os.geteuid() == ROOT else None)
     except FileNotFoundError:
         return
     except OSError as error:
         raise EmbeddedServerError(folder_error(folder, error)) from error
-    if owner != os.geteuid() and not (os.geteuid() == ROOT and _name(owner) == NOBODY):
+    if owner is not None:
         raise EmbeddedServerError(
-            f"The folder {folder} belongs to the user {_name(owner)}: run as that user, choose another data folder "
+            f"The folder {folder} belongs to the user {owner}: run as that user, choose another data folder "
             "(BACKFILL_DATA_DIR), or set DATABASE_URL."
         )
 
@@ -130,13 +131,6 @@ def folder_error(folder: Path, error: OSError) -> str:
         f"Cannot keep a database in {folder} ({error.strerror or error}): choose a data folder that you can write to "
         "(BACKFILL_DATA_DIR), or set DATABASE_URL."
     )
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -75,6 +75,7 @@ class EmbeddedPostgres:
                 )
             make_data_folder(self.folder)
             self._cluster.home.mkdir(mode=0o700, exist_ok=True)
+            require_owner(self._cluster.home)  # it may have been made by another user meanwhile
             with self._exclusive():
                 return self._usable_url() or self._settled_url()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import zlib
 from contextlib import suppress
@@ -44,8 +45,10 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _CONNECTIONS = 8
 _SHORTEST_KEY = 8  # characters; a shorter one is part of ordinary words, which would be masked too
-_TIMEOUT = httpx.Timeout(connect=10, read=60, write=10, pool=None)  # seconds; `_slots` limits the connections
-_TOTAL_TIMEOUT = 300.0  # seconds; `read` above restarts with every byte, so a trickle would never time out
+_TIMEOUT = httpx.Timeout(connect=10, read=30, write=10, pool=None)  # seconds; `_slots` limits the connections
+_TOTAL_TIMEOUT = 120.0  # seconds; `read` above restarts with every byte, so a trickle would never time out
+_LONG = 10.0  # seconds; a longer wait for an answer is announced
+_REPEAT = 60.0  # seconds after a wait that was announced, in which no other is
 _MOST_BYTES = 64 * 2**20  # of a body, received or decoded; the largest page, 50,000 bars, has about 5 MB
 _MOST_VALUES = 2_000_000  # commas in a body: a value of JSON takes up to 100 bytes when decoded; that page has 400,000
 _GZIP = frozenset({"gzip", "x-gzip"})
@@ -138,7 +141,7 @@ class Transport:
         self.traffic = Traffic()
         self._key = (api_key or "").strip()
         self._limiter, self._retry, self._sleep, self._random = limiter, retry, sleep, random
-        self._on_wait, self._announced = on_wait, 0
+        self._on_wait, self._announced, self._silent_until = on_wait, 0, -math.inf
         self._refused = _invalid(self._key)
         self._admitted = False
         self._door = asyncio.Lock()
@@ -197,6 +200,13 @@ class Transport:
             reason = f"{host} answered HTTP {error.status}" if failed else f"{host} gave no usable answer"
         self._on_wait(f"{reason}; retry {attempt} of {self._retry.attempts} in {max(pause, 1):.0f} s.")
 
+    def _announce_wait(self) -> None:
+        """Say that the vendor has kept an answer waiting."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._silent_until:
+            self._silent_until = now + _REPEAT
+            self._on_wait(f"Waiting for {urlsplit(self.base_url).netloc}, which has not answered for {_LONG:.0f} s.")
+
     def _pause(self, failure: _RetryableError, attempt: int) -> float:
         pause, requested = self._retry.pause(attempt), min(failure.retry_after or 0.0, _MAX_RETRY_AFTER)
         if isinstance(failure.error, RateLimited):
@@ -223,6 +233,7 @@ class Transport:
         self.traffic.retries += again
         query = f"?{urlencode(params)}" if params else ""
         responded = False
+        late = asyncio.get_running_loop().call_later(_LONG, self._announce_wait)
         try:
             async with (
                 asyncio.timeout(_TOTAL_TIMEOUT),
@@ -232,9 +243,12 @@ class Transport:
                 body = await _body(answer)
         except (httpx.TransportError, zlib.error, TimeoutError) as error:
             restated = self._restated(VendorUnavailable(_reason(error)), f"GET {path}")
+            responded &= not isinstance(error, (TimeoutError, httpx.TimeoutException))  # a trickle is no response
             raise _RetryableError(restated, responded=responded) from error
         except MalformedAnswer as error:
             raise self._judged(error, answer, path) from None
+        finally:
+            late.cancel()
         try:
             if answer.status_code != HTTPStatus.OK:
                 raise failures.of_status(answer.status_code, failures.read(body))

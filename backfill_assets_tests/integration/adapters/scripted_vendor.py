@@ -110,6 +110,25 @@ class EndlessVendor(ScriptedVendor):
         writer.close()
 
 
+class TricklingVendor(ScriptedVendor):
+    """Answers paths with `trickle` in them by `start` and then a byte every hundredth of a second, without end."""
+
+    def __init__(self, start: bytes, byte: bytes, answer: Response) -> None:
+        super().__init__(answer)
+        self._start, self._byte = start, byte
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
+        self.requests.append(ReceivedRequest(path, {}))
+        writer.write(self._start if "trickle" in path else self._bytes(self.script[0]))
+        with suppress(ConnectionError):
+            while "trickle" in path and not reader.at_eof():
+                await asyncio.sleep(0.01)
+                writer.write(self._byte)
+                await writer.drain()
+        writer.close()
+
+
 class CountingLimiter:
     def __init__(self) -> None:
         self.permits = 0

@@ -31,6 +31,7 @@ from backfill_assets_tests.integration.adapters.scripted_vendor import (
     NoSleep,
     Response,
     ScriptedVendor,
+    TricklingVendor,
     bar,
     ok,
 )
@@ -278,6 +279,36 @@ async def test_an_endless_response_is_retried(connect, monkeypatch):
         with pytest.raises(VendorUnavailable, match="TimeoutError"):
             await fetch(connect(vendor.url, retry=RetryPolicy(attempts=1)))
         await asyncio.sleep(0.3)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "byte"),
+    [(b"", b""), (b"", b"H"), (HEAD + b"X-Filler: ", b"x"), (HEAD + b"Content-Length: 5000\r\n\r\n{", b" ")],
+    ids=["silence", "status", "headers", "body"],
+)
+async def test_a_trickle_is_announced_and_ends_while_other_requests_go_on(connect, monkeypatch, start, byte):
+    monkeypatch.setattr(transport, "_TOTAL_TIMEOUT", 0.5)
+    monkeypatch.setattr(transport, "_LONG", 0.1)
+    said, ended = [], []
+
+    async def fetch(path):
+        await client.fetch(path, {}, bytes)
+        ended.append(path)
+
+    async with TricklingVendor(start, byte, ok()) as vendor:
+        client = connect(vendor.url, retry=RetryPolicy(attempts=2), on_wait=said.append)
+        await fetch("/first")  # the key is accepted
+        slow = asyncio.gather(*(fetch("/trickle") for _ in range(3)), return_exceptions=True)
+        await asyncio.gather(*(fetch("/other") for _ in range(20)))
+        assert {type(error) for error in await slow} == {VendorUnreachable}, "three in a row end the run"
+        await client.close()
+    assert ended == ["/first", *["/other"] * 20]
+    waiting = f"Waiting for 127.0.0.1:{vendor.port}, which has not answered for 0 s."
+    assert set(said) == {waiting, f"Cannot reach 127.0.0.1:{vendor.port}; retry 2 of 2 in 1 s."}
+    assert said.count(waiting) == 1
 
 
 @pytest.mark.parametrize("refusal", [UNKNOWN_KEY, Response(UNKNOWN_KEY.body)])

@@ -25,6 +25,7 @@ from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.deployment.runs import HOST_TAG, PROCESS_TAG, TRIGGER_TAG, end_dead_runs
 from backfill_assets.deployment.services import WEBSERVER, started_by_this_process
 from backfill_assets.deployment.storage import _CREATION_LOCK
+from backfill_assets.domain.errors import SettingMistake
 from backfill_assets.domain.runs import RunKind, RunStart
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Fault, Hole
@@ -342,8 +343,18 @@ def test_a_second_platform_on_a_database_is_refused_while_the_first_one_runs(bac
         result = backfill.program("up", "--port", port)
         assert (result.code, result.out) == (2, "")
         assert result.error.startswith("Another `backfill up` is running on the database 127.0.0.1:")
-    with only_platform(backfill.database_url):
-        pass
+    with only_platform(backfill.database_url) as keep:
+        keep()
+        backfill.rows("select pg_terminate_backend(pid, 5000) from pg_locks where locktype = 'advisory'")
+        keep()  # finds that the server has closed the connection
+        keep()
+        with pytest.raises(SettingMistake, match="Another"), only_platform(backfill.database_url):
+            pass
+        backfill.rows("select pg_terminate_backend(pid, 5000) from pg_locks where locktype = 'advisory'")
+        with only_platform(backfill.database_url):
+            keep()
+            with pytest.raises(SettingMistake, match="Another"):
+                keep()
     assert backfill.rows("select count(*) from dagster.daemon_heartbeats") == [(0,)]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from backfill_assets.adapters.embedded_postgres.privileges import require_owner
 from backfill_assets.adapters.private_files import (
     make_data_folder,
     make_private_folder,
@@ -13,7 +14,8 @@ from backfill_assets.adapters.private_files import (
     write_private,
 )
 from backfill_assets.cli.output import write_file
-from backfill_assets.domain.errors import UsageMistake
+from backfill_assets.deployment.environment import BATCH_SIZE, NUMBA_CACHE, set_defaults
+from backfill_assets.domain.errors import EmbeddedServerError, SettingMistake, UsageMistake
 
 PARENT = 0o711 if os.geteuid() == 0 else 0o700
 """For root, `nobody` must be able to traverse the parents, since the embedded server may run as that user."""
@@ -68,6 +70,56 @@ def test_a_link_is_not_followed(tmp_path):
     with pytest.raises(OSError, match="symbolic link"):
         open_private(tmp_path / "link", os.O_WRONLY | os.O_CREAT)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def planted(path, kind, owner):
+    """Make what another user may put into a folder that both can write to, such as /tmp; return where a link leads."""
+    target = path.with_name("target")
+    if kind == "link":
+        target.mkdir()
+        path.symlink_to(target)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_text("theirs")
+        path.chmod(0o666)
+    os.chown(path, owner, owner, follow_symlinks=False)
+    return target
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_a_folder_that_another_user_planted_is_refused(tmp_path, monkeypatch, kind):
+    target = planted(tmp_path / "numba", kind, 12345)
+    with pytest.raises(SettingMistake, match=r"numba belongs to the user 12345: run as that user, or choose another"):
+        make_private_folder(tmp_path / "numba")
+    with pytest.raises(EmbeddedServerError, match="belongs to the user 12345"):
+        require_owner(tmp_path / "numba")
+    assert not target.exists() or not list(target.iterdir())
+    for name in (NUMBA_CACHE, BATCH_SIZE):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("BACKFILL_DATA_DIR", str(tmp_path))
+    set_defaults()
+    assert not os.environ[NUMBA_CACHE], "code would be loaded from it"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe", "file"])
+def test_a_file_that_another_user_planted_is_neither_written_nor_waited_for(tmp_path, kind):
+    planted(tmp_path / ".page.html.part", kind, 12345)
+    with pytest.raises(OSError, match=r"symbolic link|Is a directory|No such device|Operation not permitted"):
+        write_private(tmp_path / ".page.html.part", b"ours")
+    assert kind != "file" or (tmp_path / ".page.html.part").read_text() == "theirs"
+    with pytest.raises(UsageMistake, match="cannot be written"):
+        write_file(tmp_path / "page.html", "ours", "--html")
+
+
+def test_ones_own_link_to_a_folder_of_ones_own_is_followed(tmp_path):
+    planted(tmp_path / "data", "link", os.geteuid())
+    assert make_private_folder(tmp_path / "data") == tmp_path / "data"
+    assert mode(tmp_path / "target") == 0o700
 
 
 def test_a_written_file_is_private_and_keeps_changed_permissions(tmp_path):

@@ -3,9 +3,12 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from backfill_assets.adapters import settings
+from backfill_assets.adapters.postgres import sqlalchemy_url, without_password
 from backfill_assets.domain.errors import SettingMistake, UniverseMistake
 from backfill_assets.domain.retries import Retries
 from backfill_assets_tests.support import read_settings
@@ -123,6 +126,7 @@ def test_the_repr_has_no_secret(home):
         ("DATABASE_URL", f"postgresql://u:{SECRET}@h:x/d"),
         ("DATABASE_URL", f"postgresql://u:{SECRET}@h:99999/d"),
         ("DATABASE_URL", f"postgresql://u:{SECRET}@[h/d"),
+        ("DATABASE_URL", f"postgresql://u:{SECRET}@h:1,x:y/d"),
         ("DATABASE_URL", f"postgresql+psycopg://u:{SECRET}@h/d"),
         ("DATABASE_URL", f"host=h password={SECRET}"),
         *(("DATABASE_URL", f"postgresql://u:{SECRET}{bad}x@h/d") for bad in ("%", "%g1", "/", "@", "#", "?")),
@@ -183,6 +187,20 @@ def test_an_invalid_base_url_is_rejected(home, value):
 )
 def test_a_database_url_is_kept_unchanged(home, value):
     assert read_settings(home | {"DATABASE_URL": value}).database_url == value
+
+
+def test_several_hosts_become_parameters_that_every_driver_knows(home):
+    url = "postgresql://u:p%40w@a.example:5433,10.0.0.2/d?target_session_attrs=read-write"
+    read = read_settings(home | {"DATABASE_URL": url}).database_url
+    assert read == "postgresql://u:p%40w@/d?host=a.example,10.0.0.2&port=5433,&target_session_attrs=read-write"
+    assert conninfo_to_dict(read) == conninfo_to_dict(url)
+    _, arguments = PGDialect_psycopg2().create_connect_args(sqlalchemy_url(read))
+    assert {name: conninfo_to_dict(url)[name] for name in ("host", "port")} == {
+        n: arguments[n] for n in ("host", "port")
+    }
+    assert (arguments["user"], arguments["password"]) == ("u", "p@w")
+    assert without_password(read) == "a.example:5433,10.0.0.2:5432/d"
+    assert read_settings(home | {"DATABASE_URL": read}).database_url == read
 
 
 # --- The rate
