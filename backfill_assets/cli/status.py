@@ -30,12 +30,12 @@ from backfill_assets.cli.output import (
 from backfill_assets.cli.selection import select
 from backfill_assets.domain.alert_rules import CheckResult, failed_checks
 from backfill_assets.domain.completeness import Completeness, Counts, Row, SessionState
-from backfill_assets.domain.gaps import unexplained
+from backfill_assets.domain.gaps import repair_command, unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.pipelines.gaps import Watched, measure
 from backfill_assets.pipelines.listings import known_listings
 from backfill_assets.presentation.page import page
-from backfill_assets.presentation.text import GLYPHS, instant, percent, repair_command, span, summary
+from backfill_assets.presentation.text import GLYPHS, instant, percent, span, summary
 
 _COLOURS = {
     SessionState.COMPLETE: "green",
@@ -92,8 +92,9 @@ def show_status(console: Console, found: Sequence[Completeness], now: datetime) 
     console.print(", ".join([*legend, f"{_marked('✗', SessionState.MISSING)} open gaps"]))
     gaps = [gap for market in found for gap in market.gaps]
     show_details(console, gaps)
-    if command := repair_command(gaps):
-        number = counted(len(unexplained(gaps)), "unexplained gap")
+    symbols = [gap.symbol for gap in unexplained(gaps)]
+    if command := repair_command(symbols, *(market.market for market in found if unexplained(market.gaps))):
+        number = counted(len(symbols), "unexplained gap")
         console.print(f"{number}. To fetch them now:\n  {command}", soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from backfill_assets.domain.alerts import Finding, Measure, Place, Rows, severity
-from backfill_assets.domain.gaps import Gap, missing_gaps, most_missing_sessions
+from backfill_assets.domain.gaps import Gap, missing_gaps, most_missing_sessions, repair_command
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Market
 
@@ -21,8 +21,6 @@ MARKET_CHECKS = frozenset({"latest_session_is_here", "features_cover_bars", "fea
 
 COVERAGE_CHECKS = MARKET_CHECKS | {GAP_CHECK, "minutes_are_complete"}
 """Checks of what is missing. Commands count that themselves, in the sessions that they are about."""
-
-_MOST_NAMED = 10
 
 
 class Observation(Protocol):
@@ -69,13 +67,12 @@ class GapObservation:
             sentence = (
                 f"{self.market}: {len(symbols)} symbols have unexplained missing sessions; most: {symbol}, {most}."
             )
-        few = len(symbols) <= _MOST_NAMED
         return Finding(
             self.incident,
             level,
             sentence,
             _gap_rows(gaps, self.now),
-            f"backfill repair --symbols {','.join(symbols)}" if few else f"backfill repair --markets {self.market}",
+            repair_command(symbols, self.market),
             Place(asset=self.assets.get(timeframe), check=GAP_CHECK),
         )
 

@@ -22,6 +22,9 @@ WARN_ABOVE, ERROR_ABOVE = 1, 7
 FIRST_ATTEMPT_DELAY = timedelta(hours=6)
 """A session that was never requested is due this long after its end, when the nightly run has had its turn."""
 
+MOST_NAMED = 10
+"""Symbols that a command in a message names at the most."""
+
 
 class Reason(StrEnum):
     """Why a session is not complete, or not expected."""
@@ -197,6 +200,14 @@ def _week(day: date) -> DayRange:
 def unexplained(gaps: Iterable[Gap]) -> list[Gap]:
     """Return the gaps that are not explained."""
     return [gap for gap in gaps if not gap.explained]
+
+
+def repair_command(symbols: Iterable[str], *markets: str) -> str:
+    """Return the command that requests the gaps of these symbols now, or of all in their markets; empty without any."""
+    names = list(dict.fromkeys(symbols))
+    few = len(names) <= MOST_NAMED
+    option = f"--symbols {','.join(names)}" if few else f"--markets {','.join(markets)}"
+    return f"backfill repair {option}" if names else ""
 
 
 def missing_gaps(gaps: Iterable[Gap]) -> list[Gap]:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from backfill_assets.domain.completeness import Completeness, Counts, Row, SessionState
-from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.presentation.calendar import data_uri, grid_of
 
 GLYPHS: Mapping[SessionState, str] = {
@@ -61,12 +60,6 @@ def instant(at: datetime | None) -> str:
 def next_attempt(at: datetime | None, now: datetime) -> str:
     """Format when an attempt is due: `now`, a time in UTC, or `none`."""
     return "none" if at is None else "now" if at <= now else instant(at)
-
-
-def repair_command(gaps: Iterable[Gap]) -> str:
-    """Return the command that requests the unexplained gaps now; empty without any."""
-    symbols = dict.fromkeys(gap.symbol for gap in unexplained(gaps))
-    return f"backfill repair --symbols {','.join(symbols)}" if symbols else ""
 
 
 def markdown(found: Completeness) -> str:

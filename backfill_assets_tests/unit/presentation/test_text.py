@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from backfill_assets.domain.completeness import Counts
 from backfill_assets.presentation.calendar import data_uri, grid_of
-from backfill_assets.presentation.text import cell, instant, markdown, percent, repair_command, summary
+from backfill_assets.presentation.text import cell, instant, markdown, percent, summary
 from backfill_assets_tests.unit.presentation.examples import complete_market, incomplete_market
 
 some_counts = st.builds(Counts, *[st.integers(0, 200_000)] * 4)
@@ -48,11 +48,6 @@ def test_instants_are_in_utc():
     assert instant(datetime(2025, 6, 30, 8, 59, 59, tzinfo=east)) == "2025-06-29 23:59"
     assert instant(datetime(2025, 6, 30, tzinfo=UTC)) == "2025-06-30 00:00"
     assert instant(None) == ""
-
-
-def test_the_repair_command_names_each_symbol_with_unexplained_gaps_once():
-    assert repair_command(incomplete_market().gaps) == "backfill repair --symbols AAPL"
-    assert repair_command(complete_market().gaps) == ""
 
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
