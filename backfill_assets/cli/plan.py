@@ -11,6 +11,7 @@ from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import COMPLETE, counted, duration, output_console, plain_table, print_json
 from backfill_assets.cli.selection import select
+from backfill_assets.domain.gaps import MOST_NAMED
 from backfill_assets.domain.request_plan import ApiCall, floor_seconds, pages_of
 from backfill_assets.pipelines.backfill_request import plan, recorded
 from backfill_assets.pipelines.listings import expected
@@ -27,7 +28,7 @@ def plan_command(options: Options, *, as_json: bool) -> int:
 
 
 def show_plans(plans: Mapping[str, Sequence[ApiCall]], settings: Settings, *, as_json: bool) -> None:
-    """Print the requests by market and the least time that they take."""
+    """Print the requests by market, many alike in one line, and the least time that they take."""
     requests = sum(map(pages_of, plans.values()))
     floor = floor_seconds(requests, settings.requests_per_second)
     if as_json:
@@ -37,10 +38,18 @@ def show_plans(plans: Mapping[str, Sequence[ApiCall]], settings: Settings, *, as
     numbers = ("sessions", "requests")
     table = plain_table("market", "symbols", "timeframe", "days", *numbers, right=numbers)
     for market, planned in plans.items():
+        alike: dict[tuple[object, ...], list[ApiCall]] = {}
         for call in planned:
-            span = str(call.start) if call.start == call.end else f"{call.start} to {call.end}"
-            counts = (str(len(call.sessions)), str(call.pages))
-            table.add_row(market, call.label, call.timeframe.name, span, *counts)
+            alike.setdefault((call.timeframe, call.start, call.end, len(call.sessions), call.pages), []).append(call)
+        for (_, start, end, *_), calls in alike.items():
+            span = f"{start}" if start == end else f"{start} to {end}"
+            if len(calls) > MOST_NAMED:
+                rows = [(counted(len(calls), "symbol"), calls)]
+            else:
+                rows = [(call.label, [call]) for call in calls]
+            for label, some in rows:
+                counts = (str(len(some[0].sessions)), str(pages_of(some)))
+                table.add_row(market, label, some[0].timeframe.name, span, *counts)
     if table.row_count:
         output_console().print(table)
     rate = settings.requests_per_second
