@@ -1,5 +1,5 @@
 # Tasks for contributors. Each target installs what it needs into .venv.
-.PHONY: help setup setup-dev demo test test-system test-all soak bench check audit format clean
+.PHONY: help setup setup-dev demo test test-system test-all soak bench check check-release audit format clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -18,6 +18,7 @@ help:
 	@echo "make soak         run the long forms of the fault and fuzz tests"
 	@echo "make bench        run the benchmarks in their short forms"
 	@echo "make check        run linter, type checker and import rules, and load the Dagster definitions"
+	@echo "make check-release  build, install and list what a release would contain, into dist/"
 	@echo "make audit        check the pinned versions for known vulnerabilities"
 	@echo "make setup        install what running needs into .venv"
 	@echo "make setup-dev    also install what tests and checks need"
@@ -70,6 +71,9 @@ check: $(DEV)
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	DAGSTER_HOME=$$home DAGSTER_DISABLE_TELEMETRY=1 $(BIN)/dg check defs  # a home of its own: no server is started
 
+check-release: $(READY)
+	@$(BIN)/python scripts/check_release.py
+
 audit: $(READY)
 	@scripts/audit
 
@@ -80,4 +84,4 @@ format: $(DEV)
 clean:
 	@if [ -x $(BIN)/python ]; then $(BIN)/python scripts/stop_servers.py; fi
 	rm -rf .demo logs .logs_queue .nux .telemetry .venv .uv .mypy_cache .pytest_cache .ruff_cache .hypothesis \
-		.import_linter_cache .coverage .coverage.* build *.egg-info
+		.import_linter_cache .coverage .coverage.* build dist *.egg-info

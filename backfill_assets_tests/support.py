@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
 import numpy as np
@@ -35,6 +37,16 @@ NASTY_SHOWN = "a [2J ]0;mine 2J b <script>x</script>[red]c[/][l](http://x)@chann
 
 SOAK = bool(os.environ.get("BACKFILL_SOAK"))
 """Whether to run the long forms, as `make soak` does."""
+
+
+def script(name: str) -> ModuleType:
+    """Import a program of scripts/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, PROJECT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:

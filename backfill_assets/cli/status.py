@@ -104,8 +104,9 @@ def show_status(console: Console, found: Sequence[Completeness], now: datetime) 
     console.print(", ".join([*legend, f"{_marked('✗', SessionState.MISSING)} open gaps"]))
     gaps = [gap for market in found for gap in market.gaps]
     show_details(console, gaps)
-    if command := repair_command(gaps):
-        number = counted(len(unexplained(gaps)), "unexplained gap")
+    still_open = [gap.symbol for gap in unexplained(gaps)]
+    if command := repair_command(still_open, *(market.market for market in found if unexplained(market.gaps))):
+        number = counted(len(still_open), "unexplained gap")
         console.print(f"{number}. To fetch them now:\n  {command}", soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from backfill_assets.domain.alerts import Finding, Measure, Place, Rows, severity
-from backfill_assets.domain.gaps import MOST_NAMED, Gap, missing_gaps, most_missing_sessions
+from backfill_assets.domain.gaps import Gap, missing_gaps, most_missing_sessions, repair_command
 from backfill_assets.domain.timeframes import TIMEFRAMES, ranges
 from backfill_assets.domain.universe import Market
 
@@ -67,13 +67,12 @@ class GapObservation:
             sentence = (
                 f"{self.market}: {len(symbols)} symbols have unexplained missing sessions; most: {symbol}, {most}."
             )
-        few = len(symbols) <= MOST_NAMED
         return Finding(
             self.incident,
             level,
             sentence,
             _gap_rows(gaps, self.now),
-            f"backfill repair --symbols {','.join(symbols)}" if few else f"backfill repair --markets {self.market}",
+            repair_command(symbols, self.market),
             Place(asset=self.assets.get(timeframe), check=GAP_CHECK),
         )
 

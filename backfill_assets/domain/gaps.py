@@ -202,12 +202,12 @@ def unexplained(gaps: Iterable[Gap]) -> list[Gap]:
     return [gap for gap in gaps if not gap.explained]
 
 
-def repair_command(gaps: Iterable[Gap]) -> str:
-    """Return the command that requests the unexplained gaps now, with the symbols if they are few; empty without any."""
-    symbols = dict.fromkeys(gap.symbol for gap in unexplained(gaps))
-    if len(symbols) > MOST_NAMED:
-        return "backfill repair"
-    return f"backfill repair --symbols {','.join(symbols)}" if symbols else ""
+def repair_command(symbols: Iterable[str], *markets: str) -> str:
+    """Return the command that requests the gaps of these symbols now, or of all in their markets; empty without any."""
+    names = list(dict.fromkeys(symbols))
+    few = len(names) <= MOST_NAMED
+    option = f"--symbols {','.join(names)}" if few else f"--markets {','.join(markets)}"
+    return f"backfill repair {option}" if names else ""
 
 
 def missing_gaps(gaps: Iterable[Gap]) -> list[Gap]:

@@ -40,6 +40,7 @@ class Health:
     mixed     the symbols whose bars are probably those of several companies, with a sentence each
     """
 
+    market: str
     gaps: tuple[Gap, ...]
     minutes: JudgedMinutes
     examined: Examination
@@ -102,6 +103,7 @@ def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None
     gaps = find_gaps(GapStore.beside(store), watched, now, minutes.marks)
     newest = calendar.last_finished(now - FIRST_ATTEMPT_DELAY)
     return Health(
+        market=market.name,
         gaps=tuple(gaps),
         minutes=minutes,
         examined=examined,

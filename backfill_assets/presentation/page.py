@@ -11,7 +11,7 @@ from string import Template
 
 from backfill_assets.domain.alert_rules import CheckResult, merge_checks
 from backfill_assets.domain.completeness import Completeness, Row, SeriesCompleteness
-from backfill_assets.domain.gaps import Gap, repair_command
+from backfill_assets.domain.gaps import Gap, repair_command, unexplained
 from backfill_assets.domain.timeframes import ranges
 from backfill_assets.presentation.calendar import css, drawing, grid_of
 from backfill_assets.presentation.text import GLYPHS, instant, next_attempt, percent, span, summary
@@ -65,7 +65,7 @@ def _market(found: Completeness) -> str:
         f"<p>{escape(label)}.</p>",
         f'<div class="wide">{drawing(grid_of(found), label)}</div>',
         _matrix(found),
-        _gaps(found.gaps, found.at),
+        _gaps(found),
     ]
     return "\n".join([*parts, "</section>"])
 
@@ -95,16 +95,16 @@ def _share(series: SeriesCompleteness) -> str:
     return f'<span title="{counts.complete:,} of {counts.expected:,} sessions complete">{glyph}{share}</span>'
 
 
-def _gaps(gaps: Sequence[Gap], at: datetime) -> str:
-    if not gaps:
+def _gaps(found: Completeness) -> str:
+    if not found.gaps:
         return '<p class="faint">Nothing is missing.</p>'
-    merged = merge_timeframes(gaps)
+    merged = merge_timeframes(found.gaps)
     titles = "".join(f"<th>{t}</th>" for t in ("symbol", "timeframes", "from", "to"))
     titles += '<th class="number">sessions</th><th>reason</th><th class="number">attempts</th>'
     titles += "<th>next attempt (UTC)</th><th>detail</th>"
-    rows = "\n".join(_gap(gap, timeframes, at) for gap, timeframes in merged[:MAX_GAPS])
+    rows = "\n".join(_gap(gap, timeframes, found.at) for gap, timeframes in merged[:MAX_GAPS])
     parts = ["<h3>Gaps</h3>"]
-    if command := repair_command(gaps):
+    if command := repair_command((gap.symbol for gap in unexplained(found.gaps)), found.market):
         parts.append(f"<p>To fetch the open gaps now: <code>{escape(command)}</code></p>")
     parts.append(_table(titles, rows))
     if len(merged) > MAX_GAPS:

@@ -1,7 +1,6 @@
 """The documentation names what a user can type or set, its links resolve, and its generated parts are up to date."""
 
 import ast
-import importlib.util
 import re
 import textwrap
 from datetime import date
@@ -10,7 +9,7 @@ import pytest
 
 from backfill_assets.cli.app import app
 from backfill_assets.domain.universe_file import parse_universe
-from backfill_assets_tests.support import PROJECT
+from backfill_assets_tests.support import PROJECT, script
 
 PAGES = [*sorted(PROJECT.glob("*.md")), *sorted((PROJECT / "docs").rglob("*.md"))]
 DOCUMENTATION = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
@@ -21,9 +20,7 @@ NAMES = {path.name for folder in FOLDERS for path in folder.iterdir() if path.is
 PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(NAMES)})/[\w/-]+\.(?:json|md|py|sql|yaml)\b")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
-SPEC = importlib.util.spec_from_file_location("generate_reference", PROJECT / "scripts" / "generate_reference.py")
-GENERATOR = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(GENERATOR)
+GENERATOR = script("generate_reference")
 
 
 def name(page):

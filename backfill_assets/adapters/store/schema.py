@@ -63,7 +63,9 @@ def require_current(url: str) -> None:
     revision = found(url)
     if revision != NEEDED:
         state = "are not there yet" if revision is None else f"are at revision {revision}, the code needs {NEEDED}"
-        raise SchemaBehind(f"The market tables {state}: run `backfill db upgrade`.")
+        newer = revision is not None and revision > NEEDED
+        remedy = "use the newer program that upgraded them" if newer else "run `backfill db upgrade`"
+        raise SchemaBehind(f"The market tables {state}: {remedy}.")
 
 
 def upgrade(url: str) -> str:

@@ -11,7 +11,7 @@ import dagster as dg
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.domain.completeness import Completeness
-from backfill_assets.domain.gaps import repair_command
+from backfill_assets.domain.gaps import repair_command, unexplained
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.timeframes import sources
 from backfill_assets.domain.universe import Market
@@ -58,6 +58,6 @@ def _metadata(found: Completeness) -> dict[str, "dg.RawMetadataValue"]:
         "partial_sessions": counts.partial,
         "explained_sessions": counts.explained,
     }
-    if command := repair_command(found.gaps):
+    if command := repair_command((gap.symbol for gap in unexplained(found.gaps)), found.market):
         metadata["repair"] = command
     return metadata

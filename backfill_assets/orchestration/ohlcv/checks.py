@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import dagster as dg
 
@@ -14,6 +15,7 @@ from backfill_assets.domain.gaps import (
     missing_gaps,
     most_missing_sessions,
     repair_command,
+    unexplained,
 )
 from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, Timeframe, sources
@@ -73,7 +75,7 @@ def _no_missing_sessions(health: Health, timeframe: Timeframe) -> CheckOutcome:
             "symbols_affected": len({g.symbol for g in missing}),
         },
         gap_table(gaps) if gaps else None,
-        repair_command(gaps) or None,
+        repair_command((g.symbol for g in unexplained(gaps)), health.market) or None,
     )
 
 
@@ -102,7 +104,7 @@ def gap_table(gaps: Sequence[Gap]) -> Table:
                 g.detail,
                 g.attempts,
                 "none" if g.next_attempt_at is None or g.explained else format_utc(g.next_attempt_at),
-                "" if g.explained else f"backfill repair --symbols {g.symbol}",
+                "" if g.explained else repair_command([g.symbol]),
             )
             for g in sorted(gaps, key=lambda g: (g.explained, g.symbol, g.days))
         ],
@@ -228,7 +230,7 @@ def _latest_session_is_here(health: Health, timeframe: Timeframe) -> CheckOutcom
         sentence=f"{health.newest} is {states}.",
         severity=ERROR if len(lacking.get("missing", ())) == len(health.expected) else WARN,
         numbers={**numbers, **{state: ", ".join(symbols) for state, symbols in lacking.items()}},
-        repair=f"backfill repair --symbols {','.join(s for symbols in lacking.values() for s in symbols)}",
+        repair=repair_command(chain(*lacking.values()), health.market),
     )
 
 

@@ -3,11 +3,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.options import Names, Options, parse_day
+from backfill_assets.cli.plan import show_plans
 from backfill_assets.cli.selection import backfill_requests
-from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.errors import UsageMistake
+from backfill_assets.domain.request_plan import RangeCall
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES
+from backfill_assets.domain.universe import Symbol
 from backfill_assets.domain.universe_file import parse_universe
 from backfill_assets.pipelines.backfill_request import Refresh
 
@@ -227,3 +231,16 @@ def test_only_ten_known_symbols_are_named():
     )
     with pytest.raises(UsageMistake, match=r"there are S00, .*, S09 and 4 more\.$"):
         chosen(universe=many, symbols="NOPE!")
+
+
+def test_a_plan_of_many_symbols_has_a_line_for_all_that_are_alike(capsys):
+    day = date(2025, 1, 31)
+    few = [RangeCall(Symbol("BRK.B", "BRK.B"), MINUTE_1, (day, day + ONE_DAY), 1)]
+    many = [RangeCall(Symbol(f"S{n}", f"S{n}"), t, (day,), 2) for n in range(11) for t in (MINUTE_1, DAY_1)]
+    show_plans({"stocks": many + few}, Settings(), as_json=False)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["stocks", "11", "symbols", "1m", "2025-01-31", "1", "22"],
+        ["stocks", "11", "symbols", "1d", "2025-01-31", "1", "22"],
+        ["stocks", "BRK.B", "1m", "2025-01-31", "to", "2025-02-01", "2", "1"],
+        ["45", "requests", "at", "2.5", "per", "second:", "at", "least", "18", "s."],
+    ]

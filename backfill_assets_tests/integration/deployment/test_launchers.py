@@ -18,6 +18,7 @@ from dagster._core.launcher import WorkerStatus
 from dagster._core.test_utils import create_run_for_test
 
 from backfill_assets.adapters.processes import identity, machine
+from backfill_assets.adapters.settings import Settings
 from backfill_assets.deployment.launchers import WatchedRunLauncher
 from backfill_assets.deployment.runs import HOST_TAG, WORKER_TAG
 from backfill_assets_tests.integration.deployment.test_private_api import home, instance
@@ -41,6 +42,27 @@ def test_dagster_accepts_the_instance_and_its_launcher(name, monkeypatch):
     schema = getattr(importlib.import_module(launcher["module"]), launcher["class"]).config_type()
     checked = process_config(resolve_to_config_type(schema), launcher["config"])
     assert checked.success, checked.errors
+
+
+IN_THE_IMAGE = {"DAGSTER_HOME", "BACKFILL_DATA_DIR"}
+OF_THE_DAEMON = {"ALERT_URLS", "ALERT_REPEAT_HOURS", "DAGSTER_UI_URL"}
+"""Settings that no run reads."""
+
+
+def test_the_containers_get_every_setting():
+    aliases = [field.validation_alias for field in Settings.model_fields.values()]
+    names = {getattr(alias, "choices", [alias])[0] for alias in aliases}
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+    given = compose["services"]["daemon"]["environment"]
+    assert names - given.keys() == IN_THE_IMAGE
+    environment = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").rpartition("ENV ")[2]
+    assert {pair.partition("=")[0] for pair in environment.split()} == IN_THE_IMAGE
+    # Of a setting that is not in the file .env, the program has its own default.
+    required = {"POLYGON_API_KEY", "DATABASE_URL", "BACKFILL_UNIVERSE", "DAGSTER_UI_URL"}
+    assert [name for name in names - IN_THE_IMAGE - required if given[name] != f"${{{name}:-}}"] == []
+    docker = yaml.safe_load((DEPLOY / "docker" / "dagster.yaml").read_text(encoding="utf-8"))
+    passed_on = set(docker["run_launcher"]["config"]["env_vars"])
+    assert passed_on == given.keys() - OF_THE_DAEMON, "a container of a run has what its daemon has"
 
 
 def test_a_worker_takes_its_settings_from_its_file(monkeypatch):

@@ -41,7 +41,7 @@ def pooled(database_url):
             port = unused_port()
             (folder / "pgbouncer.ini").write_text(CONFIGURATION.format(parts, port, settings))
             user = ["-u", "nobody"] if os.geteuid() == 0 else []
-            started.append(subprocess.Popen(["pgbouncer", "-q", *user, folder / "pgbouncer.ini"]))
+            started.append(subprocess.Popen(["pgbouncer", "-q", *user, folder / "pgbouncer.ini"]))  # noqa: S607  # found on PATH, as by a user
             url = parts._replace(netloc=f"127.0.0.1:{port}").geturl()
             for _ in range(100):
                 try:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -15,36 +16,34 @@ from backfill_assets.deployment.services import WEBSERVER
 from backfill_assets.deployment.webserver import main
 from backfill_assets_tests.support import PROJECT, unused_port
 
-COMMAND = [
-    sys.executable,
-    "-m",
-    WEBSERVER,
-    "--empty-workspace",
-    "--read-only",
-    "--path-prefix",
-    "/ui",
-    "-h",
-    "127.0.0.1",
-]
+COMMAND = [sys.executable, "-m", WEBSERVER, "--empty-workspace", "--read-only", "-h", "127.0.0.1"]
 PERMISSIONS = {"query": "{ permissions { permission value } }"}
 
 
-@pytest.fixture
-def webserver(tmp_path):
-    """The base URL of a read-only webserver of its own records, behind a proxy at https://market.example.org/ui."""
-    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}", encoding="utf-8")
+@contextmanager
+def serving(folder, url, *options):
+    """Run a read-only webserver of its own records behind a proxy at `url`; yields its host and port."""
+    (folder / "dagster.yaml").write_text("telemetry: {enabled: false}", encoding="utf-8")
     port = unused_port()
-    variables = os.environ | {"DAGSTER_HOME": str(tmp_path), "DAGSTER_UI_URL": "https://market.example.org/ui"}
-    with subprocess.Popen([*COMMAND, "-p", str(port)], env=variables, cwd=tmp_path, stdout=subprocess.PIPE) as process:
+    variables = os.environ | {"DAGSTER_HOME": str(folder), "DAGSTER_UI_URL": url}
+    command = [*COMMAND, *options, "-p", str(port)]
+    with subprocess.Popen(command, env=variables, cwd=folder, stdout=subprocess.PIPE) as process:
         try:
             for line in process.stdout:
                 if b"Serving dagster-webserver on" in line:
                     break
-            yield f"http://127.0.0.1:{port}/ui"
+            yield f"127.0.0.1:{port}"
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 0
         finally:
             process.kill()
+
+
+@pytest.fixture
+def webserver(tmp_path):
+    """The base URL of a webserver behind a proxy at https://market.example.org/ui."""
+    with serving(tmp_path, "https://market.example.org/ui", "--path-prefix", "/ui") as host:
+        yield f"http://{host}/ui"
 
 
 def test_the_guard_is_in_front_of_pages_graphql_files_and_websockets(webserver):

@@ -247,7 +247,7 @@ def edits(draw):
     seed = draw(st.integers(0, 2**32))
 
     def respond(envelope):
-        chance, envelope = random.Random(seed), copy.deepcopy(envelope)
+        chance, envelope = random.Random(seed), copy.deepcopy(envelope)  # noqa: S311  # repeatable, not secret
         for edit in (*chosen, *([junk] if last == "junk" else [])):
             edit(chance, envelope)
         if drop in chosen:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from backfill_assets.domain.days import ONE_DAY, DayRange, ranges_of
 from backfill_assets.domain.gaps import (
     FIRST_ATTEMPT_DELAY,
+    MOST_NAMED,
     Gap,
     GapFinder,
     Reason,
@@ -196,9 +197,6 @@ def test_functions_over_gaps():
     assert most_missing_sessions(gaps) == 5
     assert spans_by_symbol([]) == {}
     assert most_missing_sessions([]) == 0
-    assert repair_command(gaps) == "backfill repair --symbols AAPL,SPY"
-    assert repair_command([settled]) == ""
-    assert repair_command([replace(base, symbol=f"S{n}") for n in range(11)]) == "backfill repair"
 
 
 # --- Session by session
@@ -342,3 +340,16 @@ def test_gaps_do_not_depend_on_attempts_and_pauses():
             "AAPL", MINUTE_1, [days(MON, MON)], {a.session: a for a in known}
         )
         assert sum(gap.sessions for gap in found) == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "command"),
+    [
+        (0, ""),
+        (2, "backfill repair --symbols S0,S1"),
+        (MOST_NAMED + 1, "backfill repair --markets stocks,crypto"),
+    ],
+)
+def test_the_repair_command_names_each_symbol_once_or_their_markets(number, command):
+    symbols = [f"S{n}" for n in range(number)]
+    assert repair_command([*symbols, *symbols], "stocks", "crypto") == command

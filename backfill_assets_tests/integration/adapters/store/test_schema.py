@@ -95,14 +95,23 @@ def test_missing_tables_are_an_error_until_they_are_created(empty_database):
     require_current(empty_database)
 
 
-def test_tables_of_another_revision_are_an_error_and_not_upgraded(database_url):
+@pytest.mark.parametrize(
+    ("revision", "remedy"), [("0001", "run `backfill db upgrade`"), ("9999", "use the newer program")]
+)
+def test_tables_of_another_revision_are_an_error_and_not_upgraded(database_url, revision, remedy):
     with psycopg.connect(database_url) as connection:
-        connection.execute("update backfill_schema_version set version_num = 'f00d'")
-    with pytest.raises(SchemaBehind, match=r"at revision f00d, the code needs \d{4}"):
+        connection.execute("update backfill_schema_version set version_num = %s", [revision])
+    with pytest.raises(SchemaBehind, match=rf"at revision {revision}, the code needs \d{{4}}: {remedy}"):
         require_current(database_url)
-    with pytest.raises(BackfillError, match="f00d"):
+    assert rows(database_url, "select version_num from backfill_schema_version") == [(revision,)]
+
+
+def test_tables_of_a_newer_program_are_not_upgraded(database_url):
+    with psycopg.connect(database_url) as connection:
+        connection.execute("update backfill_schema_version set version_num = '9999'")
+    with pytest.raises(SchemaBehind, match=r"9999.*: use the newer program"):
         schema.upgrade(database_url)
-    assert rows(database_url, "select version_num from backfill_schema_version") == [("f00d",)]
+    assert rows(database_url, "select version_num from backfill_schema_version") == [("9999",)]
 
 
 def test_a_role_without_permission_to_create_tables_is_an_error(empty_database):
