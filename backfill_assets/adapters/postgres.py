@@ -36,6 +36,9 @@ _ADVICE = dict.fromkeys(
     [kind.sqlstate for kind in _NOT_FOUND],
     "tables of the platform were removed or changed: restore a backup, see docs/howto/operations.md",
 )
+_ADVICE[psycopg.errors.LockNotAvailable.sqlstate] = (
+    "run the command again when the program that locks the tables, such as VACUUM FULL, has finished"
+)
 
 SILENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 """libpq's settings (seconds, the last one ms) for noticing that the server's machine has disappeared."""

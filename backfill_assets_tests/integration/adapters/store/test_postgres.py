@@ -194,6 +194,19 @@ def test_a_role_that_may_only_read_gets_one_sentence(database_url, option):
             with_reconnection(database_url, write)
 
 
+def test_a_lock_that_another_program_holds_has_its_own_advice(database_url):
+    url = f"{database_url}?options=-c%20lock_timeout%3D1"
+    with psycopg.connect(database_url) as other, open_pool(url, 1) as pool:
+        other.execute("lock table market_data in access exclusive mode")
+
+        def read():
+            with pool.connection() as connection:
+                connection.execute("select from market_data")
+
+        with pytest.raises(DatabaseUnavailable, match="when the program that locks the tables, such as VACUUM FULL"):
+            with_reconnection(url, read, lambda _: None)
+
+
 @pytest.mark.parametrize("option", ["datestyle = 'German'", "extra_float_digits = -9", "timezone = 'Asia/Kathmandu'"])
 def test_values_do_not_depend_on_the_databases_settings(database_url, option):
     written = (date(2024, 2, 1), datetime(2024, 2, 1, 3, 4, 5, tzinfo=UTC), 0.1 + 0.2)
