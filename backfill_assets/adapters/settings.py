@@ -75,7 +75,8 @@ def _alert_urls(text: str) -> tuple[str, ...]:
     return tuple(filter(None, dict.fromkeys(urls)))
 
 
-def _database_url(url: str) -> str:
+def postgres_url(url: str) -> str:
+    """Return the URL of a database. Raises ValueError, which never repeats the text: it may be secret."""
     try:
         parts = urlsplit(url)
         valid = parts.scheme in {"postgresql", "postgres"} and bool(_DATABASE.fullmatch(parts.path)) and parts.port != 0
@@ -162,7 +163,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("DAGSTER_UI_URL", "DAGIT_URL"),
         description="The address at which people reach the Dagster UI. DAGIT_URL is the older name.",
     )
-    database_url: Annotated[str, AfterValidator(_database_url)] | None = Field(
+    database_url: Annotated[str, AfterValidator(postgres_url)] | None = Field(
         default=None,
         validation_alias="DATABASE_URL",
         repr=False,

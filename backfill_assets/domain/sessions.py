@@ -11,7 +11,6 @@ from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-import exchange_calendars
 import numpy as np
 
 from backfill_assets.domain.bars import Bars, Int
@@ -143,6 +142,8 @@ def calendar(kind: Kind, span: DayRange, closures: frozenset[date] = frozenset()
         days = tuple(d for d in span if d not in closures)
         first_week = sunday if sunday == span.start else sunday + 7 * ONE_DAY
         return Calendar(kind, span, days, (), (HOURS[kind].minutes,) * len(days), first_week)
+    import exchange_calendars  # noqa: PLC0415  # it loads pandas, which takes half a second
+
     known = exchange_calendars.get_calendar(_EXCHANGE, start=str(sunday), end=str(span.end + 7 * ONE_DAY))
     open_for = (known.closes - known.opens).dt.total_seconds() // 60
     minutes = {s.date(): int(m) for s, m in open_for.items() if s.date() <= span.end and s.date() not in closures}
@@ -152,6 +153,18 @@ def calendar(kind: Kind, span: DayRange, closures: frozenset[date] = frozenset()
     half_days = tuple(d for d in (s.date() for s in known.early_closes) if d in minutes)
     first_week = sunday + 7 * ONE_DAY if cut else sunday
     return Calendar(kind, span, tuple(minutes), half_days, tuple(minutes.values()), first_week)
+
+
+def regular_hours_between(first: date, last: date) -> tuple[Int, Int]:
+    """Return the beginnings and ends of regular trading of stocks, by session: int64 (n,) each.
+
+    In milliseconds since the epoch UTC.
+    """
+    days = DayRange(first, last)
+    known = calendar(Kind.STOCKS, DayRange(date(first.year, 1, 1), date(last.year, 12, 31)))
+    hours = [[int(at.timestamp()) * 1000 for at in known.regular_hours(s)] for s in known.within(days)]
+    opens, closes = np.array(hours, dtype=np.int64).reshape(-1, 2).T
+    return opens, closes
 
 
 def day_starts(sessions: Sequence[date], zone: ZoneInfo) -> Int:
