@@ -101,15 +101,15 @@ def main() -> None:
             "iterate_bars": lambda: sum(batch.num_rows for batch in iterate_bars(names, "1m", url=url)),
         }
         compare("To Arrow", series * len(names), arrow)
-        one = names[:1]
-        frames: dict[str, Callable[[], object]] = {"psycopg fetchall, pandas": lambda: by_psycopg(url, RAW, one)}
+        one, some = names[:1], names[:4]
+        frames: dict[str, Callable[[], object]] = {"psycopg fetchall, pandas": lambda: by_psycopg(url, RAW, some)}
         for engine in ("polars", "pandas"):
-            frames[f"read_bars, {engine}"] = lambda engine=engine: read_bars(one, "1m", engine=engine, url=url)
+            frames[f"read_bars, {engine}"] = lambda engine=engine: read_bars(some, "1m", engine=engine, url=url)
         for session, adjust in (("all", "all"), ("regular", "none")):
             frames[f"read_bars, {session} hours, adjust {adjust}"] = lambda s=session, a=adjust: read_bars(
-                one, "1m", session=s, adjust=a, url=url
+                some, "1m", session=s, adjust=a, url=url
             )
-        compare("To a frame", series, frames)
+        compare("To a frame", series * len(some), frames)
         wide: dict[str, Callable[[], object]] = {"market_data_v2, pandas": lambda: by_psycopg(url, VIEW, one)}
         for engine in ("pandas", "polars"):
             wide[f"read_bars, {engine}"] = lambda engine=engine: read_bars(
