@@ -66,17 +66,20 @@ def by_adbc(url: str, symbols: list[str]) -> object:
 
 
 def compare(title: str, bars: int, variants: Mapping[str, Callable[[], object]]) -> None:
-    """Measure variants alternately, print their rates and the ratio of each to the first one."""
+    """Measure variants alternately, print their rates and the ratio of each to the first one; also of Python's own work."""
     taken: dict[str, list[float]] = {name: [] for name in variants}
+    worked: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(ROUNDS):
         for name, work in variants.items():
-            begin = time.perf_counter()
+            begin, begun = time.perf_counter(), time.process_time()
             work()
             taken[name].append(time.perf_counter() - begin)
-    reference, *_ = (middle(times) for times in taken.values())
+            worked[name].append(time.process_time() - begun)
+    reference, own = (middle(next(iter(times.values()))) for times in (taken, worked))
     print(f"{title}, {bars:,} bars")
     for name, times in taken.items():
-        print(f"  {name:34} {bars / middle(times) / 1e6:6.2f} M bars/s  {reference / middle(times):6.2f} x")
+        rate, ratio, share = bars / middle(times) / 1e6, reference / middle(times), own / middle(worked[name])
+        print(f"  {name:38} {rate:6.2f} M bars/s  {ratio:6.2f} x  {share:6.2f} x of Python's time")
     print(f"  {load()}", flush=True)
 
 

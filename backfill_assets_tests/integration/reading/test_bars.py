@@ -120,7 +120,7 @@ def test_the_iterator_gives_the_same_in_batches_of_one_symbol(filled, read):
         assert all(len(set(batch["symbol"].to_pylist())) == 1 for batch in batches)
         assert values(pa.Table.from_batches(batches)) == values(read(None, "1h", engine="arrow", **options))
     unfinished = iterate_bars(None, "1m", rows=10, url=filled)
-    assert next(unfinished).num_rows == 10
+    assert 1 <= next(unfinished).num_rows <= 10
     unfinished.close()
     with pytest.raises(UsageMistake, match="rows must be at least 1"):
         iterate_bars(None, "1m", rows=0, url=filled)
