@@ -77,8 +77,11 @@ def _alert_urls(text: str) -> tuple[str, ...]:
     return tuple(filter(None, dict.fromkeys(urls)))
 
 
-def _database_url(url: str) -> str:
-    """Return a URL with at most one host; several, of which libpq takes one, become parameters, which all drivers know."""
+def postgres_url(url: str) -> str:
+    """Return the URL of a database. Raises ValueError, which never repeats the text: it may be secret.
+
+    Several hosts, of which libpq takes one, become parameters, which all drivers know.
+    """
     try:
         parts = urlsplit(url)
         if several := _HOSTS.fullmatch(parts.netloc):
@@ -170,7 +173,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("DAGSTER_UI_URL", "DAGIT_URL"),
         description="The address at which people reach the Dagster UI. DAGIT_URL is the older name.",
     )
-    database_url: Annotated[str, AfterValidator(_database_url)] | None = Field(
+    database_url: Annotated[str, AfterValidator(postgres_url)] | None = Field(
         default=None,
         validation_alias="DATABASE_URL",
         repr=False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
-from difflib import get_close_matches
 
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.options import Options
@@ -12,6 +11,7 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.retries import USUAL, Retries
 from backfill_assets.domain.sessions import HOURS
+from backfill_assets.domain.text import suggestion
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Market, Universe
 from backfill_assets.pipelines.backfill_request import BackfillRequest, market_calendar
@@ -77,7 +77,4 @@ def _request(market: Market, options: Options, now: datetime, retries: Retries) 
 def _require_known(what: str, names: Iterable[str], known: list[str], place: str) -> None:
     for name in names:
         if name not in known:
-            close = get_close_matches(name.upper() if what == "Symbol" else name, known, n=1)
-            some = ", ".join(known[:10]) + (f" and {len(known) - 10} more" if len(known) > 10 else "")
-            hint = f"did you mean {close[0]}?" if close else f"there are {some}."
-            raise UsageMistake(f"{what} {name!r} is not in {place}; {hint}")
+            raise UsageMistake(f"{what} {name!r} is not in {place}; {suggestion(name, known)}")

@@ -1,8 +1,8 @@
-"""Adjust bars for splits.
+"""Adjust bars for splits and dividends.
 
 Raw prices are in the units of their day: one share before a 4:1 split is four shares after it. To compare an earlier bar with
-a later day, multiply its prices by f = shares before / shares after, and divide its volume by f. Bars are not adjusted for
-dividends.
+a later day, multiply its prices by f = shares before / shares after, and divide its volume by f. A cash
+dividend multiplies the prices before its ex-date by 1 - cash / last close before it, both in the same shares.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backfill_assets.domain.bars import Bars, Float, Int
 from backfill_assets.domain.derive import derive, week_start
@@ -56,6 +57,32 @@ class Units:
         edges = np.searchsorted(timestamps, self.starts)
         rows = sorted({first, len(timestamps), *(int(edge) for edge in edges if first < edge < len(timestamps))})
         return [(slice(a, b), int(self.of(timestamps[a]))) for a, b in pairwise(rows)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stretches:
+    """The time of a symbol that ends with each split or dividend, and the factors of bars in it into a later day's units.
+
+    ends       int64 (s,)    when each ends, ascending; bars after the last one have the factors 1
+    price      float64 (s,)  what prices are multiplied by
+    shares     float64 (s,)  what volumes are divided by
+    uncertain  bool (s,)     whether a dividend is missing from `price`
+    """
+
+    ends: Int
+    price: Float
+    shares: Float
+    uncertain: NDArray[np.bool_]
+
+    def factors(self, timestamps: Int) -> tuple[Float, Float]:
+        """Return the factors of prices and of volumes, float64 (n,) each. ValueError if they are uncertain for one of them.
+
+        Timestamps have the unit of `ends`.
+        """
+        at = np.searchsorted(self.ends, timestamps, side="right")
+        if bool(np.append(self.uncertain, False)[at].any()):
+            raise ValueError(f"a dividend after {timestamps[0]} is uncertain")
+        return np.append(self.price, 1.0)[at], np.append(self.shares, 1.0)[at]
 
 
 def units(splits: Sequence[SplitRatio], timeframe: Timeframe, zone: ZoneInfo) -> Units:

@@ -28,12 +28,14 @@ def derive(bars: Bars, timeframe: Timeframe, zone: ZoneInfo) -> Bars:
     Minutes are grouped on the UTC epoch grid, so 4h bars start at 00, 04, 08 … UTC all year. Days are grouped into weeks that
     start on Sunday 00:00 in the market's zone.
     """
-    if not len(bars):
-        return bars
+    return merged(bars, bar_starts(bars.timestamp, timeframe, zone)) if len(bars) else bars
+
+
+def bar_starts(timestamps: Int, timeframe: Timeframe, zone: ZoneInfo) -> Int:
+    """Return the start of the derived bar that each bar belongs to, milliseconds since the epoch UTC like `timestamps`."""
     if timeframe == WEEK_1:
-        return _merged(bars, _weeks(bars.timestamp, zone))
-    length = timeframe.seconds * 1000
-    return _merged(bars, bars.timestamp - bars.timestamp % length)
+        return _weeks(timestamps, zone)
+    return timestamps - timestamps % (timeframe.seconds * 1000)
 
 
 def _weeks(timestamps: Int, zone: ZoneInfo) -> Int:
@@ -43,7 +45,7 @@ def _weeks(timestamps: Int, zone: ZoneInfo) -> Int:
     return np.array([midnights[day] for day in sundays], dtype=np.int64)
 
 
-def _merged(bars: Bars, stamps: Int) -> Bars:
+def merged(bars: Bars, stamps: Int) -> Bars:
     """Merge neighbours of equal stamps: first open, last close, extremes, sums, volume-weighted vwap."""
     first = np.flatnonzero(np.append(True, stamps[1:] != stamps[:-1]))
     last = np.append(first[1:], len(stamps)) - 1

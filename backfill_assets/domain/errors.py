@@ -3,10 +3,12 @@
 BackfillError                   exit code 1
 ├── UsageMistake                exit code 2: the caller can correct it; nothing has run
 │   ├── UniverseMistake         a line of the universe file
-│   └── SettingMistake          an environment variable or a file it names
+│   ├── SettingMistake          an environment variable or a file it names
+│   └── NotStored               a symbol, timeframe or feature that the store does not have
 ├── StoreError                  PostgreSQL
 │   ├── DatabaseUnavailable     no server answers, or the login is refused
 │   ├── SchemaBehind            the tables are older (or newer) than the code
+│   ├── EmptyStore              there are no bars to read
 │   ├── UnusableBars            stored bars from which features cannot be computed
 │   └── EmbeddedServerError     the bundled server could not be set up, started or stopped
 └── VendorError                 Polygon
@@ -44,6 +46,10 @@ class SettingMistake(UsageMistake):
     """An environment variable is invalid; the sentence names the variable and no secret."""
 
 
+class NotStored(UsageMistake):
+    """The store has no such symbol, timeframe or feature; the sentence names the nearest one."""
+
+
 class StoreError(BackfillError):
     """PostgreSQL failed."""
 
@@ -54,6 +60,10 @@ class DatabaseUnavailable(StoreError):
 
 class SchemaBehind(StoreError):
     """The market tables are not at the revision that this code needs."""
+
+
+class EmptyStore(StoreError):
+    """The store has no bars yet."""
 
 
 class EmbeddedServerError(StoreError):

@@ -155,6 +155,18 @@ def calendar(kind: Kind, span: DayRange, closures: frozenset[date] = frozenset()
     return Calendar(kind, span, sessions, half_days, minutes, first_week)
 
 
+def regular_hours_between(first: date, last: date) -> tuple[Int, Int]:
+    """Return the beginnings and ends of regular trading of stocks, by session: int64 (n,) each.
+
+    In milliseconds since the epoch UTC.
+    """
+    days = DayRange(first, last)
+    known = calendar(Kind.STOCKS, DayRange(date(first.year, 1, 1), date(last.year, 12, 31)))
+    hours = [[int(at.timestamp()) * 1000 for at in known.regular_hours(s)] for s in known.within(days)]
+    opens, closes = np.array(hours, dtype=np.int64).reshape(-1, 2).T
+    return opens, closes
+
+
 def day_starts(sessions: Sequence[date], zone: ZoneInfo) -> Int:
     """Return midnight of each day in the zone, milliseconds since the epoch UTC: int64 (n,)."""
     return np.array([int(datetime.combine(d, time(0), zone).timestamp()) * 1000 for d in sessions], dtype=np.int64)
