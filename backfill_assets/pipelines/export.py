@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -44,8 +45,11 @@ from backfill_assets.reading import iterate_bars
 BATCH_ROWS = 100_000
 """Rows that are in memory at a time, beside those of unfinished row groups: 35 MB with all features."""
 
+MOST_MONTHS = 36
+"""Files that are written at the same time, each with an unfinished row group: opening a connection costs as much as a month."""
+
 TIMEOUT = 6 * 3600.0
-"""Seconds that reading a symbol's year may take, writing its files included."""
+"""Seconds that reading the months of a symbol may take, writing their files included."""
 
 
 _EMPTY = Partition(0, 0, "", "")
@@ -159,12 +163,13 @@ def _is_due(file: _File, known: Partition | None, sizes: Mapping[str, int]) -> b
 
 
 def _groups(files: Iterable[_File]) -> Iterator[list[_File]]:
-    """Group files of consecutive months of a year, which are read at the same time."""
+    """Group files of consecutive months, which are read at the same time: at most MOST_MONTHS."""
     group: list[_File] = []
     for file in files:
         if group and (
-            (file.scope, file.timeframe, file.month.year) != (group[0].scope, group[0].timeframe, group[0].month.year)
+            (file.scope, file.timeframe) != (group[0].scope, group[0].timeframe)
             or file.month != next_month(group[-1].month)
+            or len(group) == MOST_MONTHS
         ):
             yield group
             group = []
@@ -193,7 +198,7 @@ def _rendered(url: str, place: Place, files: Sequence[_File], arguments: Argumen
             timeout=TIMEOUT,
         ):
             cuts = np.searchsorted(batch.column("timestamp").cast("int64").to_numpy(), edges * 1000)
-            for part, begin, end in zip(parts, cuts, cuts[1:], strict=True):
+            for part, (begin, end) in zip(parts, pairwise(cuts), strict=True):
                 if begin < end:
                     part.add(batch.slice(begin, end - begin))
     for file, part in zip(files, parts, strict=True):
