@@ -1,16 +1,20 @@
-"""Write the generated parts of docs/reference: commands, environment variables, and columns of features.
+"""Write the generated parts of docs/reference: commands, environment variables, columns of features, reading functions.
 
 The text between the two markers of each page is replaced. A test compares the committed pages with the generated ones.
 """
 
 from __future__ import annotations
 
+import inspect
+import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from backfill_assets import reading
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.app import app
 from backfill_assets.domain.features import FEATURES, Scaling
@@ -69,7 +73,30 @@ def features() -> str:
     return "\n".join([heading, "|---|---|---|---|---|---|---|", *rows])
 
 
-PAGES = {"commands.md": commands, "settings.md": variables, "features.md": features}
+def functions() -> str:
+    """One section per function for reading: its signature and its docstring, with a table of the arguments."""
+    return "\n\n".join(_function(name, getattr(reading, name)) for name in sorted(reading.__all__))
+
+
+def _function(name: str, function: Any) -> str:
+    signature = inspect.signature(function)
+    plain = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    call = f"{name}{signature.replace(parameters=plain, return_annotation=inspect.Signature.empty)}"
+    lines = textwrap.wrap(call, 100, subsequent_indent=" " * (len(name) + 1), break_on_hyphens=False)
+    paragraphs = [_paragraph(text) for text in (inspect.getdoc(function) or "").split("\n\n")]
+    return "\n\n".join([f"## {name}", "\n".join(["```", *lines, "```"]), *paragraphs])
+
+
+def _paragraph(text: str) -> str:
+    """Wrapped; a list of arguments, a name and two spaces or more before each, as a table."""
+    arguments = re.findall(r"^([a-z_]+(?:, [a-z_]+)*)  +(\S.*(?:\n  +.*)*)", text, re.MULTILINE)
+    if not arguments:
+        return "\n".join(textwrap.wrap(" ".join(text.split()), 118, break_long_words=False, break_on_hyphens=False))
+    rows = (f"| `{name.replace(', ', '`, `')}` | {' '.join(meaning.split())} |" for name, meaning in arguments)
+    return "\n".join(["| argument | meaning |", "|---|---|", *rows])
+
+
+PAGES = {"commands.md": commands, "settings.md": variables, "features.md": features, "reading.md": functions}
 
 
 def generated(page: str) -> str:

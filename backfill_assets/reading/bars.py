@@ -57,27 +57,25 @@ def read_bars(
     Columns: `symbol` (categorical), `timestamp` (start of the bar, aware), `open`, `high`, `low`, `close`, `volume`, `vwap`
     (float64; NaN or null if unknown), `trades` (int64, may be null), then the features. Prices are in the quote currency.
 
-    The arguments, with the defaults of the signature:
-
-    symbols    a symbol, a list of them, or None for all that are stored
-    timeframe  1m, 5m, 15m, 30m, 1h, 4h, 1d or 1w
-    start, end the bars that begin between them. A day ("2024-01-02", `date`) is a whole day of the symbol's market, New
-               York's for stocks and UTC's for crypto, and `end` is included. An instant ("2024-01-02T14:30Z", an aware
-               `datetime`) is exact, and `end` is excluded. None is no bound.
-    adjust     "none": as traded. "splits": in today's shares. "all": also with cash dividends in US dollars, each of which
-               multiplies earlier prices by 1 - cash / the last close before its ex-date. Volumes follow splits only.
-               Spin-offs are not adjusted for.
-    as_of      a day: in its shares, with the splits and dividends up to it. Later bars are as traded.
-    known_at   an instant, or a day for its end in New York: bars, splits and dividends as the store knew them then. Derived
-               timeframes are derived from the bars of that instant.
-    session    "regular": stocks from 09:30 to 16:00 New York, or to the early close. Bars of 1h and 4h are then built from
-               the minutes on the session's own grid: 09:30, 10:30 … Bars of 1d and 1w stay as they are.
-    tz         the time zone of `timestamp`
-    features   "all", or a list of columns of `market_features`: they follow the bars, adjusted like them
-    source     only bars of this source: the column `source` of `market_data`
-    engine     "pandas", "polars" or "arrow"; the last two need the extra `reading`, with which "pandas" is faster too
-    url        the database: by default that of the command line, whose embedded server is started if it is not running
-    timeout    seconds that a statement may take
+    symbols     a symbol, a list of them, or None for all that are stored
+    timeframe   1m, 5m, 15m, 30m, 1h, 4h, 1d or 1w
+    start, end  the bars that begin between them. A day ("2024-01-02", `date`) is a day of the symbol's market, New York's
+                for stocks and UTC's for crypto, and `end` is included. An instant ("2024-01-02T14:30Z", an aware `datetime`)
+                is exact, and `end` is excluded. None is no bound.
+    adjust      "none": as traded. "splits": in today's shares. "all": also for cash dividends in US dollars, each of which
+                multiplies earlier prices by 1 - cash / the last daily close before its ex-date. Volumes follow splits only.
+                Spin-offs are not adjusted for.
+    as_of       a day: in its shares, by the splits and dividends up to it. Later bars are as traded.
+    known_at    an instant, or a day for its end in New York: bars, splits and dividends as the store knew them then. Derived
+                timeframes are derived from the bars of that instant.
+    session     "regular": stocks from 09:30 to 16:00 New York, or to the early close. Bars of 1h and 4h are then built from
+                the minutes on the session's own grid: 09:30, 10:30 … Bars of 1d and 1w stay as they are.
+    tz          the time zone of `timestamp`
+    features    "all", or a list of columns of `market_features`: they follow the bars, adjusted like them
+    source      only bars of this source: the column `source` of `market_data`
+    engine      "pandas", "polars" or "arrow"; the last two need the extra `reading`, with which "pandas" is faster too
+    url         the database: by default that of the command line, whose embedded server is started if it is not running
+    timeout     the most seconds that a statement may take
 
     Raises NotStored for a symbol, timeframe or feature that the store does not have, UsageMistake for other wrong arguments,
     EmptyStore, DatabaseUnavailable, SchemaBehind, and StoreError, all of them BackfillError from

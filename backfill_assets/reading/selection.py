@@ -122,7 +122,10 @@ def require_known(symbols: Iterable[str] | None, known: Sequence[str]) -> None:
 
 def bounds_of(start: When, end: When) -> Bounds:
     """Return days or instants. Raises UsageMistake."""
-    return _when("start", start), _when("end", end)
+    first, last = _when("start", start), _when("end", end)
+    if first and last and isinstance(first, datetime) == isinstance(last, datetime) and last < first:
+        raise UsageMistake(f"end {end} is before start {start}.")
+    return first, last
 
 
 def select(reader: Reader, symbols: Names, timeframe: Timeframe, bounds: Bounds) -> list[Series]:
@@ -142,10 +145,7 @@ def select(reader: Reader, symbols: Names, timeframe: Timeframe, bounds: Bounds)
     chosen = sorted(wanted or known)
     kinds = dict.fromkeys(chosen, Kind.STOCKS)
     kinds |= {symbol: Kind.CRYPTO for (symbol,) in reader.rows("around_the_clock", symbols=chosen)}
-    found = [_series(symbol, HOURS[kinds[symbol]], *bounds) for symbol in chosen]
-    if any(series.end < series.start for series in found):
-        raise UsageMistake(f"end {bounds[1]} is before start {bounds[0]}.")
-    return found
+    return [_series(symbol, HOURS[kinds[symbol]], *bounds) for symbol in chosen]
 
 
 def _series(symbol: str, hours: Hours, start: date | datetime | None, end: date | datetime | None) -> Series:

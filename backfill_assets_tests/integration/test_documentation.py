@@ -1,10 +1,6 @@
 """The SQL of the documentation, run as it is printed, and the tables that it describes."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import dagster as dg
 import psycopg
@@ -54,23 +50,6 @@ def test_the_example_of_another_dagster_project_loads():
     dg.Definitions.validate_loadable(defined["defs"])
     graph = defined["defs"].resolve_asset_graph()
     assert graph.get(dg.AssetKey(["signals"])).parent_keys == {dg.AssetKey(["stocks", "features_1d"])}
-
-
-def test_the_tutorials_python_example_runs(database_url):
-    code = python_example("tutorial.md")
-    with psycopg.connect(database_url) as connection:
-        connection.execute("""
-            insert into market_data (symbol, timeframe, "timestamp", open, high, low, close, volume, source)
-            values ('AAPL', '1m', '2026-11-21 00:59Z', 260.31, 260.31, 260.20, 260.20, 4268, 'polygon')""")
-    done = subprocess.run(
-        [sys.executable, "-c", code.replace(".venv/bin/backfill", str(Path(sys.executable).with_name("backfill")))],
-        env=os.environ | {"DATABASE_URL": database_url},
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.split()[-6:] == ["19:59:00-05:00", "260.31", "260.31", "260.2", "260.2", "4268.0"]
 
 
 def test_every_table_view_and_function_is_documented(database_url):
