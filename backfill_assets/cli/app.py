@@ -185,14 +185,15 @@ def export(
         date | None, typer.Option(parser=parse_day, metavar="DAY", help="Up to this day's month, inclusive.")
     ] = None,
     adjust: Annotated[
-        str, typer.Option(metavar="HOW", help="none, splits, or all: also for cash dividends, as `read_bars` does.")
-    ] = "none",
+        str | None,
+        typer.Option(metavar="HOW", help="none, splits, or all: also for cash dividends, as `read_bars` does."),
+    ] = None,
     features: Annotated[
         Names | None, typer.Option(parser=Names.parse, metavar="A,B", help="Also these features; all: every one.")
     ] = None,
     format: Annotated[  # noqa: A002  # the option's name
-        str, typer.Option(metavar="FORMAT", help="parquet, csv or feather.")
-    ] = "parquet",
+        str | None, typer.Option(metavar="FORMAT", help="parquet, csv or feather.")
+    ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Read all bars again and rewrite every file that differs.")
     ] = False,
@@ -202,9 +203,10 @@ def export(
     ] = 30,
     json: Json = False,
 ) -> None:
-    """Write stored bars to files that Parquet readers open as one table. Writes only what has changed.
+    """Write stored bars to files, one a market, timeframe and month. Later calls write only what has changed.
 
-    Exits 0 if complete, 1 if failed, 2 on wrong usage, 3 if days are missing.
+    Without --symbols, --adjust, --features and --format it goes on with those of the first call: by default all symbols, raw,
+    without features, as Parquet. Exits 0 if complete, 1 if failed, 2 on wrong usage, 3 if days are missing.
     """
     from backfill_assets.cli.export import ExportOptions, export_command
 

@@ -42,9 +42,9 @@ class ExportOptions:
     """Where the files are and how they are made. `every`: seconds between two looks for changes, None for one only."""
 
     where: str
-    adjust: str
+    adjust: str | None
     features: Names | None
-    format: str
+    format: str | None
     full: bool
     every: float | None
 
@@ -89,7 +89,7 @@ def _follow(
     every: float,
     store: ExportStore,
     place: Place,
-    arguments: Arguments,
+    arguments: Arguments | None,
     progress: ExportProgress,
     *,
     as_json: bool,
@@ -113,13 +113,16 @@ def _follow(
                 sys.stdout.flush()
 
 
-def _arguments(options: Options, how: ExportOptions) -> Arguments:
+def _arguments(options: Options, how: ExportOptions) -> Arguments | None:
+    """Return how files are made, None if no option says so: as those that are there."""
     for option, value, allowed in (("--adjust", how.adjust, ADJUSTMENTS), ("--format", how.format, FORMATS)):
-        if value not in allowed:
+        if value is not None and value not in allowed:
             raise UsageMistake(f"{option} must be one of {', '.join(allowed)}, not {value!r}.")
-    names = how.features
-    features = feature_columns("all" if names == ("all",) else names)
-    return Arguments(how.adjust, features, how.format, tuple(sorted(options.symbols)) if options.symbols else None)
+    if not (how.adjust or how.features or how.format or options.symbols):
+        return None
+    features = feature_columns("all" if how.features == ("all",) else how.features)
+    symbols = tuple(sorted(options.symbols)) if options.symbols else None
+    return Arguments(how.adjust or "none", features, how.format or "parquet", symbols)
 
 
 def _scopes(requests: Sequence[BackfillRequest]) -> list[Scope]:

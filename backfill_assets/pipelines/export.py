@@ -46,7 +46,7 @@ BATCH_ROWS = 100_000
 """Rows that are in memory at a time, beside those of unfinished row groups: 35 MB with all features."""
 
 MOST_MONTHS = 36
-"""Files that are written at the same time, each with an unfinished row group: opening a connection costs as much as a month."""
+"""Files that are written at the same time, each with an unfinished row group: a connection costs as much as a month."""
 
 TIMEOUT = 6 * 3600.0
 """Seconds that reading the months of a symbol may take, writing their files included."""
