@@ -84,7 +84,7 @@ def _spec(market: Market, timeframe: Timeframe, where: str) -> dg.AssetSpec:
         skippable=True,
         deps=[dg.AssetDep(ohlcv_key(market, timeframe), partition_mapping=dg.AllPartitionMapping())],
         description=f"Files of the {timeframe.description} of {market.name}, one a month, in {where}. A run writes those "
-        "whose bars have changed; a partition is materialized if its month has a file. The same in a terminal: `backfill export`.",
+        "whose bars have changed; a partition is materialized if its month has a file. In a terminal: `backfill export`.",
         metadata={"place": where},
     )
 

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import boto3
+import httpx
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
@@ -265,7 +266,7 @@ def attempt(step):
     sys.addaudithook(count)
     world = test_export.World(url, test_export.SHORT)
     with ExportStore(url, connections=1) as store:
-        export(store, Folder(Path(folder)), [test_export.scope(world, timeframes=("1d", "1w"))], Arguments())
+        export(store, Folder(Path(folder)), [test_export.scope(world, timeframes=("1d",))], Arguments())
     os._exit(0)
 
 step = 1
@@ -282,7 +283,7 @@ print(step)
 
 def test_killed_at_any_step_it_leaves_files_that_can_be_read_and_the_next_call_completes_them(worlds, tmp_path):
     killed, complete = tmp_path / "killed", tmp_path / "complete"
-    run(worlds[0], complete, timeframes=("1d", "1w"))
+    run(worlds[0], complete, timeframes=("1d",))
     command = [sys.executable, "-W", "ignore", "-c", KILLED, worlds[0].url, str(killed)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=300, cwd=PROJECT, env=os.environ
@@ -363,6 +364,10 @@ def test_a_bucket_holds_the_same_files_as_a_folder(worlds, tmp_path, s3):
 
 
 def test_what_is_wrong_with_a_bucket_is_one_sentence_without_secrets(worlds, tmp_path, s3, monkeypatch):
+    httpx.post(f"{s3.meta.endpoint_url}/moto-api/reset-auth", content=b"0")  # from now on keys are checked
+    with pytest.raises(ExportError, match="the access key is unknown: check AWS_ACCESS_KEY_ID"):
+        run(worlds[0], place_of("s3://market-data/x", tmp_path), timeframes=("1d",))
+    httpx.post(f"{s3.meta.endpoint_url}/moto-api/reset-auth", content=b"inf")
     with pytest.raises(ExportError, match="the bucket does not exist"):
         run(worlds[0], place_of("s3://no-such-bucket/x", tmp_path), timeframes=("1d",))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
