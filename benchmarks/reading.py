@@ -66,17 +66,20 @@ def by_adbc(url: str, symbols: list[str]) -> object:
 
 
 def compare(title: str, bars: int, variants: Mapping[str, Callable[[], object]]) -> None:
-    """Measure variants alternately, print their rates and the ratio of each to the first one."""
+    """Measure variants alternately, print their rates and the ratio of each to the first one; also of Python's own work."""
     taken: dict[str, list[float]] = {name: [] for name in variants}
+    worked: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(ROUNDS):
         for name, work in variants.items():
-            begin = time.perf_counter()
+            begin, begun = time.perf_counter(), time.process_time()
             work()
             taken[name].append(time.perf_counter() - begin)
-    reference, *_ = (middle(times) for times in taken.values())
+            worked[name].append(time.process_time() - begun)
+    reference, own = (middle(next(iter(times.values()))) for times in (taken, worked))
     print(f"{title}, {bars:,} bars")
     for name, times in taken.items():
-        print(f"  {name:34} {bars / middle(times) / 1e6:6.2f} M bars/s  {reference / middle(times):6.2f} x")
+        rate, ratio, share = bars / middle(times) / 1e6, reference / middle(times), own / middle(worked[name])
+        print(f"  {name:38} {rate:6.2f} M bars/s  {ratio:6.2f} x  {share:6.2f} x of Python's time")
     print(f"  {load()}", flush=True)
 
 
@@ -101,15 +104,15 @@ def main() -> None:
             "iterate_bars": lambda: sum(batch.num_rows for batch in iterate_bars(names, "1m", url=url)),
         }
         compare("To Arrow", series * len(names), arrow)
-        one = names[:1]
-        frames: dict[str, Callable[[], object]] = {"psycopg fetchall, pandas": lambda: by_psycopg(url, RAW, one)}
+        one, some = names[:1], names[:4]
+        frames: dict[str, Callable[[], object]] = {"psycopg fetchall, pandas": lambda: by_psycopg(url, RAW, some)}
         for engine in ("polars", "pandas"):
-            frames[f"read_bars, {engine}"] = lambda engine=engine: read_bars(one, "1m", engine=engine, url=url)
+            frames[f"read_bars, {engine}"] = lambda engine=engine: read_bars(some, "1m", engine=engine, url=url)
         for session, adjust in (("all", "all"), ("regular", "none")):
             frames[f"read_bars, {session} hours, adjust {adjust}"] = lambda s=session, a=adjust: read_bars(
-                one, "1m", session=s, adjust=a, url=url
+                some, "1m", session=s, adjust=a, url=url
             )
-        compare("To a frame", series, frames)
+        compare("To a frame", series * len(some), frames)
         wide: dict[str, Callable[[], object]] = {"market_data_v2, pandas": lambda: by_psycopg(url, VIEW, one)}
         for engine in ("pandas", "polars"):
             wide[f"read_bars, {engine}"] = lambda engine=engine: read_bars(

@@ -72,7 +72,8 @@ def read_bars(
                 the minutes on the session's own grid: 09:30, 10:30 … Bars of 1d and 1w stay as they are.
     tz          the time zone of `timestamp`
     features    "all", or a list of columns of `market_features`: they follow the bars, adjusted like them
-    source      only bars of this source: the column `source` of `market_data`
+    source      only bars of this source: the column `source` of `market_data`. Of bars that are built on reading (`session`,
+                `known_at`): only what is built of bars of this source.
     engine      "pandas", "polars" or "arrow"; the last two need the extra `reading`, with which "pandas" is faster too
     url         the database: by default that of the command line, whose embedded server is started if it is not running
     timeout     the most seconds that a statement may take
@@ -219,7 +220,7 @@ def _of_series(
         return _derived(found, series, lambda stamps: _starts(stamps, timeframe, zone, on_session_grid=on_session_grid))
     if stretches is not None and timeframe == WEEK_1:
         last = series.end + timedelta(seconds=WEEK_1.seconds)
-        days = reader.blocks("bars", (), rows, timeframe=DAY_1.name, end=last, **values)
+        days = reader.blocks("bars", (), rows, timeframe=DAY_1.name, end=last, **(values | {"source": None}))
         adjusted = (_adjusted(block, stretches, DAY_1, series.symbol) for block in days)
         return _with_prices(found, _derived(adjusted, series, lambda stamps: bar_starts(stamps, WEEK_1, zone)))
     return found

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -94,25 +95,20 @@ class Reader:
             ]
         )
         copy_query = sql.SQL("copy ({}) to stdout (format binary)").format(sql.SQL(self._text(query, values)))
-        pending = bytearray()
-        skip = len(HEADER)
+        pending, begin = b"", len(HEADER)
         with self.connection.cursor() as cursor, cursor.copy(copy_query) as copy:
-            for data in copy:
+            messages = iter(copy)  # in practice one a row
+            while data := b"".join(islice(messages, _COPY_ROWS)):
                 pending += data
-                if len(pending) >= skip + _COPY_ROWS * row.itemsize:
-                    found = (len(pending) - skip) // row.itemsize
-                    yield _decoded(bytes(pending[skip : skip + found * row.itemsize]), row)
-                    pending, skip = pending[skip + found * row.itemsize :], 0
-        found = (len(pending) - skip) // row.itemsize
-        if found:
-            yield _decoded(bytes(pending[skip : skip + found * row.itemsize]), row)
+                end = begin + (len(pending) - begin) // row.itemsize * row.itemsize
+                yield _decoded(np.frombuffer(memoryview(pending)[begin:end], row))
+                pending, begin = pending[end:], 0
 
 
-def _decoded(data: bytes, row: np.dtype[Any]) -> Columns:
-    rows = np.frombuffer(data, row)
+def _decoded(rows: NDArray[np.void]) -> Columns:
     columns: Columns = {
-        name: rows[name]["value"].astype(row[name]["value"].newbyteorder("="))
-        for name in row.names[1:]  # type: ignore[index]
+        name: rows[name]["value"].astype(rows[name]["value"].dtype.newbyteorder("="))
+        for name in (rows.dtype.names or ())[1:]
     }
     columns["timestamp"] += POSTGRES_EPOCH_MS * 1000
     return columns

@@ -45,7 +45,7 @@ def example(database_url):
 
 
 def test_every_sql_example_shows_its_result():
-    assert len(EXAMPLES) == PAGE.count("```sql") == 5
+    assert len(EXAMPLES) == PAGE.count("```sql") == 6
 
 
 @pytest.mark.parametrize(("query", "shown"), EXAMPLES, ids=[query.split()[1] for query, _ in EXAMPLES])

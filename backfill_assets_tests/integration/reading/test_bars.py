@@ -119,6 +119,11 @@ def test_the_iterator_gives_the_same_in_batches_of_one_symbol(filled, read):
         assert {batch.num_rows for batch in batches} <= set(range(1, 51))
         assert all(len(set(batch["symbol"].to_pylist())) == 1 for batch in batches)
         assert values(pa.Table.from_batches(batches)) == values(read(None, "1h", engine="arrow", **options))
+    unfinished = iterate_bars(None, "1m", rows=10, url=filled)
+    assert 1 <= next(unfinished).num_rows <= 10
+    unfinished.close()
+    with pytest.raises(UsageMistake, match="rows must be at least 1"):
+        iterate_bars(None, "1m", rows=0, url=filled)
 
 
 def test_a_store_that_grows_is_read_as_it_was_at_the_first_batch(filled):
@@ -209,6 +214,8 @@ def test_a_source_is_the_true_one_of_each_bar(read):
     assert len(read("AAPL", "1m", source="polygon")) == len(read("AAPL", "1m"))
     assert len(read("AAPL", "1m", source="yahoo")) == 0
     assert len(read("AAPL", "5m", source="derived")) == len(read("AAPL", "5m"))
+    weeks = {"symbols": "NVDA", "timeframe": "1w", "adjust": "all"}
+    pd.testing.assert_frame_equal(read(**weeks, source="derived"), read(**weeks))
 
 
 # --- Adjusted

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill_assets.domain import adjustments
-from backfill_assets.domain.adjustments import SplitRatio
+from backfill_assets.domain.adjustments import SplitRatio, Stretches
 from backfill_assets.domain.derive import derive
 from backfill_assets.domain.timeframes import DAY_1, TIMEFRAMES, WEEK_1
 from backfill_assets_tests.unit.domain.frames import assert_same
@@ -141,3 +141,25 @@ def test_adjusting_over_a_third_day_gives_the_same_units(splits, days):
     a, b, c = days
     assert f(a, c) == pytest.approx(f(a, b) * f(b, c), rel=1e-12)
     assert f(a, a) == 1
+
+
+FACTORS = st.floats(1e-6, 1e6)
+
+
+@given(
+    stretches=st.dictionaries(st.integers(-50, 50), st.tuples(FACTORS, FACTORS, st.booleans()), max_size=5),
+    stamps=st.lists(st.integers(-60, 60), max_size=20),
+)
+def test_a_bar_has_the_factors_of_the_first_stretch_that_ends_after_it(stretches, stamps):
+    ordered = sorted(stretches.items())
+    columns = [
+        np.array([row[n] for _, row in ordered], kind) for n, kind in enumerate((np.float64, np.float64, np.bool_))
+    ]
+    found = Stretches(np.array([end for end, _ in ordered], np.int64), *columns)
+    expected = [next((row for end, row in ordered if stamp < end), (1.0, 1.0, False)) for stamp in stamps]
+    if any(uncertain for *_, uncertain in expected):
+        with pytest.raises(ValueError, match="uncertain"):
+            found.factors(np.array(stamps, np.int64))
+        return
+    price, shares = found.factors(np.array(stamps, np.int64))
+    assert (price.tolist(), shares.tolist()) == ([p for p, _, _ in expected], [s for _, s, _ in expected])

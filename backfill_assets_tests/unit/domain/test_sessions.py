@@ -16,6 +16,7 @@ from backfill_assets.domain.sessions import (
     count_by_session,
     day_starts,
     horizon,
+    regular_hours_between,
     session_rows,
 )
 from backfill_assets_tests.unit.domain.frames import frame, ms
@@ -179,3 +180,12 @@ def test_counts_agree_with_counting_bar_by_bar(drawn):
     for c in found:
         assert sum(c.half_hours) == c.bars
         assert c.volume == sum(10 * next(marks) for _ in range(c.bars))
+
+
+def test_regular_hours_of_a_holiday_week_with_a_half_day_and_of_both_clocks():
+    opens, closes = regular_hours_between(date(2024, 12, 23), date(2024, 12, 26))
+    assert (opens[1], closes[1]) == (int(new_york(2024, 12, 24, 9, 30).timestamp()) * 1000, opens[1] + 210 * 60_000)
+    assert ((closes - opens) // 60_000).tolist() == [390, 210, 390]
+    opens, _ = regular_hours_between(date(2024, 3, 8), date(2024, 3, 11))
+    assert (opens[1] - opens[0]) // 3_600_000 == 71
+    assert [column.size for column in regular_hours_between(date(2024, 3, 9), date(2024, 3, 10))] == [0, 0]

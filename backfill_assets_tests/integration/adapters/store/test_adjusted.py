@@ -161,13 +161,16 @@ def test_a_readers_search_path_does_not_matter(database_url):
         connection.execute("set search_path to ''")
         for ask in (
             "select open from public.market_data_adjusted",
+            "select open from public.market_data_total_return",
             "select open from public.market_data_as_of('2024-12-31')",
         ):
             assert connection.execute(ask).fetchall() == [(10.0,)]
         assert connection.execute("select public.split_factor('NVDA', '2024-03-04', '2024-12-31')").fetchone() == (0.1,)
 
 
-@pytest.mark.parametrize("source", ["market_data_adjusted", "market_data_as_of('2024-12-31')"])
+@pytest.mark.parametrize(
+    "source", ["market_data_adjusted", "market_data_as_of('2024-12-31')", "market_data_total_return"]
+)
 def test_reading_joins_the_few_splits_and_calls_no_function_a_bar(database_url, source):
     with psycopg.connect(database_url) as connection:
         for minute in range(3000):
