@@ -41,11 +41,17 @@ def _sections(command: Any, name: str) -> Iterator[str]:
 def _options(options: list[Any]) -> Iterator[str]:
     if options:
         rows = (
-            f"| `{' '.join([option.opts[0], *([option.metavar] if option.metavar else [])])}` | {option.help} "
-            f"| {'' if option.is_flag or option.default is None else f'`{option.default}`'} |"
+            f"| `{' '.join(_words(option))}` | {option.help} "
+            f"| {'' if getattr(option, 'is_flag', True) or option.default is None else f'`{option.default}`'} |"
             for option in options
         )
         yield "\n".join(["| option | meaning | default |", "|---|---|---|", *rows])
+
+
+def _words(option: Any) -> list[str]:
+    """An option with its value; an argument is its value."""
+    name = [] if option.param_type_name == "argument" else [option.opts[0]]
+    return [*name, *([option.metavar] if option.metavar else [])]
 
 
 def variables() -> str:
