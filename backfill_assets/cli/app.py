@@ -203,10 +203,11 @@ def export(
     ] = 30,
     json: Json = False,
 ) -> None:
-    """Write stored bars to files, one a market, timeframe and month. Later calls write only what has changed.
+    """Write stored bars to files, one a market, timeframe and month; later calls write only what has changed.
 
-    Without --symbols, --adjust, --features and --format it goes on with those of the first call: by default all symbols, raw,
-    without features, as Parquet. Exits 0 if complete, 1 if failed, 2 on wrong usage, 3 if days are missing.
+    Without --symbols, --adjust, --features and --format, a later call keeps those of the first.
+
+    Exits 0 if complete, 1 if failed, 2 on wrong usage, 3 if days are missing.
     """
     from backfill_assets.cli.export import ExportOptions, export_command
 

@@ -158,11 +158,11 @@ def months(timeframes, *of):
         (Arguments("splits"), split(date(2024, 1, 30)), False, months(DAYS, "2024-01")),
         (EVERYTHING, change(DAY_1, date(2024, 2, 6)), False, months(DAYS, "2024-02")),
         (EVERYTHING, change(DAY_1, date(2024, 2, 6)), True, {"1d 2024-02", "1d 2024-03", "1w 2024-02"}),
-        (
+        (  # the hour's close stays
             Arguments(features=("rsi_14",)),
             change(MINUTE_1, date(2024, 2, 28)),
             True,
-            months(MINUTES, "2024-02", "2024-03"),
+            {"1m 2024-02", "1m 2024-03", "1h 2024-02"},
         ),
     ],
 )
