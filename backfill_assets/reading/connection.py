@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -95,20 +94,23 @@ class Reader:
             ]
         )
         copy_query = sql.SQL("copy ({}) to stdout (format binary)").format(sql.SQL(self._text(query, values)))
-        pending, begin = b"", len(HEADER)
         with self.connection.cursor() as cursor, cursor.copy(copy_query) as copy:
-            messages = iter(copy)  # in practice one a row
-            while data := b"".join(islice(messages, _COPY_ROWS)):
+            messages = iter(copy)
+            pending = bytearray(next(messages))[len(HEADER) :]
+            for data in messages:
                 pending += data
-                end = begin + (len(pending) - begin) // row.itemsize * row.itemsize
-                yield _decoded(np.frombuffer(memoryview(pending)[begin:end], row))
-                pending, begin = pending[end:], 0
+                if len(pending) > _COPY_ROWS * row.itemsize:
+                    yield _decoded(pending, row)
+            yield _decoded(pending, row)
 
 
-def _decoded(rows: NDArray[np.void]) -> Columns:
+def _decoded(pending: bytearray, row: np.dtype[np.void]) -> Columns:
+    """Take the complete rows out of what was received."""
+    size = len(pending) // row.itemsize * row.itemsize
+    rows = np.frombuffer(pending[:size], row)
+    del pending[:size]
     columns: Columns = {
-        name: rows[name]["value"].astype(rows[name]["value"].dtype.newbyteorder("="))
-        for name in (rows.dtype.names or ())[1:]
+        name: rows[name]["value"].astype(rows[name]["value"].dtype.newbyteorder("=")) for name in (row.names or ())[1:]
     }
     columns["timestamp"] += POSTGRES_EPOCH_MS * 1000
     return columns
