@@ -180,6 +180,12 @@ class Settings(BaseSettings):
         description="A PostgreSQL database of your own; the embedded server is used by default.",
     )
 
+    export_to: str | None = Field(
+        default=None,
+        validation_alias="BACKFILL_EXPORT",
+        description="Where the export assets write, a folder or `s3://bucket/prefix`; without it there are none.",
+    )
+
     @classmethod
     def read(cls) -> Self:
         """Read this process's environment; an empty variable counts as unset. Raises SettingMistake."""

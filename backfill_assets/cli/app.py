@@ -24,6 +24,7 @@ from backfill_assets.cli.options import (
     Json,
     Markets,
     MaxConcurrent,
+    Names,
     Options,
     Quiet,
     Start,
@@ -217,6 +218,53 @@ def report(
     if last + (run is not None) + (since is not None) > 1:
         raise UsageMistake("--last, --run and --since exclude each other: give one of them.")
     raise typer.Exit(report_command(run, since, output, as_json=json))
+
+
+@app.command(cls=Command)
+def export(
+    where: Annotated[str, typer.Argument(metavar="DIR", help="A folder, or s3://bucket/prefix.")],
+    symbols: Symbols = None,
+    markets: Markets = None,
+    timeframes: Timeframes = None,
+    start: Annotated[
+        date | None,
+        typer.Option(parser=parse_day, metavar="DAY", help="From this day's month on; a file has a complete month."),
+    ] = None,
+    end: Annotated[
+        date | None, typer.Option(parser=parse_day, metavar="DAY", help="Up to this day's month, inclusive.")
+    ] = None,
+    adjust: Annotated[
+        str | None,
+        typer.Option(metavar="HOW", help="none, splits, or all: also for cash dividends, as `read_bars` does."),
+    ] = None,
+    features: Annotated[
+        Names | None, typer.Option(parser=Names.parse, metavar="A,B", help="Also these features; all: every one.")
+    ] = None,
+    format: Annotated[  # noqa: A002  # the option's name
+        str | None, typer.Option(metavar="FORMAT", help="parquet, csv or feather.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read all bars again and rewrite every file that differs.")
+    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Then export what changes, until Ctrl-C.")] = False,
+    every: Annotated[
+        float, typer.Option(min=1, max=86_400, metavar="N", help="Seconds between two looks for changes.")
+    ] = 30,
+    quiet: Quiet = False,
+    json: Json = False,
+    _demo: Demo = False,
+) -> None:
+    """Write stored bars to files, one a market, timeframe and month; later calls write only what has changed.
+
+    Without --symbols, --adjust, --features and --format, a later call keeps those of the first.
+
+    Exits 0 if complete, 1 if failed, 2 on wrong usage, 3 if days are missing.
+    """
+    from backfill_assets.cli.export import ExportOptions, export_command
+
+    options = Options(symbols, markets, timeframes, start=start, end=end, quiet=quiet or json)
+    how = ExportOptions(where, adjust, features, format, full, every if follow else None)
+    raise typer.Exit(export_command(options, how, as_json=json))
 
 
 @app.command(cls=Command)

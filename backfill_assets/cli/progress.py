@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 import dagster as dg
 from pydantic import PrivateAttr
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Display
+from rich.progress import TaskID
 
 from backfill_assets.adapters.store.bars import Written
+from backfill_assets.cli.display import ProgressDisplay
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import VendorUnreachable
 from backfill_assets.domain.request_plan import ApiCall, cells
@@ -23,47 +21,7 @@ from backfill_assets.pipelines.backfill_request import BackfillRequest
 from backfill_assets.pipelines.progress import SILENT, FeatureProgress, Progress
 
 
-class _Bars:
-    """A progress display, drawn only on a terminal; elsewhere each step is printed as a line. A context manager."""
-
-    def __init__(self, console: Console, unit: str) -> None:
-        self._console = console
-        self._display = Display(
-            TextColumn("{task.description}", justify="left"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._run: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        self._display.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._display.stop()
-
-    def _advance(self, steps: int) -> None:
-        if self._run is not None:
-            self._display.advance(self._run, steps)
-
-    def waiting(self, sentence: str) -> None:
-        """Print what is waited for, above the bars."""
-        self._console.print(sentence, markup=False, soft_wrap=True)
-
-    def _print(self, line: str) -> None:
-        if not self._console.is_terminal:
-            self._console.print(line, markup=False, soft_wrap=True)
-
-
-class ProgressBars(_Bars):
+class ProgressBars(ProgressDisplay):
     """The progress of runs over bars, one market after another."""
 
     def __init__(self, console: Console) -> None:
@@ -99,7 +57,7 @@ class ProgressBars(_Bars):
             self._display.remove_task(self._tasks.pop(name))
 
 
-class FeatureBars(_Bars):
+class FeatureBars(ProgressDisplay):
     """The progress of runs over features: one line, a step for each series."""
 
     def __init__(self, console: Console) -> None:

@@ -11,6 +11,7 @@ BackfillError                   exit code 1
 │   ├── EmptyStore              there are no bars to read
 │   ├── UnusableBars            stored bars from which features cannot be computed
 │   └── EmbeddedServerError     the bundled server could not be set up, started or stopped
+├── ExportError                 the folder or bucket of an export cannot be read or written
 └── VendorError                 Polygon
     ├── KeyRefused              the vendor's own 401, or no key: ends the run, never retried
     ├── NotEntitled             the vendor's own 403: the plan does not include it; never retried
@@ -68,6 +69,10 @@ class EmptyStore(StoreError):
 
 class EmbeddedServerError(StoreError):
     """The bundled PostgreSQL could not be found, set up, started or stopped."""
+
+
+class ExportError(BackfillError):
+    """The folder or bucket of an export cannot be read or written; the sentence contains no secret."""
 
 
 class VendorError(BackfillError):

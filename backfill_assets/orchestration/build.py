@@ -14,6 +14,7 @@ from backfill_assets.orchestration.alerts.sensors import check_alerts_sensor, ru
 from backfill_assets.orchestration.completeness.assets import completeness_asset
 from backfill_assets.orchestration.completeness.sensors import completeness_sensor
 from backfill_assets.orchestration.corporate_actions.assets import corporate_events_asset
+from backfill_assets.orchestration.exports.assets import export_assets
 from backfill_assets.orchestration.features.assets import feature_assets
 from backfill_assets.orchestration.features.sensors import stale_features_sensor
 from backfill_assets.orchestration.listings.assets import listings_asset
@@ -40,14 +41,15 @@ def build_definitions(
     here are `clock`, `watcher`, `store` and `polygon`. It also raises if both define an executor; the one here, in_process,
     then runs all jobs. The Dagster instance needs the settings of this project's dagster.yaml.
 
-    universe   read from BACKFILL_UNIVERSE if None
+    universe   read from BACKFILL_UNIVERSE if None; files of its bars are assets if BACKFILL_EXPORT is set
     today      the day that partitions reach to; today's date (UTC) if None
     resources  replace the default resources by name
 
     Raises UniverseMistake and SettingMistake.
     """
     today = today or datetime.now(UTC).date()
-    universe = universe or Settings.read().universe(today)
+    settings = Settings.read()
+    universe = universe or settings.universe(today)
     calendars = {market.name: market_calendar(market, today) for market in universe.markets}
     assets: list[dg.AssetsDefinition] = []
     schedules: list[dg.ScheduleDefinition] = []
@@ -60,7 +62,9 @@ def build_definitions(
         ]
         if market.kind is Kind.STOCKS:
             assets += [listings_asset(market), corporate_events_asset(market)]
-        schedules += market_schedules(market, calendar)
+        if settings.export_to:
+            assets.append(export_assets(market, settings.export_to))
+        schedules += market_schedules(market, calendar, exports=bool(settings.export_to))
     jobs = {schedule.job.name: schedule.job for schedule in schedules}
     return dg.Definitions(
         assets=assets,

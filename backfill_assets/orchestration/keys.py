@@ -10,7 +10,7 @@ from backfill_assets.domain.universe import Market
 OWNERS = ["team:market-data"]
 BARS_TABLE = "market_data"
 
-OHLCV, FEATURES = "ohlcv", "features"
+OHLCV, FEATURES, EXPORT = "ohlcv", "features", "export"
 """The families that have an asset for each timeframe."""
 
 
@@ -22,6 +22,11 @@ def ohlcv_key(market: Market, timeframe: Timeframe) -> dg.AssetKey:
 def features_key(market: Market, timeframe: Timeframe) -> dg.AssetKey:
     """Return `stocks/features_1m` and the like."""
     return dg.AssetKey([market.name, f"{FEATURES}_{timeframe.name}"])
+
+
+def export_key(market: Market, timeframe: Timeframe) -> dg.AssetKey:
+    """Return `stocks/export_1m` and the like."""
+    return dg.AssetKey([market.name, f"{EXPORT}_{timeframe.name}"])
 
 
 def listings_key(market: Market) -> dg.AssetKey:
@@ -42,4 +47,4 @@ def completeness_key(market: Market) -> dg.AssetKey:
 def family_of(key: dg.AssetKey) -> tuple[str, str]:
     """Return market and family of an asset: `("stocks", "ohlcv")` of `stocks/ohlcv_1m`, else the parts of its key."""
     market, _, name = key.to_user_string().rpartition("/")
-    return market, next((family for family in (OHLCV, FEATURES) if name.startswith(f"{family}_")), name)
+    return market, next((family for family in (OHLCV, FEATURES, EXPORT) if name.startswith(f"{family}_")), name)

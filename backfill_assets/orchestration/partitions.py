@@ -34,6 +34,11 @@ def session_days(market: Market, calendar: Calendar) -> dg.DailyPartitionsDefini
     )
 
 
+def months(market: Market) -> dg.MonthlyPartitionsDefinition:
+    """Return a partition for every month of the market, the current one too; its key is the first day."""
+    return dg.MonthlyPartitionsDefinition(market.start.replace(day=1).isoformat(), timezone="UTC", end_offset=1)
+
+
 def market_partitions(market: Market, calendar: Calendar) -> dg.MultiPartitionsDefinition:
     """Return session day by symbol, symbols in the universe's order."""
     symbols = dg.StaticPartitionsDefinition([s.name for s in market.symbols])

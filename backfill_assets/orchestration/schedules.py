@@ -16,6 +16,7 @@ from backfill_assets.orchestration.features.checks import feature_check_specs
 from backfill_assets.orchestration.keys import (
     completeness_key,
     corporate_events_key,
+    export_key,
     features_key,
     listings_key,
     ohlcv_key,
@@ -41,6 +42,7 @@ class MarketJob:
     family         of the assets that the job materializes or checks
     kinds          of the markets that have the job
     over_sessions  runs over the newest sessions of all symbols, if one has finished in the last 24 hours
+    exports        of files, over all months: only if BACKFILL_EXPORT is set, and with a schedule that is off by default
     needs_key      skipped without POLYGON_API_KEY
     config         of the op `{market}_{family}`
     repair         the command that does the same
@@ -56,6 +58,7 @@ class MarketJob:
     family: str
     kinds: tuple[Kind, ...] = tuple(Kind)
     over_sessions: bool = False
+    exports: bool = False
     needs_key: bool = False
     config: Mapping[str, object] = field(default_factory=dict)
     repair: str | None = None
@@ -119,6 +122,17 @@ JOBS = (
         "completeness",
     ),
     MarketJob(
+        "export_job",
+        "Write the files of {market} whose bars have changed.",
+        lambda market: dg.AssetSelection.assets(*(export_key(market, t) for t in market.timeframes)),
+        "export_nightly",
+        "0 6 * * *",  # the features have three hours
+        "Writes the files of {market} whose bars have changed, of all months.",
+        "nightly schedule",
+        "export",
+        exports=True,
+    ),
+    MarketJob(
         "listings_job",
         "Fetch the listing dates of the {market} symbols.",
         lambda market: dg.AssetSelection.assets(listings_key(market)),
@@ -151,9 +165,10 @@ def market_jobs(market: Market) -> dict[str, MarketJob]:
     return {f"{market.name}_{job.name}": job for job in JOBS if market.kind in job.kinds}
 
 
-def market_schedules(market: Market, calendar: Calendar) -> list[dg.ScheduleDefinition]:
-    """Define the schedules of a market, each with its job. They are on by default."""
-    return [_schedule(name, each, market, calendar) for name, each in market_jobs(market).items()]
+def market_schedules(market: Market, calendar: Calendar, *, exports: bool = False) -> list[dg.ScheduleDefinition]:
+    """Define the schedules of a market, each with its job; with those of its files if `exports`."""
+    jobs = market_jobs(market).items()
+    return [_schedule(name, each, market, calendar) for name, each in jobs if exports or not each.exports]
 
 
 def _schedule(name: str, each: MarketJob, market: Market, calendar: Calendar) -> dg.ScheduleDefinition:
@@ -164,7 +179,7 @@ def _schedule(name: str, each: MarketJob, market: Market, calendar: Calendar) ->
         job=dg.define_asset_job(name, selection=each.select(market), description=description),
         cron_schedule=each.cron,
         execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=dg.DefaultScheduleStatus.STOPPED if each.exports else dg.DefaultScheduleStatus.RUNNING,
         description=each.schedule_description.format(market=market.name),
     )
     def scheduled(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -183,6 +198,8 @@ def _schedule(name: str, each: MarketJob, market: Market, calendar: Calendar) ->
             run_key = f"{market.name} {newest}"
             tags[RANGE_START_TAG] = partition_key(sessions[0], market.symbols[0])
             tags[RANGE_END_TAG] = partition_key(sessions[-1], market.symbols[-1])
+        if each.exports:
+            tags[RANGE_START_TAG], tags[RANGE_END_TAG] = (f"{day:%Y-%m}-01" for day in (market.start, now))
         if each.needs_key and Settings.read().api_key is None:
             return dg.SkipReason(NO_KEY)
         ops = {f"{market.name}_{each.family}": {"config": dict(each.config)}} if each.config else {}

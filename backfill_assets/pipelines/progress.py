@@ -34,6 +34,19 @@ class FeatureProgress(Protocol):
         """A series is up to date; so many rows were written."""
 
 
+class ExportProgress(Protocol):
+    """Follows an export."""
+
+    def due(self, files: int) -> None:
+        """So many files are due."""
+
+    def exported(self, name: str, rows: int) -> None:
+        """A file is up to date; it was removed if there are no rows for it."""
+
+    def waiting(self, sentence: str) -> None:
+        """Another process is waited for; `sentence` says for which."""
+
+
 class Silent:
     """Reports nothing."""
 
@@ -50,6 +63,12 @@ class Silent:
         """Do nothing."""
 
     def computed(self, symbol: Symbol, timeframe: Timeframe, rows: int) -> None:
+        """Do nothing."""
+
+    def due(self, files: int) -> None:
+        """Do nothing."""
+
+    def exported(self, name: str, rows: int) -> None:
         """Do nothing."""
 
 

@@ -11,13 +11,13 @@ from backfill_assets_tests.support import SOAK
 QUICK = settings(max_examples=5000 if SOAK else 150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 COMMANDS = [
-    *([], ["alerts", "test"], ["db"], ["db", "url"], ["db", "upgrade"], ["db", "purge"]),
+    *([], ["alerts", "test"], ["db"], ["db", "url"], ["db", "upgrade"], ["db", "purge"], ["export", "out"]),
     *([name] for name in "run plan features status gaps repair events report alerts nothing".split()),
 ]
 """Commands that end by themselves; `up` and `demo` would start servers."""
 
 OPTIONS = """--symbols --markets --timeframes --days --start --end --max-concurrent --run --since --older-than --json --last
-    --dry-run --explained --full --html --output -- -x --help""".split()
+    --dry-run --explained --full --html --output --adjust --features --format -- -x --help""".split()
 VALUES = st.sampled_from(
     [
         *", AAPL aapl AAPL,AAPL BTC,, stocks 1m 13m 0 -1 3 1e3 ٣ 99999999999999 90d 999999999d -1d 0d ../.. ...".split(),
