@@ -73,7 +73,7 @@ def export_command(options: Options, how: ExportOptions, *, as_json: bool) -> in
     settings, _, requests = select(options)
     place = place_of(how.where, settings.data / "export")
     with ExitStack() as stack:
-        console = Console(quiet=True) if as_json else stack.enter_context(progress_console())
+        console = Console(quiet=True) if options.quiet else stack.enter_context(progress_console())
         progress = SILENT if console.quiet else stack.enter_context(FileBars(console))
         store = stack.enter_context(ExportStore(database.ready(settings), connections=2, read_only=True))
         done = export(store, place, _scopes(requests), arguments, progress, full=how.full)
