@@ -16,6 +16,9 @@ from backfill_assets.adapters.sql import statements
 
 SQL = statements(__package__, "retention.sql")
 
+KEPT_DAYS = 90
+"""Default age in days from which the nightly schedule and `backfill db purge` delete."""
+
 _AT_A_TIME = 10_000
 """Rows deleted in one transaction, so that none holds its locks for long."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, Self
 import dagster as dg
 import psycopg
 from dagster._config.config_schema import UserConfigSchema
+from dagster._core.events import StepMaterializationData
 from dagster._core.execution.compute_logs import redirect_to_file
 from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
@@ -40,6 +42,12 @@ _CREATION_LOCK = 0x64677374
 _LOCK_CREATION = """
 select set_config('lock_timeout', '60s', true), set_config('idle_in_transaction_session_timeout', '0', true)"""
 """Settings of the transaction that holds the lock and waits for Dagster."""
+
+COMPRESSED = 2000
+"""Length of an event from which PostgreSQL compresses it; the limit is 2,032 bytes for the row."""
+
+# Stands for a value in a template. No event contains it: PostgreSQL's text has no such character.
+_VALUE = "\0"
 
 PLANNED_SUBSETS = "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"
 
@@ -72,13 +80,67 @@ class MarketEventLogStorage(PostgresEventLogStorage):
     def prepare_insert_event_batch(self, events: Sequence[dg.EventLogEntry]) -> Insert:
         """Return the statement that inserts events, in their order, with one array for each column.
 
-        Dagster's has a parameter for each value, and SQLAlchemy compiles it again for each batch: 0.2 ms for each event.
+        Dagster's has a parameter for each value, and SQLAlchemy compiles it again for each batch: 0.1 ms for each event.
+        Spaces after the JSON make a row long enough for PostgreSQL to compress it, from 2 kB to 0.9.
         """
-        rows = [self._event_to_row(event) for event in events]
+        rows = [row | {"event": row["event"].ljust(COMPRESSED)} for row in self._rows(events)]
         columns = [column for column in SqlEventLogStorageTable.columns if column.name in rows[0]]
         arrays = [cast([row[c.name] for row in rows], ARRAY(c.type)) for c in columns]
         values = func.unnest(*arrays).table_valued(*(c.name for c in columns)).render_derived()
         return insert(SqlEventLogStorageTable).from_select([c.name for c in columns], select(*values.c))
+
+    def _rows(self, events: Sequence[dg.EventLogEntry]) -> Iterator[dict[str, Any]]:
+        """Return the rows of events, equal to Dagster's.
+
+        Events of a batch differ in a few values only: the JSON of the first is the template of the others.
+        """
+        row, template, constant = dict[str, Any](), "", None
+        for event in events:
+            found, values = _parts(event)
+            if found is None or found != constant:
+                row = self._event_to_row(event)
+                template = _template(row["event"]) if found else ""
+                constant = found if found and template % values == row["event"] else None
+                yield row
+            else:
+                partition = event.get_dagster_event().partition or None
+                timestamp = self._event_insert_timestamp(event)  # type: ignore[no-untyped-call]  # untyped in Dagster
+                yield row | {"event": template % values, "partition": partition, "timestamp": timestamp}
+
+
+def _parts(event: dg.EventLogEntry) -> tuple[tuple[object, ...] | None, tuple[str, ...]]:
+    """Return what materializations of a batch have in common, and the JSON of the values that differ, in their order.
+
+    Nothing in common if the event is not a materialization with numbers and instants as metadata.
+    """
+    happened = event.get_dagster_event()
+    data = happened.event_specific_data
+    if not isinstance(data, StepMaterializationData):
+        return None, ()
+    made = data.materialization
+    kinds = [type(value) for value in made.metadata.values()]
+    if not {*kinds} <= {dg.IntMetadataValue, dg.TimestampMetadataValue}:
+        return None, ()
+    values = (*(value.value for value in made.metadata.values()), made.partition, happened.message, event.timestamp)
+    constant = (
+        event._replace(timestamp=0.0, dagster_event=None),
+        happened._replace(message=None, event_specific_data=None),
+        data._replace(materialization=None),  # type: ignore[arg-type]
+        made._replace(partition=None, metadata={}),
+        [*made.metadata],
+        kinds,
+    )
+    return constant, tuple(map(json.dumps, values))
+
+
+def _template(text: str) -> str:
+    """Return the JSON of a materialization with %s in the place of each value that `_parts` returns."""
+    event = json.loads(text)
+    made = event["dagster_event"]["event_specific_data"]["materialization"]
+    for entry in made["metadata_entries"]:
+        entry["entry_data"]["value"] = _VALUE
+    made["partition"] = event["dagster_event"]["message"] = event["timestamp"] = _VALUE
+    return json.dumps(event).replace("%", "%%").replace(json.dumps(_VALUE), "%s")
 
 
 class MarketPostgresStorage(DagsterPostgresStorage):

@@ -21,6 +21,7 @@ from backfill_assets.orchestration.listings.assets import listings_asset
 from backfill_assets.orchestration.ohlcv.assets import ohlcv_assets
 from backfill_assets.orchestration.ohlcv.sensors import gap_repair_sensor
 from backfill_assets.orchestration.resources import default_resources
+from backfill_assets.orchestration.retention import purge_schedule
 from backfill_assets.orchestration.schedules import market_schedules
 from backfill_assets.pipelines.backfill_request import market_calendar
 
@@ -52,7 +53,7 @@ def build_definitions(
     universe = universe or settings.universe(today)
     calendars = {market.name: market_calendar(market, today) for market in universe.markets}
     assets: list[dg.AssetsDefinition] = []
-    schedules: list[dg.ScheduleDefinition] = []
+    schedules: list[dg.ScheduleDefinition] = [purge_schedule()]
     for market in universe.markets:
         calendar = calendars[market.name]
         assets += [

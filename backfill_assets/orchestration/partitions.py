@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time
 from typing import Any
 
@@ -19,6 +19,22 @@ SYMBOL = "symbol"
 
 WEEKENDS = "0 0 * * 6,0"
 """Cron schedule of Saturdays and Sundays, as Dagster's exclusions expect it."""
+
+
+class MarketPartitions(dg.MultiPartitionsDefinition):
+    """Session day by symbol. A run expands its range four times, for which the keys of the last range are kept."""
+
+    _expanded: tuple[dg.PartitionKeyRange, Sequence[Any]] | None = None
+
+    def get_partition_keys_in_range(
+        self, partition_key_range: dg.PartitionKeyRange, dynamic_partitions_store: Any = None
+    ) -> Sequence[Any]:
+        """Return the keys of the rectangle between two corners."""
+        expanded = self._expanded  # other threads may replace it
+        if expanded is None or expanded[0] != partition_key_range:
+            keys = super().get_partition_keys_in_range(partition_key_range, dynamic_partitions_store)
+            expanded = self._expanded = partition_key_range, keys
+        return expanded[1]
 
 
 def session_days(market: Market, calendar: Calendar) -> dg.DailyPartitionsDefinition:
@@ -39,10 +55,10 @@ def months(market: Market) -> dg.MonthlyPartitionsDefinition:
     return dg.MonthlyPartitionsDefinition(market.start.replace(day=1).isoformat(), timezone="UTC", end_offset=1)
 
 
-def market_partitions(market: Market, calendar: Calendar) -> dg.MultiPartitionsDefinition:
+def market_partitions(market: Market, calendar: Calendar) -> MarketPartitions:
     """Return session day by symbol, symbols in the universe's order."""
     symbols = dg.StaticPartitionsDefinition([s.name for s in market.symbols])
-    return dg.MultiPartitionsDefinition({DATE: session_days(market, calendar), SYMBOL: symbols})
+    return MarketPartitions({DATE: session_days(market, calendar), SYMBOL: symbols})
 
 
 def partition_key(session: date, symbol: Symbol) -> dg.MultiPartitionKey:

@@ -7,7 +7,9 @@ import dagster as dg
 import psycopg
 import pytest
 
-from backfill_assets.deployment.retention import Purged, purge_events
+from backfill_assets.deployment.retention import KEPT_DAYS, Purged, purge_events
+from backfill_assets.orchestration.resources import Clock, MarketStore
+from backfill_assets.orchestration.retention import purge_schedule
 from backfill_assets_tests.integration.cli.conftest import backfill, environment
 from backfill_assets_tests.support import rows, vendor, vendor_server
 
@@ -73,6 +75,24 @@ def test_a_run_that_has_not_ended_keeps_its_log(busy):
     with psycopg.connect(busy.database_url) as connection:
         connection.execute("update dagster.runs set status = 'STARTED'")
     assert purge_events(busy.database_url, TOMORROW).events == 0
+
+
+@pytest.mark.parametrize(("days", "purged"), [(KEPT_DAYS - 1, False), (KEPT_DAYS + 1, True)])
+def test_the_nightly_job_deletes_what_is_older_than_90_days(busy, days, purged):
+    class Later(Clock):
+        def now(self):
+            return datetime.now(UTC) + timedelta(days=days)
+
+    before, counted = shown(busy), events(busy.database_url)
+    with busy.instance() as instance:
+        done = purge_schedule().job.execute_in_process(
+            instance=instance, resources={"clock": Later(), "store": MarketStore()}
+        )
+    assert done.success
+    assert shown(busy) == before
+    kept = {"ASSET_MATERIALIZATION", "ASSET_CHECK_EVALUATION"}
+    left = rows(busy.database_url, "select distinct run_id, dagster_event_type from dagster.event_logs")
+    assert {kind for run, kind in left if run != done.run_id} == (kept if purged else {*counted})
 
 
 def test_a_database_without_dagster_has_nothing_to_purge(database_url):

@@ -2,6 +2,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import dagster as dg
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ CALENDARS = {kind: calendar(kind, SPAN) for kind in Kind}
 SYMBOLS = tuple(Symbol(name, name) for name in ("MSFT", "AAPL", "BRK.B", "BF-B", "007", "ON"))
 MARKETS = {kind: Market(kind, kind, SPAN.start, SYMBOLS, (DAY_1,)) for kind in Kind}
 STOCKS, CRYPTO = MARKETS[Kind.STOCKS], MARKETS[Kind.CRYPTO]
+DAYS_OF_2024 = CALENDARS[Kind.STOCKS].within(DayRange(SPAN.start, date(2024, 12, 31)))
 
 
 def keys(market, now):
@@ -131,6 +133,17 @@ def test_a_markets_partitions_are_days_by_symbols_in_the_universes_order():
     assert definition.get_partitions_def_for_dimension(SYMBOL).get_partition_keys() == [s.name for s in SYMBOLS]
     days = definition.get_partitions_def_for_dimension(DATE)
     assert days == session_days(STOCKS, CALENDARS[Kind.STOCKS])
+
+
+@given(st.lists(st.tuples(*[st.sampled_from(DAYS_OF_2024), st.sampled_from(SYMBOLS)] * 2), min_size=1, max_size=5))
+def test_keys_of_a_range_are_dagsters_also_when_repeated(corners):
+    ours = market_partitions(STOCKS, CALENDARS[Kind.STOCKS])
+    plain = dg.MultiPartitionsDefinition({d.name: d.partitions_def for d in ours.partitions_defs})
+    assert ours == plain
+    for first, one, last, other in [*corners, corners[-1]]:
+        days, symbols = sorted([first, last]), sorted([one, other], key=SYMBOLS.index)
+        span = dg.PartitionKeyRange(*(partition_key(day, symbol) for day, symbol in zip(days, symbols, strict=True)))
+        assert ours.get_partition_keys_in_range(span) == plain.get_partition_keys_in_range(span)
 
 
 def test_a_partition_key_is_date_and_symbol():
