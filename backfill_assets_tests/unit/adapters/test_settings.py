@@ -72,6 +72,7 @@ def test_every_variable_is_read(tmp_path):
             "BACKFILL_RETRY_ATTEMPTS": "7",
             "ALERT_URLS": "json://127.0.0.1:1/, mailto://me:secret@example.org",
             "ALERT_REPEAT_HOURS": "0.5",
+            "BACKFILL_EXPORT": "s3://bucket/bars",
             "DAGSTER_UI_URL": "https://market.example.org/",
             "DATABASE_URL": "postgresql://u:p@db.example:5432/market?sslmode=require",
             "PATH": "/bin",
@@ -90,6 +91,7 @@ def test_every_variable_is_read(tmp_path):
         "alert_repeat_hours": 0.5,
         "dagster_ui_url": "https://market.example.org",
         "database_url": "postgresql://u:p@db.example:5432/market?sslmode=require",
+        "export_to": "s3://bucket/bars",
     }
     assert read.retries == Retries(timedelta(seconds=1.5), 7)
     assert read.alert_repeat == timedelta(minutes=30)
