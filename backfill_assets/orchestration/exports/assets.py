@@ -3,6 +3,7 @@
 Dagster reads the annotations of the bodies as objects: no `from __future__ import annotations` here.
 """
 
+import shlex
 from collections.abc import Sequence
 from datetime import date
 
@@ -118,5 +119,5 @@ def _outcome(found: Sequence[Difference], scope: Scope, where: str) -> CheckOutc
         else f"The files of {scope.months} have the bars of the tables.",
         numbers={"files_that_differ": len(files)},
         table=Table("files", _COLUMNS, [(d.name, d.symbol, d.bars, d.stored) for d in found]) if found else None,
-        repair=f"backfill export {where} --full --markets {scope.market.name}" if found else None,
+        repair=f"backfill export {shlex.quote(where)} --full --markets {scope.market.name}" if found else None,
     )

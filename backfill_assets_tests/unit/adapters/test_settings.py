@@ -51,6 +51,7 @@ def test_defaults(home, tmp_path):
         "alert_repeat_hours": 24,
         "dagster_ui_url": "http://127.0.0.1:3000",
         "database_url": None,
+        "export_to": None,
     }
     assert read_settings(home).retries == Retries()
 
