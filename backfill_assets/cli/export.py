@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 from rich.console import Console
@@ -95,22 +95,20 @@ def _follow(
     as_json: bool,
 ) -> None:
     """Export what changes until Ctrl-C. What may pass, such as an unreachable server, is printed and tried again."""
-    while True:
-        try:
+    with suppress(KeyboardInterrupt):
+        while True:
+            sys.stdout.flush()
             time.sleep(every)
-        except KeyboardInterrupt:
-            return
-        try:
-            _, _, requests = select(options)
-            done = export(store, place, _scopes(requests), arguments, progress)
-        except UsageMistake:
-            raise
-        except BackfillError as error:
-            sys.stderr.write(f"backfill: {error}\n")
-        else:
-            if done.written or done.removed:
-                _show(place, done, (), as_json=as_json)
-                sys.stdout.flush()
+            try:
+                _, _, requests = select(options)
+                done = export(store, place, _scopes(requests), arguments, progress)
+            except UsageMistake:
+                raise
+            except BackfillError as error:
+                sys.stderr.write(f"backfill: {error}\n")
+            else:
+                if done.written or done.removed:
+                    _show(place, done, (), as_json=as_json)
 
 
 def _arguments(options: Options, how: ExportOptions) -> Arguments | None:

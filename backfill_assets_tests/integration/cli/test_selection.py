@@ -233,14 +233,23 @@ def test_only_ten_known_symbols_are_named():
         chosen(universe=many, symbols="NOPE!")
 
 
-def test_a_plan_of_many_symbols_has_a_line_for_all_that_are_alike(capsys):
+def test_a_plan_has_a_line_for_each_timeframe_or_each_request(capsys):
     day = date(2025, 1, 31)
     few = [RangeCall(Symbol("BRK.B", "BRK.B"), MINUTE_1, (day, day + ONE_DAY), 1)]
     many = [RangeCall(Symbol(f"S{n}", f"S{n}"), t, (day,), 2) for n in range(11) for t in (MINUTE_1, DAY_1)]
-    show_plans({"stocks": many + few}, Settings(), as_json=False)
-    assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
+    total = ["45", "requests", "at", "2.5", "per", "second:", "at", "least", "18", "s."]
+
+    def shown(*, verbose):
+        show_plans({"stocks": many, "etfs": few}, Settings(), verbose=verbose, as_json=False)
+        first, _, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
+        assert first == total
+        return rows
+
+    assert shown(verbose=False) == [
         ["stocks", "11", "symbols", "1m", "2025-01-31", "1", "22"],
         ["stocks", "11", "symbols", "1d", "2025-01-31", "1", "22"],
-        ["stocks", "BRK.B", "1m", "2025-01-31", "to", "2025-02-01", "2", "1"],
-        ["45", "requests", "at", "2.5", "per", "second:", "at", "least", "18", "s."],
+        ["etfs", "BRK.B", "1m", "2025-01-31", "to", "2025-02-01", "2", "1"],
     ]
+    assert len(shown(verbose=True)) == 23
+    show_plans({"stocks": []}, Settings(), verbose=False, as_json=False)
+    assert capsys.readouterr().out == "Nothing to fetch.\n"

@@ -112,7 +112,7 @@ def test_every_timeframe_has_its_checks():
 def test_the_severity_depends_on_the_missing_sessions_of_a_symbol(harness, sessions, passed, severity):
     verdict, metadata = missing(harness, hole("AAPL", SESSIONS[1], SESSIONS[sessions]))
     assert (verdict.passed, verdict.severity) == (passed, severity)
-    assert verdict.description == f"1 open gap; at most {sessions} session{'s'[: sessions - 1]} of a symbol missing."
+    assert verdict.description == f"1 open gap; up to {sessions} session{'s'[: sessions - 1]} missing per symbol."
     assert metadata["missing_sessions"] == sessions
     assert metadata["repair"] == "backfill repair --symbols AAPL"
 
