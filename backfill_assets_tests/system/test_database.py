@@ -315,11 +315,17 @@ def test_fifteen_connections_are_enough_for_the_platform_a_run_and_a_look(tmp_pa
                         assert done.returncode == 0, done.stderr
                     wait_until(lambda: True if owner.execute(AT_REST).fetchone() == (4,) else None)
                     with ExitStack() as stack:
-                        with suppress(psycopg.OperationalError):
-                            while True:
-                                stack.enter_context(psycopg.connect(url))
-                        refused = here.backfill("status")
-                assert refused.returncode == 1
-                assert "raise the server's max_connections or the role's limit" in refused.stderr
+
+                        def refused() -> subprocess.CompletedProcess[str] | None:
+                            """Take every connection, also one that the platform has released since."""
+                            with suppress(psycopg.OperationalError):
+                                while True:
+                                    stack.enter_context(psycopg.connect(url))
+                            done = here.backfill("status")
+                            return done if done.returncode else None
+
+                        done = wait_until(refused)
+                assert done.returncode == 1
+                assert "raise the server's max_connections or the role's limit" in done.stderr
         finally:
             server.stop()

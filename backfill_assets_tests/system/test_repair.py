@@ -236,7 +236,7 @@ markets:
     assert verdict(checks[-1]) == (
         "FAILED",
         "WARN",
-        "2 open gaps; at most 5 sessions of a symbol missing.",
+        "2 open gaps; up to 5 sessions missing per symbol.",
         [
             ("AAPL", stocks[2], stocks[4], 3, "missing", 1, "backfill repair --symbols AAPL"),
             ("AAPL", stocks[6], stocks[7], 2, "missing", 1, "backfill repair --symbols AAPL"),
