@@ -19,8 +19,8 @@ from backfill_assets_tests.system.platform import backfill_up, environment, run_
 SAMPLES = 60
 _PAUSE_SECONDS = 60
 MOST_MB_AN_HOUR = 8.0
-"""2.6 kB for each of 3,100 ticks. Chosen after a run of 40 minutes, in whose second half the daemon grew by 5.3 MB an hour
-by steps: what an hour shows may lower it."""
+"""Chosen after a run of 40 minutes, in whose second half the daemon grew by 5.3 MB an hour by steps: the daemon
+loads the definitions again every minute, see docs/explanation/reliability.md."""
 
 
 def project(folder: Path) -> Path:
