@@ -44,16 +44,16 @@ demo: $(READY)
 	@$(BIN)/backfill demo
 
 TESTS := backfill_assets_tests
-PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 test: $(DEV)
-	@$(PYTEST) $(TESTS)/unit $(TESTS)/integration
+	@$(PYTEST) --numprocesses=auto $(TESTS)/unit $(TESTS)/integration
 
 test-system: $(DEV)
-	@$(PYTEST) $(TESTS)/system
+	@$(PYTEST) --numprocesses=logical $(TESTS)/system
 
 test-all: $(DEV)
-	@$(PYTEST) --cov
+	@$(PYTEST) --numprocesses=logical --cov
 
 soak: $(DEV)
 	@BACKFILL_SOAK=1 $(BIN)/python -m pytest $(TESTS)

@@ -1,5 +1,6 @@
 """Fixtures and hooks for all tests."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -32,6 +33,11 @@ settings.register_profile("no deadline", deadline=None)  # a busy machine is not
 settings.load_profile("no deadline")
 
 _ORDER = ("system", "integration", "unit")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of workers of `--numprocesses=auto`: one more than processors, as tests wait for PostgreSQL."""
+    return min(4, (os.cpu_count() or 1) + 1)
 
 
 def pytest_configure() -> None:
