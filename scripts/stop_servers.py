@@ -51,7 +51,7 @@ def main() -> None:
     stop(services, signal.SIGTERM, 20)
     stop((p for p, c in started_here() if c[0].endswith("/postgres")), signal.SIGINT, 30)  # SIGINT: a fast shutdown
     if stopped := before - len(started_here()):
-        sys.stdout.write(f"Stopped {stopped} processes that were started from this folder.\n")
+        sys.stdout.write(f"Stopped {stopped} process{'es' * (stopped != 1)} started from this folder.\n")
 
 
 main()

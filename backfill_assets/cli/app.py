@@ -343,7 +343,7 @@ def alerts_open(context: typer.Context, json: Json = False, _demo: Demo = False)
 
 
 @alerts.command("test", cls=Command)
-def alerts_test() -> None:
+def alerts_test(_demo: Demo = False) -> None:
     """Send a test message to every channel of ALERT_URLS. Exits 1 if one is not accepted."""
     from backfill_assets.cli.alerts import alerts_test_command
 
@@ -434,7 +434,8 @@ def _exit_code(arguments: list[str] | None) -> int:
         sentence = error.format_message().strip()
         if not sentence:  # the help was printed instead
             return UsageMistake.exit_code
-        return _say(f"{sentence.removesuffix('.')}. See `backfill --help`.", UsageMistake.exit_code)
+        end = "" if sentence.endswith("?") else "."
+        return _say(f"{sentence.removesuffix('.')}{end} See `backfill --help`.", UsageMistake.exit_code)
     except Exception as error:
         from backfill_assets.adapters.postgres import refused  # slow to import
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,12 +59,15 @@ markets:
 def demo_command() -> int:
     """Run `backfill demo` and return its exit code: 0 also if only what the simulator withholds is missing."""
     with demo_profile():
-        sys.stdout.write("A small universe from a simulator of Polygon: the bars are made up.\n")
+        sys.stdout.write(
+            "A small universe from a simulator of Polygon: the bars are made up.\n"
+            "It is fetched in two runs: all but the last week, which is not shown, and the rest.\n"
+        )
         sys.stdout.flush()
         code = _first_sessions() or run_command(Options(), features=True)
         if code in (COMPLETE, DAYS_MISSING):
             _materialize(("listings", "events", "completeness"))
-            sys.stdout.write(_DIRECTIONS.format(backfill=_program()))
+            sys.stdout.write(_DIRECTIONS.format(backfill=_program(), data=shlex.quote(os.environ["BACKFILL_DATA_DIR"])))
             code = COMPLETE
     return code
 
@@ -169,10 +173,11 @@ def _program() -> str:
 
 _DIRECTIONS = """
 Look at it:
-  {backfill} status --demo    # MSFT lacks two sessions and SPY an afternoon, on purpose
+  {backfill} status --demo    # at first, MSFT lacks two sessions on purpose; SPY lacks an afternoon for good
   {backfill} events --demo    # a split and a dividend of AAPL
-  {backfill} up --demo        # the Dagster UI (Dagit); within minutes, it fetches the two sessions
+  {backfill} up --demo        # the Dagster UI (Dagit); it fetches what MSFT lacks within minutes
   {backfill} db psql --demo   # SQL: the bars are in the table market_data
+With --demo, every command works on these data. From Python: export BACKFILL_DATA_DIR={data}
 
 With your own key, real bars of the symbols in backfill_assets/universe.yaml:
   export POLYGON_API_KEY=…

@@ -30,6 +30,7 @@ from backfill_assets.cli.output import (
 from backfill_assets.cli.selection import select
 from backfill_assets.domain.errors import BackfillError, UsageMistake
 from backfill_assets.domain.gaps import Gap, unexplained
+from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.pipelines.backfill_request import BackfillRequest
 from backfill_assets.pipelines.export import Exported, Scope, export
 from backfill_assets.pipelines.progress import SILENT, ExportProgress
@@ -160,7 +161,8 @@ def _show(place: Place, done: Exported, gaps: Sequence[Gap], *, as_json: bool) -
     for name in [*done.partitions, *done.removed]:
         if found := parse_name(name):
             series.setdefault(found[:2], []).append(name)
-    for key, names in series.items():
+    order = list(TIMEFRAMES)
+    for key, names in sorted(series.items(), key=lambda item: (item[0][0], order.index(item[0][1]))):
         kept = [done.partitions[name] for name in names if name in done.partitions]
         counts = [len(kept), *(len({*names} & {*some}) for some in (done.written, done.removed))]
         megabytes = f"{sum(p.bytes for p in kept) / 1e6:.1f}"

@@ -189,7 +189,7 @@ def show_failed_checks(console: Console, checks: Iterable[CheckResult]) -> None:
         at = f" Checked {instant(result.checked_at)}." if result.checked_at else ""
         repair = f" Repair: `{result.repair}`" if result.repair else ""
         console.print(
-            f"[{'red' if result.error else 'yellow'}]check {result.check} failed[/] of {result.asset}: "
+            f"[{'red' if result.error else 'yellow'}]check {result.check} failed[/] for {result.asset}: "
             f"{escape(result.sentence)}{at}{escape(repair)}",
             soft_wrap=True,
         )
