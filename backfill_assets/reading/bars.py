@@ -159,6 +159,8 @@ def _query(
     """Check the arguments that need no store. Raises UsageMistake, NotStored."""
     selection.one_of("adjust", adjust, ADJUSTMENTS)
     selection.one_of("session", session, SESSIONS)
+    if source is not None and (not isinstance(source, str) or "\0" in source):
+        raise UsageMistake(f"source must be a text, not {source!r}.")
     wanted, columns = selection.timeframe_of(timeframe), selection.feature_columns(features)
     day, instant = selection.day_of("as_of", as_of), selection.instant_of("known_at", known_at)
     if day and adjust == "none":

@@ -25,6 +25,8 @@ type Columns = dict[str, NDArray[Any]]
 
 _CANCELED = psycopg.errors.QueryCanceled.sqlstate
 _COPY_ROWS = 100_000
+_LONGEST = 2_147_483
+"""Seconds: PostgreSQL's own limit, rounded down."""
 
 
 def has_arrow() -> bool:
@@ -126,8 +128,8 @@ def opened(url: str | None, timeout: float) -> Iterator[Reader]:
     from backfill_assets.adapters.settings import Settings, postgres_url
     from backfill_assets.adapters.store import schema
 
-    if timeout <= 0:
-        raise UsageMistake("timeout must be a number of seconds above 0.")
+    if not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST:
+        raise UsageMistake(f"timeout must be a number of seconds above 0 and at most {_LONGEST}, not {timeout!r}.")
     if url is None:
         url = database.ready(Settings.read())
     else:

@@ -60,7 +60,7 @@ def names_of(argument: str, names: Names) -> list[str] | None:
     """Return the names of an argument, each once, in order; None for all. Raises UsageMistake."""
     if names is None:
         return None
-    found = [names] if isinstance(names, str) else list(names)
+    found = [names] if isinstance(names, str) else list(names) if isinstance(names, Iterable) else []
     if not found or not all(isinstance(name, str) for name in found):
         raise UsageMistake(f"{argument} must be a name or a list of names, or None for all.")
     return list(dict.fromkeys(found))
@@ -73,7 +73,7 @@ def feature_columns(features: str | Iterable[str] | None) -> tuple[str, ...]:
     from backfill_assets.domain.features import COLUMNS
 
     known = [column.name for column in COLUMNS]
-    if features == "all":
+    if isinstance(features, str) and features == "all":
         return tuple(known)
     for name in (wanted := names_of("features", features) or []):
         if name not in known:
@@ -94,7 +94,7 @@ def instant_of(argument: str, value: When) -> datetime | None:
     found = _when(argument, value)
     if found is None or isinstance(found, datetime):
         return found
-    return datetime.combine(found + ONE_DAY, time(0), ZoneInfo("America/New_York")).astimezone(UTC)
+    return datetime.combine(min(found, _LAST.date()) + ONE_DAY, time(0), ZoneInfo("America/New_York")).astimezone(UTC)
 
 
 def _when(argument: str, value: When) -> date | datetime | None:

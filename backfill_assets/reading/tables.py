@@ -38,6 +38,8 @@ def read_features(
         selection.feature_columns(features),
         selection.zone_of(tz),
     )
+    if not columns:
+        raise UsageMistake("features must be 'all', a name or a list of names.")
     bounds = selection.bounds_of(start, end)
     with opened(url, timeout) as reader:
         series = selection.select(reader, symbols, wanted, bounds)

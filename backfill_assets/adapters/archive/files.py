@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -23,7 +23,7 @@ FORMATS = ("parquet", "csv", "feather")
 GROUP_ROWS = 5_000
 """The least rows of a row group, if there are so many: a month of one symbol's minutes, which is then read alone."""
 
-_NAME = re.compile(r"market=([a-z0-9_]+)/timeframe=(\w+)/year=\d{4}/(\d{4}-\d{2})\.[a-z]+")
+_NAME = re.compile(r"market=([a-z0-9_]+)/timeframe=(\w+)/year=\d{4}/(\d{4}-\d{2})\.(?:parquet|csv|feather)")
 
 
 class Arguments(msgspec.Struct, frozen=True):
@@ -31,7 +31,7 @@ class Arguments(msgspec.Struct, frozen=True):
 
     adjust: str = "none"
     features: tuple[str, ...] = ()
-    format: str = "parquet"
+    format: Annotated[str, msgspec.Meta(pattern="^(parquet|csv|feather)$")] = "parquet"
     symbols: tuple[str, ...] | None = None
 
 
@@ -147,11 +147,11 @@ class Part:
     def _flush(self) -> None:
         import pyarrow as pa  # noqa: PLC0415
 
+        pending, self._pending = self._pending, []  # what cannot be written is not tried again by `close`
         with failing(str(self.path.parent), "written"):
             if self._write is None:
                 self._write = self._opened()
-            self._write(pa.Table.from_batches(self._pending).cast(self._schema).combine_chunks())
-        self._pending = []
+            self._write(pa.Table.from_batches(pending).cast(self._schema).combine_chunks())
 
     def _opened(self) -> Callable[[Any], object]:
         if self._form == "csv":

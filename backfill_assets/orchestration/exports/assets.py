@@ -58,7 +58,7 @@ def export_assets(market: Market, where: str) -> dg.AssetsDefinition:
         place = place_of(where, Settings.read().data / "export")
         chosen, checked = context.selected_asset_keys, context.selected_asset_check_keys
         days = DayRange(market.start, clock.now().date())
-        if context.has_partition_key_range:  # not if the checks run alone
+        if context.has_partition_key or context.has_partition_key_range:  # not if the checks run alone
             days = DayRange(*(date.fromisoformat(keys) for keys in context.partition_key_range))
         names = tuple(symbol.name for symbol in market.symbols)
         with ExportStore(store.url(), connections=2, read_only=True) as table:

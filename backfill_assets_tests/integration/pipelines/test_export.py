@@ -211,6 +211,15 @@ def test_a_month_without_bars_has_no_file_and_a_lost_or_edited_one_is_restored(w
     assert sorted(contents(tmp_path)) == names[1:] == sorted(read_manifest(Folder(tmp_path)).partitions)
 
 
+def test_files_of_others_stay(worlds, tmp_path):
+    own = run(worlds[0], tmp_path, timeframes=("1d",)).written[0]
+    others = [tmp_path / "notes.txt", (tmp_path / own).with_name("notes.txt"), (tmp_path / own).with_suffix(".backup")]
+    for other in others:
+        other.write_text("kept")
+    assert run(worlds[0], tmp_path, timeframes=("1d",)).removed == []
+    assert [other.read_text() for other in others] == ["kept"] * 3
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_has_the_numbers_of_the_tables_bit_for_bit(worlds, tmp_path, form):
     arguments = Arguments("none", ("rsi_14", "obv_change_20"), form)
@@ -320,6 +329,8 @@ def test_a_full_disk_is_one_sentence_and_the_files_stay(worlds, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
         with pytest.raises(ExportError, match="cannot be written"):
             run(worlds[0], tmp_path, timeframes=("1w",))
+        with pytest.raises(ExportError, match="cannot be written"):  # before the last rows of a file
+            run(worlds[0], tmp_path / "minutes", symbols=("AAPL", "MSFT"), timeframes=("1m",))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, previous)

@@ -491,7 +491,16 @@ def test_corporate_actions_are_by_ex_date_and_without_the_withdrawn(filled, data
         ({"adjust": "all", "as_of": FETCHED}, UsageMistake, "as_of must be a day like"),
         ({"known_at": "2024-07-01", "features": "all"}, UsageMistake, "read them without known_at."),
         ({"timeframe": "1h", "session": "regular", "features": "all"}, UsageMistake, "read them with session='all'."),
-        ({"timeout": 0}, UsageMistake, "timeout must be a number of seconds above 0."),
+        ({"symbols": 7}, UsageMistake, "symbols must be a name"),
+        ({"features": 7}, UsageMistake, "features must be a name"),
+        ({"features": pd.Index(["rsi_14", "x"])}, NotStored, "Feature 'x' is unknown"),
+        ({"source": 7}, UsageMistake, "source must be a text, not 7."),
+        ({"source": "a\0"}, UsageMistake, "source must be a text"),
+        ({"known_at": date.max, "symbols": "nvda"}, NotStored, "did you mean NVDA?"),
+        *(
+            ({"timeout": seconds}, UsageMistake, "timeout must be a number of seconds above 0 and at most 2147483, not")
+            for seconds in (0, "5", None, float("nan"), float("inf"), 1e9)
+        ),
         ({"url": "sekrit"}, UsageMistake, "url must be of the form postgresql://"),
         ({"url": "postgresql://u:sekrit@127.0.0.1:1/x"}, DatabaseUnavailable, "127.0.0.1:1/x cannot be used"),
         ({"url": "postgresql://u:sekrit@127.0.0.1:port/x"}, UsageMistake, "url must be of the form"),
@@ -504,6 +513,12 @@ def test_wrong_arguments_are_one_sentence_and_no_secret(filled, arguments, error
     assert "sekrit" not in str(raised.value)
     assert "\n" not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+def test_features_alone_need_a_name(filled):
+    for features in (None, [], 7):
+        with pytest.raises(UsageMistake, match=r"^features must be"):
+            read_features("AAPL", "1m", features=features, url=filled)
 
 
 def test_a_store_without_bars_or_tables_says_what_to_do(database_url):

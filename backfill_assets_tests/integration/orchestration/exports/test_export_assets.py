@@ -23,8 +23,10 @@ def exporting(harness, monkeypatch, tmp_path):
     return harness
 
 
-def run(harness, job="stocks_export_job", **terms):
-    tags = {"dagster/asset_partition_range_start": "2025-06-01", "dagster/asset_partition_range_end": "2025-07-01"}
+ALL_MONTHS = {"dagster/asset_partition_range_start": "2025-06-01", "dagster/asset_partition_range_end": "2025-07-01"}
+
+
+def run(harness, job="stocks_export_job", tags=ALL_MONTHS, **terms):
     resolved = harness.defs.resolve_job_def(job)
     done = resolved.execute_in_process(
         instance=harness.instance, tags=tags, run_config={"loggers": QUIET}, raise_on_error=False, **terms
@@ -57,6 +59,12 @@ def test_a_run_writes_the_files_marks_their_months_and_checks_them(exporting, tm
     assert check.metadata["repair"].value == f"backfill export {tmp_path / 'files'} --full --markets stocks"
     stored = exporting.rows("select passed from check_results where asset = 'stocks/export_1d'")
     assert stored == [(False,)]
+
+
+def test_a_run_of_one_month_is_about_this_month_only(exporting):
+    check = run(exporting, tags=None, partition_key="2025-07-01")["export_1d"]
+    assert check.description == "The files of 2025-07-01 to 2025-07-31 have the bars of the tables."
+    assert exporting.materialized("1d", family="export") == set()
 
 
 def test_the_schedule_is_off_by_default_and_covers_all_months(exporting):
