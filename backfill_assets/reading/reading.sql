@@ -12,7 +12,7 @@ select symbol, timeframe from market_data_counts where bars > 0 order by symbol
 select symbol from market_data_counts union select symbol from backfill_gaps union select symbol from corporate_events order by 1
 
 -- name: around_the_clock
--- Symbols whose sessions begin at midnight UTC. Those of stocks never do.
+-- Symbols whose sessions begin at midnight UTC: they have bars before midnight New York, which stocks never have.
 select s.symbol from unnest(%(symbols)s::text[]) as s (symbol)
 where exists (
   select from unnest(array['1m', '1d']) as t (timeframe)
@@ -20,7 +20,7 @@ where exists (
     select a.session, a.first_bar from session_answers a
     where a.symbol = s.symbol and a.timeframe = t.timeframe and a.bars > 0 order by a.session desc limit 10
   ) a
-  where a.first_bar = a.session::timestamp at time zone 'UTC')
+  where a.first_bar < a.session::timestamp at time zone 'America/New_York')
 
 -- name: stretches
 -- Instants in microseconds since the epoch. Ascending.

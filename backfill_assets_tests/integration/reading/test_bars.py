@@ -161,6 +161,16 @@ def test_days_are_the_markets_own_and_included_and_instants_are_exact(read):
         assert starts(read(symbol, "1m", date.min, date.max)) == all_of_it
 
 
+def test_a_coin_that_is_seldom_traded_is_no_stock(database_url):
+    rng, sessions = np.random.default_rng(4), [date(2024, 7, day) for day in (8, 9)]
+    stamps = minutes(Kind.CRYPTO, sessions, rng)
+    with BarStore(database_url) as store:
+        write(store, "BTC", MINUTE_1, random_bars(stamps[stamps // 3_600_000 % 24 >= 3], rng), sessions)
+    found = read_bars("BTC", "1m", "2024-07-09", "2024-07-09", session="regular", url=database_url)
+    assert set(found["timestamp"].dt.day) == {9}
+    assert set(found["timestamp"].dt.hour) == set(range(3, 24))
+
+
 def test_the_zone_changes_how_instants_are_shown_only(read):
     utc, tokyo = (read("AAPL", "1h", tz=tz)["timestamp"] for tz in ("UTC", "Asia/Tokyo"))
     assert str(tokyo.dt.tz) == "Asia/Tokyo"
