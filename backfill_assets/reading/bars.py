@@ -110,12 +110,12 @@ def iterate_bars(
     """Read bars as Arrow record batches of one symbol and at most `rows` rows, in the memory of a few batches.
 
     Columns, order, arguments and errors are those of `read_bars`; those of the store are raised by the first batch. All
-    batches are of one state of the store. It needs the extra `reading`. The time in which batches are not taken counts for
-    `timeout`.
+    batches are of one state of the store. It needs the extra `reading`. A process forked since must not use it. The time in
+    which batches are not taken counts for `timeout`.
     """
     require_engine("arrow")
-    if rows < 1:
-        raise UsageMistake(f"rows must be at least 1, not {rows}.")
+    if not isinstance(rows, int) or rows < 1:
+        raise UsageMistake(f"rows must be a whole number of at least 1, not {rows!r}.")
     query = _query(timeframe, start, end, adjust, as_of, known_at, session, tz, features, source)
 
     def batches() -> Iterator[pa.RecordBatch]:

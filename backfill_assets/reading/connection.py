@@ -133,9 +133,11 @@ def opened(url: str | None, timeout: float) -> Iterator[Reader]:
     if url is None:
         url = database.ready(Settings.read())
     else:
+        if not isinstance(url, str):
+            raise UsageMistake(f"url must be text like postgresql://user:password@host:5432/database, not {url!r}.")
         try:
             url = postgres_url(url)
-        except ValueError as error:
+        except ValueError as error:  # also text that cannot be encoded
             raise UsageMistake(f"url {error}.") from None
         schema.require_current(url)
     errors: tuple[type[Exception], ...] = (psycopg.Error,)

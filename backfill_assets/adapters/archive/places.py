@@ -68,7 +68,7 @@ class Folder:
     """A folder of a file system."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self.parts = path, path / ".parts"
+        self._path, self.parts = path, path / ".backfill-export-parts"
 
     def __str__(self) -> str:
         return str(self._path)

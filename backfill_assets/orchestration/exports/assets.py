@@ -114,7 +114,7 @@ def _outcome(found: Sequence[Difference], scope: Scope, where: str) -> CheckOutc
     files = sorted({difference.name for difference in found})
     return CheckOutcome(
         not found,
-        f"{len(files)} files do not have the bars of the tables, from {files[0]} on."
+        f"{len(files)} of the files do not have the bars of the tables; the first is {files[0]}."
         if found
         else f"The files of {scope.months} have the bars of the tables.",
         numbers={"files_that_differ": len(files)},

@@ -129,7 +129,9 @@ def test_failed_checks_of_what_is_missing_are_not_listed_while_the_key_is_refuse
     with AlertStore(watched.database_url, connections=1) as store:
         store.write_check_results(checks, NOW)
     listed = {"check latest_session_is_here failed", "check bars_are_valid failed"}
-    assert {line.split(" for ")[0] for line in watched("alerts").out.splitlines() if line.startswith("check ")} == listed
+    assert {
+        line.split(" for ")[0] for line in watched("alerts").out.splitlines() if line.startswith("check ")
+    } == listed
     open_alerts(watched, KeyObservation(Failure("0f1e", "Polygon refuses the API key.")), urls=[hook.url])
     shown = watched("alerts").out
     assert "latest_session_is_here" not in shown

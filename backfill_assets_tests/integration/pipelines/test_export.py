@@ -301,7 +301,7 @@ def test_killed_at_any_step_it_leaves_files_that_can_be_read_and_the_next_call_c
     assert int(done.stdout) > 5
     assert contents(killed) == contents(complete)
     assert read_manifest(Folder(killed)).partitions == read_manifest(Folder(complete)).partitions
-    assert not (killed / ".parts").exists()
+    assert not (killed / ".backfill-export-parts").exists()
 
 
 # --- Places

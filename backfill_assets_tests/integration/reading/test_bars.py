@@ -122,7 +122,7 @@ def test_the_iterator_gives_the_same_in_batches_of_one_symbol(filled, read):
     unfinished = iterate_bars(None, "1m", rows=10, url=filled)
     assert 1 <= next(unfinished).num_rows <= 10
     unfinished.close()
-    with pytest.raises(UsageMistake, match="rows must be at least 1"):
+    with pytest.raises(UsageMistake, match="rows must be a whole number of at least 1"):
         iterate_bars(None, "1m", rows=0, url=filled)
 
 
@@ -410,6 +410,14 @@ def test_bars_and_actions_are_read_as_they_were_known(database_url, timeframe):
         found = read_bars("AAPL", timeframe, known_at=at, url=database_url)
         pd.testing.assert_frame_equal(found, expected, rtol=1e-12)
     assert len(read_bars("AAPL", timeframe, known_at=states[0][0] - timedelta(days=1), url=database_url)) == 0
+    if timeframe == "1d":
+        with psycopg.connect(database_url) as connection:
+            add_action(connection, "AAPL", "dividend", sessions[-1], None, None, 0.1, "USD", seen=states[0][0])
+        for at, raw in states:
+            found = read_bars("AAPL", "1d", adjust="all", known_at=at, url=database_url)["close"][:-1]
+            close = raw["close"][:-1]  # the last of these, as it was known then, makes the factor
+            np.testing.assert_allclose(found, close * (1 - 0.1 / close.iloc[-1]), rtol=1e-12)
+        return
     with psycopg.connect(database_url) as connection:
         seen, gone = states[0][0], states[1][0]
         add_action(connection, "AAPL", "split", date(2024, 8, 1), 1, 2, None, None, seen=seen, withdrawn=gone)

@@ -55,7 +55,9 @@ def test_a_run_writes_the_files_marks_their_months_and_checks_them(exporting, tm
         connection.execute("update market_data set close = close + 1 where symbol = 'MSFT' and timeframe = '1d'")
     check = run(exporting)["export_1d"]
     assert not check.passed
-    assert check.description.startswith("1 files do not have the bars of the tables, from market=stocks/timeframe=1d/")
+    assert check.description.startswith(
+        "1 of the files do not have the bars of the tables; the first is market=stocks/timeframe=1d/"
+    )
     assert check.metadata["repair"].value == f"backfill export {tmp_path / 'files'} --full --markets stocks"
     stored = exporting.rows("select passed from check_results where asset = 'stocks/export_1d'")
     assert stored == [(False,)]

@@ -33,10 +33,19 @@ def upgrade() -> None:
               group by e.symbol, e.ex_date
             ) d
             left join lateral (
-              select m.close from market_data m
-              where m.symbol = d.symbol and m.timeframe = '1d'
-                and m."timestamp" < d.at and m."timestamp" >= d.at - interval '7 days'
-              order by m."timestamp" desc limit 1
+              select k.close from (
+                select m."timestamp", m.close from market_data m
+                where m.symbol = d.symbol and m.timeframe = '1d'
+                  and m."timestamp" < d.at and m."timestamp" >= d.at - interval '7 days'
+                  and m.ingested_at <= adjustment_stretches.known_at
+                union all
+                select h."timestamp", h.close from market_data_history h
+                where h.symbol = d.symbol and h.timeframe = '1d'
+                  and h."timestamp" < d.at and h."timestamp" >= d.at - interval '7 days'
+                  and h.ingested_at <= adjustment_stretches.known_at
+                  and h.changed_at > adjustment_stretches.known_at
+              ) k
+              order by k."timestamp" desc limit 1
             ) c on d.cash > 0
           ) s
           window earlier as (partition by s.symbol order by s.ex_date desc);
