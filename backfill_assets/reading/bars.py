@@ -258,7 +258,7 @@ def _adjusted(block: Columns, stretches: Stretches, timeframe: Timeframe, symbol
     except ValueError:
         raise StoreError(
             f"{symbol} has a dividend without a daily close in the week before it, or of more than that: fetch the 1d "
-            "bars of these days, or pass adjust='splits'."
+            "bars of these days, or adjust for splits only: adjust='splits', `--adjust splits`."
         ) from None
     scaled = {name: column * price for name, column in block.items() if name in PRICES}
     scaled["volume"] = block["volume"] / shares
