@@ -44,16 +44,16 @@ demo: $(READY)
 	@$(BIN)/backfill demo
 
 TESTS := backfill_assets_tests
-PYTEST := $(BIN)/python -m pytest --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 test: $(DEV)
-	@$(PYTEST) --numprocesses=auto $(TESTS)/unit $(TESTS)/integration
+	@$(PYTEST) $(TESTS)/unit $(TESTS)/integration
 
 test-system: $(DEV)
-	@$(PYTEST) --numprocesses=logical $(TESTS)/system
+	@$(PYTEST) $(TESTS)/system
 
 test-all: $(DEV)
-	@$(PYTEST) --numprocesses=logical --cov
+	@$(PYTEST) --cov
 
 soak: $(DEV)
 	@BACKFILL_SOAK=1 $(BIN)/python -m pytest $(TESTS)

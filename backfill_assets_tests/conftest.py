@@ -35,9 +35,9 @@ settings.load_profile("no deadline")
 _ORDER = ("system", "integration", "unit")
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Return the number of workers of `--numprocesses=auto`: one more than processors, as tests wait for PostgreSQL."""
-    return (os.cpu_count() or 1) + 1 if config.option.numprocesses == "auto" else None
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of workers of `--numprocesses=auto`: one more than processors, as tests wait for servers."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_configure() -> None:
