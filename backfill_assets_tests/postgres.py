@@ -169,7 +169,7 @@ class _Databases:
                     connection.execute(f"truncate {', '.join(used)} cascade")
                 connection.execute(self._restart_sequences)
                 return self._state(connection) == self._new
-        except psycopg.Error:  # the test dropped it, refused connections, or removed what is asked for here
+        except psycopg.Error:  # the test dropped it, refused connections, or removed what is queried here
             return False
 
     def _state(self, connection: psycopg.Connection) -> list[object]:

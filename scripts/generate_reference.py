@@ -31,7 +31,7 @@ def commands() -> str:
 
 def _sections(command: Any, name: str) -> Iterator[str]:
     children = getattr(command, "commands", {})
-    if not children or (command.invoke_without_command and name != "backfill"):
+    if not children or command.invoke_without_command:
         paragraphs = (" ".join(paragraph.split()) for paragraph in command.help.split("\n\n"))
         yield "\n\n".join([f"## {name}", *paragraphs, *_options(command.params)])
     for child in children.values():
@@ -43,7 +43,7 @@ def _options(options: list[Any]) -> Iterator[str]:
         f"| `{' '.join(_names(option))}` | {option.help} "
         f"| {'' if option.default is None or option.default is False else f'`{option.default}`'} |"
         for option in options
-        if option.name not in {"_demo", "install_completion", "show_completion"}
+        if option.name not in {"_demo", "demo", "install_completion", "show_completion"}
     ]
     if rows:
         yield "\n".join(["| option | meaning | default |", "|---|---|---|", *rows])

@@ -15,7 +15,6 @@ import typer
 
 from backfill_assets import __version__
 from backfill_assets.cli.options import (
-    DEMO,
     Command,
     Days,
     Demo,
@@ -39,7 +38,6 @@ from backfill_assets.domain.errors import BackfillError, UsageMistake
 app = typer.Typer(
     name="backfill",
     cls=Group,
-    help="Store complete OHLCV bars in PostgreSQL, kept up to date by Dagster.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -269,7 +267,6 @@ def export(
 
 @app.command(cls=Command)
 def up(
-    context: typer.Context,
     port: Annotated[int, typer.Option(min=1, max=65_535, metavar="N", help="Port of the Dagster UI.")] = 3000,
     host: Annotated[
         str, typer.Option(metavar="IP", help="Address to listen on. One that other machines reach needs a proxy.")
@@ -278,15 +275,13 @@ def up(
         bool,
         typer.Option("--i-have-a-proxy", help="A proxy with a login is in front of the Dagster UI, which has none."),
     ] = False,
-    _demo: Demo = False,
+    demo: Demo = False,
 ) -> None:
     """Start the Dagster UI (Dagit) and daemon; stop them with Ctrl-C."""
     from backfill_assets.cli.up import up_command
     from backfill_assets.deployment.services import Address
 
-    raise typer.Exit(
-        up_command(Address.parse(host, port, behind_proxy=behind_proxy), demo=DEMO in context.find_root().meta)
-    )
+    raise typer.Exit(up_command(Address.parse(host, port, behind_proxy=behind_proxy), demo=demo))
 
 
 @app.command(cls=Command)

@@ -77,10 +77,10 @@ def _first_sessions() -> int:
     settings, universe, requests = select(Options(end=datetime.now(UTC).date() - timedelta(days=7)), project=True)
     results = run_markets(settings, universe, lambda _: requests, max_concurrent=3, quiet=True)
     print_errors((result.request.market, result.outcome) for result in results)
-    if failed := [result.outcome.exit_code for result in results if result.outcome and result.outcome.error]:
-        return worst(*failed)
-    _materialize(("completeness",))
-    return COMPLETE
+    code = worst(COMPLETE, *(result.outcome.exit_code for result in results if result.outcome))
+    if code == COMPLETE:
+        _materialize(("completeness",))
+    return code
 
 
 def _materialize(jobs: Sequence[str]) -> None:
@@ -89,8 +89,7 @@ def _materialize(jobs: Sequence[str]) -> None:
     from backfill_assets.orchestration.launch import open_instance, run_job  # noqa: PLC0415  # the same
     from backfill_assets.orchestration.schedules import market_jobs  # noqa: PLC0415  # the same
 
-    settings = Settings.read()
-    universe = settings.universe(datetime.now(UTC).date())
+    settings, universe, _ = select(Options())
     defs = build_definitions(universe=universe)
     with open_instance(settings) as instance:
         for market in universe.markets:
@@ -130,7 +129,7 @@ def _scenario(created: datetime) -> Scenario:
     """Return what the simulator shows to a demo that was created at this instant; it is the same on later days.
 
     Two sessions of MSFT are withheld for some minutes, for the sensor `gap_repair` to fetch, and the afternoon of a
-    session of SPY for good. AAPL has a split and a dividend, and META was FB before.
+    session of SPY permanently. AAPL has a split and a dividend, and META traded as FB before.
     """
     sessions = _sessions(created)
     return Scenario(
@@ -173,9 +172,9 @@ def _program() -> str:
 
 _DIRECTIONS = """
 Look at it:
-  {backfill} status --demo    # at first, MSFT lacks two sessions on purpose; SPY lacks an afternoon for good
+  {backfill} status --demo    # deliberate gaps: two sessions of MSFT, an afternoon of SPY
   {backfill} events --demo    # a split and a dividend of AAPL
-  {backfill} up --demo        # the Dagster UI (Dagit); it fetches what MSFT lacks within minutes
+  {backfill} up --demo        # the Dagster UI (Dagit); fetches the sessions of MSFT within minutes
   {backfill} db psql --demo   # SQL: the bars are in the table market_data
 With --demo, every command works on these data. From Python: export BACKFILL_DATA_DIR={data}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from backfill_assets.adapters import database
@@ -23,7 +22,7 @@ from backfill_assets.cli.output import (
     until,
 )
 from backfill_assets.cli.selection import select
-from backfill_assets.domain.gaps import Gap, unexplained
+from backfill_assets.domain.gaps import Gap, merge_timeframes, unexplained
 from backfill_assets.domain.timeframes import ranges
 from backfill_assets.pipelines.backfill_request import BackfillRequest
 from backfill_assets.pipelines.gaps import Watched, current_gaps
@@ -72,16 +71,13 @@ def _show(gaps: Sequence[Gap], now: datetime) -> None:
     if not gaps:
         sys.stdout.write("Nothing is missing.\n")
         return
-    alike: dict[Gap, list[Gap]] = {}
-    for gap in sorted(gaps, key=lambda g: (g.explained, g.symbol, g.days)):
-        alike.setdefault(replace(gap, timeframe="", next_attempt_at=None), []).append(gap)
     names = ("symbol", "timeframes", "missing", "days", "reason", "tries", "next try")
     table = plain_table(*names, right=["days", "tries"])
-    for row, same in alike.items():
-        colour = "yellow" if row.explained else "red"
-        at = min((gap.next_attempt_at for gap in same if gap.next_attempt_at and not gap.explained), default=None)
-        numbers = (f"{row.sessions:,}", f"[{colour}]{row.reason.value}[/]", str(row.attempts), until(at, now))
-        table.add_row(row.symbol, ranges(gap.timeframe for gap in same), str(row.days), *numbers)
+    for gap, timeframes in merge_timeframes(gaps):
+        colour = "yellow" if gap.explained else "red"
+        due = until(None if gap.explained else gap.next_attempt_at, now)
+        numbers = (f"{gap.sessions:,}", f"[{colour}]{gap.reason.value}[/]", str(gap.attempts), due)
+        table.add_row(gap.symbol, ranges(timeframes), str(gap.days), *numbers)
     output_console().print(table)
     show_details(output_console(), gaps)
     if still_open := unexplained(gaps):

@@ -39,7 +39,6 @@ def _use_demo(context: typer.Context, value: bool) -> bool:  # noqa: FBT001  # T
         from backfill_assets.cli.demo import demo_profile  # noqa: PLC0415  # loads the simulator
 
         context.with_resource(demo_profile())
-        context.find_root().meta[DEMO] = True
     return value
 
 
@@ -62,9 +61,6 @@ class Command(_PlainFlags, TyperCommand):
 class Group(_PlainFlags, TyperGroup):
     """A group of commands."""
 
-
-DEMO = "backfill_assets.demo"
-"""The key in a context's `meta` that is set while a command works on the demo's data."""
 
 Symbols = Annotated[Names | None, typer.Option(parser=Names.parse, metavar="A,B", help="Only these symbols: AAPL,BTC.")]
 Markets = Annotated[
@@ -90,7 +86,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="List every request.")]
 Demo = Annotated[
     bool,
-    typer.Option("--demo", callback=_use_demo, expose_value=False, help="Work on the demo's data and its simulator."),
+    typer.Option("--demo", callback=_use_demo, help="Work on the demo's data and its simulator."),
 ]
 
 

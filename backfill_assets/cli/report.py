@@ -52,13 +52,14 @@ def report_command(run_id: str | None, since: date | None, output: Path | None, 
         )
     reported = {run.run["market"] for run in runs}
     checks = [check for market in markets if market.name in reported for check in failed_checks(results, market)]
-    text = json.dumps(report_json(runs, checks, now), indent=2, default=_iso) + "\n"
-    if output is not None:
-        write_file(output, text, "--output")
-    elif as_json:
-        sys.stdout.write(text)
-    else:
+    if output is None and not as_json:
         _show(output_console(), runs, checks)
+    else:
+        text = json.dumps(report_json(runs, checks, now), indent=2, default=_iso) + "\n"
+        if output is None:
+            sys.stdout.write(text)
+        else:
+            write_file(output, text, "--output")
     return DAYS_MISSING if any(check.wrong_data for check in checks) else COMPLETE
 
 

@@ -40,10 +40,10 @@ def backfill_requests(
         raise UsageMistake("--days and --start exclude each other: give one of them.")
     if options.start and options.end and options.end < options.start:
         raise UsageMistake(f"--end {options.end} is before --start {options.start}.")
-    _require_known("Market", options.markets or (), [m.name for m in universe.markets], "the universe")
+    require_known("Market", options.markets or (), [m.name for m in universe.markets], "the universe")
     chosen = [m for m in universe.markets if not options.markets or m.name in options.markets]
     place = "the selected markets" if options.markets else "the universe"
-    _require_known("Symbol", options.symbols or (), [s.name for m in chosen for s in m.symbols], place)
+    require_known("Symbol", options.symbols or (), [s.name for m in chosen for s in m.symbols], place)
     chosen = [m for m in chosen if not options.symbols or any(s.name in options.symbols for s in m.symbols)]
     for name in options.timeframes or ():
         if name not in TIMEFRAMES:
@@ -74,7 +74,8 @@ def _request(market: Market, options: Options, now: datetime, retries: Retries) 
     return BackfillRequest(market, trading, dict.fromkeys(symbols, sessions), timeframes, now, retries=retries)
 
 
-def _require_known(what: str, names: Iterable[str], known: list[str], place: str) -> None:
+def require_known(what: str, names: Iterable[str], known: list[str], place: str) -> None:
+    """Raise UsageMistake for a name that is not known."""
     for name in names:
         if name not in known:
             raise UsageMistake(f"{what} {name!r} is not in {place}; {suggestion(name, known)}")

@@ -13,6 +13,7 @@ from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.cli.output import COMPLETE, counted, output_console, plain_table, print_json, write_file
+from backfill_assets.cli.selection import require_known
 from backfill_assets.domain.errors import UniverseMistake, UsageMistake
 from backfill_assets.domain.universe import Symbol, Universe, default_ticker
 from backfill_assets.domain.universe_file import parse_universe, with_symbols, without_symbols
@@ -43,9 +44,8 @@ def add_command(names: Sequence[str], market_name: str | None, ticker: str | Non
     markets = {market.name: market for market in universe.markets}
     if market_name is None and len(markets) > 1:
         raise UsageMistake(f"--market is missing: give one of {', '.join(markets)}.")
-    market = markets.get(market_name or next(iter(markets)))
-    if market is None:
-        raise UsageMistake(f"Market {market_name!r} is not in the universe; there are {', '.join(markets)}.")
+    require_known("Market", [market_name] if market_name else (), list(markets), "the universe")
+    market = markets[market_name or next(iter(markets))]
     if ticker and len(names) > 1:
         raise UsageMistake("--ticker belongs to one symbol: add the others by themselves.")
     added = tuple(Symbol(name, ticker or default_ticker(market.kind, name)) for name in dict.fromkeys(names))

@@ -26,9 +26,9 @@ def up_command(address: Address, *, demo: bool) -> int:
         if end_orphans(settings.data):
             _say("Stopped the services that a killed `backfill up` had left running.")
         address.require_free()
-        from backfill_assets.adapters.store.runs import RunStore  # noqa: PLC0415  # the same
+        from backfill_assets.adapters.store.runs import RunStore  # noqa: PLC0415  # these take seconds to load
         from backfill_assets.deployment.private_api import close_idle_connections  # noqa: PLC0415  # the same
-        from backfill_assets.deployment.runs import end_dead_runs  # noqa: PLC0415  # Dagster takes seconds to load
+        from backfill_assets.deployment.runs import end_dead_runs  # noqa: PLC0415  # the same
         from backfill_assets.deployment.supervisor import Supervisor  # noqa: PLC0415  # the same
         from backfill_assets.orchestration.launch import open_instance  # noqa: PLC0415  # the same
 

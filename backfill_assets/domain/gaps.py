@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
@@ -200,6 +200,20 @@ def _week(day: date) -> DayRange:
 def unexplained(gaps: Iterable[Gap]) -> list[Gap]:
     """Return the gaps that are not explained."""
     return [gap for gap in gaps if not gap.explained]
+
+
+def merge_timeframes(gaps: Iterable[Gap]) -> list[tuple[Gap, list[str]]]:
+    """Merge gaps that differ by their timeframe only, and name the timeframes of each; unexplained gaps first."""
+    alike: dict[Gap, list[Gap]] = {}
+    for gap in sorted(gaps, key=lambda g: (g.explained, g.symbol, g.days)):
+        alike.setdefault(replace(gap, timeframe="", next_attempt_at=None), []).append(gap)
+    return [
+        (
+            replace(gap, next_attempt_at=min((g.next_attempt_at for g in same if g.next_attempt_at), default=None)),
+            [g.timeframe for g in same],
+        )
+        for gap, same in alike.items()
+    ]
 
 
 def repair_command(symbols: Iterable[str], *markets: str) -> str:

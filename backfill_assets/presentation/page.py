@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from html import escape
 from importlib.resources import files
@@ -11,7 +10,7 @@ from string import Template
 
 from backfill_assets.domain.alert_rules import CheckResult, merge_checks
 from backfill_assets.domain.completeness import Completeness, Row, SeriesCompleteness
-from backfill_assets.domain.gaps import Gap, repair_command, unexplained
+from backfill_assets.domain.gaps import Gap, merge_timeframes, repair_command, unexplained
 from backfill_assets.domain.timeframes import ranges
 from backfill_assets.presentation.calendar import css, drawing, grid_of
 from backfill_assets.presentation.text import GLYPHS, instant, next_attempt, percent, span, summary
@@ -30,20 +29,6 @@ def page(found: Sequence[Completeness], checks: Sequence[CheckResult] = ()) -> s
         checks=_checks(checks),
         markets="\n".join(_market(f) for f in found),
     )
-
-
-def merge_timeframes(gaps: Iterable[Gap]) -> list[tuple[Gap, list[str]]]:
-    """Merge gaps that differ by their timeframe only, and name the timeframes of each; unexplained gaps first."""
-    alike: dict[Gap, list[Gap]] = {}
-    for gap in sorted(gaps, key=lambda g: (g.explained, g.symbol, g.days)):
-        alike.setdefault(replace(gap, timeframe="", next_attempt_at=None), []).append(gap)
-    return [
-        (
-            replace(gap, next_attempt_at=min((g.next_attempt_at for g in same if g.next_attempt_at), default=None)),
-            [g.timeframe for g in same],
-        )
-        for gap, same in alike.items()
-    ]
 
 
 def _checks(checks: Sequence[CheckResult]) -> str:

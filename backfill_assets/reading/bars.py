@@ -115,7 +115,7 @@ def iterate_bars(
     """
     require_engine("arrow")
     if not isinstance(rows, int) or rows < 1:
-        raise UsageMistake(f"rows must be a whole number of at least 1, not {rows!r}.")
+        raise UsageMistake(f"rows must be an integer of at least 1, not {rows!r}.")
     query = _query(timeframe, start, end, adjust, as_of, known_at, session, tz, features, source)
 
     def batches() -> Iterator[pa.RecordBatch]:

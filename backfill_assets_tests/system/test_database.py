@@ -52,7 +52,7 @@ ROOM_BELOW_A_SEGMENT = 12 * 2**20
 """Bytes that are left so that the WAL, which grows by segments of 16 MB, is the first to run out of space."""
 
 ANNOUNCED = re.compile(r"(stocks|crypto|AAPL|SPY|BTC)[: ]|\d+ requests? at |Waiting for the request rate")
-"""The lines that a run writes to standard error while nothing has failed for good."""
+"""The lines that a run writes to standard error unless something has failed permanently."""
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from backfill_assets.domain.errors import ExportError, UsageMistake
@@ -75,7 +75,7 @@ class Folder:
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of every file."""
-        with self._failing("read"):
+        with failing(str(self), "read"):
             return {
                 str(file.relative_to(self._path)): file.stat().st_size
                 for file in self._path.rglob("*")
@@ -84,14 +84,14 @@ class Folder:
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file, None if there is none."""
-        with self._failing("read"), suppress(FileNotFoundError):
+        with failing(str(self), "read"), suppress(FileNotFoundError):
             return (self._path / name).read_bytes()
         return None
 
     def take(self, part: Path, name: str) -> None:
         """Move a complete file to its place. It survives a loss of power."""
         target = self._path / name
-        with self._failing("written"):
+        with failing(str(self), "written"):
             _sync(part)
             target.parent.mkdir(parents=True, exist_ok=True)
             part.replace(target)
@@ -100,7 +100,7 @@ class Folder:
     def delete(self, name: str) -> None:
         """Delete a file, and the folders that it leaves empty."""
         target = self._path / name
-        with self._failing("written"):
+        with failing(str(self), "written"):
             target.unlink(missing_ok=True)
             with suppress(OSError):
                 while target.parent != self._path:
@@ -110,9 +110,6 @@ class Folder:
     def url(self, name: str) -> str:
         """Return the path of a file."""
         return str(self._path / name)
-
-    def _failing(self, verb: str) -> Any:
-        return failing(str(self), verb)
 
 
 def _sync(path: Path) -> None:

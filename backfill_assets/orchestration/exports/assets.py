@@ -16,7 +16,7 @@ from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.exports import ExportStore
 from backfill_assets.deployment.private_api import log_materializations
 from backfill_assets.domain.days import DayRange
-from backfill_assets.domain.timeframes import Timeframe
+from backfill_assets.domain.timeframes import TIMEFRAMES, Timeframe
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.check_results import CheckOutcome, Table, report_checks
 from backfill_assets.orchestration.keys import EXPORT, OWNERS, export_key, ohlcv_key
@@ -96,7 +96,7 @@ def _mark(context: dg.AssetExecutionContext, place: Place, market: Market, done:
     events = []
     for name, partition in done.partitions.items():
         _, timeframe, month = parse_name(name) or ("", "", date.min)
-        key = dg.AssetKey([market.name, f"{EXPORT}_{timeframe}"])
+        key = export_key(market, TIMEFRAMES[timeframe])
         if key not in known:
             known[key] = context.instance.get_materialized_partitions(key)
         if name in done.written or month.isoformat() not in known[key]:

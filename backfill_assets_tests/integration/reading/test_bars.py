@@ -122,7 +122,7 @@ def test_the_iterator_gives_the_same_in_batches_of_one_symbol(filled, read):
     unfinished = iterate_bars(None, "1m", rows=10, url=filled)
     assert 1 <= next(unfinished).num_rows <= 10
     unfinished.close()
-    with pytest.raises(UsageMistake, match="rows must be a whole number of at least 1"):
+    with pytest.raises(UsageMistake, match="rows must be an integer of at least 1"):
         iterate_bars(None, "1m", rows=0, url=filled)
 
 

@@ -4,9 +4,9 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
-from backfill_assets.domain.gaps import Reason
+from backfill_assets.domain.gaps import Reason, merge_timeframes
 from backfill_assets.presentation import page as module
-from backfill_assets.presentation.page import merge_timeframes, page
+from backfill_assets.presentation.page import page
 from backfill_assets_tests.unit.presentation.examples import DUE, complete_market, gap, incomplete_market
 
 VOID = {"meta", "link", "br"}
