@@ -64,7 +64,9 @@ def test_the_proxy_asks_for_a_login_and_the_webserver_refuses_pages_of_other_sit
 
 
 def pages(own, trusted):
-    with httpx.Client(base_url=own, verify=trusted, timeout=60) as nobody:
+    # Caddy says that it has a certificate a moment before it uses it, and refuses connections until then.
+    transport = httpx.HTTPTransport(verify=trusted, retries=8)
+    with httpx.Client(base_url=own, transport=transport, timeout=60) as nobody:
         for path in ("/", "/graphql", "/server_info"):
             assert nobody.get(path).status_code == HTTPStatus.UNAUTHORIZED
     with httpx.Client(base_url=own, verify=trusted, auth=("operator", PASSWORD), timeout=60) as operator:
