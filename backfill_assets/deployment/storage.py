@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from operator import contains
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,9 +17,11 @@ import psycopg
 from dagster._config.config_schema import UserConfigSchema
 from dagster._core.events import StepMaterializationData
 from dagster._core.execution.compute_logs import redirect_to_file
+from dagster._core.loader import LoadingContext
 from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, LocalComputeLogManager
+from dagster._core.storage.partition_status_cache import AssetStatusCacheValue
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
@@ -52,6 +55,29 @@ _VALUE = "\0"
 PLANNED_SUBSETS = "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"
 
 
+class _Grid(dg.MultiPartitionsDefinition):
+    """Partitions in several dimensions, which finds its keys among others without making an object of each.
+
+    Dagster does that for all materialized partitions when an asset's page is opened and there is a new day: 2 s for 100
+    symbols x 5 years.
+    """
+
+    @classmethod
+    def of(cls, partitions: dg.PartitionsDefinition | None) -> dg.PartitionsDefinition | None:
+        """Return equal partitions of this class, or the partitions if they have one dimension."""
+        if not isinstance(partitions, dg.MultiPartitionsDefinition):
+            return partitions
+        return cls({dimension.name: dimension.partitions_def for dimension in partitions.partitions_defs})
+
+    def filter_valid_partition_keys(self, partition_keys: set[str]) -> set[Any]:
+        """Return those that exist, as strings."""
+        count = len(self.partitions_defs)
+        split = {key: parts for key in partition_keys if len(parts := key.split("|")) == count}
+        columns = zip(self.partitions_defs, zip(*split.values(), strict=True), strict=False)
+        valid = [dimension.partitions_def.filter_valid_partition_keys({*keys}) for dimension, keys in columns]
+        return {key for key, parts in split.items() if all(map(contains, valid, parts))}
+
+
 class MarketEventLogStorage(PostgresEventLogStorage):
     """Dagster's event log, with one planned event for each asset of a run instead of one for each partition."""
 
@@ -66,6 +92,15 @@ class MarketEventLogStorage(PostgresEventLogStorage):
             PLANNED_SUBSETS not in os.environ
             or super().supports_partition_subset_in_asset_materialization_planned_events
         )
+
+    def get_asset_status_cache_values(
+        self,
+        partitions_defs_by_key: Iterable[tuple[dg.AssetKey, dg.PartitionsDefinition | None]],
+        context: LoadingContext,
+    ) -> Sequence[AssetStatusCacheValue | None]:
+        """Return which partitions of assets are materialized, for their pages in the UI."""
+        fast = [(key, _Grid.of(partitions)) for key, partitions in partitions_defs_by_key]
+        return super().get_asset_status_cache_values(fast, context)
 
     @records_needed()
     def store_event(self, event: dg.EventLogEntry) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.deployment.storage import MarketEventLogStorage
+from backfill_assets.deployment.storage import MarketEventLogStorage, _Grid
 from backfill_assets.orchestration.launch import open_instance
 from backfill_assets_tests.support import PROJECT, rows
 
@@ -68,6 +68,25 @@ EVENTS = st.builds(
 def test_rows_made_from_a_template_equal_dagsters(events):
     storage = MarketEventLogStorage.__new__(MarketEventLogStorage)
     assert list(storage._rows(events)) == [storage._event_to_row(event) for event in events]
+
+
+PARTITIONS = dg.MultiPartitionsDefinition(
+    {
+        "date": dg.DailyPartitionsDefinition("2024-01-02", end_date="2024-01-20", exclusions=["0 0 * * 6,0"]),
+        "symbol": dg.StaticPartitionsDefinition(["AAPL", "NA"]),
+    }
+)
+DAYS = st.sampled_from(["2024-01-01", "2024-01-02", "2024-01-06", "2024-01-19", "2024-01-20", "today", ""])
+PARTS = st.sampled_from(["|", "||", ""])
+KEYS = st.tuples(DAYS, PARTS, st.sampled_from(["AAPL", "NA", "na", ""]), st.sampled_from(["", "|", "|AAPL"])).map(
+    "".join
+)
+
+
+@given(st.sets(KEYS) | st.just({*PARTITIONS.get_partition_keys()}))
+def test_partitions_that_no_longer_exist_are_not_shown(keys):
+    assert _Grid.of(PARTITIONS).filter_valid_partition_keys(keys) == PARTITIONS.filter_valid_partition_keys(keys)
+    assert _Grid.of(PARTITIONS).get_serializable_unique_identifier() == PARTITIONS.get_serializable_unique_identifier()
 
 
 def answers(storage):
