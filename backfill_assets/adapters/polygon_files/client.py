@@ -50,7 +50,7 @@ _SERIES = {MINUTE_1: "minute_aggs_v1", DAY_1: "day_aggs_v1"}
 _SUFFIX = ".csv.gz"
 
 _MOST_BYTES = 256 * 2**20  # of a file; a day of all US stocks' minutes has 15 to 30 MB
-_CHUNK = 2**20  # bytes
+_CHUNK = 2**14  # bytes that may be lost when a transfer breaks
 _SILENCE = timedelta(seconds=30)
 _TOTAL_TIMEOUT = 600  # seconds; a trickle of bytes is never silent
 _LEFTOVER = 86_400  # seconds after which a file that a killed process has left is deleted

@@ -29,7 +29,7 @@ from backfill_assets.domain.timeframes import MINUTE_1
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_MOST_BYTES = 2**30  # decoded; a day of all US stocks' minutes has 150 MB
+_MOST_BYTES = 384 * 2**20  # decoded; a day of all US stocks' minutes has 150 MB
 _BLOCK = 4 * 2**20  # bytes that are decoded at a time by each thread
 _PRICES = ("open", "high", "low", "close", "volume")
 _NS = 1_000_000  # in a millisecond
