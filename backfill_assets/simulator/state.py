@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from backfill_assets.simulator import responses
 from backfill_assets.simulator.faults import FaultRules
+from backfill_assets.simulator.flat_files import FlatFiles
 from backfill_assets.simulator.market import Market
 from backfill_assets.simulator.scenario import Scenario
 from backfill_assets.simulator.sessions import market_of
@@ -60,6 +61,7 @@ class SimulatorState:
         with self._lock:
             self.scenario = scenario
             self.market = Market(scenario, self.now)
+            self.files = FlatFiles(scenario, self.market, self.now)
             self.faults = FaultRules(scenario.faults)
             self._answered: deque[float] = deque()
 

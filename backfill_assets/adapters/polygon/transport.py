@@ -148,7 +148,7 @@ class Transport:
         self._slots = asyncio.Semaphore(_CONNECTIONS)
         self._http = httpx.AsyncClient(
             verify=_certificates(),
-            proxy=_proxy(self.base_url),
+            proxy=proxy_of(self.base_url),
             trust_env=False,  # httpx stops at a range or an IPv6 address in NO_PROXY
             auth=_Bearer(self._key),
             headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": user_agent},
@@ -292,7 +292,7 @@ class Transport:
             raise KeyRefused(str(error), status=error.status, request_id=error.request_id)
 
 
-def _proxy(base_url: str) -> httpx.Proxy | None:
+def proxy_of(base_url: str) -> str | None:
     """Return the proxy that the environment names for a URL, or None. Raises SettingMistake, which does not repeat it."""
     url, known = urlsplit(base_url), getproxies()
     host, name = url.hostname or "", url.scheme if known.get(url.scheme) else "all"
@@ -303,8 +303,8 @@ def _proxy(base_url: str) -> httpx.Proxy | None:
             if ip_address(host) in ip_network(entry.strip().strip("[]"), strict=False):
                 return None
     try:
-        proxy = httpx.Proxy(known[name].strip() if "://" in known[name] else f"http://{known[name].strip()}")
-        if proxy.url.host:
+        proxy = known[name].strip() if "://" in known[name] else f"http://{known[name].strip()}"
+        if httpx.Proxy(proxy).url.host:
             return proxy
     except (ValueError, httpx.InvalidURL):
         pass

@@ -18,6 +18,7 @@ PACKAGE = Path(settings.__file__).resolve().parents[1]
 VARIABLES = [
     *("DAGSTER_HOME", "BACKFILL_DATA_DIR", "BACKFILL_UNIVERSE"),
     *("POLYGON_API_KEY", "POLYGON_BASE_URL", "POLYGON_REQUESTS_PER_SECOND"),
+    *("POLYGON_FILES_ACCESS_KEY_ID", "POLYGON_FILES_SECRET_ACCESS_KEY", "POLYGON_FILES_URL", "POLYGON_FILES_BUCKET"),
     *("BACKFILL_RETRY_FIRST_PAUSE", "BACKFILL_RETRY_ATTEMPTS"),
     *("ALERT_URLS", "ALERT_REPEAT_HOURS", "DAGSTER_UI_URL", "DAGIT_URL", "DATABASE_URL"),
 ]
@@ -45,6 +46,10 @@ def test_defaults(home, tmp_path):
         "api_key": None,
         "base_url": "https://api.polygon.io",
         "requests_per_second": 2.5,
+        "files_access_key_id": None,
+        "files_secret_access_key": None,
+        "files_url": "https://files.massive.com",
+        "files_bucket": "flatfiles",
         "retry_first_pause": 120,
         "retry_attempts": 5,
         "alert_urls": (),
@@ -69,6 +74,10 @@ def test_every_variable_is_read(tmp_path):
             "POLYGON_API_KEY": "abc_DEF-123",
             "POLYGON_BASE_URL": "http://127.0.0.1:8300/",
             "POLYGON_REQUESTS_PER_SECOND": "0.0833",
+            "POLYGON_FILES_ACCESS_KEY_ID": "key-id",
+            "POLYGON_FILES_SECRET_ACCESS_KEY": f" {SECRET} ",
+            "POLYGON_FILES_URL": "http://127.0.0.1:8300/",
+            "POLYGON_FILES_BUCKET": "a-mirror",
             "BACKFILL_RETRY_FIRST_PAUSE": "1.5",
             "BACKFILL_RETRY_ATTEMPTS": "7",
             "ALERT_URLS": "json://127.0.0.1:1/, mailto://me:secret@example.org",
@@ -86,6 +95,10 @@ def test_every_variable_is_read(tmp_path):
         "api_key": "abc_DEF-123",
         "base_url": "http://127.0.0.1:8300",
         "requests_per_second": 0.0833,
+        "files_access_key_id": "key-id",
+        "files_secret_access_key": SECRET,
+        "files_url": "http://127.0.0.1:8300",
+        "files_bucket": "a-mirror",
         "retry_first_pause": 1.5,
         "retry_attempts": 7,
         "alert_urls": ("json://127.0.0.1:1/", "mailto://me:secret@example.org"),
@@ -108,7 +121,9 @@ def test_settings_are_frozen(home):
 
 def test_the_repr_has_no_secret(home):
     url = f"postgresql://u:{SECRET}@h/d"
-    read = read_settings(home | {"POLYGON_API_KEY": SECRET, "DATABASE_URL": url})
+    read = read_settings(
+        home | {"POLYGON_API_KEY": SECRET, "POLYGON_FILES_SECRET_ACCESS_KEY": SECRET, "DATABASE_URL": url}
+    )
     assert (read.api_key, read.database_url) == (SECRET, url)
     assert SECRET not in repr(read)
     assert SECRET not in str(read)
@@ -119,6 +134,8 @@ def test_the_repr_has_no_secret(home):
     ("name", "value"),
     [
         ("POLYGON_API_KEY", f"{SECRET} x"),
+        ("POLYGON_FILES_SECRET_ACCESS_KEY", f"{SECRET} x"),
+        ("POLYGON_FILES_URL", f"https://me:{SECRET}@h"),
         ("POLYGON_API_KEY", f"{SECRET}\nx"),
         ("POLYGON_API_KEY", f"{SECRET}é"),
         ("POLYGON_API_KEY", f"{SECRET}\x00"),
