@@ -41,10 +41,11 @@ def show_plans(plans: Mapping[str, Sequence[ApiCall]], settings: Settings, *, ve
     console, rate = output_console(), settings.requests_per_second
     console.print(f"{counted(requests, 'request')} at {rate:g} per second: at least {duration(floor)}.")
     numbers = ("sessions", "requests")
-    table = plain_table("market", "symbols", "timeframe", "days", *numbers, right=numbers)
+    table = plain_table("market", "symbols", "timeframe", "days", "source", *numbers, right=numbers)
     for market, planned in plans.items():
-        by_timeframe = [[c for c in planned if c.timeframe == t] for t in dict.fromkeys(c.timeframe for c in planned)]
-        for calls in [[call] for call in planned] if verbose else by_timeframe:
+        kinds = dict.fromkeys((c.timeframe, c.source) for c in planned)
+        by_kind = [[c for c in planned if (c.timeframe, c.source) == kind] for kind in kinds]
+        for calls in [[call] for call in planned] if verbose else by_kind:
             names = {symbol.name for call in calls for symbol in call.symbols}
             sessions = {day for call in calls for day in call.sessions}
             table.add_row(
@@ -52,6 +53,7 @@ def show_plans(plans: Mapping[str, Sequence[ApiCall]], settings: Settings, *, ve
                 names.pop() if len(names) == 1 else f"{len(names):,} symbols",
                 calls[0].timeframe.name,
                 str(DayRange(min(call.start for call in calls), max(call.end for call in calls))),
+                calls[0].source,
                 f"{len(sessions):,}",
                 f"{pages_of(calls):,}",
             )
@@ -63,6 +65,7 @@ def _json(market: str, call: ApiCall) -> dict[str, object]:
         "market": market,
         "symbols": [s.name for s in call.symbols],
         "timeframe": call.timeframe.name,
+        "source": call.source,
         "start": call.start.isoformat(),
         "end": call.end.isoformat(),
         "sessions": len(call.sessions),

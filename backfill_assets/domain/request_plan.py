@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
 
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Calendar
+from backfill_assets.domain.sources import POLYGON, POLYGON_FILES
 from backfill_assets.domain.timeframes import Base, Timeframe
 from backfill_assets.domain.universe import Symbol
 
@@ -30,6 +32,11 @@ class RangeCall:
     """What is requested, first to last, including answered sessions in between: int (n ≥ 1)."""
     pages: int
     """The most requests that it can take."""
+
+    @property
+    def source(self) -> str:
+        """Where they are requested."""
+        return POLYGON
 
     @property
     def symbols(self) -> tuple[Symbol, ...]:
@@ -100,11 +107,15 @@ def _windows(missing: Sequence[date], sessions: Sequence[date], capacity: int) -
 
 @dataclass(frozen=True, slots=True)
 class GroupedCall:
-    """Every symbol's daily bar of one session, in one request; `symbols` are those for which it is requested."""
+    """Every symbol's bars of one session, in one request; `symbols` are those for which it is requested.
+
+    Of minutes and days from a flat file, of days from the REST API.
+    """
 
     symbols: tuple[Symbol, ...]
     timeframe: Timeframe
     session: date
+    source: str = POLYGON
     pages: int = 1
 
     @property
@@ -131,12 +142,59 @@ class GroupedCall:
 type ApiCall = RangeCall | GroupedCall
 
 
-def plan_days(timeframe: Timeframe, missing: Mapping[Symbol, Collection[date]], calendar: Calendar) -> list[ApiCall]:
+def plan_minutes(
+    timeframe: Timeframe,
+    missing: Mapping[Symbol, Collection[date]],
+    calendar: Calendar,
+    files: Container[date] = (),
+    *,
+    files_first: bool = False,
+) -> list[ApiCall]:
+    """The requests for minutes of a market: ranges by symbol, or flat files for the sessions that most symbols miss.
+
+    `files` are the sessions that have one. The result has no more requests than ranges alone, or than files for all of these
+    sessions; files are preferred where the number is the same and `files_first`.
+    """
+    by_session: dict[date, list[Symbol]] = defaultdict(list)
+    for symbol, sessions in missing.items():
+        for session in set(sessions):
+            if session in files and session in calendar:
+                by_session[session].append(symbol)
+
+    def split(least: int) -> list[ApiCall]:
+        """Plan files for the sessions that at least so many symbols miss."""
+        filed = {session: symbols for session, symbols in by_session.items() if len(symbols) >= least}
+        calls: list[ApiCall] = [
+            GroupedCall(tuple(symbols), timeframe, session, POLYGON_FILES) for session, symbols in sorted(filed.items())
+        ]
+        for symbol, sessions in missing.items():
+            calls += plan_series(symbol, timeframe, [s for s in sessions if s not in filed], calendar)
+        return calls
+
+    plans = [split(least) for least in sorted({len(symbols) for symbols in by_session.values()})]
+    ranges = split(len(missing) + 1)
+    return min([*plans, ranges] if files_first else [ranges, *plans], key=pages_of)
+
+
+def plan_files(timeframe: Timeframe, wanted: Mapping[Symbol, Collection[date]], files: Iterable[date]) -> list[ApiCall]:
+    """The flat files of sessions, each for the symbols of which the session is wanted."""
+    missing = {symbol: set(days) for symbol, days in wanted.items()}
+    by_session = {session: tuple(s for s, days in missing.items() if session in days) for session in sorted(files)}
+    return [GroupedCall(s, timeframe, session, POLYGON_FILES) for session, s in by_session.items() if s]
+
+
+def plan_days(
+    timeframe: Timeframe,
+    missing: Mapping[Symbol, Collection[date]],
+    calendar: Calendar,
+    files: Container[date] = (),
+) -> list[ApiCall]:
     """The requests for daily bars of a market: a range a ticker, or one grouped request a session, whichever is fewer.
 
     A missing cell (symbol, session) is covered by the range of its ticker or by the grouped request of its session, so the
     fewest requests are a least vertex cover of the cells, found by way of a largest matching (Koenig's theorem). A range
-    of days never takes a second page: 50,000 days are 198 years.
+    of days never takes a second page: 50,000 days are 198 years. A session of `files` is read from its flat file instead of
+    by the grouped request.
     """
     wanted = {
         (symbol, days[0]): set(days)
@@ -151,7 +209,7 @@ def plan_days(timeframe: Timeframe, missing: Mapping[Symbol, Collection[date]], 
     ]
     for session in sorted(grouped):
         symbols = tuple(symbol for (symbol, _), days in wanted.items() if session in days)
-        requests.append(GroupedCall(symbols, timeframe, session))
+        requests.append(GroupedCall(symbols, timeframe, session, POLYGON_FILES if session in files else POLYGON))
     return requests
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from backfill_assets.domain.sessions import Kind
+from backfill_assets.domain.sources import POLYGON
 from backfill_assets.domain.timeframes import Timeframe
 
 MOST_SYMBOLS = 100
@@ -56,6 +57,8 @@ class Market:
     timeframes: tuple[Timeframe, ...]
     closures: tuple[date, ...] = ()
     """Days without trading, ascending, in addition to those of its kind's calendar."""
+    sources: tuple[str, ...] = (POLYGON,)
+    """Where its bars come from, in order of preference."""
 
     def symbol(self, name: str) -> Symbol:
         """Return the symbol of that name. Raises KeyError."""

@@ -20,6 +20,7 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 
 from backfill_assets.domain.errors import UniverseMistake
 from backfill_assets.domain.sessions import HOURS, Kind
+from backfill_assets.domain.sources import POLYGON, SOURCES
 from backfill_assets.domain.timeframes import TIMEFRAMES, Timeframe
 from backfill_assets.domain.universe import EarlierTicker, Market, Symbol, Universe, default_ticker
 
@@ -51,6 +52,12 @@ def _timeframe(name: Any) -> Timeframe:
     if not isinstance(name, str) or name not in TIMEFRAMES:
         raise ValueError(f"must be one of {', '.join(TIMEFRAMES)}, not {shortened(name)}")
     return TIMEFRAMES[name]
+
+
+def _source(name: Any) -> str:
+    if name not in SOURCES:
+        raise ValueError(f"must be one of {', '.join(SOURCES)}, not {shortened(name)}")
+    return str(name)
 
 
 def _named_kinds(markets: Any) -> Any:
@@ -110,11 +117,13 @@ class _MarketEntry(BaseModel, extra="forbid"):
         default_factory=lambda: list(TIMEFRAMES.values()), min_length=1
     )
     extra_closures: list[_Day] = Field(default_factory=list, min_length=1)
+    sources: list[Annotated[str, BeforeValidator(_source)]] = Field(default_factory=lambda: [POLYGON], min_length=1)
 
     def market(self, name: str) -> Market:
         symbols = tuple(item.symbol_of(self.kind) for item in self.symbols)
         timeframes = tuple(t for t in TIMEFRAMES.values() if t in self.timeframes)
-        return Market(name, self.kind, self.start, symbols, timeframes, tuple(sorted(self.extra_closures)))
+        closures, sources = tuple(sorted(self.extra_closures)), tuple(self.sources)
+        return Market(name, self.kind, self.start, symbols, timeframes, closures, sources)
 
     def problems(self, today: date) -> Iterator[tuple[_Loc, str]]:
         if not _EARLIEST <= self.start <= today:
@@ -135,6 +144,7 @@ class _MarketEntry(BaseModel, extra="forbid"):
                 yield ("extra_closures", at), f"is {day}, a {day:%A}, when {self.kind} are never traded."
         yield from _repeats("timeframes", self.timeframes)
         yield from _repeats("extra_closures", self.extra_closures)
+        yield from _repeats("sources", self.sources)
 
 
 class _File(BaseModel, extra="forbid"):

@@ -9,6 +9,7 @@ import dagster as dg
 
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.domain.sessions import Kind
+from backfill_assets.domain.sources import POLYGON_FILES
 from backfill_assets.domain.universe import Universe
 from backfill_assets.orchestration.alerts.sensors import check_alerts_sensor, run_alerts_sensor
 from backfill_assets.orchestration.completeness.assets import completeness_asset
@@ -19,6 +20,7 @@ from backfill_assets.orchestration.features.assets import feature_assets
 from backfill_assets.orchestration.features.sensors import stale_features_sensor
 from backfill_assets.orchestration.listings.assets import listings_asset
 from backfill_assets.orchestration.ohlcv.assets import ohlcv_assets
+from backfill_assets.orchestration.ohlcv.flat_files import flat_files_sensor
 from backfill_assets.orchestration.ohlcv.sensors import gap_repair_sensor
 from backfill_assets.orchestration.resources import default_resources
 from backfill_assets.orchestration.retention import purge_schedule
@@ -67,6 +69,7 @@ def build_definitions(
             assets.append(export_assets(market, settings.export_to))
         schedules += market_schedules(market, calendar, exports=bool(settings.export_to))
     jobs = {schedule.job.name: schedule.job for schedule in schedules}
+    filed = [jobs[f"{m.name}_ohlcv_job"] for m in universe.markets if POLYGON_FILES in m.sources]
     return dg.Definitions(
         assets=assets,
         jobs=[*jobs.values()],
@@ -77,6 +80,7 @@ def build_definitions(
             completeness_sensor(universe, [jobs[f"{m.name}_completeness_job"] for m in universe.markets]),
             check_alerts_sensor(universe),
             run_alerts_sensor(universe),
+            *([flat_files_sensor(universe, calendars, filed)] if filed else []),
         ],
         resources={**default_resources(), **(resources or {})},
         executor=dg.in_process_executor,

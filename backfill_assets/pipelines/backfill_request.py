@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import Enum
@@ -13,9 +13,10 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import week_end, week_start
 from backfill_assets.domain.gaps import Gap, GapFinder
 from backfill_assets.domain.listings import REFRESHED_AFTER, UNKNOWN, Listing
-from backfill_assets.domain.request_plan import ApiCall, plan_days, plan_series
+from backfill_assets.domain.request_plan import ApiCall, plan_days, plan_files, plan_minutes
 from backfill_assets.domain.retries import USUAL, Retries, Retry
 from backfill_assets.domain.sessions import Calendar, calendar, horizon
+from backfill_assets.domain.sources import POLYGON, POLYGON_FILES, file_due
 from backfill_assets.domain.timeframes import WEEK_1, Base, Timeframe, made_from, sources
 from backfill_assets.domain.universe import Market, Symbol
 
@@ -28,6 +29,8 @@ class Refresh(Enum):
     """What vendors revise in the following days: the minutes of all sessions, because a longer range costs no more; the daily
     bar of the oldest session only, because each further one may cost a call of its own."""
     EVERYTHING = "everything"
+    FILES = "files"
+    """The sessions whose flat file is new, or was replaced: bars of the REST API are compared with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,21 @@ class BackfillRequest:
     """By symbol name, if known: sessions outside are not expected."""
     unexpected: Mapping[Symbol, tuple[date, ...]] = field(default_factory=dict)
     """The sessions that were requested too, but are outside the listings."""
+    files: Mapping[Timeframe, Collection[date]] | None = None
+    """The sessions that can be read from flat files; None: those whose file is due."""
 
     @property
     def newest(self) -> date | None:
         """The last finished session of the market; later ones are never fetched."""
         return self.calendar.last_finished(self.now)
+
+    def filed(self, timeframe: Timeframe) -> Collection[date]:
+        """Return the sessions that can be read from flat files."""
+        if POLYGON_FILES not in self.market.sources:
+            return ()
+        if self.files is not None:
+            return self.files.get(timeframe, ())
+        return {s for s in self.calendar.within(self.days) if file_due(s) <= self.now} if self.days else ()
 
     @property
     def days(self) -> DayRange | None:
@@ -105,15 +118,32 @@ def recorded(store: BarStore, request: BackfillRequest) -> SeriesAnswers:
 
 
 def plan(request: BackfillRequest, answers: SeriesAnswers) -> list[ApiCall]:
-    """Return the fewest calls that a request still needs: minutes by symbol, days by symbol or by session."""
+    """Return the fewest calls that a request still needs, of the sources of its market.
+
+    What was requested before is requested from the REST API again, if the market has it: it answers for one symbol.
+    """
     calls: list[ApiCall] = []
+    order, wanted = request.market.sources, request.wanted
     for source in sources(request.timeframes):
-        missing = {s: _to_fetch(request, s, source, sessions, answers) for s, sessions in request.wanted.items()}
-        if source.base is Base.DAY:
-            calls += plan_days(source, missing, request.calendar)
-        else:
-            for symbol, sessions in missing.items():
-                calls += plan_series(symbol, source, sessions, request.calendar)
+        files = request.filed(source)
+        if request.refresh is Refresh.FILES:
+            calls += plan_files(source, wanted, files)
+            continue
+        missing = {s: _to_fetch(request, s, source, days, answers) for s, days in wanted.items()}
+        if POLYGON not in order:
+            calls += plan_files(source, missing, files)
+            continue
+        again: dict[Symbol, Sequence[date]] = {}
+        if files:
+            known = {s: answers.get((s.name, source.name), {}) for s in missing}
+            again = {s: [day for day in days if day in known[s]] for s, days in missing.items()}
+            missing = {s: [day for day in days if day not in known[s]] for s, days in missing.items()}
+        first = order[0] == POLYGON_FILES
+        for some, filed in ((missing, files), (again, ())):
+            if source.base is Base.DAY:
+                calls += plan_days(source, some, request.calendar, filed if first else ())
+            else:
+                calls += plan_minutes(source, some, request.calendar, filed, files_first=first)
     return calls
 
 

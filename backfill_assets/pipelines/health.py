@@ -12,6 +12,7 @@ from backfill_assets.adapters.store.gaps import GapStore
 from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.adapters.store.quality import Examination, QualityStore
 from backfill_assets.adapters.store.series import SeriesStore
+from backfill_assets.adapters.store.sources import SessionDifference, SourceStore
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.derive import week_start
 from backfill_assets.domain.gaps import FIRST_ATTEMPT_DELAY, Gap, Reason, unexplained
@@ -38,6 +39,7 @@ class Health:
     expected  the symbols that are expected to have it
     unknown   the symbols whose ticker the vendor does not know, with a sentence each
     mixed     the symbols whose bars are probably those of several companies, with a sentence each
+    differences  the sessions that differ from another source, the newest first
     """
 
     market: str
@@ -49,6 +51,7 @@ class Health:
     expected: tuple[str, ...]
     unknown: tuple[tuple[str, str], ...] = ()
     mixed: tuple[tuple[str, str], ...] = ()
+    differences: tuple[SessionDifference, ...] = ()
 
     def without_newest(self, timeframe: str, *, partial: bool = False) -> list[str]:
         """Return the symbols whose newest session is missing without an explanation; with `partial`, has some of its bars."""
@@ -112,6 +115,7 @@ def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None
         expected=tuple(s for s in symbols if newest and watched.listings.get(s, UNKNOWN).expects(newest)),
         unknown=tuple((s, one.sentence(s)) for s, one in sorted(watched.listings.items()) if one.unknown_at),
         mixed=tuple(_mixed(store, watched)),
+        differences=tuple(SourceStore.beside(store).differences(symbols)),
     )
 
 

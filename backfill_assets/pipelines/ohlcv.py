@@ -23,10 +23,12 @@ from backfill_assets.domain.errors import (
 )
 from backfill_assets.domain.request_plan import ApiCall, GroupedCall, RangeCall
 from backfill_assets.domain.sessions import day_starts
+from backfill_assets.domain.sources import POLYGON, POLYGON_FILES
 from backfill_assets.domain.timeframes import Base, Timeframe, made_from, sources
 from backfill_assets.domain.universe import Symbol
-from backfill_assets.pipelines.backfill_request import BackfillRequest, plan, recorded, underived
+from backfill_assets.pipelines.backfill_request import BackfillRequest, Refresh, plan, recorded, underived
 from backfill_assets.pipelines.failure_policy import RECENT, Failure, FailurePolicy, mistaken
+from backfill_assets.pipelines.flat_files import FileReader, FileServer, bars_of
 from backfill_assets.pipelines.progress import SILENT, Progress
 
 
@@ -75,6 +77,7 @@ async def fetch_missing(
     vendor: Vendor,
     *,
     clock: Callable[[], datetime],
+    files: FileServer | None = None,
     at_once: int = 3,
     progress: Progress = SILENT,
     run_id: str | None = None,
@@ -83,7 +86,8 @@ async def fetch_missing(
 
     A source timeframe is followed by the timeframes derived from it. The fetch continues while the caller works on a series.
     It ends, with its calls cancelled, when the generator is closed: iterate within `contextlib.aclosing`. `clock` returns the
-    present, aware; `run_id` is that of the run, for the history of bars.
+    present, aware; `run_id` is that of the run, for the history of bars; `files` are the vendor's flat files, if the market
+    uses them. What cannot be read from a file is requested from the REST API, if the market uses that too.
 
     A series that fails has an `error`, and its sessions are recorded as failed; the others continue. Sessions that the
     vendor's plan does not reach back to are recorded as refused, which is not a failure. Some errors end the fetch and are
@@ -91,7 +95,9 @@ async def fetch_missing(
     if there are fewer), and an unreachable vendor. In the last two cases the sessions count as never requested.
     """
     before = await asyncio.to_thread(recorded, store, request)
-    fetch = _Fetch(request, store, vendor, clock, progress, before, run_id)
+    reader = FileReader(files, store, clock) if files else None
+    request = await _with_files(request, before, reader, progress)
+    fetch = _Fetch(request, store, vendor, reader, clock, progress, before, run_id)
     work = asyncio.create_task(fetch.run(at_once))
     work.add_done_callback(lambda _: fetch.settled.put_nowait([]))
     try:
@@ -102,6 +108,22 @@ async def fetch_missing(
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
+
+
+async def _with_files(
+    request: BackfillRequest, before: SeriesAnswers, reader: FileReader | None, progress: Progress
+) -> BackfillRequest:
+    """Return the request with the sessions whose flat file can be read: none if there is no list and a REST API instead."""
+    if all(call.source != POLYGON_FILES for call in plan(request, before)):
+        return request
+    if reader:
+        try:
+            return await reader.offered(request)
+        except VendorError as error:
+            if POLYGON not in request.market.sources:
+                raise
+            progress.waiting(f"{error}. The REST API is used instead.")
+    return replace(request, files={})
 
 
 class SeriesFailed(VendorError):
@@ -167,6 +189,7 @@ class _Fetch:
         request: BackfillRequest,
         store: BarStore,
         vendor: Vendor,
+        reader: FileReader | None,
         clock: Callable[[], datetime],
         progress: Progress,
         before: SeriesAnswers,
@@ -175,6 +198,7 @@ class _Fetch:
         self._request = request
         self._store = store
         self._vendor = vendor
+        self._reader = reader
         self._clock = clock
         self._progress = progress
         self._before = before
@@ -266,10 +290,12 @@ class _Fetch:
         unanswered = {symbol: set(call.sessions) for symbol in call.symbols}
         failure = Failure(call, unanswered)
         try:
-            if isinstance(call, GroupedCall):
-                await self._fetch_grouped(call, unanswered)
-            else:
+            if isinstance(call, RangeCall):
                 await self._fetch_range(call, unanswered)
+            elif call.source == POLYGON_FILES:
+                return await self._read_file(call, unanswered)
+            else:
+                await self._fetch_grouped(call, unanswered)
         except KeyRefused:
             raise
         except VendorUnreachable as error:
@@ -360,9 +386,45 @@ class _Fetch:
             await self._store_answer(symbol, call, PageCutter(call.sessions, zone).feed(bars, more=False, bad=bad))
             unanswered[symbol].clear()
 
+    async def _read_file(self, call: GroupedCall, unanswered: Mapping[Symbol, set[date]]) -> VendorError | None:
+        """Store what a flat file has, and compare what the REST API has given; return the error of its series.
+
+        A session that differs is requested from the REST API again, whose bars stay.
+        """
+        assert self._reader is not None, "calls of files are planned with a reader"  # noqa: S101  # for mypy
+        request, errors = self._request, list[VendorError | None]()
+        has_api = POLYGON in request.market.sources
+        try:
+            async with self._reader.day(call, request) as day:
+                given = await self._reader.of_the_api(call, request)
+                for symbol in call.symbols:
+                    bars, bad = bars_of(day, symbol.ticker_on(call.session), request)
+                    if symbol.name not in given:
+                        cutter = PageCutter(
+                            call.sessions, request.calendar.hours.zone, one_bar=call.timeframe.base is Base.DAY
+                        )
+                        await self._store_answer(symbol, call, cutter.feed(bars, more=False, bad=bad))
+                    elif await self._differs(symbol, call, bars) and has_api:
+                        errors.append(await self._attempt(RangeCall(symbol, call.timeframe, call.sessions, 1)))
+                        await self._differs(symbol, call, bars)
+                    unanswered[symbol].clear()
+        except VendorError as error:
+            if not has_api or request.refresh is Refresh.FILES:
+                raise
+            self._progress.waiting(f"{error}. The REST API is used instead.")
+            for symbol in (s for s, sessions in unanswered.items() if sessions):
+                errors.append(await self._attempt(RangeCall(symbol, call.timeframe, call.sessions, 1)))
+        return next(filter(None, errors), None)
+
+    async def _differs(self, symbol: Symbol, call: GroupedCall, bars: Bars) -> bool:
+        assert self._reader is not None  # noqa: S101  # see above
+        context = self._context(symbol, call.timeframe)
+        stored = await asyncio.to_thread(self._store.bars, symbol.name, call.timeframe, call.sessions, context)
+        return await self._reader.compared(symbol, call, stored, bars)
+
     async def _store_answer(self, symbol: Symbol, call: ApiCall, answer: CompleteSessions) -> None:
         await self._record([*self._policy.reached(), *self._policy.entitled()])
-        context = self._context(symbol, call.timeframe, answer.sessions)
+        context = replace(self._context(symbol, call.timeframe, answer.sessions), source=call.source)
         written = await asyncio.to_thread(self._store.write, symbol.name, call.timeframe, answer, context)
         self._sources[symbol, call.timeframe].written += written
         self._sources[symbol, call.timeframe].rejected += answer.rejected

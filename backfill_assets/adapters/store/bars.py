@@ -149,6 +149,10 @@ class BarStore(Store):
 
         return self._transaction(work)
 
+    def bars(self, symbol: str, timeframe: Timeframe, sessions: Sequence[date], context: WriteContext) -> Bars:
+        """Return the stored bars of sessions (ascending, not empty)."""
+        return self._transaction(lambda c: context.rows(c, symbol, timeframe).read(sessions))
+
     def answers(self, symbols: Iterable[str], timeframes: Iterable[Timeframe], days: DayRange) -> SeriesAnswers:
         """Return what is recorded of each series within the days, without series that have no record."""
         values = {

@@ -31,20 +31,29 @@ copy stage from stdin (format binary)
 -- Returns by day (UTC) the first and last row written, how many were inserted and changed, and the first and last changed.
 -- Rows that are already stored are neither locked nor written. The earlier values of changed ones go into the history if
 -- `kept`. ORDER BY gives concurrent writers one lock order. The time of the statement, unlike that of the transaction, is after
--- the wait for the lock: what it replaces ends when it begins.
-with differing as materialized (
-  select s.t, s.o, s.h, s.l, s.c, s.v, nullif(s.vw, 'NaN') as vw, nullif(s.n, -1) as n, x.*
+-- the wait for the lock: what it replaces ends when it begins. Flat files have no vwap: that of an equal bar stays. A bar that
+-- only gains its vwap is no restatement, and has no history.
+with answer as (
+  select s.t, s.o, s.h, s.l, s.c, s.v, nullif(s.n, -1) as n, x.*,
+    case when %(source)s = 'polygon_files'
+        and (x.open, x.high, x.low, x.close, x.volume) is not distinct from (s.o, s.h, s.l, s.c, s.v)
+      then x.vwap else nullif(s.vw, 'NaN') end as vw
   from stage s
   left join market_data x on x.symbol = %(symbol)s and x.timeframe = %(timeframe)s and x."timestamp" = s.t
-  where x.symbol is null or (x.open, x.high, x.low, x.close, x.volume, x.vwap, x.trades)
-    is distinct from (s.o, s.h, s.l, s.c, s.v, nullif(s.vw, 'NaN'), nullif(s.n, -1))
+), differing as materialized (
+  select * from answer
+  where symbol is null
+    or (open, high, low, close, volume, vwap, trades) is distinct from (o, h, l, c, v, vw, n)
 ), kept as (
   insert into market_data_history
     (symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source, ingested_at, removed,
      new_open, new_high, new_low, new_close, new_volume, new_vwap, new_trades, new_source, run_id)
   select symbol, timeframe, t, open, high, low, close, volume, vwap, trades, source, ingested_at, false,
     o, h, l, c, v, vw, n, %(source)s, %(run_id)s
-  from differing where symbol is not null and %(kept)s order by t
+  from differing
+  where symbol is not null and %(kept)s
+    and (vwap is not null or (open, high, low, close, volume, trades) is distinct from (o, h, l, c, v, n))
+  order by t
 ), written as (
   insert into market_data as m
     (symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source, ingested_at)

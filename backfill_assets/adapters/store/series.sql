@@ -33,6 +33,7 @@ with gone as (delete from market_data where symbol = any(%(symbols)s) returning 
 , listed as (delete from listings where symbol = any(%(symbols)s))
 , changes as (delete from ticker_changes where symbol = any(%(symbols)s))
 , events as (delete from corporate_events where symbol = any(%(symbols)s))
+, compared as (delete from source_differences where symbol = any(%(symbols)s))
 , lookups as (delete from corporate_event_lookups where symbol = any(%(symbols)s))
 select count(*) from gone
 

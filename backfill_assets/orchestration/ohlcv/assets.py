@@ -11,6 +11,7 @@ from datetime import datetime
 import dagster as dg
 from pydantic import Field
 
+from backfill_assets.adapters.polygon_files import PolygonFiles
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import Written
 from backfill_assets.adapters.store.listings import ListingStore
@@ -20,6 +21,7 @@ from backfill_assets.domain.errors import BackfillError, SettingMistake, VendorE
 from backfill_assets.domain.retries import Retry
 from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
+from backfill_assets.domain.sources import POLYGON, POLYGON_FILES
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.orchestration.check_results import outcomes_of, report_checks
@@ -34,6 +36,7 @@ from backfill_assets.pipelines.gaps import Watched
 from backfill_assets.pipelines.health import examine
 from backfill_assets.pipelines.listings import expected, in_question, known_listings, look_up_stale
 from backfill_assets.pipelines.ohlcv import SettledSeries, fetch_missing, series_failure
+from backfill_assets.pipelines.progress import Progress
 
 BATCH = 200
 """Partitions of an asset that are marked together: a batch costs a few statements, as much as a dozen partitions."""
@@ -46,8 +49,8 @@ class OhlcvConfig(dg.Config):
     symbols: list[str] = Field(default=[], description="Only these of the run's symbols; all if empty.")
     refresh: Refresh = Field(
         default=Refresh.NOTHING,
-        description="Which stored sessions are fetched again: nothing, restatements (all minutes, and the oldest day), or "
-        "everything. Only changed rows are written.",
+        description="Which stored sessions are fetched again: nothing, restatements (all minutes, and the oldest day), "
+        "everything, or files (flat files that are new or were replaced). Only changed rows are written.",
     )
     retry: Retry = Field(
         default=Retry.DUE,
@@ -90,11 +93,15 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
                     async with polygon.client(bars.url, watcher.progress()) as vendor:
                         with recorded_run(bars, run, clock.now) as record:
                             record.traffic = vendor.traffic
+                            files = _flat_files(market, watcher.progress())
+                            if files:
+                                files.traffic = vendor.traffic
                             fetch = fetch_missing(
                                 request,
                                 bars,
                                 vendor,
                                 clock=clock.now,
+                                files=files,
                                 at_once=config.max_concurrent,
                                 progress=watcher.progress(),
                                 run_id=run.run_id,
@@ -125,6 +132,19 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
             raise failure
 
     return ohlcv
+
+
+def _flat_files(market: Market, progress: Progress) -> PolygonFiles | None:
+    """Return the client of flat files if the market uses them. Raises SettingMistake if it has nothing else."""
+    if POLYGON_FILES not in market.sources:
+        return None
+    files = PolygonFiles.of(Settings.read(), on_wait=progress.waiting)
+    if files is None and POLYGON not in market.sources:
+        raise SettingMistake(
+            f"POLYGON_FILES_ACCESS_KEY_ID is not set: {market.name} has no other source than flat files. Set it, or add "
+            "polygon to its `sources:` in the universe file."
+        )
+    return files
 
 
 async def _mark_settled(

@@ -18,6 +18,7 @@ from backfill_assets.domain.gaps import (
     unexplained,
 )
 from backfill_assets.domain.sessions import Kind
+from backfill_assets.domain.sources import POLYGON_FILES
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, Timeframe, sources
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.check_results import ERROR, WARN, CheckOutcome, Table, format_utc
@@ -37,6 +38,8 @@ _DESCRIPTIONS = {
     "latest_session_is_here": "Every symbol has the last session that finished at least six hours ago, and not only a part.",
     "prices_are_plausible": "No price is far outside the day's range and the prices of the bars around it, and the minutes "
     "of a session are within the range of its daily bar. Examines the same days as bars_are_valid.",
+    "files_agree_with_rest": "Bars of the REST API are those of the flat files, by time, prices and volume. A session that "
+    "differs was requested again; the bars of the REST API stay.",
 }
 
 
@@ -44,6 +47,7 @@ _LIMITED: dict[str, Callable[[Market], Sequence[Timeframe]]] = {
     "minutes_are_complete": lambda _: [MINUTE_1],
     "prices_are_plausible": lambda market: sources(market.timeframes),
     "ticker_is_known": lambda market: sources(market.timeframes)[:1],
+    "files_agree_with_rest": lambda market: sources(market.timeframes) if POLYGON_FILES in market.sources else [],
     "one_company": lambda market: [DAY_1] if market.kind is Kind.STOCKS else [],
 }
 """The timeframes of a market that have a check, if not all."""
@@ -255,6 +259,30 @@ def _prices_are_plausible(health: Health, timeframe: Timeframe) -> CheckOutcome:
     )
 
 
+def _files_agree_with_rest(health: Health, timeframe: Timeframe) -> CheckOutcome:
+    found = [d for d in health.differences if (d.timeframe, d.other_source) == (timeframe.name, POLYGON_FILES)]
+    counts = ("only in REST", "only in the file", "differing")
+    columns = (
+        dg.TableColumn("symbol", "string"),
+        dg.TableColumn("session", "string"),
+        *(dg.TableColumn(name, "int", "Bars.") for name in counts),
+        dg.TableColumn("first", "string", "The first of them."),
+    )
+    rows = [
+        (each.symbol, each.session.isoformat(), of.only_stored, of.only_other, of.differing, of.example)
+        for each in found
+        for of in (each.difference,)
+    ]
+    sentence = "No session differs from its flat file."
+    if found:
+        sentence = (
+            f"{_counted(len(found), 'session')} {'differs' if len(found) == 1 else 'differ'} from the flat file; newest "
+            f"{found[0].symbol} on {found[0].session}, at {found[0].difference.example}."
+        )
+    table = Table("differences", columns, rows) if rows else None
+    return CheckOutcome(not found, sentence, WARN, {"differing_sessions": len(found)}, table)
+
+
 def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
@@ -267,4 +295,5 @@ CHECKS: dict[str, Callable[[Health, Timeframe], CheckOutcome]] = {
     "one_company": _one_company,
     "latest_session_is_here": _latest_session_is_here,
     "prices_are_plausible": _prices_are_plausible,
+    "files_agree_with_rest": _files_agree_with_rest,
 }

@@ -16,10 +16,13 @@ from backfill_assets.domain.request_plan import (
     _windows,
     pages_of,
     plan_days,
+    plan_files,
+    plan_minutes,
     plan_series,
     sessions_a_page,
 )
 from backfill_assets.domain.sessions import Kind, calendar
+from backfill_assets.domain.sources import POLYGON_FILES
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, sources
 from backfill_assets.domain.universe import EarlierTicker, Symbol
 from backfill_assets.domain.universe_file import parse_universe
@@ -202,3 +205,30 @@ def test_the_newest_day_of_twenty_symbols_is_one_request():
     symbols = [Symbol(f"S{n}", f"S{n}") for n in range(20)]
     (request,) = plan_days(DAY_1, dict.fromkeys(symbols, STOCKS.sessions[-1:]), STOCKS)
     assert request == GroupedCall(tuple(symbols), DAY_1, STOCKS.sessions[-1])
+
+
+NAMED = [Symbol(name, name) for name in "ABCDEF"]
+SOME_DAYS = st.sets(st.sampled_from(STOCKS.sessions[:120]), max_size=40)
+
+
+@given(st.dictionaries(st.sampled_from(NAMED), SOME_DAYS), SOME_DAYS, st.booleans())
+def test_minutes_take_no_more_requests_than_ranges_or_files_alone(missing, files, files_first):
+    calls = plan_minutes(MINUTE_1, missing, STOCKS, files, files_first=files_first)
+    covered = {(symbol, day) for call in calls for symbol in call.symbols for day in call.sessions}
+    assert covered >= {(symbol, day) for symbol, days in missing.items() for day in days}
+    read = {call.session for call in calls if call.source == POLYGON_FILES}
+    assert read <= files
+    ranges = plan_minutes(MINUTE_1, missing, STOCKS)
+    rest = {symbol: days - files for symbol, days in missing.items()}
+    filed = [*plan_files(MINUTE_1, missing, files), *plan_minutes(MINUTE_1, rest, STOCKS)]
+    assert pages_of(calls) <= min(pages_of(ranges), pages_of(filed))
+    if not files_first and pages_of(calls) == pages_of(ranges):
+        assert not read
+
+
+def test_a_night_of_a_hundred_symbols_is_one_file_and_a_year_of_one_symbol_a_few_ranges():
+    night = dict.fromkeys([Symbol(f"S{n}", f"S{n}") for n in range(100)], STOCKS.sessions[-1:])
+    assert [call.source for call in plan_minutes(MINUTE_1, night, STOCKS, STOCKS.sessions)] == [POLYGON_FILES]
+    year = {AAPL: STOCKS.sessions[:250]}
+    calls = plan_minutes(MINUTE_1, year, STOCKS, STOCKS.sessions, files_first=True)
+    assert [(type(call), call.pages) for call in calls] == [(RangeCall, 5)]

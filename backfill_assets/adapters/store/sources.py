@@ -1,0 +1,76 @@
+"""Which flat files were read, and how stored sessions differ from another source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from backfill_assets.adapters.sql import statements
+from backfill_assets.adapters.store.base import Store
+from backfill_assets.adapters.store.rows import instant
+from backfill_assets.domain.days import ONE_DAY, DayRange
+from backfill_assets.domain.sessions import day_starts
+from backfill_assets.domain.sources import Difference
+from backfill_assets.domain.timeframes import Timeframe
+
+SQL = statements("backfill_assets.adapters.store", "sources.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDifference:
+    """A stored session that differs from what another source has of it."""
+
+    symbol: str
+    timeframe: str
+    session: date
+    other_source: str
+    difference: Difference
+
+
+class SourceStore(Store):
+    """The tables `flat_files_read` and `source_differences`."""
+
+    def files_read(self, market: str, timeframe: Timeframe, days: DayRange) -> dict[date, str]:
+        """Return the ETags of the files that were read for all symbols of a market, by session."""
+        values = {"market": market, "timeframe": timeframe.name, "start": days.start, "end": days.end}
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["files_read"], values).fetchall())
+        return dict(rows)
+
+    def record_file(
+        self, market: str, timeframe: Timeframe, session: date, etag: str, modified: datetime, at: datetime
+    ) -> None:
+        """Record that a file was read for all symbols of a market; instants are aware."""
+        values = {"market": market, "timeframe": timeframe.name, "session": session}
+        values |= {"etag": etag, "modified": modified, "read_at": at}
+        self._transaction(lambda c: c.execute(SQL["record_file"], values))
+
+    def symbols_from(
+        self, source: str, symbols: Iterable[str], timeframe: Timeframe, session: date, zone: ZoneInfo
+    ) -> set[str]:
+        """Return the symbols of which bars of a session are stored from a source."""
+        start, end = (instant(ms) for ms in day_starts([session, session + ONE_DAY], zone))
+        values = {"source": source, "symbols": list(symbols), "timeframe": timeframe.name, "starts": start, "ends": end}
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["symbols_of_source"], values).fetchall())
+        return {row[0] for row in rows}
+
+    def record_difference(
+        self, symbol: str, timeframe: Timeframe, session: date, source: str, found: Difference | None, at: datetime
+    ) -> None:
+        """Record how a stored session differs from a source, None if it does not."""
+        values: dict[str, object] = {"symbol": symbol, "timeframe": timeframe.name, "session": session}
+        values |= {"other_source": source, "compared_at": at}
+        statement = "record_difference" if found else "forget_difference"
+        self._transaction(lambda c: c.execute(SQL[statement], values | (asdict(found) if found else {})))
+
+    def differences(self, symbols: Iterable[str]) -> list[SessionDifference]:
+        """Return the sessions that differ, the newest first."""
+        rows: list[Any] = self._transaction(
+            lambda c: c.execute(SQL["differences"], {"symbols": list(symbols)}).fetchall()
+        )
+        return [
+            SessionDifference(symbol, timeframe, session, source, Difference(*found))
+            for symbol, timeframe, session, source, *found in rows
+        ]
