@@ -12,8 +12,8 @@ from backfill_assets_tests.support import backdate_answers
 
 TWO_DAYS = Hole(ticker="X:BTCUSD", first=date(2024, 3, 8), last=date(2024, 3, 9), base="day")
 PLANNED = [
-    ["stocks", "AAPL", "1m", "2024-03-06 to 2024-03-07", "2", "1"],
-    ["stocks", "AAPL", "1d", "2024-03-06 to 2024-03-07", "2", "1"],
+    ["stocks", "AAPL", "1m", "2024-03-06 to 2024-03-07", "polygon", "2", "1"],
+    ["stocks", "AAPL", "1d", "2024-03-06 to 2024-03-07", "polygon", "2", "1"],
     ["crypto", "BTC", "1d", "2024-03-08 to 2024-03-09", "2", "1"],
 ]
 
@@ -77,7 +77,7 @@ def test_a_dry_run_shows_and_sends_nothing(holed, monkeypatch):
     assert (result.code, result.err) == (3, "")
     assert lines(result) == [
         ["3 requests at 500 per second: at least 0 s."],
-        ["market", "symbols", "timeframe", "days", "sessions", "requests"],
+        ["market", "symbols", "timeframe", "days", "source", "sessions", "requests"],
         *PLANNED,
     ]
     as_json = json.loads(holed("repair", "--dry-run", "--symbols", "BTC", "--json").out)

@@ -246,9 +246,9 @@ def test_a_plan_has_a_line_for_each_timeframe_or_each_request(capsys):
         return rows
 
     assert shown(verbose=False) == [
-        ["stocks", "11", "symbols", "1m", "2025-01-31", "1", "22"],
-        ["stocks", "11", "symbols", "1d", "2025-01-31", "1", "22"],
-        ["etfs", "BRK.B", "1m", "2025-01-31", "to", "2025-02-01", "2", "1"],
+        ["stocks", "11", "symbols", "1m", "2025-01-31", "polygon", "1", "22"],
+        ["stocks", "11", "symbols", "1d", "2025-01-31", "polygon", "1", "22"],
+        ["etfs", "BRK.B", "1m", "2025-01-31", "to", "2025-02-01", "polygon", "2", "1"],
     ]
     assert len(shown(verbose=True)) == 23
     show_plans({"stocks": []}, Settings(), verbose=False, as_json=False)
