@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -24,6 +25,7 @@ from backfill_assets.domain.errors import (
     NotEntitled,
     RateLimited,
     SettingMistake,
+    UsageMistake,
     VendorError,
     VendorUnavailable,
     VendorUnreachable,
@@ -434,6 +436,13 @@ def test_without_an_access_key_there_are_no_files_and_half_of_one_is_a_mistake(t
     else:
         with pytest.raises(SettingMistake, match=f"POLYGON_FILES_{missing.pop()} is not set"):
             PolygonFiles.of(settings)
+
+
+@pytest.mark.parametrize("package", ["obstore", "pyarrow"])
+def test_without_the_extra_it_is_named(tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    with pytest.raises(UsageMistake, match=r"pip install 'backfill-assets\[files\]'"):
+        PolygonFiles.of(settings_of("http://127.0.0.1:1", tmp_path))
 
 
 @pytest.fixture
