@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MOST_BYTES = 384 * 2**20  # decoded; a day of all US stocks' minutes has 150 MB
-_BLOCK = 2**20  # bytes that are decoded at a time
+_BLOCK = 4 * 2**20  # bytes that are decoded at a time
 _PRICES = ("open", "high", "low", "close", "volume")
 _VALUES = (*_PRICES, "trades")
 _OURS = {"transactions": "trades", "window_start": "stamp"}  # integers: -1 where there is none
@@ -144,8 +144,8 @@ def _columns(path: Path, file: DayFile) -> tuple[list[str], dict[str, Any]]:
         columns[_OURS.get(name, name)] = (
             parts.fill_null(-1) if name in _OURS and parts.null_count else parts
         ).to_numpy()
-    del table, tickers, parts
-    pa.default_memory_pool().release_unused()  # what follows takes as much again
+        del parts
+        pa.default_memory_pool().release_unused()  # or what was read stays in memory, beside its copy
     return names, columns
 
 
