@@ -428,6 +428,18 @@ async def test_an_etag_that_is_another_hash_costs_one_more_transfer(opened, file
     assert files.traffic.requests == 3
 
 
+async def test_other_machines_are_reached_through_the_proxy(opened, monkeypatch):
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with ScriptedVendor(Response(b"<ListBucketResult/>")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//me:pa55@"))
+        assert not await opened("http://files.invalid").listing(Kind.STOCKS, MINUTE_1, DayRange(DAY, DAY))
+    assert proxy.requests[0].target.startswith("http://files.invalid/flatfiles?list-type=2")
+    assert proxy.requests[0].headers["proxy-authorization"] == "Basic bWU6cGE1NQ=="
+    monkeypatch.setenv("http_proxy", "socks5h://127.0.0.1:1")
+    with pytest.raises(SettingMistake, match="SOCKS"):
+        opened("http://files.invalid")
+
+
 @pytest.mark.parametrize("missing", [{"ACCESS_KEY_ID"}, {"SECRET_ACCESS_KEY"}, {"ACCESS_KEY_ID", "SECRET_ACCESS_KEY"}])
 def test_without_an_access_key_there_are_no_files_and_half_of_one_is_a_mistake(tmp_path, missing):
     settings = settings_of("http://127.0.0.1:1", tmp_path, **{f"POLYGON_FILES_{name}": "" for name in missing})
