@@ -261,7 +261,7 @@ class PolygonFiles:
         if code in _CODES:
             kind, reason = _CODES[code]
         elif code == "AccessDenied" and not what.endswith(_SUFFIX):
-            kind, reason = NotEntitled, "the plan of the access key does not include these flat files"
+            kind, reason = NotEntitled, "the plan does not include these flat files, or an agreement is not signed"
         elif status == _REPLACED:
             reason = "the file was replaced since it was listed: try again"
         elif status == 429:

@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import os
 import sys
+import time
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -292,7 +294,7 @@ async def test_a_refused_file_is_never_a_refusal_by_the_plan(vendor, files, cloc
 
 async def test_a_market_that_the_plan_does_not_include_is_not_entitled(vendor, files):
     vendor.change(files_forbidden=("crypto",))
-    with pytest.raises(NotEntitled, match="does not include these flat files"):
+    with pytest.raises(NotEntitled, match="does not include these flat files, or an agreement is not signed"):
         await files.listing(Kind.CRYPTO, MINUTE_1, DayRange(DAY, DAY))
     assert await files.listing(Kind.STOCKS, MINUTE_1, DayRange(DAY, DAY))
 
@@ -363,6 +365,19 @@ async def test_a_server_that_is_away_is_unreachable(opened):
     with pytest.raises(VendorUnreachable, match="POLYGON_FILES_URL"):
         await files.listing(Kind.STOCKS, MINUTE_1, DayRange(DAY, DAY))
     assert (files.traffic.requests, files.traffic.retries) == (6, 5)
+
+
+async def test_files_that_a_killed_process_has_left_are_deleted_after_a_day(vendor, files, tmp_path):
+    await day_of(files)
+    folder = tmp_path / "flat-files"
+    for name, hours in {"left.csv.gz": 25, "in-use.csv.gz": 1, "other.txt": 25}.items():
+        (folder / name).touch()
+        at = time.time() - 3600 * hours
+        os.utime(folder / name, (at, at))
+    await day_of(files)
+    assert {path.name for path in folder.iterdir()} == {"in-use.csv.gz", "other.txt"}
+    assert folder.stat().st_mode & 0o077 == 0
+    assert vendor.requests[-1].status == 200
 
 
 BODY = b"the bytes of a file"
