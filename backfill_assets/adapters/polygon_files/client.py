@@ -115,6 +115,11 @@ class PolygonFiles:
         self._retry, self._sleep, self._random, self._on_wait = retry, sleep, random, on_wait
         self._etags_are_hashes = True
         proxy, host = proxy_of(url), urlsplit(url).hostname or ""
+        if proxy and proxy.startswith("socks"):
+            raise SettingMistake(
+                "Flat files cannot be read through a SOCKS proxy: name an http:// one in HTTPS_PROXY, or exclude "
+                f"{host} in NO_PROXY."
+            )
         # Everything that obstore would take from the AWS_ variables, which are those of another bucket.
         self._store = S3Store(
             settings.files_bucket,
@@ -145,7 +150,8 @@ class PolygonFiles:
     def of(cls, settings: Settings, **arguments: Any) -> Self | None:
         """Return the files that the settings name, None without an access key. `arguments` are those of the class.
 
-        Raises SettingMistake if one part of the key is missing, UsageMistake without the extra `files`.
+        Raises SettingMistake if one part of the key is missing or the proxy is a SOCKS one, UsageMistake without the extra
+        `files`.
         """
         parts = {"ACCESS_KEY_ID": settings.files_access_key_id, "SECRET_ACCESS_KEY": settings.files_secret_access_key}
         missing = [name for name, part in parts.items() if part is None]
@@ -255,7 +261,7 @@ class PolygonFiles:
         if code in _CODES:
             kind, reason = _CODES[code]
         elif code == "AccessDenied" and not what.endswith(_SUFFIX):
-            kind, reason = NotEntitled, "the plan of the access key does not include these flat files"
+            kind, reason = NotEntitled, "the plan does not include these flat files, or an agreement is not signed"
         elif status == _REPLACED:
             reason = "the file was replaced since it was listed: try again"
         elif status == 429:

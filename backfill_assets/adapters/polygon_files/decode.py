@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MOST_BYTES = 384 * 2**20  # decoded; a day of all US stocks' minutes has 150 MB
-_BLOCK = 4 * 2**20  # bytes that are decoded at a time by each thread
+_BLOCK = 4 * 2**20  # bytes that are decoded at a time
 _PRICES = ("open", "high", "low", "close", "volume")
+_VALUES = (*_PRICES, "trades")
+_OURS = {"transactions": "trades", "window_start": "stamp"}  # integers: -1 where there is none
 _NS = 1_000_000  # in a millisecond
 _CELLS = 2048  # more than the minutes of a day of 25 hours
 _NONE = np.zeros(0, np.bool_)
@@ -60,7 +62,8 @@ class MarketDay:
         part = self.table.slice(first, end - first)
         columns = {name: part[name].to_numpy() for name in _PRICES}
         columns["trades"] = part["trades"].fill_null(NO_TRADES).to_numpy()
-        return _bars(part["timestamp"].to_numpy().astype(np.int64) // 1000, columns)
+        columns["stamp"] = part["timestamp"].to_numpy().astype(np.int64) // 1000
+        return _bars(columns)
 
 
 def read_day(path: Path, file: DayFile, zone: ZoneInfo) -> MarketDay:
@@ -70,49 +73,52 @@ def read_day(path: Path, file: DayFile, zone: ZoneInfo) -> MarketDay:
     that differ, are left out. Raises MalformedAnswer if it is not complete gzip, not such a table or without any bar, and
     ContradictoryAnswer if no row is of the day.
     """
-    names, code, stamp, columns = _columns(path, file)
+    names, columns = _columns(path, file)
+    stamp, code = columns["stamp"], columns["code"]
     start, end = (int(ms) for ms in day_starts([file.session, file.session + ONE_DAY], zone))
     inside = (stamp >= start * _NS) & (stamp < end * _NS)
     if not inside.any():
         raise ContradictoryAnswer(
             f"{file.key}: none of its {len(stamp)} bars is of {file.session}; a time is {stamp[0]}"
         )
-    cell, rest = np.divmod(stamp - start * _NS, (60_000 if file.timeframe == MINUTE_1 else end - start) * _NS)
-    unit = file.timeframe.base.value
-    reasons = impossible(_bars(stamp // _NS, columns))
+    step = (60_000 if file.timeframe == MINUTE_1 else end - start) * _NS
+    unit, cell = file.timeframe.base.value, stamp - start * _NS
+    reasons = impossible(_bars(columns))
     for wrong, reason in (
-        (rest != 0, f"it does not start with a {unit}"),
+        (cell % step != 0, f"it does not start with a {unit}"),
         (~inside, "its time is of another day"),
-        (code == 0 if names[0] == "" else _NONE, "it has no ticker"),
+        (code == 0 if not names[0] else _NONE, "it has no ticker"),
     ):
         reasons |= dict.fromkeys(np.flatnonzero(wrong).tolist(), reason)
-
-    cell += code.astype(np.int64) * _CELLS
-    order = None
-    if reasons or not bool(np.all(cell[1:] > cell[:-1])):
-        order = np.delete(np.arange(len(cell)), list(reasons))
-        order = order[np.argsort(cell[order])]
-        again, differ = _doubles(cell[order], [column[order] for column in columns.values()])
-        reasons |= dict.fromkeys(order[differ].tolist(), f"its {unit} has bars that differ")
-        order = order[~(again | differ)]
-        if not len(order):
-            raise MalformedAnswer(
-                f"{file.key}: none of its {len(cell)} bars can be used: {next(iter(reasons.values()))}"
-            )
-
     rejected = defaultdict[str, list[BadBar]](list)
     for row in sorted(reasons):
         at, between = (int(stamp[row] // _NS), None) if inside[row] else (start, (start, end - 1))
         rejected[names[code[row]]].append(BadBar(at, reasons[row], between))
-    if order is not None:
-        code, stamp, columns = code[order], stamp[order], {name: column[order] for name, column in columns.items()}
-    edges = np.flatnonzero(np.diff(code, prepend=-1, append=-1)).tolist()
-    rows = {names[code[first]]: (first, last) for first, last in pairwise(edges)}
-    return MarketDay(file, _table(names, code, stamp, columns), rows, {t: tuple(bad) for t, bad in rejected.items()})
+
+    cell //= step
+    cell += code.astype(np.int64) * _CELLS
+    del stamp, code
+    if reasons or not bool(np.all(cell[1:] > cell[:-1])):
+        rows = np.delete(np.arange(len(cell)), list(reasons))
+        rows = rows[np.argsort(cell[rows])]
+        cell = _take(columns, rows, cell)
+        again, differ = _doubles(cell, [columns[name] for name in _VALUES])
+        for row in np.flatnonzero(differ).tolist():
+            bad = BadBar(int(columns["stamp"][row] // _NS), f"its {unit} has bars that differ")
+            rejected[names[columns["code"][row]]].append(bad)
+        if again.any():
+            _take(columns, np.flatnonzero(~(again | differ)), cell)
+        if not len(columns["code"]):
+            reason = next(bad.reason for bars in rejected.values() for bad in bars)
+            raise MalformedAnswer(f"{file.key}: none of its {len(inside)} bars can be used: {reason}")
+
+    edges = np.flatnonzero(np.diff(columns["code"], prepend=-1, append=-1)).tolist()
+    spans = {names[columns["code"][first]]: (first, last) for first, last in pairwise(edges)}
+    return MarketDay(file, _table(names, columns), spans, {t: tuple(bad) for t, bad in rejected.items()})
 
 
-def _columns(path: Path, file: DayFile) -> tuple[list[str], Int, Int, dict[str, Any]]:
-    """Return the tickers in order, the number of that of each row, and the columns."""
+def _columns(path: Path, file: DayFile) -> tuple[list[str], dict[str, Any]]:
+    """Return the tickers in order, and the columns; `code` is the number of a row's ticker, `stamp` its start in ns."""
     import pyarrow as pa  # noqa: PLC0415
     from pyarrow import csv  # noqa: PLC0415
 
@@ -131,10 +137,16 @@ def _columns(path: Path, file: DayFile) -> tuple[list[str], Int, Int, dict[str, 
     spelled = [name.replace("-", "") if file.kind is Kind.CRYPTO else name for name in tickers.dictionary.to_pylist()]
     names = sorted(set(spelled))
     number = {name: i for i, name in enumerate(names)}
-    code = np.array([number[name] for name in spelled], np.int32)[tickers.indices.to_numpy()]
-    columns = {name: table[name].to_numpy() for name in _PRICES}
-    columns["trades"] = table["transactions"].fill_null(NO_TRADES).to_numpy()
-    return names, code, table["window_start"].fill_null(-1).to_numpy(), columns
+    columns = {"code": np.array([number[name] for name in spelled], np.int32)[tickers.indices.to_numpy()]}
+    for name in types.keys() - {"ticker"}:
+        parts = table[name]
+        table = table.drop_columns([name])
+        columns[_OURS.get(name, name)] = (
+            parts.fill_null(-1) if name in _OURS and parts.null_count else parts
+        ).to_numpy()
+        del parts
+        pa.default_memory_pool().release_unused()  # or what was read stays in memory, beside its copy
+    return names, columns
 
 
 class _Bounded:
@@ -154,8 +166,17 @@ class _Bounded:
         return found
 
 
-def _bars(timestamp: Int, columns: Mapping[str, Any]) -> Bars:
-    return Bars(timestamp, **columns, vwap=np.broadcast_to(np.nan, len(timestamp)))
+def _bars(columns: Mapping[str, Any]) -> Bars:
+    """Return columns as bars, with times as they are."""
+    stamp = columns["stamp"]
+    return Bars(stamp, **{name: columns[name] for name in _VALUES}, vwap=np.broadcast_to(np.nan, len(stamp)))
+
+
+def _take(columns: dict[str, Any], rows: Int, cell: Int) -> Int:
+    """Replace each column by its `rows`, one after the other, and return these of `cell`."""
+    for name in columns:
+        columns[name] = columns[name][rows]
+    return cell[rows]
 
 
 def _doubles(cell: Int, columns: Sequence[Any]) -> tuple[Mask, Mask]:
@@ -166,15 +187,15 @@ def _doubles(cell: Int, columns: Sequence[Any]) -> tuple[Mask, Mask]:
     return again, np.isin(cell, cell[pairs[differ]]) if differ.any() else np.zeros(len(cell), np.bool_)
 
 
-def _table(names: Sequence[str], code: Int, stamp: Int, columns: Mapping[str, Any]) -> pa.Table:
+def _table(names: Sequence[str], columns: Mapping[str, Any]) -> pa.Table:
     import pyarrow as pa  # noqa: PLC0415
 
     trades = columns["trades"]
     return pa.table(
         {
-            "ticker": pa.DictionaryArray.from_arrays(code, pa.array(names, pa.string())).cast(pa.string()),
-            "timestamp": pa.array(stamp // 1000).cast(pa.timestamp("us", "UTC")),
+            "ticker": pa.DictionaryArray.from_arrays(columns["code"], pa.array(names, pa.string())).cast(pa.string()),
+            "timestamp": pa.array(columns["stamp"] // 1000).cast(pa.timestamp("us", "UTC")),
             **{name: columns[name] for name in _PRICES},
-            "trades": pa.array(trades, mask=trades == NO_TRADES),
+            "trades": pa.array(trades, mask=trades == NO_TRADES) if (trades == NO_TRADES).any() else trades,
         }
     )

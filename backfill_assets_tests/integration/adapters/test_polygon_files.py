@@ -2,6 +2,9 @@
 
 import asyncio
 import hashlib
+import os
+import sys
+import time
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -24,6 +27,7 @@ from backfill_assets.domain.errors import (
     NotEntitled,
     RateLimited,
     SettingMistake,
+    UsageMistake,
     VendorError,
     VendorUnavailable,
     VendorUnreachable,
@@ -290,7 +294,7 @@ async def test_a_refused_file_is_never_a_refusal_by_the_plan(vendor, files, cloc
 
 async def test_a_market_that_the_plan_does_not_include_is_not_entitled(vendor, files):
     vendor.change(files_forbidden=("crypto",))
-    with pytest.raises(NotEntitled, match="does not include these flat files"):
+    with pytest.raises(NotEntitled, match="does not include these flat files, or an agreement is not signed"):
         await files.listing(Kind.CRYPTO, MINUTE_1, DayRange(DAY, DAY))
     assert await files.listing(Kind.STOCKS, MINUTE_1, DayRange(DAY, DAY))
 
@@ -363,6 +367,19 @@ async def test_a_server_that_is_away_is_unreachable(opened):
     assert (files.traffic.requests, files.traffic.retries) == (6, 5)
 
 
+async def test_files_that_a_killed_process_has_left_are_deleted_after_a_day(vendor, files, tmp_path):
+    await day_of(files)
+    folder = tmp_path / "flat-files"
+    for name, hours in {"left.csv.gz": 25, "in-use.csv.gz": 1, "other.txt": 25}.items():
+        (folder / name).touch()
+        at = time.time() - 3600 * hours
+        os.utime(folder / name, (at, at))
+    await day_of(files)
+    assert {path.name for path in folder.iterdir()} == {"in-use.csv.gz", "other.txt"}
+    assert folder.stat().st_mode & 0o077 == 0
+    assert vendor.requests[-1].status == 200
+
+
 BODY = b"the bytes of a file"
 
 
@@ -426,6 +443,18 @@ async def test_an_etag_that_is_another_hash_costs_one_more_transfer(opened, file
     assert files.traffic.requests == 3
 
 
+async def test_other_machines_are_reached_through_the_proxy(opened, monkeypatch):
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with ScriptedVendor(Response(b"<ListBucketResult/>")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//me:pa55@"))
+        assert not await opened("http://files.invalid").listing(Kind.STOCKS, MINUTE_1, DayRange(DAY, DAY))
+    assert proxy.requests[0].target.startswith("http://files.invalid/flatfiles?list-type=2")
+    assert proxy.requests[0].headers["proxy-authorization"] == "Basic bWU6cGE1NQ=="
+    monkeypatch.setenv("http_proxy", "socks5h://127.0.0.1:1")
+    with pytest.raises(SettingMistake, match="SOCKS"):
+        opened("http://files.invalid")
+
+
 @pytest.mark.parametrize("missing", [{"ACCESS_KEY_ID"}, {"SECRET_ACCESS_KEY"}, {"ACCESS_KEY_ID", "SECRET_ACCESS_KEY"}])
 def test_without_an_access_key_there_are_no_files_and_half_of_one_is_a_mistake(tmp_path, missing):
     settings = settings_of("http://127.0.0.1:1", tmp_path, **{f"POLYGON_FILES_{name}": "" for name in missing})
@@ -434,6 +463,13 @@ def test_without_an_access_key_there_are_no_files_and_half_of_one_is_a_mistake(t
     else:
         with pytest.raises(SettingMistake, match=f"POLYGON_FILES_{missing.pop()} is not set"):
             PolygonFiles.of(settings)
+
+
+@pytest.mark.parametrize("package", ["obstore", "pyarrow"])
+def test_without_the_extra_it_is_named(tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    with pytest.raises(UsageMistake, match=r"pip install 'backfill-assets\[files\]'"):
+        PolygonFiles.of(settings_of("http://127.0.0.1:1", tmp_path))
 
 
 @pytest.fixture

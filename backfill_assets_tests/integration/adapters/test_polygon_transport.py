@@ -442,7 +442,7 @@ async def test_a_socks_proxy_is_used(connect, monkeypatch, scheme):
 def test_no_proxy_excludes_names_addresses_and_ranges(monkeypatch, host, excluded, proxied):
     monkeypatch.setenv("https_proxy", "proxy.invalid:3128")
     monkeypatch.setenv("no_proxy", excluded)
-    assert (transport._proxy(f"https://{host}/v2") is not None) is proxied
+    assert (transport.proxy_of(f"https://{host}/v2") is not None) is proxied
 
 
 @pytest.mark.parametrize(
