@@ -173,6 +173,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("DAGSTER_UI_URL", "DAGIT_URL"),
         description="The address at which people reach the Dagster UI. DAGIT_URL is the older name.",
     )
+    status_url: Annotated[str, AfterValidator(http_url)] = Field(
+        default="http://127.0.0.1:3001",
+        validation_alias="BACKFILL_STATUS_URL",
+        description="The address at which people reach the status page.",
+    )
     database_url: Annotated[str, AfterValidator(postgres_url)] | None = Field(
         default=None,
         validation_alias="DATABASE_URL",

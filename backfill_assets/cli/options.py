@@ -82,6 +82,12 @@ MaxConcurrent = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON, and nothing else, to standard output.")]
 
+Host = Annotated[
+    str, typer.Option(metavar="IP", help="Address to listen on. One that other machines reach needs a proxy.")
+]
+BehindProxy = Annotated[
+    bool, typer.Option("--i-have-a-proxy", help="A proxy with a login is in front, which the pages do not have.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="List every request.")]
 Demo = Annotated[

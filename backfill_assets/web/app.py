@@ -1,0 +1,34 @@
+"""The application: its routes, behind the guard."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from backfill_assets.adapters.settings import Settings
+from backfill_assets.deployment.guard import Guard
+from backfill_assets.deployment.health import platform_health
+from backfill_assets.domain.errors import BackfillError
+from backfill_assets.web.problems import refuse
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """Return the application of a project."""
+
+    async def healthz(_request: Request) -> Response:
+        return PlainTextResponse("The server is running.\n")
+
+    async def readyz(_request: Request) -> Response:
+        health = await run_in_threadpool(platform_health, settings)
+        return PlainTextResponse(f"{health.sentence}\n", 200 if health.healthy else 503)
+
+    app = Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz)],
+        exception_handlers=dict.fromkeys((HTTPException, BackfillError, Exception), refuse),
+    )
+    return Guard(app, settings.status_url, "BACKFILL_STATUS_URL")
