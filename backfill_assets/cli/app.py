@@ -52,6 +52,8 @@ symbols_group = typer.Typer(
     cls=Group, help="List, add and remove the symbols of the universe file.", no_args_is_help=True
 )
 app.add_typer(symbols_group, name="symbols")
+token = typer.Typer(cls=Group, help="Make tokens for the API.", no_args_is_help=True)
+app.add_typer(token, name="token")
 alerts = typer.Typer(
     cls=Group,
     help="List open alerts, failed checks and undelivered messages. Exits 3 if there are any or the daemon is down.",
@@ -298,6 +300,17 @@ def serve(
     from backfill_assets.deployment.services import Address
 
     raise typer.Exit(serve_command(Address.parse(host, port, behind_proxy=behind_proxy)))
+
+
+@token.command("new", cls=Command)
+def token_new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the token is for: letters, digits, . _ and -.")],
+    scope: Annotated[str, typer.Option(metavar="SCOPE", help="read, or launch: also what changes something.")] = "read",
+) -> None:
+    """Make a token for the API. Prints it, and what to add to BACKFILL_API_TOKENS; nothing is stored."""
+    from backfill_assets.cli.serve import token_command
+
+    raise typer.Exit(token_command(name, scope))
 
 
 @app.command(cls=Command)

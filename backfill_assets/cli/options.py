@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from backfill_assets.domain.selection import Selection
+
 MAX_CONCURRENT = 50
 
 
@@ -97,14 +99,8 @@ Demo = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """What a command is to work on; None means all."""
+class Options(Selection):
+    """What a command is to work on, and how."""
 
-    symbols: Names | None = None
-    markets: Names | None = None
-    timeframes: Names | None = None
-    days: int | None = None
-    start: date | None = None
-    end: date | None = None
     max_concurrent: int = 3
     quiet: bool = False

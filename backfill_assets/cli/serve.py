@@ -11,6 +11,7 @@ from backfill_assets.adapters.settings import Settings, http_url
 from backfill_assets.cli.output import COMPLETE, FAILED
 from backfill_assets.deployment.health import platform_health
 from backfill_assets.deployment.services import Address
+from backfill_assets.domain.api_tokens import ApiToken, Scope
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.web.server import serve
 
@@ -38,6 +39,23 @@ def healthcheck_command(url: str | None) -> int:
         healthy, sentence = _page(url)
     sys.stdout.write(f"{sentence}\n")
     return COMPLETE if healthy else FAILED
+
+
+def token_command(name: str, scope: str) -> int:
+    """Print a new token, and the entry that makes the server accept it."""
+    if scope.upper() not in Scope.__members__:
+        raise UsageMistake(f"--scope must be read or launch, not {scope!r}.")
+    text, token = ApiToken.new(name, Scope[scope.upper()])
+    try:
+        ApiToken.parse(str(token))
+    except ValueError:
+        raise UsageMistake(
+            f"The name {name!r} must have 1 to 40 letters, digits, dots, hyphens or underscores."
+        ) from None
+    sys.stdout.write(
+        f"Token, shown only now: {text}\nAdd to BACKFILL_API_TOKENS of `backfill up` and `serve`:\n  {token}\n"
+    )
+    return COMPLETE
 
 
 def _page(url: str) -> tuple[bool, str]:

@@ -39,7 +39,7 @@ from dagster._core.scheduler.instigation import (
 )
 from dagster._core.utils import make_new_backfill_id
 from dagster._core.workspace.load import location_origins_from_yaml_paths
-from dagster._utils.schedules import reverse_cron_string_iterator
+from dagster._utils.schedules import get_next_cron_tick, reverse_cron_string_iterator
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import DBAPIError
@@ -171,12 +171,14 @@ class Ticking:
     started     when it was switched on, or first seen by the daemon
     last_good   start of the last tick that succeeded or was skipped; None if there is none
     last_error  the error of the last tick; empty if it did not fail
+    crons       of a schedule
     """
 
     switched_off: bool
     started: datetime
     last_good: datetime | None
     last_error: str
+    crons: tuple[str, ...] = ()
 
 
 def ticking(instance: dg.DagsterInstance) -> dict[str, Ticking]:
@@ -200,17 +202,26 @@ def _ticking(instance: dg.DagsterInstance, state: InstigatorState) -> Ticking:
         while cause is not None and cause.cause is not None:
             cause = cause.cause
         error = " ".join(cause.message.split(": ", 1)[-1].split()) if cause else ""
-    data, started = state.instigator_data, None
+    data, started, crons = state.instigator_data, None, tuple[str, ...]()
     if isinstance(data, SensorInstigatorData):
         started = data.last_sensor_start_timestamp
     elif isinstance(data, ScheduleInstigatorData):
         started = data.start_timestamp
+        crons = (data.cron_schedule,) if isinstance(data.cron_schedule, str) else tuple(data.cron_schedule)
     return Ticking(
         state.status is InstigatorStatus.STOPPED,
         datetime.fromtimestamp(started or 0, UTC),
         datetime.fromtimestamp(good[0].timestamp, UTC) if good else None,
         error,
+        crons,
     )
+
+
+def next_due(ticks: Ticking, after: datetime) -> datetime | None:
+    """Return when a schedule whose cron strings are in UTC is due next; None for a sensor, and if it is switched off."""
+    if ticks.switched_off:
+        return None
+    return min((get_next_cron_tick(cron, after, "UTC") for cron in ticks.crons), default=None)
 
 
 def last_due(schedule: dg.ScheduleDefinition, before: datetime) -> datetime:

@@ -45,7 +45,7 @@ def test_dagster_accepts_the_instance_and_its_launcher(name, monkeypatch):
 
 
 IN_THE_IMAGE = {"DAGSTER_HOME", "BACKFILL_DATA_DIR"}
-OF_THE_DAEMON = {"ALERT_URLS", "ALERT_REPEAT_HOURS", "DAGSTER_UI_URL", "BACKFILL_STATUS_URL"}
+OF_THE_DAEMON = {"ALERT_URLS", "ALERT_REPEAT_HOURS", "DAGSTER_UI_URL", "BACKFILL_STATUS_URL", "BACKFILL_API_TOKENS"}
 """Settings that no run reads."""
 
 
