@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,6 +19,7 @@ from backfill_assets.deployment.guard import Guard
 from backfill_assets.deployment.health import platform_health
 from backfill_assets.domain.errors import BackfillError
 from backfill_assets.web.api import Api
+from backfill_assets.web.pages import Pages
 from backfill_assets.web.platform import Platform
 from backfill_assets.web.problems import refuse
 
@@ -25,6 +27,7 @@ from backfill_assets.web.problems import refuse
 def create_app(settings: Settings) -> ASGIApp:
     """Return the application of a project."""
     platform = Platform(settings)
+    pages = Pages(platform)
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("The server is running.\n")
@@ -35,11 +38,13 @@ def create_app(settings: Settings) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.create_task(pages.watch())
         yield
+        watching.cancel()
         platform.close()
 
     app = Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), *Api(platform).routes()],
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), *Api(platform).routes(), *pages.routes()],
         lifespan=lifespan,
         exception_handlers=dict.fromkeys((HTTPException, BackfillError, Exception), refuse),
     )

@@ -14,7 +14,7 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store import schema
 from backfill_assets.adapters.store.alerts import AlertStore
 from backfill_assets.adapters.store.base import Store
-from backfill_assets.adapters.store.runs import RecordedRun, RunStore
+from backfill_assets.adapters.store.runs import Record, RecordedRun, RunStore
 from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.deployment.health import PlatformHealth, existing_database, platform_health
 from backfill_assets.domain.alert_history import Incident
@@ -25,6 +25,7 @@ from backfill_assets.domain.selection import Selection
 from backfill_assets.domain.universe import Universe
 from backfill_assets.pipelines.selection import backfill_requests
 from backfill_assets.pipelines.status import read_status
+from backfill_assets.presentation.status_page import PlatformState
 
 if TYPE_CHECKING:
     from backfill_assets.deployment.private_api import Ticking
@@ -99,6 +100,7 @@ class Platform:
         self._lock = threading.Lock()
         self.health: Cached[PlatformHealth] = Cached(lambda: platform_health(settings), 1)
         self.snapshot = Cached(lambda: self.read(self._snapshot))
+        self.running: Cached[list[Record]] = Cached(lambda: self.read(lambda s: RunStore.beside(s).running()))
         self.last_runs: Cached[list[RecordedRun]] = Cached(lambda: self.read(lambda s: RunStore.beside(s).last()))
         self.incidents: Cached[list[Incident]] = Cached(lambda: self.read(lambda s: AlertStore.beside(s).open()))
         self.alerts = Cached(lambda: self.read(self._alerts))
@@ -127,6 +129,28 @@ class Platform:
             if self._store is not None:
                 self._store.close()
             self._store = None
+
+    def state(self, selection: Selection) -> PlatformState:
+        """Return the state for a page; why it cannot be read is in it. Raises UsageMistake for an unknown name."""
+        now, settings = datetime.now(UTC), self.settings
+        sources = [("polygon", settings.base_url, f"{settings.requests_per_second:g} requests a second")]
+        try:
+            found, health, incidents, running = self.snapshot(), self.health(), self.incidents(), self.running()
+            last_runs = [recorded.run for recorded in self.last_runs()]
+        except BackfillError as error:
+            return PlatformState(now=now, failure=str(error), sources=sources, ui_url=settings.dagster_ui_url)
+        selected = found.selected(selection, settings)
+        return PlatformState(
+            now=now,
+            daemon="" if health.daemon else health.sentence,
+            found=selected.found,
+            checks=selected.checks,
+            incidents=incidents,
+            running=running,
+            last_runs=last_runs,
+            sources=sources,
+            ui_url=settings.dagster_ui_url,
+        )
 
     def _snapshot(self, store: Store) -> Snapshot:
         now = datetime.now(UTC)

@@ -102,6 +102,15 @@ class RunStore(Store):
         """Return the last run of each market and kind, newest first."""
         return self._read("last_runs", {})
 
+    def running(self) -> list[Record]:
+        """Return the runs that have not ended, with the number of `sessions` answered since they started, in all markets."""
+
+        def work(connection: psycopg.Connection[Row]) -> list[Record]:
+            with connection.cursor(row_factory=dict_row) as cursor:
+                return cursor.execute(SQL["running"]).fetchall()
+
+        return self._transaction(work)
+
     def _read(self, statement: str, values: Mapping[str, object]) -> list[RecordedRun]:
         def work(connection: psycopg.Connection[Row]) -> list[RecordedRun]:
             with connection.cursor(row_factory=dict_row) as cursor:

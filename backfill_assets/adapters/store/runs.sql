@@ -67,6 +67,12 @@ from backfill_runs
 where (%(run_id)s::text is null or run_id = %(run_id)s) and (%(since)s::timestamptz is null or started_at >= %(since)s)
 order by started_at desc, run_id, kind, market
 
+-- name: running
+-- The runs that have not ended, and how many sessions of fetched series were answered since; only runs over bars fetch.
+select run_id, kind, market, trigger, started_at, (
+  select count(*) from session_answers a where r.kind = 'ohlcv' and a.answered_at >= r.started_at) as sessions
+from backfill_runs r where status = 'started' order by started_at, run_id, kind, market
+
 -- name: last_runs
 -- The last run of each market and kind, newest first.
 select * from (
