@@ -19,6 +19,7 @@ from backfill_assets.deployment.guard import Guard
 from backfill_assets.deployment.health import platform_health
 from backfill_assets.domain.errors import BackfillError
 from backfill_assets.web.api import Api
+from backfill_assets.web.metrics import Metrics
 from backfill_assets.web.pages import Pages
 from backfill_assets.web.platform import Platform
 from backfill_assets.web.problems import refuse
@@ -44,7 +45,13 @@ def create_app(settings: Settings) -> ASGIApp:
         platform.close()
 
     app = Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), *Api(platform).routes(), *pages.routes()],
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            *Api(platform).routes(),
+            *pages.routes(),
+            Route("/metrics", Metrics(platform).endpoint),
+        ],
         lifespan=lifespan,
         exception_handlers=dict.fromkeys((HTTPException, BackfillError, Exception), refuse),
     )

@@ -14,7 +14,7 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store import schema
 from backfill_assets.adapters.store.alerts import AlertStore
 from backfill_assets.adapters.store.base import Store
-from backfill_assets.adapters.store.runs import Record, RecordedRun, RunStore
+from backfill_assets.adapters.store.runs import Record, RecordedRun, RunStore, RunTotals
 from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.deployment.health import PlatformHealth, existing_database, platform_health
 from backfill_assets.domain.alert_history import Incident
@@ -101,6 +101,7 @@ class Platform:
         self.health: Cached[PlatformHealth] = Cached(lambda: platform_health(settings), 1)
         self.snapshot = Cached(lambda: self.read(self._snapshot))
         self.running: Cached[list[Record]] = Cached(lambda: self.read(lambda s: RunStore.beside(s).running()))
+        self.totals: Cached[list[RunTotals]] = Cached(lambda: self.read(lambda s: RunStore.beside(s).totals()))
         self.last_runs: Cached[list[RecordedRun]] = Cached(lambda: self.read(lambda s: RunStore.beside(s).last()))
         self.incidents: Cached[list[Incident]] = Cached(lambda: self.read(lambda s: AlertStore.beside(s).open()))
         self.alerts = Cached(lambda: self.read(self._alerts))
