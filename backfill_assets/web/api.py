@@ -14,11 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from backfill_assets.adapters.store import schema
 from backfill_assets.adapters.store.alerts import AlertStore
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.adapters.store.runs import RecordedRun, RunStore
+from backfill_assets.deployment.health import existing_database
 from backfill_assets.domain.alert_rules import failed_checks
 from backfill_assets.domain.api_tokens import Scope, known_token
 from backfill_assets.domain.completeness import Completeness
@@ -27,6 +29,8 @@ from backfill_assets.domain.selection import Selection
 from backfill_assets.pipelines.report import json_default, report_json
 from backfill_assets.presentation.calendar import grid_of
 from backfill_assets.presentation.documents import gap_json, iso, status_json, symbols_json
+from backfill_assets.reading.selection import feature_columns
+from backfill_assets.web.data import data_response
 from backfill_assets.web.parameters import openapi, query_values, resolved
 from backfill_assets.web.platform import Platform, Snapshot
 from backfill_assets.web.problems import problem
@@ -60,7 +64,7 @@ class Api:
                 return refusal
             values = query_values(request, parameters)
             found = await run_in_threadpool(handler, **values, **request.path_params)
-            return document_response(request, found)
+            return found if isinstance(found, Response) else document_response(request, found)
 
         return endpoint
 
@@ -169,6 +173,19 @@ class Api:
             **{name: status[name] for name in ("series", "gaps")},
             **self._platform.read(lambda store: _reference(store, symbol)),
         }
+
+    def bars(self, *, format: str, **arguments: Any) -> Response:  # noqa: A002  # the parameter's name
+        """Return bars, as `read_bars` does."""
+        return self._data(format, **arguments)
+
+    def features(self, *, format: str, features: tuple[str, ...] | None, **arguments: Any) -> Response:  # noqa: A002
+        """Return features, without the bars that they are of."""
+        return self._data(format, columns=features or feature_columns("all"), **arguments)
+
+    def _data(self, kind: str, **arguments: Any) -> Response:
+        url = existing_database(self._platform.settings)
+        schema.require_current(url)
+        return data_response(kind, url=url, **arguments)
 
     def _selected(self, **names: Any) -> Snapshot:
         return self._platform.snapshot().selected(Selection(**names), self._platform.settings)

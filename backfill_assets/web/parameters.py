@@ -42,6 +42,9 @@ def query_values(request: Request, parameters: Sequence[Mapping[str, Any]]) -> d
             raise UsageMistake(f"There is no parameter {name!r}: {known}.")
     if len(given) > len(request.query_params):
         raise UsageMistake("A parameter is given twice: separate several names by commas.")
+    for parameter in map(resolved, parameters):
+        if parameter.get("required") and parameter["in"] == "query" and parameter["name"] not in request.query_params:
+            raise UsageMistake(f"{parameter['name']} is missing: {parameter['description'].rstrip('.').lower()}.")
     return {
         name: _value(name, request.query_params[name], schema)
         if name in request.query_params
