@@ -131,14 +131,15 @@ def launch_backfill(
     title: str,
     tags: Mapping[str, str],
     at: datetime,
+    backfill_id: str | None = None,
 ) -> str:
-    """Launch a backfill of ranges of partitions (first and last key, inclusive) of assets, and return its id.
+    """Launch a backfill of ranges of partitions (first and last key, inclusive) of assets, and return its id, new if None.
 
     The Dagster UI lists it like one that was launched there.
     """
     partitions = PartitionsSelector(ranges=[PartitionRangeSelector(start=first, end=last) for first, last in ranges])
     backfill = PartitionBackfill.from_partitions_by_assets(
-        backfill_id=make_new_backfill_id(),
+        backfill_id=backfill_id or make_new_backfill_id(),
         asset_graph=repository.asset_graph,
         backfill_timestamp=at.timestamp(),
         tags=tags,
@@ -162,6 +163,62 @@ def unfinished_backfills(instance: dg.DagsterInstance, repository: dg.Repository
             keys = {k: frozenset(s.get_partition_keys()) for k, s in target.partitions_subsets_by_asset_key.items()}
             found.append(UnfinishedBackfill(backfill.backfill_id, backfill.tags, keys))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillState:
+    """The state of an asset backfill; numbers of partitions of all its assets. Instants are UTC."""
+
+    backfill_id: str
+    status: str
+    tags: Mapping[str, str]
+    started: datetime
+    ended: datetime | None
+    targeted: int
+    materialized: int
+    failed: int
+
+
+def backfill_state(
+    instance: dg.DagsterInstance, repository: dg.RepositoryDefinition, backfill_id: str
+) -> BackfillState | None:
+    """Return the state of an asset backfill, None if there is none of this id."""
+    backfill = instance.get_backfill(backfill_id)
+    if backfill is None or not backfill.is_asset_backfill:
+        return None
+    data, ended = backfill.get_asset_backfill_data(repository.asset_graph), backfill.backfill_end_timestamp
+    subsets = (data.target_subset, data.materialized_subset, data.failed_and_downstream_subset)
+    return BackfillState(
+        backfill_id,
+        backfill.status.value.lower(),
+        backfill.tags,
+        datetime.fromtimestamp(backfill.backfill_timestamp, UTC),
+        datetime.fromtimestamp(ended, UTC) if ended else None,
+        *(subset.num_partitions_and_non_partitioned_assets for subset in subsets),
+    )
+
+
+def cancel_backfill(instance: dg.DagsterInstance, backfill_id: str) -> None:
+    """Make the daemon cancel a backfill and its runs, as the Dagster UI does, unless it has ended or is being canceled."""
+    backfill = instance.get_backfill(backfill_id)
+    if backfill is not None and backfill.status is BulkActionStatus.REQUESTED:
+        instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELING))  # type: ignore[no-untyped-call]  # untyped in Dagster
+
+
+def switch(instance: dg.DagsterInstance, name: str, *, on: bool, at: datetime) -> bool:
+    """Switch a sensor or schedule that the daemon has seen on or off, as the Dagster UI does; False if there is none."""
+    state = next((s for s in instance.all_instigator_state() if s.instigator_name == name), None)
+    if state is None:
+        return False
+    data = state.instigator_data
+    if on and isinstance(data, ScheduleInstigatorData):  # ticks before it was switched on are not made up for
+        data = ScheduleInstigatorData(data.cron_schedule, at.timestamp())
+    elif on and isinstance(data, SensorInstigatorData):
+        data = data.with_sensor_start_timestamp(at.timestamp())
+    status = InstigatorStatus.RUNNING if on else InstigatorStatus.STOPPED
+    changed = state.with_status(status)
+    instance.update_instigator_state(changed.with_data(data) if data is not None else changed)
+    return True
 
 
 @dataclass(frozen=True, slots=True)

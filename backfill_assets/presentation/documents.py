@@ -9,6 +9,7 @@ from typing import Any
 from backfill_assets.domain.alert_rules import CheckResult
 from backfill_assets.domain.completeness import Completeness, Counts
 from backfill_assets.domain.gaps import Gap, unexplained
+from backfill_assets.domain.request_plan import ApiCall, floor_seconds, pages_of
 from backfill_assets.domain.universe import Universe
 
 
@@ -114,3 +115,25 @@ def symbols_json(universe: Universe, bars: Mapping[str, int]) -> list[dict[str, 
     rows = [(market.name, symbol.name, symbol.tickers) for market in universe.markets for symbol in market.symbols]
     rows += [("", name, "") for name in universe.without(bars)]
     return [{"market": m or None, "symbol": s, "ticker": t or None, "bars": bars.get(s, 0)} for m, s, t in rows]
+
+
+def plan_json(plans: Mapping[str, Sequence[ApiCall]], per_second: float) -> dict[str, object]:
+    """Return the requests by market, their number, and the least seconds that they take."""
+    requests = sum(map(pages_of, plans.values()))
+    return {
+        "requests": requests,
+        "floor_seconds": floor_seconds(requests, per_second),
+        "plan": [
+            {
+                "market": market,
+                "symbols": [s.name for s in call.symbols],
+                "timeframe": call.timeframe.name,
+                "start": call.start.isoformat(),
+                "end": call.end.isoformat(),
+                "sessions": len(call.sessions),
+                "requests": call.pages,
+            }
+            for market, planned in plans.items()
+            for call in planned
+        ],
+    }

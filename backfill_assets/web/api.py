@@ -4,42 +4,55 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from backfill_assets.adapters.store import schema
 from backfill_assets.adapters.store.alerts import AlertStore
+from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.adapters.store.runs import RecordedRun, RunStore
 from backfill_assets.deployment.health import existing_database
 from backfill_assets.domain.alert_rules import failed_checks
-from backfill_assets.domain.api_tokens import Scope, known_token
+from backfill_assets.domain.api_tokens import ApiToken, Scope, known_token
 from backfill_assets.domain.completeness import Completeness
 from backfill_assets.domain.errors import NotStored, UsageMistake
+from backfill_assets.domain.request_plan import ApiCall
 from backfill_assets.domain.selection import Selection
+from backfill_assets.pipelines.backfill_request import plan, recorded
+from backfill_assets.pipelines.listings import expected
 from backfill_assets.pipelines.report import json_default, report_json
+from backfill_assets.pipelines.selection import backfill_requests
 from backfill_assets.presentation.calendar import grid_of
-from backfill_assets.presentation.documents import gap_json, iso, status_json, symbols_json
+from backfill_assets.presentation.documents import gap_json, iso, plan_json, status_json, symbols_json
 from backfill_assets.reading.selection import feature_columns
+from backfill_assets.web.bodies import BODIES, Selected, Switch, Wanted, read_body
 from backfill_assets.web.data import data_response
 from backfill_assets.web.parameters import openapi, query_values, resolved
 from backfill_assets.web.platform import Platform, Snapshot
-from backfill_assets.web.problems import problem
+
+if TYPE_CHECKING:
+    from backfill_assets.web.launches import Launcher
 
 PREFIX = "/api/v1"
 _VOLATILE = frozenset({"as_of", "timestamp"})
 """When a document was made: no part of its ETag, so that a client that polls learns that nothing else has changed."""
 
 _LONGEST = timedelta(days=31)
+_CHANGES_A_MINUTE = 30
 
 
 class Api:
@@ -47,6 +60,7 @@ class Api:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+        self._changes: deque[float] = deque()
 
     def routes(self) -> Iterator[Route]:
         """Yield the routes of the OpenAPI document, and of the document itself."""
@@ -55,32 +69,51 @@ class Api:
                 yield Route(PREFIX + path, self._endpoint(operation), methods=[method.upper()])
 
     def _endpoint(self, operation: Mapping[str, Any]) -> Callable[[Request], Any]:
-        handler: Callable[..., Any] = getattr(self, operation["operationId"])
+        name: str = operation["operationId"]
+        handler: Callable[..., Any] = getattr(self, name)
         parameters = [resolved(p) for p in operation.get("parameters", ())]
         scope = Scope[operation.get("x-scope", "read").upper()]
 
         async def endpoint(request: Request) -> Response:
-            if (refusal := self._refusal(request, scope)) is not None:
-                return refusal
-            values = query_values(request, parameters)
-            found = await run_in_threadpool(handler, **values, **request.path_params)
+            token = self._token(request, scope)
+            values = query_values(request, parameters) | request.path_params
+            if name in BODIES:
+                values["body"] = await read_body(request, BODIES[name])
+            if name == "launch" and token is not None:
+                values |= {"key": request.headers.get("idempotency-key"), "token": token.name}
+            found = await run_in_threadpool(handler, **values)
             return found if isinstance(found, Response) else document_response(request, found)
 
         return endpoint
 
-    def _refusal(self, request: Request, scope: Scope) -> Response | None:
-        """Refuse a request without the token that it needs: any if there are tokens, and always to change something."""
+    def _token(self, request: Request, scope: Scope) -> ApiToken | None:
+        """Return the token of a request. One is needed if there are any, and always to change something.
+
+        Raises HTTPException.
+        """
         tokens = self._platform.settings.api_tokens
-        if not tokens and scope is Scope.READ:
+        given = [value.partition(" ") for value in request.headers.getlist("authorization")]
+        texts = [text.strip() for kind, _, text in given if kind.lower() == "bearer"]
+        # A proxy may let requests with a token through without its login.
+        if not (tokens or texts) and scope is Scope.READ:
             return None
-        kind, _, text = request.headers.get("authorization", "").partition(" ")
-        token = known_token(tokens, text.strip()) if kind.lower() == "bearer" else None
+        token = known_token(tokens, texts[0]) if len(texts) == 1 else None
         if token is None:
             sentence = "This needs the header Authorization: Bearer with a token of BACKFILL_API_TOKENS."
-            return problem(401, sentence, {"WWW-Authenticate": "Bearer"})
+            raise HTTPException(401, sentence, {"WWW-Authenticate": "Bearer"})
         if token.scope < scope:
-            return problem(403, f"The token {token.name} allows to {token.scope.name.lower()} only.")
-        return None
+            raise HTTPException(403, f"The token {token.name} allows to {token.scope.name.lower()} only.")
+        if scope is Scope.LAUNCH:
+            self._count_change()
+        return token
+
+    def _count_change(self) -> None:
+        now = time.monotonic()
+        while self._changes and self._changes[0] < now - 60:
+            self._changes.popleft()
+        if len(self._changes) >= _CHANGES_A_MINUTE:
+            raise HTTPException(429, f"More than {_CHANGES_A_MINUTE} changes a minute.", {"Retry-After": "60"})
+        self._changes.append(now)
 
     def document(self) -> object:
         """Return the OpenAPI document."""
@@ -108,7 +141,7 @@ class Api:
             return self._report(self._platform.last_runs())
         if since < datetime.now(UTC).date() - _LONGEST:
             raise UsageMistake(f"since must be a day of the last {_LONGEST.days} days, not {since}.")
-        at = datetime.combine(since, time(), UTC)
+        at = datetime(since.year, since.month, since.day, tzinfo=UTC)
         return self._report(self._platform.read(lambda store: RunStore.beside(store).read(since=at)))
 
     def run(self, run_id: str) -> object:
@@ -173,6 +206,42 @@ class Api:
             **{name: status[name] for name in ("series", "gaps")},
             **self._platform.read(lambda store: _reference(store, symbol)),
         }
+
+    def plan(self, body: Selected) -> object:
+        """Return what `backfill plan --json` prints."""
+        settings, now = self._platform.settings, datetime.now(UTC)
+        chosen = backfill_requests(body.selection(), settings.universe(now.date()), now, settings.retries)
+
+        def plans(store: Store) -> dict[str, list[ApiCall]]:
+            requests = [expected(store, request) for request in chosen]
+            bars = BarStore.beside(store)
+            return {request.market.name: plan(request, recorded(bars, request)) for request in requests}
+
+        return plan_json(self._platform.read(plans), settings.requests_per_second)
+
+    def launch(self, body: Wanted, key: str | None, token: str) -> Response:
+        """Launch a backfill."""
+        state = self._launcher.launch(body, key, token)
+        return JSONResponse(state, 202, {"Location": f"{PREFIX}/backfills/{state['id']}"})
+
+    def backfill(self, backfill_id: str) -> object:
+        """Return the state of a backfill."""
+        return self._launcher.state(backfill_id)
+
+    def cancel(self, backfill_id: str) -> Response:
+        """Cancel a backfill."""
+        return JSONResponse(self._launcher.cancel(backfill_id), 202)
+
+    def switch(self, name: str, body: Switch) -> Response:
+        """Switch a schedule or sensor on or off."""
+        self._launcher.switch(name, on=body.on)
+        return JSONResponse({"name": name, "on": body.on})
+
+    @cached_property
+    def _launcher(self) -> Launcher:
+        from backfill_assets.web.launches import Launcher  # noqa: PLC0415  # Dagster takes seconds to load
+
+        return Launcher(self._platform.settings)
 
     def bars(self, *, format: str, **arguments: Any) -> Response:  # noqa: A002  # the parameter's name
         """Return bars, as `read_bars` does."""
