@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from backfill_assets.domain.api_tokens import ApiToken
 from backfill_assets.domain.errors import KeyRefused, SettingMistake, UniverseMistake
 from backfill_assets.domain.retries import Retries
 from backfill_assets.domain.universe import Universe
@@ -76,6 +77,13 @@ def _alert_urls(text: str) -> tuple[str, ...]:
         if not valid and urls != [""]:
             raise ValueError(f"must hold addresses like mailto://user:password@example.org; number {number} is not one")
     return tuple(filter(None, dict.fromkeys(urls)))
+
+
+def _api_tokens(text: str) -> tuple[ApiToken, ...]:
+    tokens = tuple(ApiToken.parse(entry) for entry in re.split(r"[\s,]+", text.strip(" ,\t\r\n")))
+    if len({token.name for token in tokens}) < len(tokens):
+        raise ValueError("must not have two tokens of one name")
+    return tokens
 
 
 def postgres_url(url: str) -> str:
@@ -195,6 +203,17 @@ class Settings(BaseSettings):
         default="http://127.0.0.1:3000",  # where `backfill up` serves it
         validation_alias=AliasChoices("DAGSTER_UI_URL", "DAGIT_URL"),
         description="The address at which people reach the Dagster UI. DAGIT_URL is the older name.",
+    )
+    status_url: Annotated[str, AfterValidator(http_url)] = Field(
+        default="http://127.0.0.1:3001",
+        validation_alias="BACKFILL_STATUS_URL",
+        description="The address at which people reach the status page.",
+    )
+    api_tokens: Annotated[tuple[ApiToken, ...], NoDecode, BeforeValidator(_api_tokens)] = Field(
+        default=(),
+        validation_alias="BACKFILL_API_TOKENS",
+        repr=False,
+        description="Tokens of the API as `name:hash:scope`, separated by spaces or commas; see `backfill token new`.",
     )
     database_url: Annotated[str, AfterValidator(postgres_url)] | None = Field(
         default=None,

@@ -15,11 +15,13 @@ import typer
 
 from backfill_assets import __version__
 from backfill_assets.cli.options import (
+    BehindProxy,
     Command,
     Days,
     Demo,
     End,
     Group,
+    Host,
     Json,
     Markets,
     MaxConcurrent,
@@ -50,6 +52,8 @@ symbols_group = typer.Typer(
     cls=Group, help="List, add and remove the symbols of the universe file.", no_args_is_help=True
 )
 app.add_typer(symbols_group, name="symbols")
+token = typer.Typer(cls=Group, help="Make tokens for the API.", no_args_is_help=True)
+app.add_typer(token, name="token")
 alerts = typer.Typer(
     cls=Group,
     help="List open alerts, failed checks and undelivered messages. Exits 3 if there are any or the daemon is down.",
@@ -268,20 +272,58 @@ def export(
 @app.command(cls=Command)
 def up(
     port: Annotated[int, typer.Option(min=1, max=65_535, metavar="N", help="Port of the Dagster UI.")] = 3000,
-    host: Annotated[
-        str, typer.Option(metavar="IP", help="Address to listen on. One that other machines reach needs a proxy.")
-    ] = "127.0.0.1",
-    behind_proxy: Annotated[
-        bool,
-        typer.Option("--i-have-a-proxy", help="A proxy with a login is in front of the Dagster UI, which has none."),
-    ] = False,
+    host: Host = "127.0.0.1",
+    behind_proxy: BehindProxy = False,
+    status_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65_535, metavar="N", help="Port of the status page. Default: the one after --port."),
+    ] = None,
     demo: Demo = False,
 ) -> None:
-    """Start the Dagster UI (Dagit) and daemon; stop them with Ctrl-C."""
+    """Start the Dagster UI (Dagit), the status page and the daemon; stop them with Ctrl-C."""
     from backfill_assets.cli.up import up_command
     from backfill_assets.deployment.services import Address
 
-    raise typer.Exit(up_command(Address.parse(host, port, behind_proxy=behind_proxy), demo=demo))
+    ports = (port, status_port or (port + 1 if port < 65_535 else port - 1))
+    raise typer.Exit(up_command(*(Address.parse(host, one, behind_proxy=behind_proxy) for one in ports), demo=demo))
+
+
+@app.command(cls=Command)
+def serve(
+    port: Annotated[int, typer.Option(min=1, max=65_535, metavar="N", help="Port of the status page.")] = 3001,
+    host: Host = "127.0.0.1",
+    behind_proxy: BehindProxy = False,
+    _demo: Demo = False,
+) -> None:
+    """Serve the status page, JSON API and metrics without the rest of `up`; stop with Ctrl-C."""
+    from backfill_assets.cli.serve import serve_command
+    from backfill_assets.deployment.services import Address
+
+    raise typer.Exit(serve_command(Address.parse(host, port, behind_proxy=behind_proxy)))
+
+
+@token.command("new", cls=Command)
+def token_new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the token is for: letters, digits, . _ and -.")],
+    scope: Annotated[str, typer.Option(metavar="SCOPE", help="read, or launch: also what changes something.")] = "read",
+) -> None:
+    """Make a token for the API. Prints it, and what to add to BACKFILL_API_TOKENS; nothing is stored."""
+    from backfill_assets.cli.serve import token_command
+
+    raise typer.Exit(token_command(name, scope))
+
+
+@app.command(cls=Command)
+def healthcheck(
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Request this address instead, such as that of a server.")
+    ] = None,
+    _demo: Demo = False,
+) -> None:
+    """Say in one line whether the database and the daemon work. Exits 1 if not, or the daemon was not seen for 40 s."""
+    from backfill_assets.cli.serve import healthcheck_command
+
+    raise typer.Exit(healthcheck_command(url))
 
 
 @app.command(cls=Command)

@@ -15,7 +15,6 @@ from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import (
     COMPLETE,
-    iso,
     output_console,
     plain_table,
     print_errors,
@@ -36,6 +35,7 @@ from backfill_assets.orchestration.keys import corporate_events_key
 from backfill_assets.orchestration.launch import open_instance, run_job
 from backfill_assets.pipelines.audit import Outcome
 from backfill_assets.pipelines.progress import SILENT
+from backfill_assets.presentation.documents import iso
 
 
 def events_command(options: Options, *, as_json: bool) -> int:

@@ -15,7 +15,6 @@ from backfill_assets.adapters.archive.files import FORMATS, Arguments, parse_nam
 from backfill_assets.adapters.archive.places import Place, place_of
 from backfill_assets.adapters.store.exports import ExportStore
 from backfill_assets.cli.display import ProgressDisplay
-from backfill_assets.cli.gaps import requested_gaps
 from backfill_assets.cli.options import Names, Options
 from backfill_assets.cli.output import (
     COMPLETE,
@@ -34,6 +33,7 @@ from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.pipelines.backfill_request import BackfillRequest
 from backfill_assets.pipelines.export import Exported, Scope, export
 from backfill_assets.pipelines.progress import SILENT, ExportProgress
+from backfill_assets.pipelines.status import requested_gaps
 from backfill_assets.reading.bars import ADJUSTMENTS
 from backfill_assets.reading.selection import feature_columns
 

@@ -23,7 +23,6 @@ from backfill_assets.cli.output import (
     DAYS_MISSING,
     FAILED,
     Cause,
-    check_json,
     describe,
     output_console,
     plain_table,
@@ -47,6 +46,7 @@ from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of,
 from backfill_assets.pipelines.feature_health import stale_sessions
 from backfill_assets.pipelines.listings import expected
 from backfill_assets.pipelines.progress import Silent
+from backfill_assets.presentation.documents import check_json
 
 _SHOWN_SERIES = 12
 

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from backfill_assets.adapters import database
-from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.gaps import GapStore
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import (
     COMPLETE,
     DAYS_MISSING,
     counted,
-    iso,
     output_console,
     plain_table,
     print_json,
@@ -24,9 +22,8 @@ from backfill_assets.cli.output import (
 from backfill_assets.cli.selection import select
 from backfill_assets.domain.gaps import Gap, merge_timeframes, unexplained
 from backfill_assets.domain.timeframes import ranges
-from backfill_assets.pipelines.backfill_request import BackfillRequest
-from backfill_assets.pipelines.gaps import Watched, current_gaps
-from backfill_assets.pipelines.listings import known_listings
+from backfill_assets.pipelines.status import requested_gaps
+from backfill_assets.presentation.documents import gap_json
 
 
 def gaps_command(options: Options, *, as_json: bool) -> int:
@@ -39,31 +36,6 @@ def gaps_command(options: Options, *, as_json: bool) -> int:
     else:
         _show(found, datetime.now(UTC))
     return DAYS_MISSING if unexplained(found) else COMPLETE
-
-
-def requested_gaps(store: Store, request: BackfillRequest) -> list[Gap]:
-    """Return the gaps of the request's market, over all its sessions, in the requested symbols and timeframes."""
-    market = request.market
-    watched = Watched(market, request.calendar, known_listings(store, market), request.retries)
-    names, timeframes = {s.name for s in request.wanted}, {t.name for t in request.timeframes}
-    found = current_gaps(store, watched, request.now)
-    return [gap for gap in found if gap.symbol in names and gap.timeframe in timeframes]
-
-
-def gap_json(gap: Gap) -> dict[str, object]:
-    """Return a gap as JSON: days are ISO dates, times ISO 8601 in UTC."""
-    return {
-        "symbol": gap.symbol,
-        "timeframe": gap.timeframe,
-        "start": gap.days.start.isoformat(),
-        "end": gap.days.end.isoformat(),
-        "sessions": gap.sessions,
-        "reason": gap.reason.value,
-        "detail": gap.detail,
-        "explained": gap.explained,
-        "attempts": gap.attempts,
-        "next_attempt_at": iso(gap.next_attempt_at),
-    }
 
 
 def _show(gaps: Sequence[Gap], now: datetime) -> None:

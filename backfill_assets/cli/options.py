@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from backfill_assets.domain.selection import Selection
+
 MAX_CONCURRENT = 50
 
 
@@ -82,6 +84,12 @@ MaxConcurrent = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON, and nothing else, to standard output.")]
 
+Host = Annotated[
+    str, typer.Option(metavar="IP", help="Address to listen on. One that other machines reach needs a proxy.")
+]
+BehindProxy = Annotated[
+    bool, typer.Option("--i-have-a-proxy", help="A proxy with a login is in front, which the pages do not have.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="List every request.")]
 Demo = Annotated[
@@ -91,14 +99,8 @@ Demo = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """What a command is to work on; None means all."""
+class Options(Selection):
+    """What a command is to work on, and how."""
 
-    symbols: Names | None = None
-    markets: Names | None = None
-    timeframes: Names | None = None
-    days: int | None = None
-    start: date | None = None
-    end: date | None = None
     max_concurrent: int = 3
     quiet: bool = False

@@ -68,11 +68,6 @@ def until(at: datetime | None, now: datetime) -> str:
     return f"in {-int(-seconds // length)} {unit}"
 
 
-def iso(at: datetime | None) -> str | None:
-    """Format an aware instant for JSON: ISO 8601 in UTC."""
-    return at.astimezone(UTC).isoformat() if at else None
-
-
 def plain_table(*columns: str, right: Iterable[str] = ()) -> Table:
     """Return a table without lines; the columns named in `right` are aligned to the right."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -193,18 +188,6 @@ def show_failed_checks(console: Console, checks: Iterable[CheckResult]) -> None:
             f"{escape(result.sentence)}{at}{escape(repair)}",
             soft_wrap=True,
         )
-
-
-def check_json(result: CheckResult) -> dict[str, object]:
-    """Return a failed check for JSON."""
-    return {
-        "check": result.check,
-        "asset": result.asset,
-        "severity": "error" if result.error else "warning",
-        "sentence": result.sentence,
-        "repair": result.repair,
-        "checked_at": iso(result.checked_at),
-    }
 
 
 def show_details(console: Console, gaps: Iterable[Gap]) -> None:

@@ -15,6 +15,7 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.request_plan import ApiCall, floor_seconds, pages_of
 from backfill_assets.pipelines.backfill_request import plan, recorded
 from backfill_assets.pipelines.listings import expected
+from backfill_assets.presentation.documents import plan_json
 
 
 def plan_command(options: Options, *, verbose: bool, as_json: bool) -> int:
@@ -32,8 +33,7 @@ def show_plans(plans: Mapping[str, Sequence[ApiCall]], settings: Settings, *, ve
     requests = sum(map(pages_of, plans.values()))
     floor = floor_seconds(requests, settings.requests_per_second)
     if as_json:
-        listed = [_json(market, call) for market, planned in plans.items() for call in planned]
-        print_json({"requests": requests, "floor_seconds": floor, "plan": listed})
+        print_json(plan_json(plans, settings.requests_per_second))
         return
     if not requests:
         sys.stdout.write("Nothing to fetch.\n")
@@ -58,16 +58,3 @@ def show_plans(plans: Mapping[str, Sequence[ApiCall]], settings: Settings, *, ve
                 f"{pages_of(calls):,}",
             )
     console.print(table)
-
-
-def _json(market: str, call: ApiCall) -> dict[str, object]:
-    return {
-        "market": market,
-        "symbols": [s.name for s in call.symbols],
-        "timeframe": call.timeframe.name,
-        "source": call.source,
-        "start": call.start.isoformat(),
-        "end": call.end.isoformat(),
-        "sessions": len(call.sessions),
-        "requests": call.pages,
-    }

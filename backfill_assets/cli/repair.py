@@ -9,7 +9,6 @@ from datetime import date
 from backfill_assets.adapters import database
 from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.base import Store
-from backfill_assets.cli.gaps import requested_gaps
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import COMPLETE, DAYS_MISSING
 from backfill_assets.cli.plan import show_plans
@@ -19,6 +18,7 @@ from backfill_assets.domain.gaps import Gap, unexplained
 from backfill_assets.domain.retries import Retry
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of, plan, recorded
+from backfill_assets.pipelines.status import requested_gaps
 
 
 def repair_command(options: Options, *, explained: bool, dry_run: bool, as_json: bool) -> int:

@@ -7,18 +7,16 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.alerts import AlertStore
-from backfill_assets.adapters.store.runs import Record, RecordedRun, RunStore
+from backfill_assets.adapters.store.runs import RecordedRun, RunStore
 from backfill_assets.cli.output import (
     COMPLETE,
     DAYS_MISSING,
-    check_json,
     duration,
     instant,
     output_console,
@@ -28,7 +26,7 @@ from backfill_assets.cli.output import (
 )
 from backfill_assets.domain.alert_rules import CheckResult, failed_checks
 from backfill_assets.domain.errors import UsageMistake
-from backfill_assets.domain.timeframes import TIMEFRAMES, sources
+from backfill_assets.pipelines.report import json_default, report_json
 
 
 def report_command(run_id: str | None, since: date | None, output: Path | None, *, as_json: bool) -> int:
@@ -55,7 +53,7 @@ def report_command(run_id: str | None, since: date | None, output: Path | None, 
     if output is None and not as_json:
         _show(output_console(), runs, checks)
     else:
-        text = json.dumps(report_json(runs, checks, now), indent=2, default=_iso) + "\n"
+        text = json.dumps(report_json(runs, checks, now), indent=2, default=json_default) + "\n"
         if output is None:
             sys.stdout.write(text)
         else:
@@ -101,67 +99,3 @@ def _show(console: Console, runs: Sequence[RecordedRun], checks: Sequence[CheckR
                 soft_wrap=True,
             )
     show_failed_checks(console, checks)
-
-
-def report_json(runs: Sequence[RecordedRun], checks: Sequence[CheckResult], now: datetime) -> dict[str, Any]:
-    """Return the report: times are ISO 8601 in UTC, days ISO dates."""
-    gaps = [gap for run in runs for gap in run.gaps]
-    series = [row for run in runs for row in run.series]
-    restatements = [row for run in runs for row in run.restatements]
-    return {
-        "timestamp": now,
-        "symbols_processed": sorted({row["symbol"] for row in series}),
-        "gaps_detected": [_without(gap, "outcome", "sessions_left") for gap in gaps],
-        "retry_results": [_without(gap, "sessions", "reason", "attempts") for gap in gaps],
-        "summary": _summary(runs, gaps, restatements),
-        "runs": [run.run for run in runs],
-        "series": series,
-        "restatements": restatements,
-        "restatement_rates": _rates(series),
-        "rejected_bars": [row for run in runs for row in run.rejected],
-        "failed_checks": [check_json(check) for check in checks],
-    }
-
-
-def _summary(runs: Sequence[RecordedRun], gaps: Sequence[Record], restatements: Sequence[Record]) -> dict[str, int]:
-    totals = (
-        *("requests", "retried", "rate_limited", "bars_written", "bars_changed", "bars_unchanged", "bars_removed"),
-        *("features_written", "gaps_before", "gaps_after"),
-    )
-    return {
-        "runs": len(runs),
-        **{
-            status: sum(r.run["status"] == status for r in runs)
-            for status in ("succeeded", "failed", "canceled", "started")
-        },
-        **{name: sum(r.run[name] for r in runs) for name in totals},
-        "gaps_filled": sum(gap["outcome"] == "filled" for gap in gaps),
-        "sessions_left": sum(gap["sessions_left"] for gap in gaps),
-        "bars_restated": sum(row["bars"] for row in restatements),
-        "bars_rejected": sum(row["bars_rejected"] for run in runs for row in run.series),
-    }
-
-
-def _rates(series: Sequence[Record]) -> list[Record]:
-    """Return by source timeframe how many of the bars that were stored before a later answer changed or removed."""
-    rates = []
-    for timeframe in sources(TIMEFRAMES.values()):
-        rows = [row for row in series if row["timeframe"] == timeframe.name]
-        restated = sum(row["bars_changed"] + row["bars_removed"] for row in rows)
-        if again := restated + sum(row["bars_unchanged"] for row in rows):
-            rates.append(
-                {"timeframe": timeframe.name, "bars_again": again, "bars_restated": restated, "rate": restated / again}
-            )
-    return rates
-
-
-def _without(row: Record, *names: str) -> Record:
-    return {name: value for name, value in row.items() if name not in names}
-
-
-def _iso(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
-    if isinstance(value, date):
-        return value.isoformat()
-    raise TypeError(type(value))

@@ -21,12 +21,10 @@ from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import (
     COMPLETE,
     DAYS_MISSING,
-    check_json,
     counted,
     describe,
     duration,
     instant,
-    iso,
     output_console,
     plain_table,
     print_errors,
@@ -48,6 +46,7 @@ from backfill_assets.pipelines.audit import Outcome
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of, plan, recorded, underived
 from backfill_assets.pipelines.listings import expected
 from backfill_assets.pipelines.progress import Silent
+from backfill_assets.presentation.documents import check_json, iso
 
 _NAMED = 5
 """How many of the bars that were left out are named."""

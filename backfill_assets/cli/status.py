@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
 from backfill_assets.adapters import database
-from backfill_assets.adapters.store.alerts import AlertStore
 from backfill_assets.adapters.store.gaps import GapStore
-from backfill_assets.adapters.store.series import SeriesStore
-from backfill_assets.cli.gaps import gap_json
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import (
-    COMPLETE,
-    DAYS_MISSING,
-    check_json,
     counted,
-    iso,
     output_console,
     plain_table,
     print_json,
@@ -31,12 +23,11 @@ from backfill_assets.cli.output import (
     write_file,
 )
 from backfill_assets.cli.selection import select
-from backfill_assets.domain.alert_rules import CheckResult, failed_checks
 from backfill_assets.domain.completeness import Completeness, Counts, Row, SessionState
 from backfill_assets.domain.gaps import MOST_NAMED, repair_command, unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES
-from backfill_assets.pipelines.gaps import Watched, measure
-from backfill_assets.pipelines.listings import known_listings
+from backfill_assets.pipelines.status import read_status
+from backfill_assets.presentation.documents import status_exit_code, status_json
 from backfill_assets.presentation.page import page
 from backfill_assets.presentation.text import GLYPHS, instant, percent, span, summary
 
@@ -52,19 +43,13 @@ _COLOURS = {
 def status_command(options: Options, *, as_json: bool, html: Path | None) -> int:
     """Show how complete each symbol is. Returns the exit code."""
     settings, universe, requests = select(options)
-    now, found = datetime.now(UTC), []
+    now = datetime.now(UTC)
     with GapStore(database.ready(settings), read_only=True) as store:
-        for request in requests:
-            market = replace(request.market, symbols=tuple(request.wanted))
-            watched = Watched(market, request.calendar, known_listings(store, market), request.retries)
-            found.append(measure(store, watched, now))
-        results = AlertStore.beside(store).check_results()
-        orphans = universe.without(SeriesStore.beside(store).bars_by_symbol())
-    checks = [check for request in requests for check in failed_checks(results, request.market)]
+        found, checks, orphans = read_status(store, universe, requests, now)
     if html is not None:
         write_file(html, page(found, checks), "--html")
     if as_json:
-        print_json(_json(found, checks) | {"not_in_universe": orphans})
+        print_json(status_json(found, checks, orphans))
     elif not any(row.last_bar or any(gap.attempts for gap in row.open_gaps) for market in found for row in market.rows):
         sys.stdout.write("Nothing fetched yet: `backfill run --days 30`\n")
     else:
@@ -76,13 +61,7 @@ def status_command(options: Options, *, as_json: bool, html: Path | None) -> int
                 f"{counted(len(orphans), 'symbol')} stored, but not in the universe: {names}. See `backfill symbols list`.",
                 soft_wrap=True,
             )
-    return _exit_code(found, checks)
-
-
-def _exit_code(found: Sequence[Completeness], checks: Sequence[CheckResult]) -> int:
-    """Return 3 if there are unexplained gaps or data are wrong, else 0."""
-    incomplete = any(unexplained(f.gaps) for f in found) or any(check.wrong_data for check in checks)
-    return DAYS_MISSING if incomplete else COMPLETE
+    return status_exit_code(found, checks)
 
 
 def show_status(console: Console, found: Sequence[Completeness], now: datetime) -> None:
@@ -127,58 +106,3 @@ def _share(counts: Counts) -> str:
 
 def _marked(text: str, state: SessionState) -> str:
     return f"[{_COLOURS[state]}]{text}[/]"
-
-
-def _json(found: Sequence[Completeness], checks: Sequence[CheckResult]) -> dict[str, object]:
-    """Return the status as JSON: days are ISO dates, times ISO 8601 in UTC, shares from 0 to 1."""
-    return {
-        "exit_code": _exit_code(found, checks),
-        "as_of": iso(max((market.at for market in found), default=None)),
-        "markets": [
-            {
-                "market": market.market,
-                "start": market.sessions[0].isoformat() if market.sessions else None,
-                "end": market.sessions[-1].isoformat() if market.sessions else None,
-                **_counts(market.counts),
-            }
-            for market in found
-        ],
-        "symbols": [
-            {
-                "market": market.market,
-                "symbol": row.symbol,
-                **_counts(row.counts),
-                "open_gaps": len(row.open_gaps),
-                "last_bar": iso(row.last_bar),
-                "next_attempt_at": iso(row.next_attempt_at),
-            }
-            for market in found
-            for row in market.rows
-        ],
-        "series": [
-            {
-                "market": market.market,
-                "symbol": series.symbol,
-                "timeframe": series.timeframe,
-                **_counts(series.counts),
-                "open_gaps": len(series.open_gaps),
-                "last_bar": iso(series.last_bar),
-            }
-            for market in found
-            for row in market.rows
-            for series in row.series
-        ],
-        "gaps": [gap_json(gap) for market in found for gap in market.gaps],
-        "failed_checks": [check_json(check) for check in checks],
-    }
-
-
-def _counts(counts: Counts) -> dict[str, float]:
-    return {
-        "share_complete": counts.share,
-        "expected_sessions": counts.expected,
-        "complete_sessions": counts.complete,
-        "explained_sessions": counts.explained,
-        "partial_sessions": counts.partial,
-        "missing_sessions": counts.missing,
-    }

@@ -13,10 +13,11 @@ from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.cli.output import COMPLETE, counted, output_console, plain_table, print_json, write_file
-from backfill_assets.cli.selection import require_known
 from backfill_assets.domain.errors import UniverseMistake, UsageMistake
 from backfill_assets.domain.universe import Symbol, Universe, default_ticker
 from backfill_assets.domain.universe_file import parse_universe, with_symbols, without_symbols
+from backfill_assets.pipelines.selection import require_known
+from backfill_assets.presentation.documents import symbols_json
 
 
 def list_command(*, as_json: bool) -> int:
@@ -24,16 +25,14 @@ def list_command(*, as_json: bool) -> int:
     settings, universe = _read()
     with SeriesStore(database.ready(settings), connections=1, read_only=True) as store:
         bars = store.bars_by_symbol()
-    rows = [(market.name, symbol.name, symbol.tickers) for market in universe.markets for symbol in market.symbols]
-    rows += [("", name, "") for name in universe.without(bars)]
+    rows = symbols_json(universe, bars)
     if as_json:
-        print_json(
-            [{"market": m or None, "symbol": s, "ticker": t or None, "bars": bars.get(s, 0)} for m, s, t in rows]
-        )
+        print_json(rows)
         return COMPLETE
     table = plain_table("market", "symbol", "ticker", "bars", right=["bars"])
-    for market, name, ticker in rows:
-        table.add_row(market or "[yellow]not in the universe[/]", name, ticker, f"{bars.get(name, 0):,}")
+    for row in rows:
+        market, ticker = row["market"] or "[yellow]not in the universe[/]", row["ticker"] or ""
+        table.add_row(market, row["symbol"], ticker, f"{row['bars']:,}")
     output_console().print(table)
     return COMPLETE
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 
 from backfill_assets.adapters import database
@@ -12,7 +14,7 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.deployment.services import Address, end_orphans
 
 
-def up_command(address: Address, *, demo: bool) -> int:
+def up_command(address: Address, status: Address, *, demo: bool) -> int:
     """Run `backfill up` until it is interrupted, and return its exit code."""
     # Also where they are ignored: a shell starts a background job with SIGINT ignored, and closing the terminal must stop
     # the services.
@@ -26,6 +28,7 @@ def up_command(address: Address, *, demo: bool) -> int:
         if end_orphans(settings.data):
             _say("Stopped the services that a killed `backfill up` had left running.")
         address.require_free()
+        status.require_free()
         from backfill_assets.adapters.store.runs import RunStore  # noqa: PLC0415  # these take seconds to load
         from backfill_assets.deployment.private_api import close_idle_connections  # noqa: PLC0415  # the same
         from backfill_assets.deployment.runs import end_dead_runs  # noqa: PLC0415  # the same
@@ -40,13 +43,17 @@ def up_command(address: Address, *, demo: bool) -> int:
             close_idle_connections(instance)
         if settings.api_key is None:
             _say("POLYGON_API_KEY is not set: stored data can be viewed, but nothing can be fetched.")
-        supervisor = Supervisor(settings, address, stack, _say)
+        supervisor = Supervisor(settings, address, status, stack, _say)
         _say("Starting the Dagster UI (Dagit) and the daemon …")
         try:
             supervisor.start()
-            _say(f"Dagster UI: {address.url}   (logs: {supervisor.logs})\nPress Ctrl-C to stop.")
+            _say(
+                f"Status page: {status.url}\nDagster UI: {address.url}   (logs: {supervisor.logs})\nPress Ctrl-C to stop."
+            )
+            _notify_systemd("READY=1")
             supervisor.watch(still_only)
         except KeyboardInterrupt:
+            _notify_systemd("STOPPING=1")
             _say("Stopping …")
     if settings.database_url:
         _say("Stopped.")
@@ -54,6 +61,13 @@ def up_command(address: Address, *, demo: bool) -> int:
         stop = "backfill db stop --demo" if demo else "backfill db stop"
         _say(f"Stopped. The embedded PostgreSQL keeps running; stop it with `{stop}`.")
     return 0
+
+
+def _notify_systemd(state: str) -> None:
+    """Report a state to systemd if it started this process as a unit of Type=notify: sd_notify(3)."""
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notification, suppress(OSError):
+            notification.sendto(state.encode(), address.replace("@", "\0", 1))
 
 
 def _say(sentence: str) -> None:

@@ -27,11 +27,12 @@ class Guard:
     """Passes requests of this server's own pages, of programs, and links to its pages; refuses the rest with a sentence.
 
     The server's addresses are the one that the connection was accepted on, the names of loopback if it is one of these,
-    and `url`, under which people reach it through a proxy. GraphQL, at a path that ends in `/graphql`, is JSON by POST.
+    and `url`, under which people reach it through a proxy: the value of the environment variable `setting`. GraphQL, at a
+    path that ends in `/graphql`, is JSON by POST.
     """
 
-    def __init__(self, app: ASGIApp, url: str) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, url: str, setting: str = "DAGSTER_UI_URL") -> None:
+        self._app, self._setting = app, setting
         self._public = _origins(url)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +60,7 @@ class Guard:
         hosts = headers.getlist("host")
         own = (self._public | _server_origins(scope)).get(hosts[0].lower()) if len(hosts) == 1 else None
         if own is None:
-            return 421, "This server has another address: use that one, or set DAGSTER_UI_URL to this one."
+            return 421, f"This server has another address: use that one, or set {self._setting} to this one."
         websocket, origins = scope["type"] == "websocket", headers.getlist("origin")
         if set(origins) - {own} or (websocket and not origins):
             return 403, f"Requests of pages from elsewhere than {own} are refused."

@@ -39,7 +39,7 @@ from dagster._core.scheduler.instigation import (
 )
 from dagster._core.utils import make_new_backfill_id
 from dagster._core.workspace.load import location_origins_from_yaml_paths
-from dagster._utils.schedules import reverse_cron_string_iterator
+from dagster._utils.schedules import get_next_cron_tick, reverse_cron_string_iterator
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import DBAPIError
@@ -131,14 +131,15 @@ def launch_backfill(
     title: str,
     tags: Mapping[str, str],
     at: datetime,
+    backfill_id: str | None = None,
 ) -> str:
-    """Launch a backfill of ranges of partitions (first and last key, inclusive) of assets, and return its id.
+    """Launch a backfill of ranges of partitions (first and last key, inclusive) of assets, and return its id, new if None.
 
     The Dagster UI lists it like one that was launched there.
     """
     partitions = PartitionsSelector(ranges=[PartitionRangeSelector(start=first, end=last) for first, last in ranges])
     backfill = PartitionBackfill.from_partitions_by_assets(
-        backfill_id=make_new_backfill_id(),
+        backfill_id=backfill_id or make_new_backfill_id(),
         asset_graph=repository.asset_graph,
         backfill_timestamp=at.timestamp(),
         tags=tags,
@@ -165,18 +166,76 @@ def unfinished_backfills(instance: dg.DagsterInstance, repository: dg.Repository
 
 
 @dataclass(frozen=True, slots=True)
+class BackfillState:
+    """The state of an asset backfill; numbers of partitions of all its assets. Instants are UTC."""
+
+    backfill_id: str
+    status: str
+    tags: Mapping[str, str]
+    started: datetime
+    ended: datetime | None
+    targeted: int
+    materialized: int
+    failed: int
+
+
+def backfill_state(
+    instance: dg.DagsterInstance, repository: dg.RepositoryDefinition, backfill_id: str
+) -> BackfillState | None:
+    """Return the state of an asset backfill, None if there is none of this id."""
+    backfill = instance.get_backfill(backfill_id)
+    if backfill is None or not backfill.is_asset_backfill:
+        return None
+    data, ended = backfill.get_asset_backfill_data(repository.asset_graph), backfill.backfill_end_timestamp
+    subsets = (data.target_subset, data.materialized_subset, data.failed_and_downstream_subset)
+    return BackfillState(
+        backfill_id,
+        backfill.status.value.lower(),
+        backfill.tags,
+        datetime.fromtimestamp(backfill.backfill_timestamp, UTC),
+        datetime.fromtimestamp(ended, UTC) if ended else None,
+        *(subset.num_partitions_and_non_partitioned_assets for subset in subsets),
+    )
+
+
+def cancel_backfill(instance: dg.DagsterInstance, backfill_id: str) -> None:
+    """Make the daemon cancel a backfill and its runs, as the Dagster UI does, unless it has ended or is being canceled."""
+    backfill = instance.get_backfill(backfill_id)
+    if backfill is not None and backfill.status is BulkActionStatus.REQUESTED:
+        instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELING))  # type: ignore[no-untyped-call]  # untyped in Dagster
+
+
+def switch(instance: dg.DagsterInstance, name: str, *, on: bool, at: datetime) -> bool:
+    """Switch a sensor or schedule that the daemon has seen on or off, as the Dagster UI does; False if there is none."""
+    state = next((s for s in instance.all_instigator_state() if s.instigator_name == name), None)
+    if state is None:
+        return False
+    data = state.instigator_data
+    if on and isinstance(data, ScheduleInstigatorData):  # ticks before it was switched on are not made up for
+        data = ScheduleInstigatorData(data.cron_schedule, at.timestamp())
+    elif on and isinstance(data, SensorInstigatorData):
+        data = data.with_sensor_start_timestamp(at.timestamp())
+    status = InstigatorStatus.RUNNING if on else InstigatorStatus.STOPPED
+    changed = state.with_status(status)
+    instance.update_instigator_state(changed.with_data(data) if data is not None else changed)
+    return True
+
+
+@dataclass(frozen=True, slots=True)
 class Ticking:
     """The state of a sensor or schedule. Instants are UTC.
 
     started     when it was switched on, or first seen by the daemon
     last_good   start of the last tick that succeeded or was skipped; None if there is none
     last_error  the error of the last tick; empty if it did not fail
+    crons       of a schedule
     """
 
     switched_off: bool
     started: datetime
     last_good: datetime | None
     last_error: str
+    crons: tuple[str, ...] = ()
 
 
 def ticking(instance: dg.DagsterInstance) -> dict[str, Ticking]:
@@ -200,17 +259,26 @@ def _ticking(instance: dg.DagsterInstance, state: InstigatorState) -> Ticking:
         while cause is not None and cause.cause is not None:
             cause = cause.cause
         error = " ".join(cause.message.split(": ", 1)[-1].split()) if cause else ""
-    data, started = state.instigator_data, None
+    data, started, crons = state.instigator_data, None, tuple[str, ...]()
     if isinstance(data, SensorInstigatorData):
         started = data.last_sensor_start_timestamp
     elif isinstance(data, ScheduleInstigatorData):
         started = data.start_timestamp
+        crons = (data.cron_schedule,) if isinstance(data.cron_schedule, str) else tuple(data.cron_schedule)
     return Ticking(
         state.status is InstigatorStatus.STOPPED,
         datetime.fromtimestamp(started or 0, UTC),
         datetime.fromtimestamp(good[0].timestamp, UTC) if good else None,
         error,
+        crons,
     )
+
+
+def next_due(ticks: Ticking, after: datetime) -> datetime | None:
+    """Return when a schedule whose cron strings are in UTC is due next; None for a sensor, and if it is switched off."""
+    if ticks.switched_off:
+        return None
+    return min((get_next_cron_tick(cron, after, "UTC") for cron in ticks.crons), default=None)
 
 
 def last_due(schedule: dg.ScheduleDefinition, before: datetime) -> datetime:

@@ -22,14 +22,15 @@ STARTED_BY = "BACKFILL_STARTED_BY"
 """Environment variable of services and of what they start: the host, the `backfill up` process, and its data folder."""
 
 WEBSERVER = "backfill_assets.deployment.webserver"
-_PROGRAMS = frozenset({WEBSERVER, "dagster._daemon", "code-server"})
+STATUS_PAGE = "backfill_assets.web.server"
+_PROGRAMS = frozenset({WEBSERVER, STATUS_PAGE, "dagster._daemon", "code-server"})
 _STOP_SECONDS = 20
 _IDLE_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An IP address of this machine and a TCP port, on which the Dagster UI listens."""
+    """An IP address of this machine and a TCP port, on which the Dagster UI or the status page listens."""
 
     host: ipaddress.IPv4Address | ipaddress.IPv6Address
     port: int
@@ -49,9 +50,9 @@ class Address:
             ) from None
         if not (address.is_loopback or behind_proxy):
             raise UsageMistake(
-                f"--host {host} is reachable from other machines, and the Dagster UI (Dagit) has no login: anyone who "
-                "reaches it can launch and delete. Put a proxy with a login in front of it and add --i-have-a-proxy, or "
-                "leave out --host."
+                f"--host {host} is reachable from other machines, and the Dagster UI (Dagit) and the status page "
+                "have no login: anyone who reaches the UI can launch and delete. Put a proxy with a login in front of it and "
+                "add --i-have-a-proxy, or leave out --host."
             )
         return cls(address, port)
 
@@ -72,7 +73,7 @@ class Address:
             except OSError as error:
                 raise SettingMistake(
                     f"Cannot listen on port {self.port} of {self.host}: {error.strerror}. "
-                    "Choose another port with --port, or an address of this machine with --host."
+                    "Choose another port with --port or --status-port, or an address of this machine with --host."
                 ) from None
 
 

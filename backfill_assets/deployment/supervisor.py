@@ -1,4 +1,4 @@
-"""Keep the Dagster UI, the daemon and the code servers that both share running."""
+"""Keep the Dagster UI, the status page, the daemon and the code servers that both share running."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ from dagster._grpc.client import DagsterGrpcClient
 from backfill_assets.adapters.private_files import make_private_folder
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.deployment.private_api import MAX_OVERFLOW
-from backfill_assets.deployment.services import WEBSERVER, Address, Service, end_orphans, started_by_this_process
+from backfill_assets.deployment.services import (
+    STATUS_PAGE,
+    WEBSERVER,
+    Address,
+    Service,
+    end_orphans,
+    started_by_this_process,
+)
 from backfill_assets.domain.errors import BackfillError, SettingMistake
 from backfill_assets.domain.sessions import horizon
 
@@ -90,14 +97,18 @@ class UniverseWatcher:
 class Supervisor:
     """Runs the services of a project folder.
 
+    address  where the Dagster UI listens
+    status   where the status page listens
     stack   stops the services when it closes
     say     receives what a user should know, one sentence at a time
     """
 
-    def __init__(self, settings: Settings, address: Address, stack: ExitStack, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, address: Address, status: Address, stack: ExitStack, say: Callable[[str], None]
+    ) -> None:
         self.logs = make_private_folder(settings.data / "logs")
         self._settings = settings
-        self._address = address
+        self._address, self._status = address, status
         self._stack = stack
         self._say = say
         self._universe = UniverseWatcher(settings, say)
@@ -105,7 +116,7 @@ class Supervisor:
         self._code_servers: dict[Path, Service] = {}
 
     def start(self) -> None:
-        """Start all services; return when the UI responds. Raises ServiceStopped if one exits before."""
+        """Start all services; return when UI and status page respond. Raises ServiceStopped if one exits before."""
         # Private, and short: the path of a socket has at most 107 bytes, which rules out the data folder.
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="backfill-")))
         self._stack.callback(end_orphans, self._settings.data)
@@ -121,7 +132,9 @@ class Supervisor:
         connections = ("--db-pool-max-overflow", str(MAX_OVERFLOW))
         self._start("webserver", (*python, WEBSERVER, *where, *address, *connections))
         self._start("daemon", (*python, "dagster._daemon", "run", *where))
-        self._wait_until(self._ui_responds)
+        self._start("status-page", (*python, STATUS_PAGE, str(self._status.host), str(self._status.port)))
+        self._wait_until(lambda: _responds(f"{self._address.url}/server_info"))
+        self._wait_until(lambda: _responds(f"{self._status.url}/healthz"))
 
     def watch(self, still_only: Callable[[], None]) -> Never:
         """Keep the services running until an exception; reload the code when the universe changes.
@@ -156,6 +169,7 @@ class Supervisor:
             "DAGSTER_HOME": str(self._settings.project),
             # Where links in messages lead, unless it is set.
             "DAGSTER_UI_URL": os.environ.get("DAGSTER_UI_URL") or os.environ.get("DAGIT_URL") or self._address.url,
+            "BACKFILL_STATUS_URL": os.environ.get("BACKFILL_STATUS_URL") or self._status.url,
         }
         service = Service(name, command, self.logs / f"{name}.log", environment, socket)
         service.start()
@@ -174,11 +188,12 @@ class Supervisor:
             if (code := service.process.poll()) is not None:
                 raise ServiceStopped(f"Service {service.name} exited with code {code}. See its log: {service.log}")
 
-    def _ui_responds(self) -> bool:
-        try:
-            return httpx.get(f"{self._address.url}/server_info", timeout=5, trust_env=False).is_success
-        except httpx.TransportError:
-            return False
+
+def _responds(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 def code_locations(workspace: Path, folder: Path) -> tuple[list[dict[str, object]], dict[Path, tuple[str, ...]]]:

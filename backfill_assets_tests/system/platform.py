@@ -39,6 +39,7 @@ class Platform:
     """A running `backfill up`."""
 
     url: str
+    status_url: str
     data: Path
     environment: dict[str, str]
     simulator: Simulator
@@ -131,8 +132,8 @@ def platform(simulator: Simulator, data: Path, database_url: str, universe: str,
 def backfill_up(simulator: Simulator, variables: dict[str, str], *, umask: int = -1) -> Iterator[Platform]:
     """Run `backfill up` in an environment; at the end send SIGINT and check that all its processes end."""
     data = Path(variables["BACKFILL_DATA_DIR"])
-    port = unused_port()
-    command = [BACKFILL, "up", "--port", str(port)]
+    port, status_port = unused_port(), unused_port()
+    command = [BACKFILL, "up", "--port", str(port), "--status-port", str(status_port)]
     with subprocess.Popen(
         command, cwd=PROJECT, env=variables, stdout=subprocess.PIPE, text=True, umask=umask
     ) as process:
@@ -144,7 +145,8 @@ def backfill_up(simulator: Simulator, variables: dict[str, str], *, umask: int =
                 if line.startswith("Dagster UI: "):
                     break
             assert output[-1:] == [f"Dagster UI: http://127.0.0.1:{port}   (logs: {data / 'logs'})\n"], "".join(output)
-            yield Platform(f"http://127.0.0.1:{port}", data, variables, simulator, process)
+            status_url = f"http://127.0.0.1:{status_port}"
+            yield Platform(f"http://127.0.0.1:{port}", status_url, data, variables, simulator, process)
         finally:
             if process.poll() is None:  # else it was killed, and its services still run
                 process.send_signal(signal.SIGINT)

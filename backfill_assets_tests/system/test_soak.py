@@ -42,7 +42,7 @@ def service(process: psutil.Process) -> str | None:
     """Return the name of a service's process, or None for one that carries out a run."""
     words = set(process.cmdline())
     names = {"up": "up", "grpc": "code", "code-server": "code server", "dagster._daemon": "daemon"}
-    names |= {"backfill_assets.deployment.webserver": "webserver"}
+    names |= {"backfill_assets.deployment.webserver": "webserver", "backfill_assets.web.server": "status page"}
     return next((name for word, name in names.items() if word in words), None)
 
 
@@ -61,7 +61,7 @@ markets:
             with backfill_up(simulator, variables) as running:
                 parent = psutil.Process(running.process.pid)
                 services = {s: n for s in (parent, *parent.children(recursive=True)) if (n := service(s))}
-                assert sorted(services.values()) == ["code", "code server", "daemon", "up", "webserver"]
+                assert sorted(services.values()) == ["code", "code server", "daemon", "status page", "up", "webserver"]
                 print(f"\n{'minute':>6}", *(f"{name:>12}" for name in services.values()))  # noqa: T201
                 for minute in range(SAMPLES):
                     time.sleep(_PAUSE_SECONDS)

@@ -33,6 +33,21 @@ class RecordedRun:
     rejected: tuple[Record, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class RunTotals:
+    """Sums over the runs of a market of one kind with one status; `rows` are bars and features written."""
+
+    market: str
+    kind: str
+    status: str
+    runs: int
+    requests: int
+    retried: int
+    rate_limited: int
+    rows: int
+    seconds: float
+
+
 class RunStore(Store):
     """The tables `backfill_run…`."""
 
@@ -101,6 +116,20 @@ class RunStore(Store):
     def last(self) -> list[RecordedRun]:
         """Return the last run of each market and kind, newest first."""
         return self._read("last_runs", {})
+
+    def running(self) -> list[Record]:
+        """Return the runs that have not ended, with the number of `sessions` answered since they started, in all markets."""
+
+        def work(connection: psycopg.Connection[Row]) -> list[Record]:
+            with connection.cursor(row_factory=dict_row) as cursor:
+                return cursor.execute(SQL["running"]).fetchall()
+
+        return self._transaction(work)
+
+    def totals(self) -> list[RunTotals]:
+        """Return the sums over all recorded runs."""
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["run_totals"]).fetchall())
+        return [RunTotals(*row) for row in rows]
 
     def _read(self, statement: str, values: Mapping[str, object]) -> list[RecordedRun]:
         def work(connection: psycopg.Connection[Row]) -> list[RecordedRun]:

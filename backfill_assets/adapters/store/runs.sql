@@ -67,6 +67,18 @@ from backfill_runs
 where (%(run_id)s::text is null or run_id = %(run_id)s) and (%(since)s::timestamptz is null or started_at >= %(since)s)
 order by started_at desc, run_id, kind, market
 
+-- name: running
+-- The runs that have not ended, and how many sessions of fetched series were answered since; only runs over bars fetch.
+select run_id, kind, market, trigger, started_at, (
+  select count(*) from session_answers a where r.kind = 'ohlcv' and a.answered_at >= r.started_at) as sessions
+from backfill_runs r where status = 'started' order by started_at, run_id, kind, market
+
+-- name: run_totals
+select market, kind, status, count(*), sum(requests)::int8, sum(retried)::int8, sum(rate_limited)::int8,
+  sum(bars_written + features_written)::int8,
+  coalesce(sum(extract(epoch from finished_at - started_at)), 0)::float8
+from backfill_runs group by market, kind, status order by market, kind, status
+
 -- name: last_runs
 -- The last run of each market and kind, newest first.
 select * from (

@@ -14,7 +14,7 @@ TWO_DAYS = Hole(ticker="X:BTCUSD", first=date(2024, 3, 8), last=date(2024, 3, 9)
 PLANNED = [
     ["stocks", "AAPL", "1m", "2024-03-06 to 2024-03-07", "polygon", "2", "1"],
     ["stocks", "AAPL", "1d", "2024-03-06 to 2024-03-07", "polygon", "2", "1"],
-    ["crypto", "BTC", "1d", "2024-03-08 to 2024-03-09", "2", "1"],
+    ["crypto", "BTC", "1d", "2024-03-08 to 2024-03-09", "polygon", "2", "1"],
 ]
 
 

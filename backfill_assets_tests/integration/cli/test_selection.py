@@ -6,7 +6,6 @@ import pytest
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.cli.options import Names, Options, parse_day
 from backfill_assets.cli.plan import show_plans
-from backfill_assets.cli.selection import backfill_requests
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.request_plan import RangeCall
@@ -14,6 +13,7 @@ from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.domain.universe_file import parse_universe
 from backfill_assets.pipelines.backfill_request import Refresh
+from backfill_assets.pipelines.selection import backfill_requests
 
 NEW_YORK = ZoneInfo("America/New_York")
 

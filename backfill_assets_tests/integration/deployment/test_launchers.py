@@ -45,7 +45,7 @@ def test_dagster_accepts_the_instance_and_its_launcher(name, monkeypatch):
 
 
 IN_THE_IMAGE = {"DAGSTER_HOME", "BACKFILL_DATA_DIR"}
-OF_THE_DAEMON = {"ALERT_URLS", "ALERT_REPEAT_HOURS", "DAGSTER_UI_URL"}
+OF_THE_DAEMON = {"ALERT_URLS", "ALERT_REPEAT_HOURS", "DAGSTER_UI_URL", "BACKFILL_STATUS_URL", "BACKFILL_API_TOKENS"}
 """Settings that no run reads."""
 
 
@@ -58,7 +58,7 @@ def test_the_containers_get_every_setting():
     environment = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").rpartition("ENV ")[2]
     assert {pair.partition("=")[0] for pair in environment.split()} == IN_THE_IMAGE
     # Of a setting that is not in the file .env, the program has its own default.
-    required = {"POLYGON_API_KEY", "DATABASE_URL", "BACKFILL_UNIVERSE", "DAGSTER_UI_URL"}
+    required = {"POLYGON_API_KEY", "DATABASE_URL", "BACKFILL_UNIVERSE", "DAGSTER_UI_URL", "BACKFILL_STATUS_URL"}
     assert [name for name in names - IN_THE_IMAGE - required if given[name] != f"${{{name}:-}}"] == []
     docker = yaml.safe_load((DEPLOY / "docker" / "dagster.yaml").read_text(encoding="utf-8"))
     passed_on = set(docker["run_launcher"]["config"]["env_vars"])

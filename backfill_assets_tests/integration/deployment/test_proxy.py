@@ -59,6 +59,7 @@ def test_the_proxy_asks_for_a_login_and_the_webserver_refuses_pages_of_other_sit
                 trusted = ssl.create_default_context(cafile=tmp_path / "caddy" / "pki/authorities/local/root.crt")
                 pages(own, trusted)
                 websockets(own, trusted)
+                status_page(own, trusted)
             finally:
                 proxy.terminate()
 
@@ -87,6 +88,23 @@ def pages(own, trusted):
         # X-Forwarded-Host does not replace Host.
         forged = {"x-forwarded-host": "evil.example", "x-forwarded-proto": "http"}
         assert operator.get("/server_info", headers=forged).status_code == HTTPStatus.OK
+
+
+def status_page(own, trusted):
+    host = own.removeprefix("https://")
+    bearer = {"authorization": "Bearer x"}
+    with httpx.Client(base_url=own, verify=trusted, timeout=60) as client:
+        for path, headers, status in (
+            ("/", {}, 401),
+            ("/", bearer, 401),
+            ("/metrics", bearer, 401),
+            ("/api/v1/status", {}, 401),
+            ("/api/../metrics", bearer, 401),
+            ("/api/v1/status", bearer, 502),  # passed on to a server that is not there
+        ):
+            named = {"host": f"status.{host}", **headers}
+            reply = client.get(path, headers=named, extensions={"sni_hostname": f"status.{host.partition(':')[0]}"})
+            assert reply.status_code == status, (path, headers)
 
 
 def websockets(own, trusted):

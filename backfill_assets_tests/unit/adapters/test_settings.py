@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from backfill_assets.adapters import settings
 from backfill_assets.adapters.postgres import sqlalchemy_url, without_password
+from backfill_assets.domain.api_tokens import Scope
 from backfill_assets.domain.errors import SettingMistake, UniverseMistake
 from backfill_assets.domain.retries import Retries
 from backfill_assets_tests.support import read_settings
@@ -56,6 +57,8 @@ def test_defaults(home, tmp_path):
         "alert_repeat_hours": 24,
         "dagster_ui_url": "http://127.0.0.1:3000",
         "database_url": None,
+        "status_url": "http://127.0.0.1:3001",
+        "api_tokens": (),
         "export_to": None,
     }
     assert read_settings(home).retries == Retries()
@@ -83,6 +86,8 @@ def test_every_variable_is_read(tmp_path):
             "ALERT_URLS": "json://127.0.0.1:1/, mailto://me:secret@example.org",
             "ALERT_REPEAT_HOURS": "0.5",
             "BACKFILL_EXPORT": "s3://bucket/bars",
+            "BACKFILL_STATUS_URL": "https://status.example.org/",
+            "BACKFILL_API_TOKENS": f"monitor:{'0a' * 32}:read,\nscript:{'1b' * 32}:launch",
             "DAGSTER_UI_URL": "https://market.example.org/",
             "DATABASE_URL": "postgresql://u:p@db.example:5432/market?sslmode=require",
             "PATH": "/bin",
@@ -104,6 +109,11 @@ def test_every_variable_is_read(tmp_path):
         "alert_urls": ("json://127.0.0.1:1/", "mailto://me:secret@example.org"),
         "alert_repeat_hours": 0.5,
         "dagster_ui_url": "https://market.example.org",
+        "status_url": "https://status.example.org",
+        "api_tokens": (
+            {"name": "monitor", "digest": "0a" * 32, "scope": Scope.READ},
+            {"name": "script", "digest": "1b" * 32, "scope": Scope.LAUNCH},
+        ),
         "database_url": "postgresql://u:p@db.example:5432/market?sslmode=require",
         "export_to": "s3://bucket/bars",
     }
