@@ -227,6 +227,17 @@ class Settings(BaseSettings):
         validation_alias="BACKFILL_EXPORT",
         description="Where the export assets write, a folder or `s3://bucket/prefix`; without it there are none.",
     )
+    archive_at: str | None = Field(
+        default=None,
+        validation_alias="BACKFILL_ARCHIVE",
+        description="Where the archives of the universe file are, a folder or `s3://bucket/prefix`; `archive` in the data "
+        "folder by default.",
+    )
+
+    @property
+    def archive(self) -> str:
+        """The place of archives."""
+        return self.archive_at or str(self.data / "archive")
 
     @classmethod
     def read(cls) -> Self:

@@ -52,6 +52,10 @@ symbols_group = typer.Typer(
     cls=Group, help="List, add and remove the symbols of the universe file.", no_args_is_help=True
 )
 app.add_typer(symbols_group, name="symbols")
+archive = typer.Typer(
+    cls=Group, help="Keep the bars of every ticker of a market in files, and check them.", no_args_is_help=True
+)
+app.add_typer(archive, name="archive")
 token = typer.Typer(cls=Group, help="Make tokens for the API.", no_args_is_help=True)
 app.add_typer(token, name="token")
 alerts = typer.Typer(
@@ -368,6 +372,66 @@ def symbols_remove(
     from backfill_assets.cli.symbols import remove_command
 
     raise typer.Exit(remove_command(names, purge=purge, yes=yes))
+
+
+ArchiveNames = Annotated[
+    Names | None, typer.Option("--archives", parser=Names.parse, metavar="A,B", help="Only these archives.")
+]
+FirstDay = Annotated[
+    date | None, typer.Option("--start", parser=parse_day, metavar="DAY", help="From this session on.")
+]
+LastDay = Annotated[
+    date | None, typer.Option("--end", parser=parse_day, metavar="DAY", help="Up to this session, inclusive.")
+]
+
+
+@archive.command("status", cls=Command)
+def archive_status(
+    archives: ArchiveNames = None,
+    start: FirstDay = None,
+    end: LastDay = None,
+    json: Json = False,
+    _demo: Demo = False,
+) -> None:
+    """Show how many sessions have a file. Exits 3 if files are missing."""
+    from backfill_assets.cli.archive import chosen, open_place, status_command
+
+    settings, _, some = chosen(archives, start, end)
+    raise typer.Exit(status_command(some, open_place(settings), as_json=json))
+
+
+@archive.command("fetch", cls=Command)
+def archive_fetch(
+    archives: ArchiveNames = None,
+    start: FirstDay = None,
+    end: LastDay = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    _demo: Demo = False,
+) -> None:
+    """Write the sessions whose file is missing, or was replaced by the vendor. It can be stopped at any time.
+
+    Exits 0 if complete, 1 if failed, 2 on wrong usage, 3 if files are missing.
+    """
+    from backfill_assets.cli.archive import chosen, fetch_command
+
+    settings, universe, some = chosen(archives, start, end)
+    raise typer.Exit(fetch_command(settings, universe, some, quiet=quiet or json, as_json=json))
+
+
+@archive.command("verify", cls=Command)
+def archive_verify(
+    archives: ArchiveNames = None,
+    start: FirstDay = None,
+    end: LastDay = None,
+    quiet: Quiet = False,
+    _demo: Demo = False,
+) -> None:
+    """Read the files completely and print what is wrong with them. Exits 3 if anything is."""
+    from backfill_assets.cli.archive import chosen, open_place, verify_command
+
+    settings, _, some = chosen(archives, start, end)
+    raise typer.Exit(verify_command(some, open_place(settings), quiet=quiet))
 
 
 @alerts.callback(invoke_without_command=True)

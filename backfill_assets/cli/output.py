@@ -24,7 +24,7 @@ from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.gaps import Gap, Reason
 from backfill_assets.domain.timeframes import ranges
-from backfill_assets.domain.universe import Market
+from backfill_assets.domain.universe import Archive, Market
 from backfill_assets.pipelines.audit import Outcome
 from backfill_assets.pipelines.backfill_request import BackfillRequest
 
@@ -81,7 +81,7 @@ def print_json(document: object) -> None:
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
-def print_errors(outcomes: Iterable[tuple[Market, Outcome | None]]) -> None:
+def print_errors(outcomes: Iterable[tuple[Market | Archive, Outcome | None]]) -> None:
     """Print a line for each failed run on standard error."""
     for market, outcome in outcomes:
         if outcome and outcome.error:

@@ -18,7 +18,7 @@ from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.orchestration.resources import Watcher
 from backfill_assets.pipelines.backfill_request import BackfillRequest
-from backfill_assets.pipelines.progress import SILENT, FeatureProgress, Progress
+from backfill_assets.pipelines.progress import SILENT, ExportProgress, FeatureProgress, Progress
 
 
 class ProgressBars(ProgressDisplay):
@@ -79,6 +79,7 @@ class ProgressWatcher(Watcher):
 
     _progress: Progress = PrivateAttr(default=SILENT)
     _features: FeatureProgress = PrivateAttr(default=SILENT)
+    _files: ExportProgress = PrivateAttr(default=SILENT)
 
     def progress(self) -> Progress:
         """Return the progress of a run over bars."""
@@ -88,9 +89,15 @@ class ProgressWatcher(Watcher):
         """Return the progress of a run over features."""
         return self._features
 
+    def file_progress(self) -> ExportProgress:
+        """Return the progress of a run over an archive."""
+        return self._files
 
-def watched(progress: Progress = SILENT, *, features: FeatureProgress = SILENT) -> dict[str, dg.ResourceDefinition]:
+
+def watched(
+    progress: Progress = SILENT, *, features: FeatureProgress = SILENT, files: ExportProgress = SILENT
+) -> dict[str, dg.ResourceDefinition]:
     """Return resource overrides for `build_definitions` with which runs report their progress."""
     watcher = ProgressWatcher()
-    watcher._progress, watcher._features = progress, features  # noqa: SLF001  # pydantic takes no private values
+    watcher._progress, watcher._features, watcher._files = progress, features, files  # noqa: SLF001  # pydantic takes no private values
     return {"watcher": dg.ResourceDefinition.hardcoded_resource(watcher)}

@@ -49,7 +49,9 @@ def add_command(names: Sequence[str], market_name: str | None, ticker: str | Non
         raise UsageMistake("--ticker belongs to one symbol: add the others by themselves.")
     added = tuple(Symbol(name, ticker or default_ticker(market.kind, name)) for name in dict.fromkeys(names))
     markets[market.name] = replace(market, symbols=(*market.symbols, *added))
-    _write(settings, with_symbols(_text(settings), market.name, added), Universe(tuple(markets.values())))
+    _write(
+        settings, with_symbols(_text(settings), market.name, added), replace(universe, markets=tuple(markets.values()))
+    )
     listed = ",".join(symbol.name for symbol in added)
     sys.stdout.write(
         f"Added to {market.name} in {settings.universe_file}. To fetch the bars:\n  backfill run --symbols {listed}\n"
@@ -84,7 +86,7 @@ def remove_command(names: Sequence[str], *, purge: bool, yes: bool) -> int:
                 raise UsageMistake(
                     f"{market.name} would have no symbols: remove the market from {settings.universe_file}."
                 )
-        _write(settings, without_symbols(_text(settings), names), Universe(tuple(markets)))
+        _write(settings, without_symbols(_text(settings), names), replace(universe, markets=tuple(markets)))
         sys.stdout.write(f"Removed from {settings.universe_file}.\n")
     if purge:
         with SeriesStore(database.ready(settings), connections=1) as store:

@@ -1,4 +1,4 @@
-"""The universe: the markets and symbols that are stored, from which day and in which timeframes."""
+"""The universe: the markets, symbols and archives that are stored, from which day and in which timeframes."""
 
 from __future__ import annotations
 
@@ -69,10 +69,25 @@ class Market:
 
 
 @dataclass(frozen=True, slots=True)
+class Archive:
+    """Files of every ticker of a kind of market, one a session and timeframe. No market has its name."""
+
+    name: str
+    kind: Kind
+    start: date
+    timeframes: tuple[Timeframe, ...]
+    closures: tuple[date, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Universe:
-    """All markets, in the order of the file. No symbol is in two of them, as tables are keyed by symbol alone."""
+    """All markets and archives, in the order of the file.
+
+    No symbol is in two markets, as tables are keyed by symbol alone.
+    """
 
     markets: tuple[Market, ...]
+    archives: tuple[Archive, ...] = ()
 
     def market(self, name: str) -> Market:
         """Return the market of that name. Raises KeyError."""

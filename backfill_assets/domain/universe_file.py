@@ -21,8 +21,8 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 from backfill_assets.domain.errors import UniverseMistake
 from backfill_assets.domain.sessions import HOURS, Kind
 from backfill_assets.domain.sources import POLYGON, SOURCES
-from backfill_assets.domain.timeframes import TIMEFRAMES, Timeframe
-from backfill_assets.domain.universe import EarlierTicker, Market, Symbol, Universe, default_ticker
+from backfill_assets.domain.timeframes import TIMEFRAMES, Timeframe, sources
+from backfill_assets.domain.universe import Archive, EarlierTicker, Market, Symbol, Universe, default_ticker
 
 _EARLIEST = date(1970, 1, 1)
 
@@ -107,48 +107,69 @@ class _SymbolEntry(BaseModel, extra="forbid"):
                 yield ("formerly", at, "until"), f"must be before today, not {item.until}."
 
 
-class _MarketEntry(BaseModel, extra="forbid"):
+class _ArchiveEntry(BaseModel, extra="forbid"):
     kind: Kind
     start: _Day
+    timeframes: list[Annotated[InstanceOf[Timeframe], BeforeValidator(_timeframe)]] = Field(
+        default_factory=lambda: list(sources(TIMEFRAMES.values())), min_length=1
+    )
+    extra_closures: list[_Day] = Field(default_factory=list, min_length=1)
+
+    @property
+    def ordered(self) -> tuple[Timeframe, ...]:
+        return tuple(t for t in TIMEFRAMES.values() if t in self.timeframes)
+
+    def archive(self, name: str) -> Archive:
+        return Archive(name, self.kind, self.start, self.ordered, tuple(sorted(self.extra_closures)))
+
+    def timeframe_problem(self, timeframe: Timeframe) -> str | None:
+        return f"is derived on reading: name {timeframe.derived_from}." if timeframe.derived_from else None
+
+    def problems(self, today: date) -> Iterator[tuple[_Loc, str]]:
+        if not _EARLIEST <= self.start <= today:
+            yield ("start",), f"must be from {_EARLIEST} to today, not {self.start}."
+        for at, timeframe in enumerate(self.timeframes):
+            if sentence := self.timeframe_problem(timeframe):
+                yield ("timeframes", at), sentence
+        for at, day in enumerate(self.extra_closures):
+            if day < self.start:
+                yield ("extra_closures", at), f"must not be before the start {self.start}, as {day} is."
+            if day.weekday() > 4 and not HOURS[self.kind].weekends:
+                yield ("extra_closures", at), f"is {day}, a {day:%A}, when {self.kind} are never traded."
+        yield from _repeats("timeframes", self.timeframes)
+        yield from _repeats("extra_closures", self.extra_closures)
+
+
+class _MarketEntry(_ArchiveEntry):
     symbols: list[
         Annotated[_SymbolEntry, BeforeValidator(lambda item: {"symbol": item} if isinstance(item, str) else item)]
     ] = Field(min_length=1)
     timeframes: list[Annotated[InstanceOf[Timeframe], BeforeValidator(_timeframe)]] = Field(
         default_factory=lambda: list(TIMEFRAMES.values()), min_length=1
     )
-    extra_closures: list[_Day] = Field(default_factory=list, min_length=1)
     sources: list[Annotated[str, BeforeValidator(_source)]] = Field(default_factory=lambda: [POLYGON], min_length=1)
 
     def market(self, name: str) -> Market:
         symbols = tuple(item.symbol_of(self.kind) for item in self.symbols)
-        timeframes = tuple(t for t in TIMEFRAMES.values() if t in self.timeframes)
-        closures, sources = tuple(sorted(self.extra_closures)), tuple(self.sources)
-        return Market(name, self.kind, self.start, symbols, timeframes, closures, sources)
+        closures = tuple(sorted(self.extra_closures))
+        return Market(name, self.kind, self.start, symbols, self.ordered, closures, tuple(self.sources))
+
+    def timeframe_problem(self, timeframe: Timeframe) -> str | None:
+        if timeframe.derived_from in {None, *(t.name for t in self.timeframes)}:
+            return None
+        return f"needs {timeframe.derived_from}, from which {timeframe.name} is derived: add it."
 
     def problems(self, today: date) -> Iterator[tuple[_Loc, str]]:
-        if not _EARLIEST <= self.start <= today:
-            yield ("start",), f"must be from {_EARLIEST} to today, not {self.start}."
+        yield from super().problems(today)
+        yield from _repeats("sources", self.sources)
         for at, item in enumerate(self.symbols):
             for loc, sentence in item.problems(self.kind, today):
                 yield ("symbols", at, *loc), sentence
-        for at, timeframe in enumerate(self.timeframes):
-            if timeframe.derived_from not in {None, *(t.name for t in self.timeframes)}:
-                yield (
-                    ("timeframes", at),
-                    f"needs {timeframe.derived_from}, from which {timeframe.name} is derived: add it.",
-                )
-        for at, day in enumerate(self.extra_closures):
-            if day < self.start:
-                yield ("extra_closures", at), f"must not be before the market's start {self.start}, as {day} is."
-            if day.weekday() > 4 and not HOURS[self.kind].weekends:
-                yield ("extra_closures", at), f"is {day}, a {day:%A}, when {self.kind} are never traded."
-        yield from _repeats("timeframes", self.timeframes)
-        yield from _repeats("extra_closures", self.extra_closures)
-        yield from _repeats("sources", self.sources)
 
 
 class _File(BaseModel, extra="forbid"):
     markets: Annotated[dict[_MarketName, _MarketEntry], Field(min_length=1), BeforeValidator(_named_kinds)]
+    archives: Annotated[dict[_MarketName, _ArchiveEntry], Field(min_length=1)] = Field(default_factory=dict)
 
 
 _MODELS: dict[int, type[BaseModel]] = {1: _File, 3: _MarketEntry, 5: _SymbolEntry, 7: _FormerlyEntry}
@@ -197,13 +218,16 @@ def parse_universe(text: str, source: str, today: date) -> Universe:
     if root is None:
         raise UniverseMistake(f"{source} is empty; it needs `markets:` with at least one market.")
     try:
-        markets = _File.model_validate(content).markets
+        file = _File.model_validate(content)
     except ValidationError as error:
         problem: tuple[_Loc, str] | None = _first(error)
     else:
-        problem = next(_problems(markets, today), None)
+        problem = next(_problems(file, today), None)
     if problem is None:
-        return Universe(tuple(entry.market(name) for name, entry in markets.items()))
+        return Universe(
+            tuple(entry.market(name) for name, entry in file.markets.items()),
+            tuple(entry.archive(name) for name, entry in file.archives.items()),
+        )
     loc, sentence = problem
     where = ".".join(step if re.fullmatch(r"[\w.-]{1,40}", step) else shortened(step) for step in map(str, loc))
     raise UniverseMistake(f"{source}, line {_line(root, loc)}: {where or 'the file'} {sentence}")
@@ -252,7 +276,7 @@ def _first(errors: ValidationError) -> tuple[_Loc, str]:
     found = min(errors.errors(include_url=False), key=lambda error: error["type"] != "extra_forbidden")
     loc = tuple(step for step in found["loc"] if step != "[key]")
     if found["type"] == "extra_forbidden":
-        known = _MODELS[len(loc)].model_fields
+        known = (_ArchiveEntry if loc[0] == "archives" and len(loc) == 3 else _MODELS[len(loc)]).model_fields
         close = get_close_matches(str(loc[-1]), known, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(known)}."
         return loc, f"is an unknown key; {hint}"
@@ -272,10 +296,15 @@ def _line(root: Node, loc: _Loc) -> int:
     return int(line) + 1
 
 
-def _problems(markets: dict[str, _MarketEntry], today: date) -> Iterator[tuple[_Loc, str]]:
+def _problems(file: _File, today: date) -> Iterator[tuple[_Loc, str]]:
     """Yield what the types do not express: where, and a sentence."""
     market_of: dict[str, str] = {}
-    for market, entry in markets.items():
+    for name, archive in file.archives.items():
+        if name in file.markets:
+            yield ("archives", name), "is the name of a market too: choose another, such as us_stocks."
+        for loc, sentence in archive.problems(today):
+            yield ("archives", name, *loc), sentence
+    for market, entry in file.markets.items():
         for loc, sentence in entry.problems(today):
             yield ("markets", market, *loc), sentence
         for at, item in enumerate(entry.symbols):

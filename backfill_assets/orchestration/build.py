@@ -12,6 +12,7 @@ from backfill_assets.domain.sessions import Kind
 from backfill_assets.domain.sources import POLYGON_FILES
 from backfill_assets.domain.universe import Universe
 from backfill_assets.orchestration.alerts.sensors import check_alerts_sensor, run_alerts_sensor
+from backfill_assets.orchestration.archives.assets import archive_assets, archive_schedule
 from backfill_assets.orchestration.completeness.assets import completeness_asset
 from backfill_assets.orchestration.completeness.sensors import completeness_sensor
 from backfill_assets.orchestration.corporate_actions.assets import corporate_events_asset
@@ -68,6 +69,10 @@ def build_definitions(
         if settings.export_to:
             assets.append(export_assets(market, settings.export_to))
         schedules += market_schedules(market, calendar, exports=bool(settings.export_to))
+    for archive in universe.archives:
+        calendar = market_calendar(archive, today)
+        assets.append(archive_assets(archive, calendar))
+        schedules.append(archive_schedule(archive, calendar))
     jobs = {schedule.job.name: schedule.job for schedule in schedules}
     filed = [jobs[f"{m.name}_ohlcv_job"] for m in universe.markets if POLYGON_FILES in m.sources]
     return dg.Definitions(

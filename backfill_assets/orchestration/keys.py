@@ -5,12 +5,12 @@ from __future__ import annotations
 import dagster as dg
 
 from backfill_assets.domain.timeframes import Timeframe
-from backfill_assets.domain.universe import Market
+from backfill_assets.domain.universe import Archive, Market
 
 OWNERS = ["team:market-data"]
 BARS_TABLE = "market_data"
 
-OHLCV, FEATURES, EXPORT = "ohlcv", "features", "export"
+OHLCV, FEATURES, EXPORT, ARCHIVE = "ohlcv", "features", "export", "archive"
 """The families that have an asset for each timeframe."""
 
 
@@ -27,6 +27,11 @@ def features_key(market: Market, timeframe: Timeframe) -> dg.AssetKey:
 def export_key(market: Market, timeframe: Timeframe) -> dg.AssetKey:
     """Return `stocks/export_1m` and the like."""
     return dg.AssetKey([market.name, f"{EXPORT}_{timeframe.name}"])
+
+
+def archive_key(archive: Archive, timeframe: Timeframe) -> dg.AssetKey:
+    """Return `us_stocks/archive_1m` and the like."""
+    return dg.AssetKey([archive.name, f"{ARCHIVE}_{timeframe.name}"])
 
 
 def listings_key(market: Market) -> dg.AssetKey:
@@ -47,4 +52,6 @@ def completeness_key(market: Market) -> dg.AssetKey:
 def family_of(key: dg.AssetKey) -> tuple[str, str]:
     """Return market and family of an asset: `("stocks", "ohlcv")` of `stocks/ohlcv_1m`, else the parts of its key."""
     market, _, name = key.to_user_string().rpartition("/")
-    return market, next((family for family in (OHLCV, FEATURES, EXPORT) if name.startswith(f"{family}_")), name)
+    return market, next(
+        (family for family in (OHLCV, FEATURES, EXPORT, ARCHIVE) if name.startswith(f"{family}_")), name
+    )

@@ -12,7 +12,7 @@ from backfill_assets.adapters.store.feature_quality import FeatureSession
 from backfill_assets.deployment.private_api import log_materializations
 from backfill_assets.domain.answers import SessionAnswer
 from backfill_assets.domain.sessions import Calendar
-from backfill_assets.domain.universe import Market, Symbol
+from backfill_assets.domain.universe import Archive, Market, Symbol
 
 DATE = "date"
 SYMBOL = "symbol"
@@ -37,8 +37,8 @@ class MarketPartitions(dg.MultiPartitionsDefinition):
         return expanded[1]
 
 
-def session_days(market: Market, calendar: Calendar) -> dg.DailyPartitionsDefinition:
-    """Return a partition for every session day of the market. Closed days have none, so a missing partition is a gap.
+def session_days(market: Market | Archive, calendar: Calendar) -> dg.DailyPartitionsDefinition:
+    """Return a partition for every session day of a market or archive. Closed days have none: a missing one is a gap.
 
     The key is the session's day in the market's time zone, but the window is in UTC: the partition exists from 24:00 UTC of
     the day, 19:00 or 20:00 in New York. In the market's zone it would exist only hours after the session can be fetched.

@@ -15,7 +15,7 @@ from backfill_assets.adapters.polygon import Polygon
 from backfill_assets.adapters.rate_limit import RateLimiter
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
-from backfill_assets.pipelines.progress import SILENT, FeatureProgress, Progress, Silent
+from backfill_assets.pipelines.progress import SILENT, ExportProgress, FeatureProgress, Progress, Silent
 
 
 class Clock(dg.ConfigurableResource[Any]):
@@ -35,6 +35,10 @@ class Watcher(dg.ConfigurableResource[Any]):
 
     def feature_progress(self) -> FeatureProgress:
         """Return the progress reporter of a run over features."""
+        return Silent()
+
+    def file_progress(self) -> ExportProgress:
+        """Return the progress reporter of a run over an archive."""
         return Silent()
 
 

@@ -18,7 +18,7 @@ from backfill_assets.domain.retries import USUAL, Retries, Retry
 from backfill_assets.domain.sessions import Calendar, calendar, horizon
 from backfill_assets.domain.sources import POLYGON, POLYGON_FILES, file_due
 from backfill_assets.domain.timeframes import WEEK_1, Base, Timeframe, made_from, sources
-from backfill_assets.domain.universe import Market, Symbol
+from backfill_assets.domain.universe import Archive, Market, Symbol
 
 
 class Refresh(Enum):
@@ -201,6 +201,6 @@ def underived(request: BackfillRequest, answers: SeriesAnswers) -> list[tuple[Sy
     return found
 
 
-def market_calendar(market: Market, today: date) -> Calendar:
-    """Return the market's calendar from its first day to the end of next year, without its extra closures."""
+def market_calendar(market: Market | Archive, today: date) -> Calendar:
+    """Return the calendar of a market or archive from its first day to the end of next year, without its extra closures."""
     return calendar(market.kind, DayRange(market.start, horizon(today)), frozenset(market.closures))

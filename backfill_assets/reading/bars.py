@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from backfill_assets.domain.adjustments import Stretches
+from backfill_assets.domain.adjustments import SplitRatio, Stretches, weekly_bars
 from backfill_assets.domain.bars import Bars, Int, clip
 from backfill_assets.domain.derive import bar_starts, merged
 from backfill_assets.domain.errors import StoreError, UsageMistake
 from backfill_assets.domain.sessions import HOURS, Kind, regular_hours_between
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, WEEK_1, Timeframe
 from backfill_assets.reading import selection
+from backfill_assets.reading.archive import ArchiveReader
 from backfill_assets.reading.connection import Columns, Reader, opened
 from backfill_assets.reading.frames import Block, arrow_batch, frame, require_engine
 from backfill_assets.reading.selection import Bounds, Names, Series, When
@@ -33,6 +35,9 @@ PRICES = ("open", "high", "low", "close", "vwap")
 BARS = ("timestamp", "open", "high", "low", "close", "volume", "vwap", "trades")
 TIMEOUT = 600.0
 ROWS = 500_000
+FIRST_DAY = datetime(1970, 1, 1, tzinfo=UTC)
+LOOK_BACK_DAYS = 10
+"""Of an archive, read before the first features; more if the bars are too few."""
 
 
 def read_bars(
@@ -48,6 +53,7 @@ def read_bars(
     tz: str | ZoneInfo = "UTC",
     features: str | Iterable[str] | None = None,
     source: str | None = None,
+    archive: str | None = None,
     engine: str = "pandas",
     url: str | None = None,
     timeout: float = TIMEOUT,
@@ -74,6 +80,10 @@ def read_bars(
     features    "all", or a list of columns of `market_features`: they follow the bars, adjusted like them
     source      only bars of this source: the column `source` of `market_data`. Of bars that are built on reading (`session`,
                 `known_at`): only what is built of bars of this source.
+    archive     the name of an archive of the universe file: bars are read from its files instead of the store, of symbols of
+                the universe or of any other ticker, and coarser timeframes and features are computed. Symbols have to be
+                named; `known_at` and `source` do not apply. Sessions without a file are missing, see `backfill archive
+                status`. Of stocks, `adjust` and `features` need the splits of the store
     engine      "pandas", "polars" or "arrow"; the last two need the extra `reading`, with which "pandas" is faster too
     url         the database: by default that of the command line, whose embedded server is started if it is not running
     timeout     the most seconds that a statement may take
@@ -83,11 +93,10 @@ def read_bars(
     `backfill_assets.domain.errors`.
     """
     require_engine(engine)
-    query = _query(timeframe, start, end, adjust, as_of, known_at, session, tz, features, source)
-    with opened(url, timeout) as reader:
-        series = selection.select(reader, symbols, query.base, query.bounds)
+    query = _query(timeframe, start, end, adjust, as_of, known_at, session, tz, features, source, archive)
+    with _opened(query, symbols, url, timeout) as (reader, series, actions):
         names = [s.symbol for s in series]
-        return frame(engine, names, _blocks(reader, query, series, ROWS), [*BARS, *query.features], query.tz)
+        return frame(engine, names, _blocks(reader, query, series, ROWS, actions), [*BARS, *query.features], query.tz)
 
 
 def iterate_bars(
@@ -103,6 +112,7 @@ def iterate_bars(
     tz: str | ZoneInfo = "UTC",
     features: str | Iterable[str] | None = None,
     source: str | None = None,
+    archive: str | None = None,
     rows: int = ROWS,
     url: str | None = None,
     timeout: float = TIMEOUT,
@@ -116,13 +126,12 @@ def iterate_bars(
     require_engine("arrow")
     if not isinstance(rows, int) or rows < 1:
         raise UsageMistake(f"rows must be an integer of at least 1, not {rows!r}.")
-    query = _query(timeframe, start, end, adjust, as_of, known_at, session, tz, features, source)
+    query = _query(timeframe, start, end, adjust, as_of, known_at, session, tz, features, source, archive)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        with opened(url, timeout) as reader:
-            series = selection.select(reader, symbols, query.base, query.bounds)
+        with _opened(query, symbols, url, timeout) as (reader, series, actions):
             names = [s.symbol for s in series]
-            for block in _blocks(reader, query, series, rows):
+            for block in _blocks(reader, query, series, rows, actions):
                 yield arrow_batch(names, block, query.tz)
 
     return batches()
@@ -142,6 +151,26 @@ class _Query:
     features: tuple[str, ...]
     source: str | None
     bounds: Bounds
+    archive: str | None
+
+
+@contextmanager
+def _opened(
+    query: _Query, symbols: Names, url: str | None, timeout: float
+) -> Iterator[tuple[Reader | ArchiveReader, list[Series], Reader | None]]:
+    """Open the store or an archive; yield what bars are read from, the series, and what corporate actions are read from."""
+    if query.archive is None:
+        with opened(url, timeout) as reader:
+            yield reader, selection.select(reader, symbols, query.base, query.bounds), reader
+        return
+    found = ArchiveReader.open(query.archive)
+    series = found.select(symbols, query.timeframe, query.bounds)
+    if found.archive.kind is Kind.CRYPTO or (query.adjust == "none" and not query.features):
+        yield found, series, None
+        return
+    found.require_splits([s.symbol for s in series])
+    with opened(url, timeout) as reader:
+        yield found, series, reader
 
 
 def _query(
@@ -155,6 +184,7 @@ def _query(
     tz: str | ZoneInfo,
     features: str | Iterable[str] | None,
     source: str | None,
+    archive: str | None,
 ) -> _Query:
     """Check the arguments that need no store. Raises UsageMistake, NotStored."""
     selection.one_of("adjust", adjust, ADJUSTMENTS)
@@ -171,21 +201,69 @@ def _query(
         raise UsageMistake("features are computed from the bars as they are now: read them without known_at.")
     if columns and on_session_grid:
         raise UsageMistake(f"features of {wanted} belong to its stored bars: read them with session='all'.")
+    if archive is not None and (instant or source):
+        raise UsageMistake("known_at and source are of the store's bars: read an archive without them.")
     bounds, zone = selection.bounds_of(start, end), selection.zone_of(tz)
-    return _Query(wanted, base, adjust, day, instant, session == "regular", zone, columns, source, bounds)
+    return _Query(wanted, base, adjust, day, instant, session == "regular", zone, columns, source, bounds, archive)
 
 
-def _blocks(reader: Reader, query: _Query, series: Sequence[Series], rows: int) -> Iterator[Block]:
+def _blocks(
+    reader: Reader | ArchiveReader, query: _Query, series: Sequence[Series], rows: int, actions: Reader | None
+) -> Iterator[Block]:
     """The rows of each series in turn."""
-    stretches = _stretches(reader, query, [s.symbol for s in series])
+    stretches = _stretches(actions, query, [s.symbol for s in series])
     for number, one in enumerate(series):
-        for block in _of_series(reader, query, one, stretches.get(one.symbol), rows):
+        if isinstance(reader, ArchiveReader) and query.features:
+            found = _computed(reader, query, one, _splits(actions, one.symbol))
+            if of := stretches.get(one.symbol):
+                found = (_adjusted(block, of, query.timeframe, one.symbol) for block in found)
+        else:
+            found = _of_series(reader, query, one, stretches.get(one.symbol), rows)
+        for block in found:
             if _has_rows(block):
                 yield number, block
 
 
-def _stretches(reader: Reader, query: _Query, symbols: Sequence[str]) -> Mapping[str, Stretches]:
-    if query.adjust == "none":
+def _splits(reader: Reader | None, symbol: str) -> list[SplitRatio]:
+    if reader is None:
+        return []
+    values = {"symbols": [symbol], "start": None, "end": None, "withdrawn": False}
+    rows = reader.rows("corporate_actions", **values)
+    return [SplitRatio(day, before, after) for _, kind, day, before, after, *_ in rows if kind == "split"]
+
+
+def _computed(reader: ArchiveReader, query: _Query, series: Series, splits: Sequence[SplitRatio]) -> Iterator[Columns]:
+    """The bars of a series in the units of their days, with features that are computed of them and of those before."""
+    from backfill_assets.domain.features import COLUMNS, compute_range
+    from backfill_assets.domain.features.compute import look_back
+
+    timeframe, zone = query.timeframe, series.hours.zone
+    raw = replace(query, adjust="none", regular=False, features=())
+    after = timedelta(days=7) if timeframe == WEEK_1 else timedelta()  # the days of the last week
+    needed, before, bars = look_back(timeframe), timedelta(days=LOOK_BACK_DAYS), Bars.empty()
+    while True:
+        start = max(series.start - before, FIRST_DAY) if needed else FIRST_DAY
+        of_days = replace(raw, timeframe=DAY_1) if timeframe == WEEK_1 else raw
+        blocks = _of_series(reader, of_days, replace(series, start=start, end=series.end + after), None, ROWS)
+        bars = Bars.concat(Bars.empty(), *map(_bars, blocks))
+        if timeframe == WEEK_1:
+            bars = weekly_bars(bars, splits, zone)
+        first = int(np.searchsorted(bars.timestamp, round(series.start.timestamp() * 1000)))
+        if not needed or first >= needed or start == FIRST_DAY:
+            break
+        before *= 4
+    last = int(np.searchsorted(bars.timestamp, round(series.end.timestamp() * 1000)))
+    if first == last:
+        return
+    values = compute_range(bars.take(slice(last)), timeframe, zone, splits, first)
+    at = [column.name for column in COLUMNS]
+    block = _columns(bars.take(slice(first, last)))
+    block |= {name: values[:, at.index(name)] for name in query.features}
+    yield _in_regular_hours(block) if _is_cut(query, series) else block
+
+
+def _stretches(reader: Reader | None, query: _Query, symbols: Sequence[str]) -> Mapping[str, Stretches]:
+    if query.adjust == "none" or reader is None:
         return {}
     found: dict[str, list[Any]] = {}
     for symbol, *row in reader.rows(
@@ -201,18 +279,27 @@ def _stretches(reader: Reader, query: _Query, symbols: Sequence[str]) -> Mapping
     }
 
 
+def _is_cut(query: _Query, series: Series) -> bool:
+    return query.regular and series.hours == HOURS[Kind.STOCKS] and query.timeframe.seconds < DAY_1.seconds
+
+
 def _of_series(
-    reader: Reader, query: _Query, series: Series, stretches: Stretches | None, rows: int
+    reader: Reader | ArchiveReader, query: _Query, series: Series, stretches: Stretches | None, rows: int
 ) -> Iterator[Columns]:
     """The rows of one series, ascending."""
     timeframe, zone = query.timeframe, series.hours.zone
-    is_cut = query.regular and series.hours == HOURS[Kind.STOCKS] and timeframe.seconds < DAY_1.seconds
+    is_cut, is_derived = _is_cut(query, series), query.known_at or query.archive
     on_session_grid = is_cut and timeframe.name in ON_SESSION_GRID
-    base = MINUTE_1 if on_session_grid else timeframe.source if query.known_at else timeframe
+    base = MINUTE_1 if on_session_grid else timeframe.source if is_derived else timeframe
     statement = "bars_known" if query.known_at else "bars_with_features" if query.features else "bars"
     # The last derived bar is made of bars that begin after it.
     end = series.end if base == timeframe else series.end + timedelta(seconds=timeframe.seconds)
-    values = {"symbol": series.symbol, "start": series.start, "source": query.source, "known_at": query.known_at}
+    values: dict[str, Any] = {
+        "symbol": series.symbol,
+        "start": series.start,
+        "source": query.source,
+        "known_at": query.known_at,
+    }
     found: Iterator[Columns] = reader.blocks(statement, query.features, rows, timeframe=base.name, end=end, **values)
     if is_cut:
         found = map(_in_regular_hours, found)

@@ -145,10 +145,12 @@ def select(reader: Reader, symbols: Names, timeframe: Timeframe, bounds: Bounds)
     chosen = sorted(wanted or known)
     kinds = dict.fromkeys(chosen, Kind.STOCKS)
     kinds |= {symbol: Kind.CRYPTO for (symbol,) in reader.rows("around_the_clock", symbols=chosen)}
-    return [_series(symbol, HOURS[kinds[symbol]], *bounds) for symbol in chosen]
+    return [series_of(symbol, HOURS[kinds[symbol]], *bounds) for symbol in chosen]
 
 
-def _series(symbol: str, hours: Hours, start: date | datetime | None, end: date | datetime | None) -> Series:
+def series_of(symbol: str, hours: Hours, start: date | datetime | None, end: date | datetime | None) -> Series:
+    """Return a series between two bounds, in the days of its market."""
+
     def midnight(day: date) -> datetime:
         inside = min(max(day, _FIRST.date()), _LAST.date())
         return datetime.combine(inside, time(0), hours.zone).astimezone(UTC)

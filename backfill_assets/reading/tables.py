@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.reading import selection
-from backfill_assets.reading.bars import ROWS, TIMEOUT
+from backfill_assets.reading.bars import BARS, ROWS, TIMEOUT, read_bars
 from backfill_assets.reading.connection import has_arrow, opened
 from backfill_assets.reading.frames import frame, polars, require_engine
 from backfill_assets.reading.selection import Names, When
@@ -22,6 +22,7 @@ def read_features(
     *,
     features: str | Iterable[str] = "all",
     tz: str | ZoneInfo = "UTC",
+    archive: str | None = None,
     engine: str = "pandas",
     url: str | None = None,
     timeout: float = TIMEOUT,
@@ -32,6 +33,9 @@ def read_features(
     units of its own day. `read_bars` reads them beside their bars, and adjusted. Arguments and errors are those of
     `read_bars`.
     """
+    if archive is not None:
+        options: dict[str, Any] = {"features": features, "tz": tz, "archive": archive, "engine": engine}
+        return _without_bars(read_bars(symbols, timeframe, start, end, **options, url=url, timeout=timeout), engine)
     require_engine(engine)
     wanted, columns, zone = (
         selection.timeframe_of(timeframe),
@@ -51,6 +55,12 @@ def read_features(
             )
         )
         return frame(engine, [one.symbol for one in series], blocks, ["timestamp", *columns], zone)
+
+
+def _without_bars(found: Any, engine: str) -> Any:
+    """Return a frame without the columns of bars."""
+    names = [name for name in BARS if name != "timestamp"]
+    return found.drop(columns=names) if engine == "pandas" else found.drop(names)
 
 
 def read_gaps(

@@ -1,4 +1,7 @@
-"""Where an export is: a folder, or a prefix of an S3 bucket. Files are replaced at once: readers see the old or the new."""
+"""Where an export or an archive is: a folder, or a prefix of an S3 bucket.
+
+Files are replaced at once: readers see the old or the new.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from backfill_assets.domain.errors import ExportError, UsageMistake
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
 
 S3 = "s3://"
 
@@ -21,15 +27,20 @@ class Place(Protocol):
     """Files by name, such as `market=stocks/timeframe=1d/year=2024/2024-01.parquet`. Methods raise ExportError.
 
     parts   a folder of this machine for files that are not complete yet; it belongs to one process at a time
+    polars  arguments with which polars reads the URLs of files
     """
 
     parts: Path
+    polars: dict[str, Any]
 
     def __str__(self) -> str:
         """Return the folder or the URL."""
 
-    def sizes(self) -> dict[str, int]:
-        """Return the bytes of every file."""
+    def sizes(self, below: str = "") -> dict[str, int]:
+        """Return the bytes of every file, or of those in a folder."""
+
+    def end(self, name: str, size: int) -> bytes | None:
+        """Return the last bytes of a file, None if there is none."""
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file, None if there is none."""
@@ -69,18 +80,27 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self._path, self.parts = path, path / ".backfill-export-parts"
+        self.polars: dict[str, Any] = {}
 
     def __str__(self) -> str:
         return str(self._path)
 
-    def sizes(self) -> dict[str, int]:
-        """Return the bytes of every file."""
+    def sizes(self, below: str = "") -> dict[str, int]:
+        """Return the bytes of every file, or of those in a folder."""
         with failing(str(self), "read"):
             return {
-                str(file.relative_to(self._path)): file.stat().st_size
-                for file in self._path.rglob("*")
-                if file.is_file() and self.parts not in file.parents
+                str(folder.relative_to(self._path) / name): (folder / name).stat().st_size
+                for folder, _, names in (self._path / below).walk()
+                if folder != self.parts
+                for name in names
             }
+
+    def end(self, name: str, size: int) -> bytes | None:
+        """Return the last bytes of a file, None if there is none."""
+        with failing(str(self), "read"), suppress(FileNotFoundError), (self._path / name).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            return file.read()
+        return None
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file, None if there is none."""
@@ -149,12 +169,14 @@ class Bucket:
 
         self._url = f"{S3}{bucket}/{prefix}".rstrip("/")
         self.parts = scratch / hashlib.sha256(self._url.encode()).hexdigest()[:16]
+        plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+        self.polars: dict[str, Any] = {"storage_options": {"aws_allow_http": str(plain).lower()}}
         with self._failing():
             self._store = S3Store(
                 bucket,
                 prefix=prefix or None,
                 client_options={
-                    "allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"),
+                    "allow_http": plain,
                     "connect_timeout": "10s",
                     "timeout": "600s",
                 },
@@ -164,18 +186,25 @@ class Bucket:
     def __str__(self) -> str:
         return self._url
 
-    def sizes(self) -> dict[str, int]:
-        """Return the bytes of every object."""
+    def sizes(self, below: str = "") -> dict[str, int]:
+        """Return the bytes of every object, or of those in a folder."""
         with self._failing():
-            return {item["path"]: item["size"] for page in self._store.list() for item in page}
+            return {item["path"]: item["size"] for page in self._store.list(below or None) for item in page}
+
+    def end(self, name: str, size: int) -> bytes | None:
+        """Return the last bytes of an object, None if there is none."""
+        return self._get(name, {"range": {"suffix": size}})
 
     def read(self, name: str) -> bytes | None:
         """Return the content of an object, None if there is none."""
+        return self._get(name, {})
+
+    def _get(self, name: str, options: GetOptions) -> bytes | None:
         from obstore.exceptions import NotFoundError  # noqa: PLC0415
 
         with self._failing():
             try:
-                return bytes(self._store.get(name).bytes())
+                return bytes(self._store.get(name, options=options).bytes())
             except (FileNotFoundError, NotFoundError) as error:
                 if "NoSuchBucket" in str(error):
                     raise

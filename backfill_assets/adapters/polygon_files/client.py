@@ -8,7 +8,7 @@ import random as _random
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -288,8 +288,9 @@ def _scratch_file(folder: Path, prefix: str) -> Iterator[_TemporaryFileWrapper[b
     """Open a new file, and delete it if the work fails, as well as those that killed processes have left."""
     with failing(str(folder), "written"):
         for left in make_private_folder(folder).glob(f"*{_SUFFIX}"):
-            if time.time() - left.stat().st_mtime > _LEFTOVER:
-                left.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # its own process may delete it at this moment
+                if time.time() - left.stat().st_mtime > _LEFTOVER:
+                    left.unlink()
         with NamedTemporaryFile(prefix=prefix, suffix=_SUFFIX, dir=folder, delete=False) as out:
             try:
                 yield out

@@ -245,8 +245,8 @@ ALIASED = "markets:\n  stocks: {start: 2024-01-02, symbols: &all [A]}"
         ("just words", 1, "the file must be a mapping of `key: value`."),
         ("{}", 1, "markets is missing."),
         ("\nmarket: {}\n", 2, "market is an unknown key; did you mean `markets`?"),
-        ("zzz: 1", 1, "zzz is an unknown key; known are markets."),
-        (FLOW + "extra: 1\n", 3, "extra is an unknown key; known are markets."),
+        ("zzz: 1", 1, "zzz is an unknown key; known are markets, archives."),
+        (FLOW + "extra: 1\n", 3, "extra is an unknown key; known are markets, archives."),
         (FLOW + "markets: {}\n", 3, "not valid YAML (found duplicate key 'markets')."),
         ("? [a]\n: b", 1, "not valid YAML (found unhashable key)."),
         ("markets:\n", 1, "markets must be a mapping of `key: value`."),
@@ -270,7 +270,7 @@ ALIASED = "markets:\n  stocks: {start: 2024-01-02, symbols: &all [A]}"
         (
             "markets:\n  stocks:\n    qqq: 1\n",
             3,
-            "markets.stocks.qqq is an unknown key; known are kind, start, symbols, timeframes, extra_closures, sources.",
+            "markets.stocks.qqq is an unknown key; known are kind, start, timeframes, extra_closures, symbols, sources.",
         ),
         ("markets:\n  stocks:\n    start: 1\n    start: 2\n", 4, "not valid YAML (found duplicate key 'start')."),
         ("markets:\n  stocks:\n    symbols: [A]\n", 2, "markets.stocks.start is missing."),
@@ -415,7 +415,7 @@ def test_a_mistake_in_a_symbol_is_one_sentence_with_its_line(symbols, line, sent
             (
                 [f"extra_closures: [{day}]"],
                 5,
-                f"extra_closures.0 must not be before the market's start 2024-01-02, as {day} is.",
+                f"extra_closures.0 must not be before the start 2024-01-02, as {day} is.",
             )
             for day in ("2024-01-01", "1969-12-31")
         ),

@@ -1,0 +1,140 @@
+"""The checks of archives."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import date
+
+import dagster as dg
+
+from backfill_assets.adapters.archive.places import Place
+from backfill_assets.domain.sessions import Calendar, Kind
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, Timeframe
+from backfill_assets.domain.universe import Archive
+from backfill_assets.orchestration.check_results import ERROR, WARN, CheckOutcome, Table
+from backfill_assets.orchestration.keys import archive_key
+from backfill_assets.pipelines.archive import BEFORE, compare_closes, coverage, examine, unusual
+
+SIZES, VALID, CLOSES, HERE = "sizes_are_usual", "bars_are_valid", "closes_agree", "latest_session_is_here"
+
+MOST_CLOSES = 0.05
+"""The largest share of tickers whose closes may differ: thin tickers have no minute at the close."""
+
+_DESCRIPTIONS = {
+    HERE: "The newest session whose flat file is due has a file.",
+    SIZES: f"Rows and tickers of a session are about as many as in the {BEFORE} sessions before.",
+    VALID: "Files of the run's sessions can be read, and their rows are bars of that day, each once, in order.",
+    CLOSES: f"Closes of days are those of the last regular minute, but for {MOST_CLOSES:.0%} of the tickers. Examines the "
+    "sessions of the run.",
+}
+
+
+def archive_check_specs(archive: Archive) -> list[dg.AssetCheckSpec]:
+    """Return the checks of all timeframes of an archive."""
+    return [
+        dg.AssetCheckSpec(name, asset=archive_key(archive, timeframe), description=_DESCRIPTIONS[name])
+        for timeframe in archive.timeframes
+        for name in (HERE, SIZES, VALID, *([CLOSES] if _has_closes(archive, timeframe) else []))
+    ]
+
+
+def _has_closes(archive: Archive, timeframe: Timeframe) -> bool:
+    return archive.kind is Kind.STOCKS and timeframe == DAY_1 and MINUTE_1 in archive.timeframes
+
+
+def outcomes(
+    archive: Archive,
+    calendar: Calendar,
+    place: Place,
+    sessions: Sequence[date],
+    timeframes: Mapping[dg.AssetKey, Timeframe],
+    selected: Collection[dg.AssetCheckKey],
+    newest: date | None,
+) -> dict[dg.AssetCheckKey, CheckOutcome]:
+    """Evaluate the selected checks over the files of sessions. Raises ExportError."""
+    found = {}
+    for key in selected:
+        timeframe = timeframes[key.asset_key]
+        if key.name == HERE:
+            found[key] = _here(archive, timeframe, place, newest)
+        elif key.name == SIZES:
+            found[key] = _sizes(archive, calendar, timeframe, place, sessions)
+        else:
+            problems = _invalid if key.name == VALID else _differing_closes
+            found[key] = _outcome(key.name, list(problems(archive, calendar, timeframe, place, sessions)))
+    return found
+
+
+def _here(archive: Archive, timeframe: Timeframe, place: Place, newest: date | None) -> CheckOutcome:
+    if newest is None:
+        return CheckOutcome(passed=True, sentence="No flat file is published yet.")
+    missing = coverage(archive, timeframe, [newest], place).missing
+    return CheckOutcome(
+        not missing,
+        f"{newest} has no file." if missing else f"{newest} has its file.",
+        WARN,
+        {"session": newest.isoformat()},
+        repair="backfill archive fetch" if missing else None,
+    )
+
+
+def _sizes(
+    archive: Archive, calendar: Calendar, timeframe: Timeframe, place: Place, sessions: Sequence[date]
+) -> CheckOutcome:
+    problems = []
+    if sessions:
+        at = calendar.sessions.index(min(sessions))
+        days = calendar.sessions[max(0, at - BEFORE) : calendar.sessions.index(max(sessions)) + 1]
+        files = coverage(archive, timeframe, days, place).files
+        for session in sessions:
+            if session in files:
+                before = [files[day] for day in days if day < session and day in files][-BEFORE:]
+                usual = calendar.regular_minutes(calendar.sessions[0]) if archive.kind is Kind.CRYPTO else 390
+                half_day = archive.kind is Kind.STOCKS and calendar.regular_minutes(session) < usual
+                if problem := unusual(files[session], before, half_day=half_day):
+                    problems.append((session.isoformat(), problem))
+    return _outcome(SIZES, problems, WARN)
+
+
+def _invalid(
+    archive: Archive, calendar: Calendar, timeframe: Timeframe, place: Place, sessions: Sequence[date]
+) -> Iterator[tuple[str, str]]:
+    del calendar
+    for session in coverage(archive, timeframe, sessions, place).sizes:
+        _, problem = examine(archive, timeframe, session, place)
+        if problem:
+            yield session.isoformat(), problem
+
+
+def _differing_closes(
+    archive: Archive, calendar: Calendar, timeframe: Timeframe, place: Place, sessions: Sequence[date]
+) -> Iterator[tuple[str, str]]:
+    both = set(coverage(archive, MINUTE_1, sessions, place).files)
+    for session in coverage(archive, timeframe, sessions, place).files:
+        if session not in both:
+            continue
+        minutes, days = (examine(archive, t, session, place)[0] for t in (MINUTE_1, timeframe))
+        if minutes is None or days is None:
+            continue
+        found = compare_closes(minutes, days, calendar, session)
+        if len(found.differing) > MOST_CLOSES * found.compared:
+            ticker, minute, day = found.differing[0]
+            counts = f"{len(found.differing):,} of {found.compared:,} closes differ"
+            yield session.isoformat(), f"{counts}, such as {ticker}: {day:g}, its last minute {minute:g}"
+
+
+def _outcome(name: str, problems: Sequence[tuple[str, str]], severity: dg.AssetCheckSeverity = ERROR) -> CheckOutcome:
+    fine = {
+        SIZES: "No session has an unusual number of rows or tickers.",
+        VALID: "All rows are bars of their day.",
+        CLOSES: "Closes of days are those of the minutes.",
+    }[name]
+    columns = (dg.TableColumn("session", "string"), dg.TableColumn("finding", "string"))
+    return CheckOutcome(
+        not problems,
+        f"{'; '.join(f'{session}: {finding}' for session, finding in problems[:3])}." if problems else fine,
+        WARN if name == CLOSES else severity,
+        {"sessions": len(problems)},
+        Table("sessions", columns, list(problems)) if problems else None,
+        "backfill archive fetch --full" if problems else None,
+    )

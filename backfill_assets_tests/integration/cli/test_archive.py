@@ -1,0 +1,179 @@
+"""`backfill archive` over the simulator's flat files, and its files read with and without our code."""
+
+from datetime import date, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from pyarrow import parquet
+
+from backfill_assets import read_bars, read_features
+from backfill_assets.adapters.archive.places import place_of
+from backfill_assets.domain.errors import BackfillError, NotStored, UsageMistake
+from backfill_assets.simulator import FileFault
+
+UNIVERSE = """
+markets:
+  stocks: {start: 2025-06-16, sources: [polygon_files], symbols: [AAPL, MSFT]}
+archives:
+  us_stocks: {kind: stocks, start: 2025-06-16}
+"""
+DAYS = ("--start", "2025-06-16", "--end", "2025-06-27")
+SESSIONS = 9  # without Juneteenth
+
+
+@pytest.fixture
+def archive(backfill, monkeypatch, tmp_path):
+    """Run commands of `backfill archive` in a folder of the test; `archive.files` are the files by name."""
+    universe = tmp_path / "universe.yaml"
+    universe.write_text(UNIVERSE, encoding="utf-8")
+    for name, value in {
+        "BACKFILL_UNIVERSE": str(universe),
+        "BACKFILL_ARCHIVE": str(tmp_path / "archive"),
+        "POLYGON_FILES_URL": backfill.vendor.url,
+        "POLYGON_FILES_ACCESS_KEY_ID": "id",
+        "POLYGON_FILES_SECRET_ACCESS_KEY": "secret",
+    }.items():
+        monkeypatch.setenv(name, value)
+    backfill.vendor.change(archive_tickers=40)
+    return backfill
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "archive"
+
+
+def files(folder):
+    return sorted(folder.rglob("*.parquet"))
+
+
+def test_an_archive_is_fetched_once_verified_and_repaired(archive, folder):
+    result = archive("archive", "status", *DAYS)
+    assert result.code == 3
+    assert "To fetch them:\n  backfill archive fetch" in result.out
+    result = archive("archive", "fetch", *DAYS)
+    assert result.code == 0, result.err
+    assert len(files(folder)) == 2 * SESSIONS
+    before = {file: file.stat().st_mtime_ns for file in files(folder)}
+    requests = len(archive.vendor.requests)
+    assert archive("archive", "fetch", *DAYS).code == 0
+    assert {file: file.stat().st_mtime_ns for file in files(folder)} == before
+    assert not [r for r in archive.vendor.requests[requests:] if r.path.endswith(".csv.gz")]
+    assert archive("archive", "verify", *DAYS).out == f"{2 * SESSIONS} files read, 0 wrong.\n"
+
+    damaged, lost = files(folder)[0], files(folder)[-1]
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[: len(content) // 2] + b"\0" * 50 + content[len(content) // 2 + 50 :])
+    lost.unlink()
+    result = archive("archive", "verify", *DAYS)
+    assert (result.code, len(result.out.splitlines())) == (3, 2)
+    assert "the file is missing or damaged" in result.out
+    damaged.write_bytes(b"")
+    assert archive("archive", "fetch", *DAYS).code == 0
+    assert len(files(folder)) == 2 * SESSIONS
+    assert damaged.read_bytes() == content
+
+
+def test_a_replaced_file_is_read_again_and_a_faulty_one_leaves_the_session_missing(archive, folder):
+    wrong = FileFault(
+        kind="restated", base="day", day=date(2025, 6, 17), until=datetime.fromisoformat("2025-06-28T00:00Z")
+    )
+    broken = FileFault(kind="truncated", base="minute", day=date(2025, 6, 18))
+    archive.vendor.change(file_faults=(broken,))
+    result = archive("archive", "fetch", *DAYS)
+    assert result.code == 1
+    assert "1 files could not be made: 2025-06-18 1m:" in result.err
+    assert len(files(folder)) == 2 * SESSIONS - 1
+    archive.vendor.change(file_faults=(wrong,))  # the file that was faulty is replaced, and so is another
+    changed = next(file for file in files(folder) if "1d" in str(file) and "2025-06-17" in file.name)
+    before = changed.stat().st_mtime_ns
+    assert archive("archive", "fetch", *DAYS).code == 0
+    assert changed.stat().st_mtime_ns > before
+    assert len(files(folder)) == 2 * SESSIONS
+
+
+def test_mistakes_are_one_sentence(archive, monkeypatch):
+    for arguments, sentence in (
+        (("status", "--archives", "us_stoks"), "There is no archive 'us_stoks'; did you mean us_stocks?"),
+        (("status", "--start", "2025-06-20", "--end", "2025-06-19"), "--end 2025-06-19 is before --start 2025-06-20."),
+    ):
+        result = archive("archive", *arguments)
+        assert (result.code, result.error) == (2, sentence)
+    monkeypatch.delenv("POLYGON_FILES_ACCESS_KEY_ID")
+    monkeypatch.delenv("POLYGON_FILES_SECRET_ACCESS_KEY")
+    result = archive("archive", "fetch", *DAYS)
+    assert (result.code, "POLYGON_FILES_ACCESS_KEY_ID is not set" in result.error) == (2, True)
+    universe = Path(archive.data).parent / "none.yaml"
+    universe.write_text(UNIVERSE.split("archives:", maxsplit=1)[0], encoding="utf-8")
+    monkeypatch.setenv("BACKFILL_UNIVERSE", str(universe))
+    result = archive("archive", "status")
+    assert (result.code, "has no `archives:`" in result.error) == (2, True)
+
+
+@pytest.fixture
+def both(archive):
+    """The same sessions in the archive and in the store, from the same files."""
+    assert archive("archive", "fetch", *DAYS, "-q").code == 0
+    result = archive("run", *DAYS, "--features", "-q")
+    assert result.code in {0, 3}, result.err
+    return archive
+
+
+@pytest.mark.usefixtures("both")
+def test_bars_and_features_are_those_of_the_store():
+    for timeframe in ("1m", "5m", "4h", "1d", "1w"):
+        for options in ({}, {"session": "regular"}, {"adjust": "splits"}):
+            between = ("2025-06-16", "2025-06-27") if timeframe != "1w" else ("2025-06-22", "2025-06-27")
+            stored = read_bars(["AAPL", "MSFT"], timeframe, *between, **options)
+            read = read_bars(["AAPL", "MSFT"], timeframe, *between, archive="us_stocks", **options)
+            pd.testing.assert_frame_equal(read, stored, check_exact=timeframe in {"1m", "1d"}, rtol=1e-12)
+    for timeframe in ("1m", "1h", "1d"):
+        stored = read_features(["AAPL", "MSFT"], timeframe, "2025-06-20", "2025-06-25")
+        read = read_features(["AAPL", "MSFT"], timeframe, "2025-06-20", "2025-06-25", archive="us_stocks")
+        assert len(stored) == len(read) > 0
+        pd.testing.assert_frame_equal(read, stored, check_exact=False, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("both")
+def test_any_ticker_can_be_read_and_mistakes_are_one_sentence(folder):
+    days = next(file for file in files(folder) if "timeframe=1d" in str(file))
+    names = parquet.read_table(days, partitioning=None)["ticker"].to_pylist()
+    other = next(name for name in names if name not in {"AAPL", "MSFT"})
+    assert len(read_bars(other, "1d", archive="us_stocks"))
+    for call, sentence in (
+        (lambda: read_bars(None, "1d", archive="us_stocks"), "symbols must be named"),
+        (lambda: read_bars("AAPL", "1d", archive="other"), "There is no archive 'other'"),
+        (lambda: read_bars("AAPL", "1d", archive="us_stocks", known_at="2025-06-20"), "without them"),
+        (lambda: read_bars(other, "1d", archive="us_stocks", adjust="splits"), f"The splits of {other} are not known"),
+        (lambda: read_features(other, "1d", archive="us_stocks"), f"The splits of {other} are not known"),
+    ):
+        with pytest.raises(BackfillError, match=sentence):
+            call()
+    assert issubclass(NotStored, UsageMistake)
+
+
+@pytest.mark.usefixtures("both")
+def test_the_files_are_read_without_our_code(folder):
+    pattern = f"{folder}/archive=us_stocks/timeframe=1m/**/*.parquet"
+    frame = pl.scan_parquet(pattern, hive_partitioning=True).filter(pl.col("ticker") == "AAPL").collect()
+    stored = read_bars("AAPL", "1m", "2025-06-16", "2025-06-27")
+    assert np.array_equal(frame["close"].to_numpy(), stored["close"].to_numpy())
+    table = parquet.read_table(files(folder)[0], filters=[("ticker", "==", "AAPL")], partitioning=None)
+    assert table.num_rows
+    assert table.schema.names == ["ticker", "timestamp", "open", "high", "low", "close", "volume", "trades"]
+    duckdb = pytest.importorskip("duckdb")
+    ((count,),) = duckdb.sql("select count(*) from read_parquet(?) where ticker = 'AAPL'", params=[pattern]).fetchall()
+    assert count == len(stored)
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(archive, monkeypatch, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("", encoding="utf-8")
+    monkeypatch.setenv("BACKFILL_ARCHIVE", str(blocked))
+    result = archive("archive", "fetch", *DAYS)
+    assert result.code == 1
+    assert "Traceback" not in result.out + result.err
+    assert str(place_of(str(blocked), tmp_path)) == str(blocked)
