@@ -14,7 +14,7 @@ import psutil
 
 VENV = f"{Path(__file__).parents[1].absolute()}/.venv/"
 SERVICES = {
-    *("backfill_assets.deployment.webserver", "dagster_webserver", "dagster-webserver"),
+    *("backfill_assets.web.server", "backfill_assets.deployment.webserver", "dagster_webserver", "dagster-webserver"),
     *("dagster._daemon", "dagster-daemon", "code-server", "grpc"),
 }
 

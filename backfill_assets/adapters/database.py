@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import psycopg
 
 from backfill_assets.adapters.embedded_postgres import EmbeddedPostgres
-from backfill_assets.adapters.postgres import connect, without_password
+from backfill_assets.adapters.postgres import connect, connected, without_password
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store import schema
 from backfill_assets.domain.errors import DatabaseUnavailable, SettingMistake
@@ -51,18 +51,28 @@ def locate(settings: Settings, environ: MutableMapping[str, str] = os.environ) -
     return embedded(settings).url()
 
 
+_IS_LOCKED = "select exists (select from pg_locks where locktype = 'advisory' and objid = %(key)s::oid and granted)"
+
+
+def platform_runs(url: str) -> bool:
+    """Whether a `backfill up` runs on the database, on whatever machine. Raises DatabaseUnavailable."""
+    with connected(url) as connection:
+        return connection.execute(_IS_LOCKED, {"key": _PLATFORM_LOCK}).fetchone() == (True,)
+
+
 @contextmanager
-def only_platform(url: str) -> Iterator[Callable[[], None]]:
+def only_platform(url: str, say: Callable[[str], None] = lambda _: None) -> Iterator[Callable[[], None]]:
     """Be the only `backfill up` of the database until the context ends.
 
     Two daemons on one database would launch each other's runs. Call what is yielded now and then: it locks again after the
     connection was lost, as in a restart or failover of the server. Both raise SettingMistake if there is another one, on
-    whatever machine. A machine that vanished counts for about two minutes.
+    whatever machine. A machine that vanished counts for about two minutes. `say` receives a sentence when the database is
+    lost, and when it is back.
     """
-    connection = connect(url)
+    connection, lost = connect(url), False
 
     def keep() -> None:
-        nonlocal connection
+        nonlocal connection, lost
         try:
             if connection.closed:
                 connection = connect(url)
@@ -70,7 +80,13 @@ def only_platform(url: str) -> Iterator[Callable[[], None]]:
             row = connection.execute(_LOCK_ONCE, {"key": _PLATFORM_LOCK}).fetchone()
         except (psycopg.Error, DatabaseUnavailable):
             connection.close()  # the server is away: locked again when it is back
+            if not lost:
+                say(f"The database {without_password(url)} is lost; waiting for it.")
+            lost = True
             return
+        if lost:
+            say("The database is back.")
+        lost = False
         if row != (True,):
             raise SettingMistake(
                 f"Another `backfill up` is running on the database {without_password(url)}: stop it, or set DATABASE_URL to "

@@ -282,14 +282,20 @@ def up(
         int | None,
         typer.Option(min=1, max=65_535, metavar="N", help="Port of the status page. Default: the one after --port."),
     ] = None,
+    log_level: Annotated[
+        str, typer.Option(metavar="LEVEL", help="What Dagster logs: debug, info, warning, error or critical.")
+    ] = "info",
+    log_format: Annotated[str, typer.Option(metavar="FORMAT", help="Of Dagster's logs: text or json.")] = "text",
     demo: Demo = False,
 ) -> None:
     """Start the Dagster UI (Dagit), the status page and the daemon; stop them with Ctrl-C."""
     from backfill_assets.cli.up import up_command
-    from backfill_assets.deployment.services import Address
+    from backfill_assets.deployment.services import Address, LogStyle
 
+    logs = LogStyle.parse(log_level, log_format)
     ports = (port, status_port or (port + 1 if port < 65_535 else port - 1))
-    raise typer.Exit(up_command(*(Address.parse(host, one, behind_proxy=behind_proxy) for one in ports), demo=demo))
+    address, status_page = (Address.parse(host, one, behind_proxy=behind_proxy) for one in ports)
+    raise typer.Exit(up_command(address, status_page, logs, demo=demo))
 
 
 @app.command(cls=Command)
@@ -481,11 +487,13 @@ def db_start(_demo: Demo = False) -> None:
 
 
 @db.command("stop", cls=Command)
-def db_stop(_demo: Demo = False) -> None:
-    """Stop the embedded server; its data is kept."""
+def db_stop(
+    force: Annotated[bool, typer.Option("--force", help="Also while `backfill up` runs.")] = False, _demo: Demo = False
+) -> None:
+    """Stop the embedded server; its data is kept. Refused while `backfill up` runs."""
     from backfill_assets.cli.db import stop_command
 
-    stop_command()
+    stop_command(force=force)
 
 
 @db.command("upgrade", cls=Command)

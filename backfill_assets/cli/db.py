@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
@@ -17,7 +18,7 @@ from backfill_assets.adapters.postgres import without_password
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store import schema
 from backfill_assets.deployment.retention import purge_events
-from backfill_assets.domain.errors import UsageMistake
+from backfill_assets.domain.errors import DatabaseUnavailable, UsageMistake
 
 MAX_AGE = 3650
 
@@ -41,9 +42,14 @@ def start_command() -> None:
     sys.stdout.write(f"The embedded PostgreSQL runs at {without_password(url)}.\n")
 
 
-def stop_command() -> None:
-    """Stop the embedded server."""
-    stopped = database.embedded(_embedded_settings()).stop()
+def stop_command(*, force: bool) -> None:
+    """Stop the embedded server, unless `backfill up` uses it."""
+    server = database.embedded(_embedded_settings())
+    if not force and server.running():
+        with suppress(DatabaseUnavailable):  # a server that accepts no connection may be stopped
+            if database.platform_runs(server.url(start=False)):
+                raise UsageMistake("`backfill up` uses the embedded PostgreSQL: stop that first, or add --force.")
+    stopped = server.stop()
     sys.stdout.write("The embedded PostgreSQL is stopped.\n" if stopped else "It was not running.\n")
 
 

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
-from backfill_assets.deployment.services import Address, end_orphans
+from backfill_assets.deployment.services import Address, LogStyle, end_orphans
 
 
-def up_command(address: Address, status: Address, *, demo: bool) -> int:
+def up_command(address: Address, status: Address, logs: LogStyle, *, demo: bool) -> int:
     """Run `backfill up` until it is interrupted, and return its exit code."""
     # Also where they are ignored: a shell starts a background job with SIGINT ignored, and closing the terminal must stop
     # the services.
@@ -37,13 +37,13 @@ def up_command(address: Address, status: Address, *, demo: bool) -> int:
 
         # This also creates Dagster's tables, before two services would do so at once.
         url = database.ready(settings)
-        still_only = stack.enter_context(database.only_platform(url))
+        still_only = stack.enter_context(database.only_platform(url, _say))
         with RunStore(url, connections=1) as runs, open_instance(settings) as instance:
             end_dead_runs(instance, runs)
             close_idle_connections(instance)
         if settings.api_key is None:
             _say("POLYGON_API_KEY is not set: stored data can be viewed, but nothing can be fetched.")
-        supervisor = Supervisor(settings, address, status, stack, _say)
+        supervisor = Supervisor(settings, address, status, logs, stack, _say)
         _say("Starting the Dagster UI (Dagit) and the daemon …")
         try:
             supervisor.start()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -23,9 +25,12 @@ STARTED_BY = "BACKFILL_STARTED_BY"
 
 WEBSERVER = "backfill_assets.deployment.webserver"
 STATUS_PAGE = "backfill_assets.web.server"
+PLAIN_LOGS = "backfill_assets.deployment.plain_logs"
 _PROGRAMS = frozenset({WEBSERVER, STATUS_PAGE, "dagster._daemon", "code-server"})
 _STOP_SECONDS = 20
 _IDLE_SECONDS = 5
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+_MOST_LOG_BYTES, _KEPT_LOGS = 10_000_000, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,23 @@ class Address:
                 ) from None
 
 
+@dataclass(frozen=True, slots=True)
+class LogStyle:
+    """From which level on Dagster's programs log, and how, as their options have it."""
+
+    level: str = "info"
+    format: str = "colored"
+
+    @classmethod
+    def parse(cls, level: str, form: str) -> Self:
+        """Parse the options of the command line. Raises UsageMistake."""
+        if level not in _LEVELS:
+            raise UsageMistake(f"--log-level must be one of {', '.join(_LEVELS)}, not {level!r}.")
+        if form not in {"text", "json"}:
+            raise UsageMistake(f"--log-format must be text or json, not {form!r}.")
+        return cls(level, "json" if form == "json" else "colored")
+
+
 @dataclass(slots=True)
 class Service:
     """A program that `backfill up` keeps running.
@@ -111,6 +133,21 @@ class Service:
     def stop(self) -> None:
         """Stop the program, and wait until it has exited. Runs of a code server continue without it."""
         _end([self.process], _STOP_SECONDS if self.socket is None else _IDLE_SECONDS)
+
+    def rotate_log(self) -> None:
+        """Move a long log to `….log.1`, the one before to `….log.2`, and so on. The program keeps its file open."""
+        if self.log.stat().st_size < _MOST_LOG_BYTES:
+            return
+        kept = [self.log.with_name(f"{self.log.name}.{number}") for number in range(1, _KEPT_LOGS + 1)]
+        for newer, older in reversed([*pairwise(kept)]):
+            if newer.exists():
+                newer.replace(older)
+        with (
+            self.log.open("rb") as now,
+            os.fdopen(open_private(kept[0], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as copy,
+        ):
+            shutil.copyfileobj(now, copy)
+        os.truncate(self.log, 0)
 
     def is_listening(self) -> bool:
         """Whether a code server accepts connections, which it does once it has tried to load the code."""

@@ -25,9 +25,11 @@ from backfill_assets.adapters.private_files import make_private_folder
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.deployment.private_api import MAX_OVERFLOW
 from backfill_assets.deployment.services import (
+    PLAIN_LOGS,
     STATUS_PAGE,
     WEBSERVER,
     Address,
+    LogStyle,
     Service,
     end_orphans,
     started_by_this_process,
@@ -99,16 +101,23 @@ class Supervisor:
 
     address  where the Dagster UI listens
     status   where the status page listens
+    style    of Dagster's logs
     stack   stops the services when it closes
     say     receives what a user should know, one sentence at a time
     """
 
     def __init__(
-        self, settings: Settings, address: Address, status: Address, stack: ExitStack, say: Callable[[str], None]
+        self,
+        settings: Settings,
+        address: Address,
+        status: Address,
+        style: LogStyle,
+        stack: ExitStack,
+        say: Callable[[str], None],
     ) -> None:
         self.logs = make_private_folder(settings.data / "logs")
         self._settings = settings
-        self._address, self._status = address, status
+        self._address, self._status, self._style = address, status, style
         self._stack = stack
         self._say = say
         self._universe = UniverseWatcher(settings, say)
@@ -121,18 +130,20 @@ class Supervisor:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="backfill-")))
         self._stack.callback(end_orphans, self._settings.data)
         servers, commands = code_locations(self._settings.project / "workspace.yaml", folder)
+        logs = ("--log-level", self._style.level, "--log-format", self._style.format)
         for number, (socket, command) in enumerate(commands.items()):
             name = "code-server" if len(commands) == 1 else f"code-server-{number}"
-            self._code_servers[socket] = self._start(name, command, socket)
+            self._code_servers[socket] = self._start(name, (*command, *logs), socket)
         self._wait_until(lambda: all(server.is_listening() for server in self._code_servers.values()))
         workspace = folder / "workspace.yaml"
         workspace.write_text(json.dumps({"load_from": [{"grpc_server": one} for one in servers]}))  # JSON is YAML
-        python, where = (sys.executable, "-m"), ("-w", str(workspace))
+        python, where = (sys.executable, "-m", PLAIN_LOGS), ("-w", str(workspace))
         address = ("-h", str(self._address.host), "-p", str(self._address.port))
         connections = ("--db-pool-max-overflow", str(MAX_OVERFLOW))
-        self._start("webserver", (*python, WEBSERVER, *where, *address, *connections))
-        self._start("daemon", (*python, "dagster._daemon", "run", *where))
-        self._start("status-page", (*python, STATUS_PAGE, str(self._status.host), str(self._status.port)))
+        dagster_logs = ("--dagster-log-level", *logs[1:])
+        self._start("webserver", (*python, WEBSERVER, *where, *address, *connections, *dagster_logs))
+        self._start("daemon", (*python, "dagster._daemon", "run", *where, *logs))
+        self._start("status-page", (sys.executable, "-m", STATUS_PAGE, str(self._status.host), str(self._status.port)))
         self._wait_until(lambda: _responds(f"{self._address.url}/server_info"))
         self._wait_until(lambda: _responds(f"{self._status.url}/healthz"))
 
@@ -149,6 +160,8 @@ class Supervisor:
                 outdated.update(self._code_servers)
             if time.monotonic() >= next_check:
                 still_only()
+                for service in self._services:
+                    service.rotate_log()
                 next_check = time.monotonic() + _CHECK_SECONDS
                 for socket, server in self._code_servers.items():
                     if (code := server.process.poll()) is not None:

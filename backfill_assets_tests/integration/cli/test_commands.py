@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
-from backfill_assets.adapters.database import only_platform
+from backfill_assets.adapters.database import only_platform, platform_runs
 from backfill_assets.adapters.postgres import connect
 from backfill_assets.adapters.processes import identity, machine
 from backfill_assets.adapters.store.runs import RunStore
@@ -29,6 +29,7 @@ from backfill_assets.domain.errors import SettingMistake
 from backfill_assets.domain.runs import RunKind, RunStart
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Fault, Hole
+from backfill_assets_tests.postgres import public_folder
 from backfill_assets_tests.secrets_search import find_secrets
 from backfill_assets_tests.support import KEY, PROJECT, backdate_answers, unused_port
 
@@ -343,11 +344,17 @@ def test_a_second_platform_on_a_database_is_refused_while_the_first_one_runs(bac
         result = backfill.program("up", "--port", port)
         assert (result.code, result.out) == (2, "")
         assert result.error.startswith("Another `backfill up` is running on the database 127.0.0.1:")
-    with only_platform(backfill.database_url) as keep:
+    said = []
+    with only_platform(backfill.database_url, said.append) as keep:
         keep()
         backfill.rows("select pg_terminate_backend(pid, 5000) from pg_locks where locktype = 'advisory'")
         keep()  # finds that the server has closed the connection
         keep()
+        assert [said[0].partition(" is lost")[1:], *said[1:]] == [
+            (" is lost", "; waiting for it."),
+            "The database is back.",
+        ]
+        assert platform_runs(backfill.database_url)
         with pytest.raises(SettingMistake, match="Another"), only_platform(backfill.database_url):
             pass
         backfill.rows("select pg_terminate_backend(pid, 5000) from pg_locks where locktype = 'advisory'")
@@ -355,7 +362,25 @@ def test_a_second_platform_on_a_database_is_refused_while_the_first_one_runs(bac
             keep()
             with pytest.raises(SettingMistake, match="Another"):
                 keep()
+    assert not platform_runs(backfill.database_url)
     assert backfill.rows("select count(*) from dagster.daemon_heartbeats") == [(0,)]
+
+
+def test_the_embedded_server_is_not_stopped_while_a_platform_uses_it(bare_backfill, monkeypatch):
+    monkeypatch.delenv("DATABASE_URL")
+    with public_folder() as folder:
+        monkeypatch.setenv("BACKFILL_DATA_DIR", str(folder / "data"))
+        try:
+            assert bare_backfill("db", "start").code == 0
+            with only_platform(bare_backfill("db", "url").out.strip()):
+                refused = bare_backfill("db", "stop")
+                assert (refused.code, refused.out) == (2, "")
+                assert refused.error.startswith(
+                    "`backfill up` uses the embedded PostgreSQL: stop that first, or add --force"
+                )
+        finally:
+            assert bare_backfill("db", "stop", "--force").out == "The embedded PostgreSQL is stopped.\n"
+        assert bare_backfill("db", "stop").out == "It was not running.\n"
 
 
 def test_the_key_is_not_stored_or_printed(backfill):
