@@ -9,10 +9,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 from backfill_assets.adapters.private_files import make_data_folder, write_private
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.cli.archive import chosen, fetch_command
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import COMPLETE, DAYS_MISSING, print_errors, worst
 from backfill_assets.cli.run import run_command, run_markets
@@ -33,6 +35,8 @@ _REPLACED = (
     "POLYGON_FILES_BUCKET",
     "BACKFILL_UNIVERSE",
     "BACKFILL_DATA_DIR",
+    "BACKFILL_ARCHIVE",
+    "BACKFILL_EXPORT",
     "ALERT_URLS",
     "ALERT_REPEAT_HOURS",
     "DAGSTER_UI_URL",
@@ -59,6 +63,11 @@ markets:
     symbols: [BTC, ETH]
 """
 
+_ARCHIVE = """archives:
+  us_stocks: {{kind: stocks, start: {archive_start}}}
+"""
+"""Of a week of every ticker, if the extras for it are installed."""
+
 
 def demo_command() -> int:
     """Run `backfill demo` and return its exit code: 0 also if only what the simulator withholds is missing."""
@@ -71,6 +80,7 @@ def demo_command() -> int:
         code = _first_sessions() or run_command(Options(), features=True)
         if code in (COMPLETE, DAYS_MISSING):
             _materialize(("listings", "events", "completeness"))
+            _archive()
             sys.stdout.write(_DIRECTIONS.format(backfill=_program(), data=shlex.quote(os.environ["BACKFILL_DATA_DIR"])))
             code = COMPLETE
     return code
@@ -103,6 +113,15 @@ def _materialize(jobs: Sequence[str]) -> None:
                     run_job(instance, defs.resolve_job_def(name), settings, assets=frozenset(keys))
 
 
+def _archive() -> None:
+    """Fetch the archive, if the universe has one."""
+    settings = Settings.read()
+    if settings.universe(datetime.now(UTC).date()).archives:
+        sys.stdout.write("\nThe archive of every ticker, in files:\n")
+        sys.stdout.flush()
+        fetch_command(*chosen(None, None, None), quiet=True, as_json=False)
+
+
 @contextmanager
 def demo_profile() -> Iterator[None]:
     """Start a simulator and set this process's environment for it until the context ends; child processes inherit it.
@@ -122,6 +141,9 @@ def demo_profile() -> Iterator[None]:
                 BACKFILL_UNIVERSE=str(universe),
                 POLYGON_BASE_URL=simulator.url,
                 POLYGON_API_KEY="demo",
+                POLYGON_FILES_URL=simulator.url,
+                POLYGON_FILES_ACCESS_KEY_ID="demo",
+                POLYGON_FILES_SECRET_ACCESS_KEY="demo",  # noqa: S106  # of the simulator
             )
             yield
     finally:
@@ -157,7 +179,13 @@ def _universe(folder: Path) -> Path:
     path = folder / "universe.yaml"
     if not path.exists():
         now = datetime.now(UTC)
-        text = _UNIVERSE.format(created=now, start=now.date() - timedelta(days=DAYS), before_rename=_sessions(now)[9])
+        has_extras = all(map(find_spec, ("obstore", "polars", "pyarrow")))
+        text = (_UNIVERSE + _ARCHIVE * has_extras).format(
+            created=now,
+            start=now.date() - timedelta(days=DAYS),
+            before_rename=_sessions(now)[9],
+            archive_start=now.date() - timedelta(days=7),
+        )
         write_private(make_data_folder(folder) / path.name, text.encode())
     return path
 
@@ -178,6 +206,7 @@ _DIRECTIONS = """
 Look at it:
   {backfill} status --demo    # deliberate gaps: two sessions of MSFT, an afternoon of SPY
   {backfill} events --demo    # a split and a dividend of AAPL
+  {backfill} archive status --demo    # every ticker of a week, in files
   {backfill} up --demo        # the Dagster UI (Dagit); fetches the sessions of MSFT within minutes
   {backfill} db psql --demo   # SQL: the bars are in the table market_data
 With --demo, every command works on these data. From Python: export BACKFILL_DATA_DIR={data}

@@ -1,5 +1,6 @@
 """`backfill archive` over the simulator's flat files, and its files read with and without our code."""
 
+import re
 from datetime import date, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from backfill_assets import read_bars, read_features
 from backfill_assets.adapters.archive.places import place_of
 from backfill_assets.domain.errors import BackfillError, NotStored, UsageMistake
 from backfill_assets.simulator import FileFault
+from backfill_assets_tests.support import PROJECT
 
 UNIVERSE = """
 markets:
@@ -135,6 +137,15 @@ def test_bars_and_features_are_those_of_the_store():
         read = read_features(["AAPL", "MSFT"], timeframe, "2025-06-20", "2025-06-25", archive="us_stocks")
         assert len(stored) == len(read) > 0
         pd.testing.assert_frame_equal(read, stored, check_exact=False, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("both")
+def test_the_python_of_the_page_on_archives_runs_as_printed():
+    page = PROJECT.joinpath("docs", "howto", "archive.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    names = {}
+    exec(code, names)  # noqa: S102  # our own page
+    assert all(len(names[name]) for name in ("five_minutes", "days", "features"))
 
 
 @pytest.mark.usefixtures("both")

@@ -60,6 +60,7 @@ def test_defaults(home, tmp_path):
         "status_url": "http://127.0.0.1:3001",
         "api_tokens": (),
         "export_to": None,
+        "archive_at": None,
     }
     assert read_settings(home).retries == Retries()
 
@@ -86,6 +87,7 @@ def test_every_variable_is_read(tmp_path):
             "ALERT_URLS": "json://127.0.0.1:1/, mailto://me:secret@example.org",
             "ALERT_REPEAT_HOURS": "0.5",
             "BACKFILL_EXPORT": "s3://bucket/bars",
+            "BACKFILL_ARCHIVE": "s3://bucket/archive",
             "BACKFILL_STATUS_URL": "https://status.example.org/",
             "BACKFILL_API_TOKENS": f"monitor:{'0a' * 32}:read,\nscript:{'1b' * 32}:launch",
             "DAGSTER_UI_URL": "https://market.example.org/",
@@ -116,6 +118,7 @@ def test_every_variable_is_read(tmp_path):
         ),
         "database_url": "postgresql://u:p@db.example:5432/market?sslmode=require",
         "export_to": "s3://bucket/bars",
+        "archive_at": "s3://bucket/archive",
     }
     assert read.retries == Retries(timedelta(seconds=1.5), 7)
     assert read.alert_repeat == timedelta(minutes=30)
