@@ -275,13 +275,13 @@ def up(
         bool,
         typer.Option("--i-have-a-proxy", help="A proxy with a login is in front of the Dagster UI, which has none."),
     ] = False,
-    demo: Demo = False,
+    _demo: Demo = False,
 ) -> None:
     """Start the Dagster UI (Dagit) and daemon; stop them with Ctrl-C."""
     from backfill_assets.cli.up import up_command
     from backfill_assets.deployment.services import Address
 
-    raise typer.Exit(up_command(Address.parse(host, port, behind_proxy=behind_proxy), demo=demo))
+    raise typer.Exit(up_command(Address.parse(host, port, behind_proxy=behind_proxy)))
 
 
 @app.command(cls=Command)
@@ -407,7 +407,8 @@ def main(arguments: list[str] | None = None) -> None:
     The work is done even if the standard streams are closed or full. The exit code is not 0 if output was lost, except to a
     closed stream.
     """
-    output = open_standard_streams()
+    given = sys.argv[1:] if arguments is None else arguments
+    output = open_standard_streams(demo="--demo" in given or given[:1] == ["demo"])
     # Stop on SIGTERM as on Ctrl-C. SIGINT stays ignored where the shell started the command with it ignored, as in a script's
     # background job.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -429,8 +430,10 @@ def _exit_code(arguments: list[str] | None) -> int:
         sentence = error.format_message().strip()
         if not sentence:  # the help was printed instead
             return UsageMistake.exit_code
+        for theirs, ours in _RANGES.items():
+            sentence = sentence.replace(theirs, ours)
         end = "" if sentence.endswith("?") else "."
-        return _say(f"{sentence.removesuffix('.')}{end} See `backfill --help`.", UsageMistake.exit_code)
+        return _say(f"{sentence.removesuffix('.')}{end} See `{_called(error)} --help`.", UsageMistake.exit_code)
     except Exception as error:
         from backfill_assets.adapters.postgres import refused  # slow to import
 
@@ -438,11 +441,25 @@ def _exit_code(arguments: list[str] | None) -> int:
         if refusal is None:
             raise
         return _say(str(refusal), refusal.exit_code)
-    if code == 3 and "--demo" in (arguments or sys.argv):  # days missing or data wrong
-        sys.stderr.write("Add --demo to the commands above.\n")
     if code == INTERRUPTED:  # Typer's code for Ctrl-C
         return _say("Stopped. Fetched data is kept; rerun to resume.", INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+_RANGES = {
+    "Input should be greater than or equal to": "must be at least",
+    "Input should be less than or equal to": "must be at most",
+    "Input should be": "must be",
+}
+"""Typer's words for a number that is out of range, and plain ones."""
+
+
+def _called(error: typer.TyperException) -> str:
+    """Return the command that was called wrongly: backfill db purge."""
+    context = getattr(error, "ctx", None)
+    return (
+        f"backfill{context.command_path.removeprefix(context.find_root().info_name or '')}" if context else "backfill"
+    )
 
 
 def _say(sentence: str, code: int) -> int:

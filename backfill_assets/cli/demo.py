@@ -179,7 +179,5 @@ Look at it:
 With --demo, every command works on these data. From Python: export BACKFILL_DATA_DIR={data}
 
 With your own key, real bars of the symbols in backfill_assets/universe.yaml:
-  export POLYGON_API_KEY=…
-  {backfill} run --days 30
-  {backfill} up
+  export POLYGON_API_KEY=… && {backfill} run --days 30 && {backfill} up
 """

@@ -45,7 +45,7 @@ def requested_gaps(store: Store, request: BackfillRequest) -> list[Gap]:
     """Return the gaps of the request's market, over all its sessions, in the requested symbols and timeframes."""
     market = request.market
     watched = Watched(market, request.calendar, known_listings(store, market), request.retries)
-    names, timeframes = {s.name for s in request.wanted}, {t.name for t in request.timeframes}
+    names, timeframes = set(request.names), {t.name for t in request.timeframes}
     found = current_gaps(store, watched, request.now)
     return [gap for gap in found if gap.symbol in names and gap.timeframe in timeframes]
 
@@ -73,12 +73,13 @@ def _show(gaps: Sequence[Gap], now: datetime) -> None:
         return
     names = ("symbol", "timeframes", "missing", "days", "reason", "tries", "next try")
     table = plain_table(*names, right=["days", "tries"])
-    for gap, timeframes in merge_timeframes(gaps):
+    merged = merge_timeframes(gaps)
+    for gap, timeframes in merged:
         colour = "yellow" if gap.explained else "red"
         due = until(None if gap.explained else gap.next_attempt_at, now)
         numbers = (f"{gap.sessions:,}", f"[{colour}]{gap.reason.value}[/]", str(gap.attempts), due)
         table.add_row(gap.symbol, ranges(timeframes), str(gap.days), *numbers)
     output_console().print(table)
     show_details(output_console(), gaps)
-    if still_open := unexplained(gaps):
+    if still_open := unexplained(gap for gap, _ in merged):
         sys.stdout.write(f"{counted(len(still_open), 'unexplained gap')}. To fetch them now: `backfill repair`\n")

@@ -60,6 +60,7 @@ def report_command(run_id: str | None, since: date | None, output: Path | None, 
             sys.stdout.write(text)
         else:
             write_file(output, text, "--output")
+            sys.stderr.write(f"Wrote {output}.\n")
     return DAYS_MISSING if any(check.wrong_data for check in checks) else COMPLETE
 
 

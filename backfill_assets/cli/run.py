@@ -134,7 +134,7 @@ def run_markets(
         _run(settings, universe, store, console, [r for r in results if r.request.days], max_concurrent)
         checked = AlertStore.beside(store).check_results()
         for result in results:
-            result.checks = failed_checks(checked, result.request.market, "ohlcv")
+            result.checks = failed_checks(checked, result.request.market, "ohlcv", result.request.names)
             result.request = expected(store, result.request)  # the run may have looked up listings
             result.answers = recorded(store, result.request)
             result.gaps = gaps_of(result.request, result.answers)
@@ -166,7 +166,7 @@ def _run(
             if r.plan
             or any(underived(r.request, r.answers))
             or not all_materialized(instance, r.request, r.answers)
-            or any(check.wrong_data for check in failed_checks(checked, r.request.market, "ohlcv"))
+            or any(check.wrong_data for check in failed_checks(checked, r.request.market, "ohlcv", r.request.names))
         ]
         if not due:
             return

@@ -65,7 +65,7 @@ def _matrix(found: Completeness) -> str:
 
 def _symbol(row: Row, at: datetime) -> str:
     counts = row.counts
-    numbers = (len(row.open_gaps), counts.explained, counts.partial, counts.missing)
+    numbers = (len(merge_timeframes(row.open_gaps)), counts.explained, counts.partial, counts.missing)
     cells = [_cell(row.symbol), *(f"<td>{_share(s)}</td>" for s in row.series)]
     cells += [f'<td class="number">{n:,}</td>' for n in numbers]
     due = next_attempt(row.next_attempt_at, at) if row.open_gaps else ""
