@@ -23,6 +23,7 @@ _BETWEEN_ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z0-9]{1,16}://)")
 _DATABASE = re.compile("/[^/@]+")
 _HOST = r"[\w.-]+(?::\d{1,5})?"
 _HOSTS = re.compile(f"(?P<login>[^@]*@)?(?P<hosts>{_HOST}(?:,{_HOST})+)", re.ASCII)
+_DRIVER = re.compile(r"^postgresql\+(psycopg|psycopg2|asyncpg):")
 _BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _ADDRESS = re.compile(r"[A-Za-z0-9]{1,16}://[^\s]+")
 
@@ -80,8 +81,10 @@ def _alert_urls(text: str) -> tuple[str, ...]:
 def postgres_url(url: str) -> str:
     """Return the URL of a database. Raises ValueError, which never repeats the text: it may be secret.
 
-    Several hosts, of which libpq takes one, become parameters, which all drivers know.
+    Several hosts, of which libpq takes one, become parameters, which all drivers know. SQLAlchemy's name of a driver, as in
+    `postgresql+psycopg://`, is dropped.
     """
+    url = _DRIVER.sub("postgresql:", url)
     try:
         parts = urlsplit(url)
         if several := _HOSTS.fullmatch(parts.netloc):
