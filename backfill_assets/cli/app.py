@@ -84,7 +84,7 @@ def run(
     start: Start = None,
     end: End = None,
     max_concurrent: MaxConcurrent = 3,
-    features: Annotated[bool, typer.Option("--features", help="Then compute the features of the same range.")] = False,
+    features: Annotated[bool, typer.Option("--features", help="Also compute the features of the same range.")] = False,
     quiet: Quiet = False,
     json: Json = False,
     _demo: Demo = False,
@@ -241,12 +241,10 @@ def export(
     format: Annotated[  # noqa: A002  # the option's name
         str | None, typer.Option(metavar="FORMAT", help="parquet, csv or feather.")
     ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="Read all bars again and rewrite every file that differs.")
-    ] = False,
-    follow: Annotated[bool, typer.Option("--follow", help="Then export what changes, until Ctrl-C.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Reread all bars and rewrite every file that differs.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep exporting changes until Ctrl-C.")] = False,
     every: Annotated[
-        float, typer.Option(min=1, max=86_400, metavar="N", help="Seconds between two looks for changes.")
+        float, typer.Option(min=1, max=86_400, metavar="N", help="Seconds between checks for changes.")
     ] = 30,
     quiet: Quiet = False,
     json: Json = False,

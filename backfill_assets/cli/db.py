@@ -44,7 +44,9 @@ def start_command() -> None:
 def stop_command() -> None:
     """Stop the embedded server."""
     stopped = database.embedded(_embedded_settings()).stop()
-    sys.stdout.write("The embedded PostgreSQL is stopped.\n" if stopped else "It was not running.\n")
+    sys.stdout.write(
+        "The embedded PostgreSQL is stopped.\n" if stopped else "The embedded PostgreSQL is not running.\n"
+    )
 
 
 def upgrade_command() -> None:

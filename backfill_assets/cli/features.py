@@ -192,7 +192,7 @@ def _show(console: Console, results: Sequence[FeatureResult]) -> None:
     for result in results:
         if result.incomplete:
             names = ", ".join(result.incomplete[:_SHOWN_SERIES])
-            console.print(f"[red]not computed though there are bars[/]: {names}")
+            console.print(f"[red]features not computed[/]: {names}")
         _show_causes(console, result.request.market, result.gaps)
         show_failed_checks(console, (c for c in result.checks if c.wrong_data))
 

@@ -97,7 +97,7 @@ def _show(console: Console, runs: Sequence[RecordedRun], checks: Sequence[CheckR
             console.print(f"{each.run['market']} {each.run['kind']}: {error}", markup=False, soft_wrap=True)
         for row in each.rejected:
             console.print(
-                f"left out: {row['symbol']} {row['timeframe']} {instant(row['start'])}: {row['reason']}",
+                f"rejected: {row['symbol']} {row['timeframe']} {instant(row['start'])}: {row['reason']}",
                 markup=False,
                 soft_wrap=True,
             )

@@ -259,7 +259,7 @@ def _show_rejected(console: Console, results: Sequence[MarketResult]) -> None:
     total = sum(row["bars_rejected"] for result in results for run in result.record for row in run.series)
     if not total:
         return
-    console.print(f"[yellow]{counted(total, 'bar')} left out of the answers[/]:")
+    console.print(f"[yellow]{counted(total, 'invalid bar')} rejected[/]:")
     for row in _rejected(results)[:_NAMED]:
         console.print(f"  {row['symbol']} {row['timeframe']} {instant(row['start'])}: {row['reason']}")
     if total > _NAMED:

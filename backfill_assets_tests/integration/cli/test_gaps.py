@@ -170,7 +170,7 @@ def test_bars_that_cannot_be_true_are_named_and_their_sessions_retried(closed_ma
     backfill.vendor.change(faults=(Fault(kind="impossible", ticker="AAPL", path="/minute/", count=6),))
     ran = backfill("run")
     assert ran.code == 3
-    named = ran.out[ran.out.index("6 bars left out of the answers:") :].splitlines()[1:7]
+    named = ran.out[ran.out.index("6 invalid bars rejected:") :].splitlines()[1:7]
     assert [line.split(": ")[0].split()[:3] for line in named[:5]] == [["AAPL", "1m", "2024-03-04"]] * 5
     assert [line.split(": ")[1] for line in named[:4]] == [
         "a price is zero or negative",
