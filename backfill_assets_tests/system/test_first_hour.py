@@ -100,7 +100,8 @@ def test_a_page_is_followed_on_a_clean_clone(tmp_path, name):
     subprocess.run(["/usr/bin/env", "git", "clone", "--quiet", PROJECT, folder], check=True)
     environment = folder / ".venv"
     environment.mkdir()
-    (environment / "bin").symlink_to(Path(sys.executable).parent)
+    for part in ("bin", "lib", "pyvenv.cfg"):
+        (environment / part).symlink_to(Path(sys.prefix) / part)
     (environment / "ready").touch()  # installed: the tests' own environment
     ours = ("DAGSTER_", "BACKFILL_", "ALERT_", "DAGIT_", "POLYGON_", "DATABASE_", "PG", "PYTEST")
     with Simulator() as simulator:
