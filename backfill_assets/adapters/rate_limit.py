@@ -94,7 +94,7 @@ class RateLimiter:
             while True:
                 sent = self._clock()
                 late = asyncio.get_running_loop().call_later(
-                    _LONG, self._on_wait, "Waiting for the request rate, which all processes share in the database."
+                    _LONG, self._on_wait, "Waiting for the shared request rate limit."
                 )
                 try:
                     slot, wait, generation = await self._row("reserve", interval=self.interval)
@@ -103,9 +103,7 @@ class RateLimiter:
                 received = self._clock()
                 if wait > max(_LONG, 2 * self.interval) and received + wait > self._silent_until:
                     self._silent_until = received + wait + _REPEAT
-                    self._on_wait(
-                        f"Waiting {wait:.0f} s for the request rate, which other processes use or have reduced."
-                    )
+                    self._on_wait(f"Waiting {wait:.0f} s for the request rate limit, shared with other processes.")
                 if wait > 0:
                     await self._sleep(wait)
                 if wait > _AT_ONCE and await self._row("generation") != (generation,):

@@ -24,6 +24,7 @@ _BETWEEN_ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z0-9]{1,16}://)")
 _DATABASE = re.compile("/[^/@]+")
 _HOST = r"[\w.-]+(?::\d{1,5})?"
 _HOSTS = re.compile(f"(?P<login>[^@]*@)?(?P<hosts>{_HOST}(?:,{_HOST})+)", re.ASCII)
+_DRIVER = re.compile(r"^postgresql\+(psycopg|psycopg2|asyncpg):")
 _BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _BUCKET = r"^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$"
 _ADDRESS = re.compile(r"[A-Za-z0-9]{1,16}://[^\s]+")
@@ -89,8 +90,10 @@ def _api_tokens(text: str) -> tuple[ApiToken, ...]:
 def postgres_url(url: str) -> str:
     """Return the URL of a database. Raises ValueError, which never repeats the text: it may be secret.
 
-    Several hosts, of which libpq takes one, become parameters, which all drivers know.
+    Several hosts, of which libpq takes one, become parameters, which all drivers know. SQLAlchemy's name of a driver, as in
+    `postgresql+psycopg://`, is dropped.
     """
+    url = _DRIVER.sub("postgresql:", url)
     try:
         parts = urlsplit(url)
         if several := _HOSTS.fullmatch(parts.netloc):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 
-from rich.markup import escape
-
 from backfill_assets.adapters import database
 from backfill_assets.adapters.notify import channels
 from backfill_assets.adapters.settings import Settings
@@ -16,7 +14,6 @@ from backfill_assets.cli.output import (
     FAILED,
     counted,
     output_console,
-    plain_table,
     print_json,
     show_failed_checks,
 )
@@ -94,16 +91,11 @@ def _show(state: AlertState) -> None:
 
 def _show_waiting(state: AlertState) -> None:
     sys.stdout.write(f"{counted(len(state.waiting), 'message')} not delivered:\n")
-    names = ("channel", "message", "since", "attempts", "next attempt", "last error")
-    shown = plain_table(*names, right=["attempts"])
-    for delivery in state.waiting:
-        removed = delivery.channel not in state.configured
-        shown.add_row(
-            delivery.channel,
-            escape(delivery.message.title),
-            format_utc(delivery.created_at),
-            str(delivery.attempts),
-            "now" if delivery.next_attempt_at <= state.now else format_utc(delivery.next_attempt_at),
-            "no longer in ALERT_URLS" if removed else escape(delivery.error),
+    for d in state.waiting:
+        due = "now" if d.next_attempt_at <= state.now else format_utc(d.next_attempt_at)
+        error = d.error if d.channel in state.configured else "no longer in ALERT_URLS"
+        sys.stdout.write(
+            f"{d.channel}: {d.message.title}\n"
+            f"  Since {format_utc(d.created_at)}, {counted(d.attempts, 'attempt')}; next attempt: {due}.\n"
+            + (f"  {error}\n" if error else "")
         )
-    output_console().print(shown)

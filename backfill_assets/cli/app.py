@@ -92,7 +92,7 @@ def run(
     start: Start = None,
     end: End = None,
     max_concurrent: MaxConcurrent = 3,
-    features: Annotated[bool, typer.Option("--features", help="Then compute the features of the same range.")] = False,
+    features: Annotated[bool, typer.Option("--features", help="Also compute the features of the same range.")] = False,
     quiet: Quiet = False,
     json: Json = False,
     _demo: Demo = False,
@@ -249,12 +249,10 @@ def export(
     format: Annotated[  # noqa: A002  # the option's name
         str | None, typer.Option(metavar="FORMAT", help="parquet, csv or feather.")
     ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="Read all bars again and rewrite every file that differs.")
-    ] = False,
-    follow: Annotated[bool, typer.Option("--follow", help="Then export what changes, until Ctrl-C.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Reread all bars and rewrite every file that differs.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep exporting changes until Ctrl-C.")] = False,
     every: Annotated[
-        float, typer.Option(min=1, max=86_400, metavar="N", help="Seconds between two looks for changes.")
+        float, typer.Option(min=1, max=86_400, metavar="N", help="Seconds between checks for changes.")
     ] = 30,
     quiet: Quiet = False,
     json: Json = False,
@@ -286,7 +284,7 @@ def up(
         str, typer.Option(metavar="LEVEL", help="What Dagster logs: debug, info, warning, error or critical.")
     ] = "info",
     log_format: Annotated[str, typer.Option(metavar="FORMAT", help="Of Dagster's logs: text or json.")] = "text",
-    demo: Demo = False,
+    _demo: Demo = False,
 ) -> None:
     """Start the Dagster UI (Dagit), the status page and the daemon; stop them with Ctrl-C."""
     from backfill_assets.cli.up import up_command
@@ -295,7 +293,7 @@ def up(
     logs = LogStyle.parse(log_level, log_format)
     ports = (port, status_port or (port + 1 if port < 65_535 else port - 1))
     address, status_page = (Address.parse(host, one, behind_proxy=behind_proxy) for one in ports)
-    raise typer.Exit(up_command(address, status_page, logs, demo=demo))
+    raise typer.Exit(up_command(address, status_page, logs))
 
 
 @app.command(cls=Command)
@@ -521,7 +519,8 @@ def main(arguments: list[str] | None = None) -> None:
     The work is done even if the standard streams are closed or full. The exit code is not 0 if output was lost, except to a
     closed stream.
     """
-    output = open_standard_streams()
+    given = sys.argv[1:] if arguments is None else arguments
+    output = open_standard_streams(demo="--demo" in given or given[:1] == ["demo"])
     # Stop on SIGTERM as on Ctrl-C. SIGINT stays ignored where the shell started the command with it ignored, as in a script's
     # background job.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -543,8 +542,10 @@ def _exit_code(arguments: list[str] | None) -> int:
         sentence = error.format_message().strip()
         if not sentence:  # the help was printed instead
             return UsageMistake.exit_code
+        for theirs, ours in _RANGES.items():
+            sentence = sentence.replace(theirs, ours)
         end = "" if sentence.endswith("?") else "."
-        return _say(f"{sentence.removesuffix('.')}{end} See `backfill --help`.", UsageMistake.exit_code)
+        return _say(f"{sentence.removesuffix('.')}{end} See `{_called(error)} --help`.", UsageMistake.exit_code)
     except Exception as error:
         from backfill_assets.adapters.postgres import refused  # slow to import
 
@@ -552,11 +553,25 @@ def _exit_code(arguments: list[str] | None) -> int:
         if refusal is None:
             raise
         return _say(str(refusal), refusal.exit_code)
-    if code == 3 and "--demo" in (arguments or sys.argv):  # days missing or data wrong
-        sys.stderr.write("Add --demo to the commands above.\n")
     if code == INTERRUPTED:  # Typer's code for Ctrl-C
         return _say("Stopped. Fetched data is kept; rerun to resume.", INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+_RANGES = {
+    "Input should be greater than or equal to": "must be at least",
+    "Input should be less than or equal to": "must be at most",
+    "Input should be": "must be",
+}
+"""Typer's words for a number that is out of range, and plain ones."""
+
+
+def _called(error: typer.TyperException) -> str:
+    """Return the command that was called wrongly: backfill db purge."""
+    context = getattr(error, "ctx", None)
+    return (
+        f"backfill{context.command_path.removeprefix(context.find_root().info_name or '')}" if context else "backfill"
+    )
 
 
 def _say(sentence: str, code: int) -> int:

@@ -50,7 +50,9 @@ def stop_command(*, force: bool) -> None:
             if database.platform_runs(server.url(start=False)):
                 raise UsageMistake("`backfill up` uses the embedded PostgreSQL: stop that first, or add --force.")
     stopped = server.stop()
-    sys.stdout.write("The embedded PostgreSQL is stopped.\n" if stopped else "It was not running.\n")
+    sys.stdout.write(
+        "The embedded PostgreSQL is stopped.\n" if stopped else "The embedded PostgreSQL is not running.\n"
+    )
 
 
 def upgrade_command() -> None:

@@ -73,8 +73,8 @@ def demo_command() -> int:
     """Run `backfill demo` and return its exit code: 0 also if only what the simulator withholds is missing."""
     with demo_profile():
         sys.stdout.write(
-            "A small universe from a simulator of Polygon: the bars are made up.\n"
-            "It is fetched in two runs: all but the last week, which is not shown, and the rest.\n"
+            "Six symbols from a local simulator of Polygon.io, with made-up prices.\n"
+            "Fetched in two runs; the first, up to last week, is not shown.\n"
         )
         sys.stdout.flush()
         code = _first_sessions() or run_command(Options(), features=True)
@@ -212,7 +212,5 @@ Look at it:
 With --demo, every command works on these data. From Python: export BACKFILL_DATA_DIR={data}
 
 With your own key, real bars of the symbols in backfill_assets/universe.yaml:
-  export POLYGON_API_KEY=…
-  {backfill} run --days 30
-  {backfill} up
+  export POLYGON_API_KEY=… && {backfill} run --days 30 && {backfill} up
 """

@@ -125,11 +125,7 @@ def _arguments(options: Options, how: ExportOptions) -> Arguments | None:
 
 
 def _scopes(requests: Sequence[BackfillRequest]) -> list[Scope]:
-    return [
-        Scope(r.market, tuple(s.name for s in r.wanted), tuple(t.name for t in r.timeframes), r.days)
-        for r in requests
-        if r.days
-    ]
+    return [Scope(r.market, tuple(r.names), tuple(t.name for t in r.timeframes), r.days) for r in requests if r.days]
 
 
 def _gaps(store: ExportStore, request: BackfillRequest) -> list[Gap]:

@@ -136,7 +136,7 @@ def compute(
                 outcomes.get(request.market.name),
                 _sessions(store, request),
                 gaps_of(request, recorded(store, request)),
-                failed_checks(checked, request.market, "features"),
+                failed_checks(checked, request.market, "features", request.names),
             )
             for request in found
         ]
@@ -145,7 +145,7 @@ def compute(
 def _is_due(instance: dg.DagsterInstance, store: BarStore, request: BackfillRequest) -> bool:
     """Return whether features of a request are out of date, or stored without being materialized in Dagster."""
     stale = stale_sessions(FeatureStore.beside(store), request.market, request.calendar, request.now)
-    names, timeframes, days = {s.name for s in request.wanted}, {t.name for t in request.timeframes}, request.days
+    names, timeframes, days = set(request.names), {t.name for t in request.timeframes}, request.days
     return any(
         series.symbol in names and series.timeframe in timeframes and days and span.intersect(days)
         for series, span in stale
@@ -155,7 +155,7 @@ def _is_due(instance: dg.DagsterInstance, store: BarStore, request: BackfillRequ
 def _sessions(store: BarStore, request: BackfillRequest) -> list[FeatureSession]:
     if request.days is None:
         return []
-    return FeatureQuality.beside(store).sessions([s.name for s in request.wanted], request.timeframes, request.days)
+    return FeatureQuality.beside(store).sessions(request.names, request.timeframes, request.days)
 
 
 def exit_code(results: Sequence[FeatureResult]) -> int:
@@ -192,7 +192,7 @@ def _show(console: Console, results: Sequence[FeatureResult]) -> None:
     for result in results:
         if result.incomplete:
             names = ", ".join(result.incomplete[:_SHOWN_SERIES])
-            console.print(f"[red]not computed though there are bars[/]: {names}")
+            console.print(f"[red]features not computed[/]: {names}")
         _show_causes(console, result.request.market, result.gaps)
         show_failed_checks(console, (c for c in result.checks if c.wrong_data))
 

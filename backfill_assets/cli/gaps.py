@@ -45,12 +45,13 @@ def _show(gaps: Sequence[Gap], now: datetime) -> None:
         return
     names = ("symbol", "timeframes", "missing", "days", "reason", "tries", "next try")
     table = plain_table(*names, right=["days", "tries"])
-    for gap, timeframes in merge_timeframes(gaps):
+    merged = merge_timeframes(gaps)
+    for gap, timeframes in merged:
         colour = "yellow" if gap.explained else "red"
         due = until(None if gap.explained else gap.next_attempt_at, now)
         numbers = (f"{gap.sessions:,}", f"[{colour}]{gap.reason.value}[/]", str(gap.attempts), due)
         table.add_row(gap.symbol, ranges(timeframes), str(gap.days), *numbers)
     output_console().print(table)
     show_details(output_console(), gaps)
-    if still_open := unexplained(gaps):
+    if still_open := unexplained(gap for gap, _ in merged):
         sys.stdout.write(f"{counted(len(still_open), 'unexplained gap')}. To fetch them now: `backfill repair`\n")

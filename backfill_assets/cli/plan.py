@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
+from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import COMPLETE, counted, duration, output_console, plain_table, print_json
 from backfill_assets.cli.selection import select
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.request_plan import ApiCall, floor_seconds, pages_of
 from backfill_assets.pipelines.backfill_request import plan, recorded
-from backfill_assets.pipelines.listings import expected
+from backfill_assets.pipelines.listings import expected, stale
 from backfill_assets.presentation.documents import plan_json
 
 
@@ -24,16 +26,24 @@ def plan_command(options: Options, *, verbose: bool, as_json: bool) -> int:
     with BarStore(database.ready(settings), read_only=True) as store:
         requests = [expected(store, request) for request in chosen]
         plans = {request.market.name: plan(request, recorded(store, request)) for request in requests}
-    show_plans(plans, settings, verbose=verbose, as_json=as_json)
+        planned = {symbol for calls in plans.values() for call in calls for symbol in call.symbols}
+        known = ListingStore.beside(store).read([symbol.name for symbol in planned])
+        look_ups = len(stale(planned, known, datetime.now(UTC)))
+    show_plans(plans, settings, look_ups, verbose=verbose, as_json=as_json)
     return COMPLETE
 
 
-def show_plans(plans: Mapping[str, Sequence[ApiCall]], settings: Settings, *, verbose: bool, as_json: bool) -> None:
-    """Print the requests and the least time that they take: by market, or with `verbose` each of them."""
+def show_plans(
+    plans: Mapping[str, Sequence[ApiCall]], settings: Settings, look_ups: int = 0, *, verbose: bool, as_json: bool
+) -> None:
+    """Print the requests and the least time that they take: by market, or with `verbose` each of them.
+
+    `look_ups` is the number of symbols whose listing is requested too if their first or last session has no bars.
+    """
     requests = sum(map(pages_of, plans.values()))
     floor = floor_seconds(requests, settings.requests_per_second)
     if as_json:
-        print_json(plan_json(plans, settings.requests_per_second))
+        print_json(plan_json(plans, settings.requests_per_second) | {"look_ups": look_ups})
         return
     if not requests:
         sys.stdout.write("Nothing to fetch.\n")
@@ -58,3 +68,7 @@ def show_plans(plans: Mapping[str, Sequence[ApiCall]], settings: Settings, *, ve
                 f"{pages_of(calls):,}",
             )
     console.print(table)
+    if look_ups:
+        console.print(
+            f"{counted(look_ups, 'symbol')} without known listing: up to 3 more requests for each that has no bars at an end."
+        )

@@ -58,6 +58,7 @@ def report_command(run_id: str | None, since: date | None, output: Path | None, 
             sys.stdout.write(text)
         else:
             write_file(output, text, "--output")
+            sys.stderr.write(f"Wrote {output}.\n")
     return DAYS_MISSING if any(check.wrong_data for check in checks) else COMPLETE
 
 
@@ -94,7 +95,7 @@ def _show(console: Console, runs: Sequence[RecordedRun], checks: Sequence[CheckR
             console.print(f"{each.run['market']} {each.run['kind']}: {error}", markup=False, soft_wrap=True)
         for row in each.rejected:
             console.print(
-                f"left out: {row['symbol']} {row['timeframe']} {instant(row['start'])}: {row['reason']}",
+                f"rejected: {row['symbol']} {row['timeframe']} {instant(row['start'])}: {row['reason']}",
                 markup=False,
                 soft_wrap=True,
             )

@@ -133,7 +133,7 @@ def run_markets(
         _run(settings, universe, store, console, [r for r in results if r.request.days], max_concurrent)
         checked = AlertStore.beside(store).check_results()
         for result in results:
-            result.checks = failed_checks(checked, result.request.market, "ohlcv")
+            result.checks = failed_checks(checked, result.request.market, "ohlcv", result.request.names)
             result.request = expected(store, result.request)  # the run may have looked up listings
             result.answers = recorded(store, result.request)
             result.gaps = gaps_of(result.request, result.answers)
@@ -165,7 +165,7 @@ def _run(
             if r.plan
             or any(underived(r.request, r.answers))
             or not all_materialized(instance, r.request, r.answers)
-            or any(check.wrong_data for check in failed_checks(checked, r.request.market, "ohlcv"))
+            or any(check.wrong_data for check in failed_checks(checked, r.request.market, "ohlcv", r.request.names))
         ]
         if not due:
             return
@@ -258,7 +258,7 @@ def _show_rejected(console: Console, results: Sequence[MarketResult]) -> None:
     total = sum(row["bars_rejected"] for result in results for run in result.record for row in run.series)
     if not total:
         return
-    console.print(f"[yellow]{counted(total, 'bar')} left out of the answers[/]:")
+    console.print(f"[yellow]{counted(total, 'invalid bar')} rejected[/]:")
     for row in _rejected(results)[:_NAMED]:
         console.print(f"  {row['symbol']} {row['timeframe']} {instant(row['start'])}: {row['reason']}")
     if total > _NAMED:

@@ -24,7 +24,7 @@ from backfill_assets.cli.output import (
 )
 from backfill_assets.cli.selection import select
 from backfill_assets.domain.completeness import Completeness, Counts, Row, SessionState
-from backfill_assets.domain.gaps import MOST_NAMED, repair_command, unexplained
+from backfill_assets.domain.gaps import MOST_NAMED, merge_timeframes, repair_command, unexplained
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.pipelines.status import read_status
 from backfill_assets.presentation.documents import status_exit_code, status_json
@@ -48,6 +48,7 @@ def status_command(options: Options, *, as_json: bool, html: Path | None) -> int
         found, checks, orphans = read_status(store, universe, requests, now)
     if html is not None:
         write_file(html, page(found, checks), "--html")
+        sys.stderr.write(f"Wrote {html}.\n")
     if as_json:
         print_json(status_json(found, checks, orphans))
     elif not any(row.last_bar or any(gap.attempts for gap in row.open_gaps) for market in found for row in market.rows):
@@ -83,16 +84,18 @@ def show_status(console: Console, found: Sequence[Completeness], now: datetime) 
     console.print(", ".join([*legend, f"{_marked('✗', SessionState.MISSING)} open gaps"]))
     gaps = [gap for market in found for gap in market.gaps]
     show_details(console, gaps)
-    still_open = [gap.symbol for gap in unexplained(gaps)]
-    if command := repair_command(still_open, *(market.market for market in found if unexplained(market.gaps))):
-        number = counted(len(still_open), "unexplained gap")
+    still_open = unexplained(gaps)
+    if command := repair_command(
+        (g.symbol for g in still_open), *(market.market for market in found if unexplained(market.gaps))
+    ):
+        number = counted(len(merge_timeframes(still_open)), "unexplained gap")
         console.print(f"{number}. To fetch them now:\n  {command}", soft_wrap=True)
 
 
 def _cells(row: Row, shown: Sequence[str], now: datetime) -> list[str]:
     shares = {series.timeframe: _share(series.counts) for series in row.series}
     rest = [
-        str(len(row.open_gaps)),
+        f"{len(merge_timeframes(row.open_gaps)):,}",
         instant(row.last_bar) or "none",
         until(row.next_attempt_at, now) if row.open_gaps else "",
     ]

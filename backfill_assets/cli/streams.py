@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -13,6 +14,18 @@ if TYPE_CHECKING:
 
 _ERRORS = "backfill.readable"
 _READABLE = {"✓": "+", "✗": "x", "…": "...", "·": ".", "\N{NO-BREAK SPACE}": " "}
+
+
+_COMMAND = re.compile(r"""((?<=[`"])|(?<=^  )|(?<=Repair: ))backfill (?!.*--(?:demo|help))[^`"\n]+""", re.MULTILINE)
+"""A command that is printed as advice: in backticks or quotes, or on a line of its own."""
+
+
+class _DemoText(io.TextIOWrapper):
+    """Text in which every command has the option --demo."""
+
+    def write(self, text: str, /) -> int:
+        """Write text with the option added."""
+        return super().write(_COMMAND.sub(r"\g<0> --demo", text))
 
 
 class LossyFile(io.FileIO):
@@ -29,9 +42,10 @@ class LossyFile(io.FileIO):
             return memoryview(data).nbytes
 
 
-def open_standard_streams() -> LossyFile:
+def open_standard_streams(*, demo: bool) -> LossyFile:
     """Replace the standard streams of this process by lossy ones, and return the file of standard output.
 
+    With `demo`, the commands that are printed as advice get the option --demo.
     A closed one is opened on the null device: otherwise the next file or connection would get its descriptor.
     """
     for descriptor in (0, 1, 2):
@@ -40,16 +54,16 @@ def open_standard_streams() -> LossyFile:
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003  # gets the lowest free descriptor
     output = LossyFile(1, "w", closefd=False)
-    sys.stdout, sys.stderr = lossy_text(output, sys.stdout), lossy_text(LossyFile(2, "w", closefd=False), sys.stderr)
+    sys.stdout = lossy_text(output, sys.stdout, demo=demo)
+    sys.stderr = lossy_text(LossyFile(2, "w", closefd=False), sys.stderr, demo=demo)
     return output
 
 
-def lossy_text(file: LossyFile, like: TextIO | None) -> TextIO:
+def lossy_text(file: LossyFile, like: TextIO | None, *, demo: bool = False) -> TextIO:
     """Open a file for text in the encoding of another stream; characters that it does not have are replaced."""
     encoding, on_terminal = getattr(like, "encoding", None) or "utf-8", file.isatty()
-    return io.TextIOWrapper(
-        io.BufferedWriter(file), encoding, _ERRORS, line_buffering=on_terminal or file.fileno() == 2
-    )
+    kind = _DemoText if demo or isinstance(like, _DemoText) else io.TextIOWrapper
+    return kind(io.BufferedWriter(file), encoding, _ERRORS, line_buffering=on_terminal or file.fileno() == 2)
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:

@@ -46,7 +46,7 @@ def add_command(names: Sequence[str], market_name: str | None, ticker: str | Non
     require_known("Market", [market_name] if market_name else (), list(markets), "the universe")
     market = markets[market_name or next(iter(markets))]
     if ticker and len(names) > 1:
-        raise UsageMistake("--ticker belongs to one symbol: add the others by themselves.")
+        raise UsageMistake("--ticker needs exactly one symbol.")
     added = tuple(Symbol(name, ticker or default_ticker(market.kind, name)) for name in dict.fromkeys(names))
     markets[market.name] = replace(market, symbols=(*market.symbols, *added))
     _write(
@@ -84,7 +84,7 @@ def remove_command(names: Sequence[str], *, purge: bool, yes: bool) -> int:
         for market in markets:
             if not market.symbols:
                 raise UsageMistake(
-                    f"{market.name} would have no symbols: remove the market from {settings.universe_file}."
+                    f"{market.name} has no other symbols: remove the market from {settings.universe_file}."
                 )
         _write(settings, without_symbols(_text(settings), names), replace(universe, markets=tuple(markets)))
         sys.stdout.write(f"Removed from {settings.universe_file}.\n")

@@ -14,7 +14,7 @@ from backfill_assets.adapters.settings import Settings
 from backfill_assets.deployment.services import Address, LogStyle, end_orphans
 
 
-def up_command(address: Address, status: Address, logs: LogStyle, *, demo: bool) -> int:
+def up_command(address: Address, status: Address, logs: LogStyle) -> int:
     """Run `backfill up` until it is interrupted, and return its exit code."""
     # Also where they are ignored: a shell starts a background job with SIGINT ignored, and closing the terminal must stop
     # the services.
@@ -27,6 +27,8 @@ def up_command(address: Address, status: Address, logs: LogStyle, *, demo: bool)
             _say(warning)
         if end_orphans(settings.data):
             _say("Stopped the services that a killed `backfill up` had left running.")
+        url = database.ready(settings)
+        still_only = stack.enter_context(database.only_platform(url, _say))
         address.require_free()
         status.require_free()
         from backfill_assets.adapters.store.runs import RunStore  # noqa: PLC0415  # these take seconds to load
@@ -36,8 +38,6 @@ def up_command(address: Address, status: Address, logs: LogStyle, *, demo: bool)
         from backfill_assets.orchestration.launch import open_instance  # noqa: PLC0415  # the same
 
         # This also creates Dagster's tables, before two services would do so at once.
-        url = database.ready(settings)
-        still_only = stack.enter_context(database.only_platform(url, _say))
         with RunStore(url, connections=1) as runs, open_instance(settings) as instance:
             end_dead_runs(instance, runs)
             close_idle_connections(instance)
@@ -58,8 +58,7 @@ def up_command(address: Address, status: Address, logs: LogStyle, *, demo: bool)
     if settings.database_url:
         _say("Stopped.")
     else:
-        stop = "backfill db stop --demo" if demo else "backfill db stop"
-        _say(f"Stopped. The embedded PostgreSQL keeps running; stop it with `{stop}`.")
+        _say("Stopped. The embedded PostgreSQL keeps running; stop it with `backfill db stop`.")
     return 0
 
 

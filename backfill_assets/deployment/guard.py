@@ -60,7 +60,7 @@ class Guard:
         hosts = headers.getlist("host")
         own = (self._public | _server_origins(scope)).get(hosts[0].lower()) if len(hosts) == 1 else None
         if own is None:
-            return 421, f"This server has another address: use that one, or set {self._setting} to this one."
+            return 421, f"Unknown host name: use the server's own address, or set {self._setting} to this one."
         websocket, origins = scope["type"] == "websocket", headers.getlist("origin")
         if set(origins) - {own} or (websocket and not origins):
             return 403, f"Requests of pages from elsewhere than {own} are refused."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from types import MappingProxyType
@@ -21,6 +21,10 @@ MARKET_CHECKS = frozenset({"latest_session_is_here", "features_cover_bars", "fea
 
 COVERAGE_CHECKS = MARKET_CHECKS | {GAP_CHECK, "minutes_are_complete"}
 """Checks of what is missing. Commands count that themselves, in the sessions that they are about."""
+
+
+MOST_ROWS = 100
+"""Rows of a check's table that are kept; `backfill gaps` lists all gaps."""
 
 
 class Observation(Protocol):
@@ -82,7 +86,7 @@ def _gap_rows(gaps: Sequence[Gap], now: datetime | None) -> Rows:
     timeframes: dict[Gap, list[str]] = {}
     for gap in sorted(gaps, key=lambda g: (-g.sessions, g.symbol, g.days)):
         timeframes.setdefault(replace(gap, timeframe=""), []).append(gap.timeframe)
-    header = ("symbol", "timeframes", "missing", "sessions", "reason", "attempts", "next attempt")
+    header = ("symbol", "timeframes", "missing", "days", "tries", "next try (UTC)")
     return (
         header,
         *(
@@ -91,9 +95,8 @@ def _gap_rows(gaps: Sequence[Gap], now: datetime | None) -> Rows:
                 ranges(names),
                 str(gap.days),
                 str(gap.sessions),
-                gap.reason.value,
                 str(gap.attempts),
-                "now" if now and gap.due(now) else format_utc(gap.next_attempt_at) if gap.next_attempt_at else "none",
+                "now" if now and gap.due(now) else f"{at:%Y-%m-%d %H:%M}" if (at := gap.next_attempt_at) else "none",
             )
             for gap, names in timeframes.items()
         ),
@@ -123,6 +126,12 @@ class CheckResult:
         """Whether stored data are wrong, which no command counts itself."""
         return not self.passed and self.check not in COVERAGE_CHECKS
 
+    def concerns(self, symbols: Collection[str]) -> bool:
+        """Whether its rows name one of these symbols, or do not say which."""
+        if not self.rows or self.rows[0][0] != "symbol" or len(self.rows) > MOST_ROWS:
+            return True
+        return any(row[0] in symbols for row in self.rows[1:])
+
 
 def merge_checks(results: Iterable[CheckResult]) -> list[CheckResult]:
     """Merge results that differ by their timeframe only: one of `stocks/ohlcv_1m-4h` stands for six."""
@@ -136,12 +145,19 @@ def merge_checks(results: Iterable[CheckResult]) -> list[CheckResult]:
     ]
 
 
-def failed_checks(results: Iterable[CheckResult], market: Market, family: str | None = None) -> list[CheckResult]:
-    """Return what failed of a market's assets in the universe, or of one family: ohlcv, features, corporate_events."""
+def failed_checks(
+    results: Iterable[CheckResult], market: Market, family: str | None = None, symbols: Collection[str] | None = None
+) -> list[CheckResult]:
+    """Return what failed of a market's assets, or of one family: ohlcv, features, corporate_events.
+
+    What concerns none of `symbols` is left out; of all symbols in the universe if None.
+    """
+    if symbols is None:
+        symbols = {symbol.name for symbol in market.symbols}
     families = {f"{name}_{t}": name for t in market.timeframes for name in ("ohlcv", "features")}
     families["corporate_events"] = "corporate_events"
     assets = {f"{market.name}/{asset}" for asset, name in families.items() if family in {None, name}}
-    return [result for result in results if not result.passed and result.asset in assets]
+    return [r for r in results if not r.passed and r.asset in assets and r.concerns(symbols)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,8 @@ class Listing:
     def sentence(self, symbol: str) -> str:
         """Return what is wrong with the ticker of `symbol`, and what to do; empty if nothing is."""
         if self.unknown_at:
-            return f"Polygon does not know {symbol}" + (f"; did you mean {self.likely}?" if self.likely else "")
+            sentence = f"Polygon does not know the ticker of {symbol}: correct it in the universe file"
+            return sentence + (f"; did you mean {self.likely}?" if self.likely else "")
         if self.ticker_since:
             formerly = (
                 f"{{symbol: {symbol}, formerly: [{{ticker: {self.earlier}, until: {self.ticker_since - ONE_DAY}}}]}}"

@@ -10,14 +10,11 @@ import dagster as dg
 
 from backfill_assets.adapters.store.alerts import AlertStore
 from backfill_assets.adapters.store.base import Store
-from backfill_assets.domain.alert_rules import CheckResult
+from backfill_assets.domain.alert_rules import MOST_ROWS, CheckResult
 from backfill_assets.domain.timeframes import Timeframe
 from backfill_assets.orchestration.resources import Clock
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
-
-MOST_ROWS = 100
-"""Rows of a table that are shown; `backfill gaps` lists all gaps."""
 
 type Cell = str | int | float | bool | None
 

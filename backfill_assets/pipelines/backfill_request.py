@@ -56,6 +56,11 @@ class BackfillRequest:
     """The sessions that can be read from flat files; None: those whose file is due."""
 
     @property
+    def names(self) -> list[str]:
+        """The names of the symbols."""
+        return [symbol.name for symbol in self.wanted]
+
+    @property
     def newest(self) -> date | None:
         """The last finished session of the market; later ones are never fetched."""
         return self.calendar.last_finished(self.now)
@@ -114,7 +119,7 @@ def recorded(store: BarStore, request: BackfillRequest) -> SeriesAnswers:
     """Read what is recorded of all series of a request, and of those that they are derived from."""
     if request.weeks is None:
         return {}
-    return store.answers([s.name for s in request.wanted], request.market.timeframes, request.weeks)
+    return store.answers(request.names, request.market.timeframes, request.weeks)
 
 
 def plan(request: BackfillRequest, answers: SeriesAnswers) -> list[ApiCall]:

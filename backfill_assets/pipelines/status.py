@@ -27,7 +27,7 @@ def read_status(
         market = replace(request.market, symbols=tuple(request.wanted))
         watched = Watched(market, request.calendar, known_listings(store, market), request.retries)
         found.append(measure(store, watched, now))
-        checks += failed_checks(results, request.market)
+        checks += failed_checks(results, request.market, symbols=request.names)
     return found, checks, universe.without(SeriesStore.beside(store).bars_by_symbol())
 
 
@@ -35,6 +35,6 @@ def requested_gaps(store: Store, request: BackfillRequest) -> list[Gap]:
     """Return the gaps of the request's market, over all its sessions, in the requested symbols and timeframes."""
     market = request.market
     watched = Watched(market, request.calendar, known_listings(store, market), request.retries)
-    names, timeframes = {s.name for s in request.wanted}, {t.name for t in request.timeframes}
+    names, timeframes = set(request.names), {t.name for t in request.timeframes}
     found = current_gaps(store, watched, request.now)
     return [gap for gap in found if gap.symbol in names and gap.timeframe in timeframes]

@@ -100,7 +100,7 @@ def _matrix(found: Completeness, symbols: str) -> str:
 
 def _symbol(row: Row, at: datetime, symbols: str) -> str:
     counts = row.counts
-    numbers = (len(row.open_gaps), counts.explained, counts.partial, counts.missing)
+    numbers = (len(merge_timeframes(row.open_gaps)), counts.explained, counts.partial, counts.missing)
     link = f'<td><a href="{symbols}{quote(row.symbol, safe="")}">{escape(row.symbol)}</a></td>'
     cells = [link if symbols else cell(row.symbol), *(f"<td>{_share(s)}</td>" for s in row.series)]
     cells += [f'<td class="number">{n:,}</td>' for n in numbers]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from backfill_assets.domain.completeness import Completeness, Counts, Row, SessionState
+from backfill_assets.domain.gaps import merge_timeframes
 from backfill_assets.presentation.calendar import data_uri, grid_of
 
 GLYPHS: Mapping[SessionState, str] = {
@@ -84,7 +85,13 @@ def markdown(found: Completeness) -> str:
 
 def _cells(row: Row) -> list[str]:
     shares = [cell(series.counts) for series in row.series]
-    return [row.symbol, *shares, str(len(row.open_gaps)), str(row.counts.explained), instant(row.last_bar) or "none"]
+    return [
+        row.symbol,
+        *shares,
+        str(len(merge_timeframes(row.open_gaps))),
+        str(row.counts.explained),
+        instant(row.last_bar) or "none",
+    ]
 
 
 def _line(cells: Iterable[str]) -> str:

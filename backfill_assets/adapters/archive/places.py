@@ -63,15 +63,13 @@ def place_of(where: str, scratch: Path) -> Place:
         try:
             return Folder(Path(where).expanduser().resolve())
         except RuntimeError:
-            raise UsageMistake(f"{where!r} is no folder: there is no such home.") from None
+            raise UsageMistake(f"{where!r} is not a folder: unknown home directory.") from None
     parts = urlsplit(where)
     prefix = parts.path.strip("/")
     if not parts.netloc or parts.netloc != parts.hostname or parts.query or parts.fragment or ".." in prefix.split("/"):
         raise UsageMistake("A place in S3 must be like s3://bucket/prefix; credentials are read from AWS_ variables.")
     if find_spec("obstore") is None:
-        raise UsageMistake(
-            "The extra `reading` is not installed, which S3 needs: pip install 'backfill-assets[reading]'."
-        )
+        raise UsageMistake("S3 needs the extra `reading`: pip install 'backfill-assets[reading]'.")
     return Bucket(parts.netloc, prefix, scratch)
 
 

@@ -64,7 +64,7 @@ def require_current(url: str) -> None:
     if revision != NEEDED:
         state = "are not there yet" if revision is None else f"are at revision {revision}, the code needs {NEEDED}"
         newer = revision is not None and revision > NEEDED
-        remedy = "use the newer program that upgraded them" if newer else "run `backfill db upgrade`"
+        remedy = "update the program that upgraded them" if newer else "run `backfill db upgrade`"
         raise SchemaBehind(f"The market tables {state}: {remedy}.")
 
 
@@ -95,7 +95,7 @@ def upgrade(url: str) -> str:
         raise StoreError(f"The market tables cannot be brought up to date ({reason}).") from None
     except CommandError as error:
         raise SchemaBehind(
-            f"The market tables are at a revision that this code does not know ({error}): use the newer program."
+            f"The market tables are at a revision that this code does not know ({error}): update the program."
         ) from None
     return str(found(url))
 

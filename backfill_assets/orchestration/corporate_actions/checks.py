@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from backfill_assets.domain.alert_rules import MOST_ROWS
 from backfill_assets.domain.corporate_actions import SplitJump
 from backfill_assets.domain.universe import Market
-from backfill_assets.orchestration.check_results import MOST_ROWS, WARN, CheckOutcome, Table
+from backfill_assets.orchestration.check_results import WARN, CheckOutcome, Table
 from backfill_assets.orchestration.keys import corporate_events_key
 
 _COLUMNS = (

@@ -172,7 +172,7 @@ def _minutes_are_complete(health: Health, timeframe: Timeframe) -> CheckOutcome:
         )
         sentence = f"Minutes are missing within {_counted(partial, 'session')}; first {symbol} on {session}: {because}."
     elif thin:
-        sentence = "The vendor has confirmed that it has no more minutes of the sessions that are missing some."
+        sentence = "The vendor has confirmed all partial sessions."
     else:
         sentence = "No session that can be judged is missing minutes." if cannot else "No session is missing minutes."
     numbers: dict[str, dg.RawMetadataValue] = {
@@ -197,7 +197,7 @@ def _ticker_is_known(health: Health, timeframe: Timeframe) -> CheckOutcome:  # n
 
 
 def _one_company(health: Health, timeframe: Timeframe) -> CheckOutcome:  # noqa: ARG001  # of the daily bars
-    return _of_symbols(health.mixed, "No symbol has bars of another company, as far as is known.", WARN)
+    return _of_symbols(health.mixed, "No symbol has bars of another company.", WARN)
 
 
 def _of_symbols(wrong: Sequence[tuple[str, str]], fine: str, severity: dg.AssetCheckSeverity) -> CheckOutcome:
@@ -249,11 +249,11 @@ def _prices_are_plausible(health: Health, timeframe: Timeframe) -> CheckOutcome:
     )
     newest_first = sorted(outliers, key=lambda o: (o.at, o.symbol), reverse=True)
     rows = [(o.symbol, f"{o.at:%Y-%m-%d %H:%M} UTC", o.value, o.lowest, o.highest) for o in newest_first]
-    sentence = "No price is far from those around it."
+    sentence = "No price outliers."
     if rows:
         symbol, at, value, lowest, highest = rows[0]
         more = f", and {len(rows) - 1:,} more" if len(rows) > 1 else ""
-        sentence = f"{symbol} has {value:g} at {at}, where {lowest:g} to {highest:g} is usual{more}."
+        sentence = f"{symbol} has {value:g} at {at}, expected {lowest:g} to {highest:g}{more}."
     return CheckOutcome(
         not rows, sentence, WARN, {"outliers": len(rows)}, Table("outliers", columns, rows) if rows else None
     )

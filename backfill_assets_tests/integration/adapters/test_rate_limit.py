@@ -82,7 +82,7 @@ async def test_a_permit_that_others_delay_is_announced(url, monkeypatch):
         async with RateLimiter(url, per_second=2.5) as other:
             await other.push_back(90)
         await limiter.acquire()
-        assert said == ["Waiting 90 s for the request rate, which other processes use or have reduced."]
+        assert said == ["Waiting 90 s for the request rate limit, shared with other processes."]
         monkeypatch.setattr(rate_limit, "_LONG", 0.05)
         with psycopg.connect(url) as holder:
             holder.execute("select from rate_limit for update")
@@ -91,7 +91,7 @@ async def test_a_permit_that_others_delay_is_announced(url, monkeypatch):
             await heard.wait()
             holder.rollback()
             await waiting
-    assert said[1:] == ["Waiting for the request rate, which all processes share in the database."]
+    assert said[1:] == ["Waiting for the shared request rate limit."]
 
 
 async def test_no_minute_has_more_permits_than_the_rate_allows(url):

@@ -31,7 +31,7 @@ from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.simulator import Fault, Hole
 from backfill_assets_tests.postgres import public_folder
 from backfill_assets_tests.secrets_search import find_secrets
-from backfill_assets_tests.support import KEY, PROJECT, backdate_answers, unused_port
+from backfill_assets_tests.support import KEY, PROJECT, backdate_answers
 
 WEEK = ("--start", "2024-03-04", "--end", "2024-03-08")
 STOCKS = ("run", "--markets", "stocks", *WEEK)
@@ -179,7 +179,7 @@ def test_json_is_alone_on_standard_output(backfill):
         ("run superfluous", "superfluous"),
         ("fetch", "fetch"),
         ("db drop", "drop"),
-        ("up --port 70000", "Invalid value for '--port': Input should be less than or equal to 65535."),
+        ("up --port 70000", "Invalid value for '--port': must be at most 65535."),
         ("db start", "DATABASE_URL names a server of your own"),
         ("db stop", "DATABASE_URL names a server of your own"),
     ],
@@ -314,13 +314,13 @@ def test_runs_whose_process_is_gone_are_ended(backfill):
         assert "The process of this run died" in event.dagster_event.message
 
 
-def test_a_port_in_use_is_refused_before_anything_is_started(bare_backfill):
+def test_a_port_in_use_is_refused_before_anything_is_started(backfill):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        result = bare_backfill.program("up", "--port", str(port))
+        result = backfill.program("up", "--port", str(port))
     assert (result.code, result.out) == (2, "")
     assert result.error.startswith(f"Cannot listen on port {port} of 127.0.0.1: Address already in use.")
-    assert not bare_backfill.data.exists()
+    assert not backfill.data.exists()
 
 
 def test_an_orphan_that_holds_the_port_is_ended_before_the_port_is_checked(bare_backfill):
@@ -339,9 +339,8 @@ def test_an_orphan_that_holds_the_port_is_ended_before_the_port_is_checked(bare_
 
 
 def test_a_second_platform_on_a_database_is_refused_while_the_first_one_runs(backfill):
-    port = str(unused_port())
-    with only_platform(backfill.database_url):
-        result = backfill.program("up", "--port", port)
+    with socket.create_server(("127.0.0.1", 0)) as taken, only_platform(backfill.database_url):
+        result = backfill.program("up", "--port", str(taken.getsockname()[1]))  # which the first one uses
         assert (result.code, result.out) == (2, "")
         assert result.error.startswith("Another `backfill up` is running on the database 127.0.0.1:")
     said = []

@@ -146,7 +146,7 @@ def test_bars_that_cannot_be_used_are_named_beside_what_was_computed(fetched):
     assert "Traceback" not in result.out + result.err
     rows = {row[0]: row[1:4] for row in table(result)}
     assert (rows["AAPL"], rows["MSFT"]) == (["0", "5", "5"], ["5", "5", "5"])
-    assert "not computed though there are bars: AAPL 1d" in result.out
+    assert "features not computed: AAPL 1d" in result.out
 
 
 # --- After a run

@@ -43,7 +43,7 @@ def test_everything_is_missing_and_due_before_the_first_run(closed_markets, monk
         ["BTC", "1m-1d", "2024-03-04 to 2024-03-10", "7", "missing", "0", "now"],
         ["BTC", "1w", "2024-03-10", "1", "missing", "0", "now"],
         ["MSFT", "1m-1w", "2024-03-04 to 2024-03-08", "5", "missing", "0", "now"],
-        ["24 unexplained gaps. To fetch them now: `backfill repair`"],
+        ["4 unexplained gaps. To fetch them now: `backfill repair`"],
     ]
     assert closed_markets.vendor.requests == []
 
@@ -73,7 +73,7 @@ def test_empty_and_thin_sessions_are_listed_until_explained(closed_markets, monk
     ]
     assert lines(listed)[3:] == [
         ["BTC 2024-03-09: no minutes from 08:00 to 24:00."],
-        ["13 unexplained gaps. To fetch them now: `backfill repair`"],
+        ["2 unexplained gaps. To fetch them now: `backfill repair`"],
     ]
     as_json = backfill("gaps", "--json")
     assert (as_json.code, as_json.err) == (3, "")
@@ -130,7 +130,10 @@ def test_unknown_and_earlier_tickers_are_named_by_every_command(closed_markets, 
     text = path.read_text(encoding="utf-8").replace("AAPL, MSFT", "APPL, META").replace("[BTC]", "[BTCUSD]")
     path.write_text(text.replace("start: 2024-03-04,", "start: 2024-03-04, timeframes: [1d],"), encoding="utf-8")
     backfill.vendor.change(renames=(Rename(ticker="META", earlier="FB", day=date(2024, 3, 6)),))
-    unknown = {"APPL": "Polygon does not know APPL; did you mean AAPL?", "BTCUSD": "did you mean BTC?"}
+    unknown = {
+        "APPL": "ticker of APPL: correct it in the universe file; did you mean AAPL?",
+        "BTCUSD": "did you mean BTC?",
+    }
     ran = backfill("run")
     assert ran.code == 3
     earlier = "write {symbol: META, formerly: [{ticker: FB, until: 2024-03-05}]}"
@@ -167,7 +170,7 @@ def test_bars_that_cannot_be_true_are_named_and_their_sessions_retried(closed_ma
     backfill.vendor.change(faults=(Fault(kind="impossible", ticker="AAPL", path="/minute/", count=6),))
     ran = backfill("run")
     assert ran.code == 3
-    named = ran.out[ran.out.index("6 bars left out of the answers:") :].splitlines()[1:7]
+    named = ran.out[ran.out.index("6 invalid bars rejected:") :].splitlines()[1:7]
     assert [line.split(": ")[0].split()[:3] for line in named[:5]] == [["AAPL", "1m", "2024-03-04"]] * 5
     assert [line.split(": ")[1] for line in named[:4]] == [
         "a price is zero or negative",

@@ -209,10 +209,10 @@ def test_a_wrong_selection_is_one_sentence(options, sentence):
             "{value!r} is not a date like 2025-01-31.",
         ),
         ("--end", ["yesterday", "２０２５-01-01"], "{value!r} is not a date like 2025-01-31."),  # noqa: RUF001  # tried
-        ("--days", ["1.5", "three", "٣"], "Input should be a valid integer"),
-        ("--days", ["-3", "0"], "Input should be greater than or equal to 1."),
-        ("--days", ["36526"], "Input should be less than or equal to 36525."),
-        ("--max-concurrent", ["51"], "Input should be less than or equal to 50."),
+        ("--days", ["1.5", "three", "٣"], "must be a valid integer"),
+        ("--days", ["-3", "0"], "must be at least 1."),
+        ("--days", ["36526"], "must be at most 36525."),
+        ("--max-concurrent", ["51"], "must be at most 50."),
     ],
 )
 def test_a_malformed_value_is_one_sentence_that_names_the_option(bare_backfill, option, values, sentence):
@@ -220,7 +220,7 @@ def test_a_malformed_value_is_one_sentence_that_names_the_option(bare_backfill, 
         result = bare_backfill("features", f"{option}={value}")
         assert result.code == 2
         assert result.error.startswith(f"Invalid value for '{option}': {sentence.format(value=value)}")
-        assert result.error.endswith(". See `backfill --help`.")
+        assert result.error.endswith(". See `backfill features --help`.")
 
 
 def test_only_ten_known_symbols_are_named():

@@ -51,18 +51,18 @@ def test_a_market_is_shown_before_its_first_run(closed_markets):
     assert closed_markets("run", "--symbols", "AAPL", "--timeframes", "1d").code == 0
     result = closed_markets("status")
     assert (result.code, result.err) == (3, "")
-    nothing = [*["✗", "0%"] * 8, "8", "none", "now"]
+    nothing = ["✗", "0%"] * 8
     assert words(result.out)[:6] == [
         ["stocks,", "2024-03-04", "to", "2024-03-08:", "0.0%", "complete;", "10", "missing", "of", "10", "sessions"],
         ["crypto,", "2024-03-04", "to", "2024-03-10:", "0.0%", "complete;", "7", "missing", "of", "7", "sessions"],
         HEAD,
-        ["AAPL", *["✗", "0%"] * 6, "✓", "✓", "6", "2024-03-08", "05:00", "now"],
-        ["MSFT", *nothing],
-        ["BTC", *nothing],
+        ["AAPL", *["✗", "0%"] * 6, "✓", "✓", "1", "2024-03-08", "05:00", "now"],
+        ["MSFT", *nothing, "1", "none", "now"],
+        ["BTC", *nothing, "2", "none", "now"],
     ]
     assert words(result.out)[6:9] == [
         ["✓", "complete,", "~", "explained,", "✗", "open", "gaps"],
-        ["22", "unexplained", "gaps.", "To", "fetch", "them", "now:"],
+        ["4", "unexplained", "gaps.", "To", "fetch", "them", "now:"],
         ["backfill", "repair", "--symbols", "AAPL,MSFT,BTC"],
     ]
 
@@ -127,7 +127,7 @@ def test_gaps_are_shown_until_they_are_explained(filled_with_holes, monkeypatch)
     result = backfill("status")
     assert result.code == 3
     found = {line[0]: line for line in reversed(words(result.out))}
-    assert found["AAPL"][1:-3] == [*["✗60%"] * 7, "✓", "7", "2024-03-09", "00:59"]
+    assert found["AAPL"][1:-3] == [*["✗60%"] * 7, "✓", "1", "2024-03-09", "00:59"]
     assert found["BTC"][1:9] == [*["✗85%"] * 6, "✓", "✓"]
     assert found["MSFT"][1:10] == [*["✓"] * 8, "0"]
     assert " ".join(found["AAPL"][-3:]) in {"in 1 h", "in 60 min", "in 59 min"}
@@ -191,7 +191,7 @@ def test_symbols_and_markets_limit_the_output_and_the_exit_code(filled_with_hole
 def test_html_writes_a_page_too(filled_with_holes, tmp_path):
     path = tmp_path / "status page.html"
     result = filled_with_holes("status", "--html", str(path), "--json")
-    assert (result.code, result.err) == (3, "")
+    assert (result.code, result.err) == (3, f"Wrote {path}.\n")
     assert json.loads(result.out)["markets"]
     text = path.read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
@@ -230,7 +230,7 @@ def test_it_fits_eighty_columns_with_symbols_of_eight_letters():
     plain = shown(incomplete_in_all_timeframes("BRK.B-AB"), now=NOW - timedelta(minutes=55))
     assert max(map(len, plain.splitlines())) <= 80
     widest, *others = table(plain)
-    assert widest == f"BRK.B-AB {'✗98% ' * 8}  16 2025-06-30 23:59 in 59 min"
+    assert widest == f"BRK.B-AB {'✗98% ' * 8}   2 2025-06-30 23:59 in 59 min"
     assert [line.split()[0] for line in others] == ["MSFT", "NVDA", "SPY"]
 
 
@@ -239,7 +239,7 @@ def test_a_longer_symbol_is_folded():
     lines = table(shown(incomplete_in_all_timeframes(symbol), now=NOW - timedelta(minutes=55)))
     assert {len(line) for line in lines} == {80}
     assert "".join(line.split()[0] for line in lines[:-3]) == symbol
-    assert lines[0].endswith(f" {'✗98% ' * 8}  16 2025-06-30 23:59 in 59 min")
+    assert lines[0].endswith(f" {'✗98% ' * 8}   2 2025-06-30 23:59 in 59 min")
 
 
 def test_colours_repeat_what_glyphs_show():

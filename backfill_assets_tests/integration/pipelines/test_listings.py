@@ -227,7 +227,8 @@ async def test_sessions_of_an_unknown_ticker_stay_missing_and_say_so(database_ur
         for _ in range(3):
             request = one.request()
             assert await one.look_up(request, await one.fetch_request(request)) == [name]
-            detail = f"Polygon does not know {name}" + (f"; did you mean {likely}?" if likely else "")
+            detail = f"Polygon does not know the ticker of {name}: correct it in the universe file"
+            detail += f"; did you mean {likely}?" if likely else ""
             found = {(g.timeframe, g.reason, g.explained, g.detail) for g in one.gaps()}
             assert found == {(t, Reason.MISSING, False, detail) for t in ("1m", "1d", "1w")}
             assert found == {(g.timeframe, g.reason, g.explained, g.detail) for g in gaps_of(one.request(), {})}

@@ -18,13 +18,13 @@ from backfill_assets_tests.postgres import database_copy
 DAYS = DayRange(date(2024, 6, 23), date(2024, 7, 13))
 HALF_DAY, HOLIDAY = date(2024, 7, 3), date(2024, 7, 4)
 FETCHED = datetime(2024, 7, 15, 12, tzinfo=UTC)
-KINDS = {"AAPL": Kind.STOCKS, "NVDA": Kind.STOCKS, "BTC": Kind.CRYPTO}
+KINDS = {"AAPL": Kind.STOCKS, "MSFT": Kind.STOCKS, "BTC": Kind.CRYPTO}
 ACTIONS = [
-    ("NVDA", "split", date(2024, 7, 10), 1, 4, None, None),  # a Wednesday
-    ("NVDA", "dividend", date(2024, 7, 10), None, None, 0.5, "USD"),  # in new shares
-    ("NVDA", "dividend", date(2024, 7, 2), None, None, 3.0, "USD"),
-    ("NVDA", "dividend", date(2024, 7, 2), None, None, 1.0, None),
-    ("NVDA", "dividend", date(2024, 7, 1), None, None, 2.0, "CAD"),  # not in the currency of the prices
+    ("MSFT", "split", date(2024, 7, 10), 1, 4, None, None),  # a Wednesday
+    ("MSFT", "dividend", date(2024, 7, 10), None, None, 0.5, "USD"),  # in new shares
+    ("MSFT", "dividend", date(2024, 7, 2), None, None, 3.0, "USD"),
+    ("MSFT", "dividend", date(2024, 7, 2), None, None, 1.0, None),
+    ("MSFT", "dividend", date(2024, 7, 1), None, None, 2.0, "CAD"),  # not in the currency of the prices
     ("AAPL", "dividend", date(2024, 6, 28), None, None, 0.25, "USD"),
     ("AAPL", "split", date(2999, 1, 4), 1, 2, None, None),  # to come
 ]

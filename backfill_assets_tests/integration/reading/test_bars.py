@@ -224,7 +224,7 @@ def test_a_source_is_the_true_one_of_each_bar(read):
     assert len(read("AAPL", "1m", source="polygon")) == len(read("AAPL", "1m"))
     assert len(read("AAPL", "1m", source="yahoo")) == 0
     assert len(read("AAPL", "5m", source="derived")) == len(read("AAPL", "5m"))
-    weeks = {"symbols": "NVDA", "timeframe": "1w", "adjust": "all"}
+    weeks = {"symbols": "MSFT", "timeframe": "1w", "adjust": "all"}
     pd.testing.assert_frame_equal(read(**weeks, source="derived"), read(**weeks))
 
 
@@ -242,19 +242,19 @@ def close_before(url, symbol, day):
 
 @cache
 def by_hand(url, day):
-    """The factors of NVDA's prices and volumes of a day, with dividends: see ACTIONS."""
+    """The factors of MSFT's prices and volumes of a day, with dividends: see ACTIONS."""
     price = shares = 1.0
     if day < date(2024, 7, 10):
         shares = 1 / 4
-        price = shares * (1 - 0.5 / (close_before(url, "NVDA", date(2024, 7, 10)) / 4))
+        price = shares * (1 - 0.5 / (close_before(url, "MSFT", date(2024, 7, 10)) / 4))
     if day < date(2024, 7, 2):
-        price *= 1 - 4.0 / close_before(url, "NVDA", date(2024, 7, 2))
+        price *= 1 - 4.0 / close_before(url, "MSFT", date(2024, 7, 2))
     return price, shares
 
 
 @pytest.mark.parametrize("timeframe", ["1m", "30m", "1d"])
 def test_adjusted_bars_and_features_are_what_the_definition_says(filled, read, timeframe):
-    raw, found = (read("NVDA", timeframe, adjust=adjust, features="all") for adjust in ("none", "all"))
+    raw, found = (read("MSFT", timeframe, adjust=adjust, features="all") for adjust in ("none", "all"))
     factors = np.array([by_hand(filled, at.astimezone(NEW_YORK).date()) for at in raw["timestamp"]])
     scaled = {c.name: c.scaling for c in COLUMNS} | dict.fromkeys(PRICES, Scaling.PRICE) | {"volume": Scaling.VOLUME}
     for name, scaling in scaled.items():
@@ -279,14 +279,14 @@ def test_what_has_no_action_is_not_changed_by_a_bit(filled, read):
 
 @pytest.mark.parametrize("adjust", ["splits", "all"])
 def test_weeks_are_built_of_adjusted_days(read, adjust):
-    weeks, days = (read("NVDA", timeframe, adjust=adjust, tz=NEW_YORK) for timeframe in ("1w", "1d"))
+    weeks, days = (read("MSFT", timeframe, adjust=adjust, tz=NEW_YORK) for timeframe in ("1w", "1d"))
     sunday = days["timestamp"].dt.date.map(lambda day: day - timedelta(days=(day.weekday() + 1) % 7))
     rule = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
     expected = days.groupby(sunday).agg(rule)
     assert weeks["timestamp"].dt.date.tolist() == expected.index.tolist()
     np.testing.assert_allclose(weeks[list(rule)], expected, rtol=1e-12)
-    stored_weeks = read("NVDA", "1w", features=["sma_20", "obv_change_20"], tz=NEW_YORK)
-    found = read("NVDA", "1w", features=["sma_20", "obv_change_20"], adjust="splits", tz=NEW_YORK)
+    stored_weeks = read("MSFT", "1w", features=["sma_20", "obv_change_20"], tz=NEW_YORK)
+    found = read("MSFT", "1w", features=["sma_20", "obv_change_20"], adjust="splits", tz=NEW_YORK)
     # Features of the week of the split are in its last day's shares.
     assert (found["sma_20"] / stored_weeks["sma_20"]).dropna().round(12).isin([0.25, 1]).all()
     np.testing.assert_allclose(found["sma_20"].iloc[-1], stored_weeks["sma_20"].iloc[-1])
@@ -468,7 +468,7 @@ def test_gaps_have_their_reason_and_their_next_attempt(database_url, engine):
 
 
 def test_corporate_actions_are_by_ex_date_and_without_the_withdrawn(filled, database_url):
-    found = read_corporate_actions("NVDA", "2024-07-02", date(2024, 7, 10), url=filled)
+    found = read_corporate_actions("MSFT", "2024-07-02", date(2024, 7, 10), url=filled)
     assert found[["kind", "ex_date", "cash_amount"]].fillna(0).to_numpy().tolist() == [
         ["dividend", date(2024, 7, 2), 1.0],
         ["dividend", date(2024, 7, 2), 3.0],
@@ -477,7 +477,7 @@ def test_corporate_actions_are_by_ex_date_and_without_the_withdrawn(filled, data
     ]
     assert len(read_corporate_actions(url=filled, engine="polars")) == 7
     with psycopg.connect(database_url) as connection:
-        add_action(connection, "NVDA", "split", date(2024, 7, 10), 1, 4, None, None, withdrawn=FETCHED)
+        add_action(connection, "MSFT", "split", date(2024, 7, 10), 1, 4, None, None, withdrawn=FETCHED)
     assert len(read_corporate_actions(url=database_url)) == 0
     assert read_corporate_actions(withdrawn=True, url=database_url)["withdrawn_at"].tolist() == [pd.Timestamp(FETCHED)]
 
@@ -488,8 +488,8 @@ def test_corporate_actions_are_by_ex_date_and_without_the_withdrawn(filled, data
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
-        ({"symbols": "nvda"}, NotStored, "There is nothing of 'nvda' in the store; did you mean NVDA?"),
-        ({"symbols": ["AAPL", "ZZZZ"]}, NotStored, "'ZZZZ' in the store; there are AAPL, BTC, NVDA."),
+        ({"symbols": "msft"}, NotStored, "There is nothing of 'msft' in the store; did you mean MSFT?"),
+        ({"symbols": ["AAPL", "ZZZZ"]}, NotStored, "'ZZZZ' in the store; there are AAPL, BTC, MSFT."),
         ({"symbols": []}, UsageMistake, "symbols must be a name or a list of names, or None for all."),
         ({"symbols": [7]}, UsageMistake, "symbols must be a name"),
         ({"symbols": "'; drop table market_data --"}, NotStored, "There is nothing of"),
@@ -514,7 +514,7 @@ def test_corporate_actions_are_by_ex_date_and_without_the_withdrawn(filled, data
         ({"features": pd.Index(["rsi_14", "x"])}, NotStored, "Feature 'x' is unknown"),
         ({"source": 7}, UsageMistake, "source must be a text, not 7."),
         ({"source": "a\0"}, UsageMistake, "source must be a text"),
-        ({"known_at": date.max, "symbols": "nvda"}, NotStored, "did you mean NVDA?"),
+        ({"known_at": date.max, "symbols": "msft"}, NotStored, "did you mean MSFT?"),
         *(
             ({"timeout": seconds}, UsageMistake, "timeout must be a number of seconds above 0 and at most 2147483, not")
             for seconds in (0, "5", None, float("nan"), float("inf"), 1e9)
@@ -619,7 +619,7 @@ for ask in (lambda: read_bars("AAPL", "1d", engine="polars", url=url), lambda: i
 frames = [
     read_bars(None, "1m", url=url), read_bars(None, "1d", adjust="all", features="all", url=url),
     read_bars(None, "1d", "2020-01-01", "2020-01-02", url=url), read_features(None, "1w", url=url),
-    read_corporate_actions("NVDA", url=url), read_gaps(url=url),
+    read_corporate_actions("MSFT", url=url), read_gaps(url=url),
 ]
 import pickle
 with open(sys.argv[2], "wb") as file:
@@ -635,7 +635,7 @@ def test_without_the_extra_pandas_gets_the_same(filled, tmp_path):
         read_bars(None, "1d", adjust="all", features="all", url=filled),
         read_bars(None, "1d", "2020-01-01", "2020-01-02", url=filled),
         read_features(None, "1w", url=filled),
-        read_corporate_actions("NVDA", url=filled),
+        read_corporate_actions("MSFT", url=filled),
         read_gaps(url=filled),
     ]
     for found, same in zip(frames, expected, strict=True):

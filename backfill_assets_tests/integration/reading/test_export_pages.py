@@ -17,7 +17,7 @@ from backfill_assets_tests.support import market, rows
 def exported(filled, tmp_path_factory):
     """The folder in which `bars` is an export of all markets."""
     folder = tmp_path_factory.mktemp("exported")
-    markets = market("stocks", "AAPL", "NVDA"), market("crypto", "BTC")
+    markets = market("stocks", "AAPL", "MSFT"), market("crypto", "BTC")
     scopes = [Scope(m, tuple(s.name for s in m.symbols), ("1m", "1d"), DAYS) for m in markets]
     with ExportStore(filled, read_only=True) as store:
         export(store, Folder(folder / "bars"), scopes, Arguments())
@@ -51,7 +51,7 @@ def test_polars_duckdb_pyarrow_and_pandas_read_an_export(run, filled):
     volumes = dict(run("export.md", "import duckdb")["volumes"])
     assert volumes == {
         symbol: pytest.approx(sum(v for (v,) in stored(filled, symbol, "1d", "volume")), rel=1e-12)
-        for symbol in ("AAPL", "BTC", "NVDA")
+        for symbol in ("AAPL", "BTC", "MSFT")
     }
     days = run("export.md", "import pyarrow")["days"]
     assert days["close"].to_pylist() == [close for (close,) in stored(filled, "AAPL", "1d")]
@@ -74,9 +74,9 @@ def test_a_frame_is_what_nautilus_traders_wrangler_takes(run, filled):
 def test_a_frame_is_what_vectorbts_portfolio_takes(run, filled):
     names = run("backtesting.md", "pivot")
     for frame, column in ((names["close"], "close"), (names["opens"], "open")):
-        assert list(frame.columns) == ["AAPL", "NVDA"]
+        assert list(frame.columns) == ["AAPL", "MSFT"]
         assert isinstance(frame.index, pd.DatetimeIndex)
         assert frame.index.tz is None
         assert (frame.index == frame.index.normalize()).all()
         assert frame.dtypes.tolist() == [np.float64] * 2
-        assert frame["NVDA"].tolist() == [value for (value,) in stored(filled, "NVDA", "1d", column)]
+        assert frame["MSFT"].tolist() == [value for (value,) in stored(filled, "MSFT", "1d", column)]

@@ -160,7 +160,7 @@ def test_the_repr_has_no_secret(home):
         ("DATABASE_URL", f"postgresql://u:{SECRET}@h:99999/d"),
         ("DATABASE_URL", f"postgresql://u:{SECRET}@[h/d"),
         ("DATABASE_URL", f"postgresql://u:{SECRET}@h:1,x:y/d"),
-        ("DATABASE_URL", f"postgresql+psycopg://u:{SECRET}@h/d"),
+        ("DATABASE_URL", f"postgresql+mysql://u:{SECRET}@h/d"),
         ("DATABASE_URL", f"host=h password={SECRET}"),
         *(("DATABASE_URL", f"postgresql://u:{SECRET}{bad}x@h/d") for bad in ("%", "%g1", "/", "@", "#", "?")),
         ("DATABASE_URL", " "),

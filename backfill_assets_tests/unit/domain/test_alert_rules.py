@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill_assets.domain.alert_rules import (
+    MOST_ROWS,
     CheckObservation,
     CheckResult,
     FailedDaysObservation,
@@ -16,10 +17,14 @@ from backfill_assets.domain.alert_rules import (
     HeartbeatObservation,
     JobObservation,
     check_incident,
+    failed_checks,
 )
 from backfill_assets.domain.alerts import THRESHOLDS, Measure, Place, Severity, severity
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, Reason
+from backfill_assets.domain.sessions import Kind
+from backfill_assets.domain.timeframes import MINUTE_1
+from backfill_assets.domain.universe import Market, Symbol
 
 START = date(2025, 6, 2)
 NOON = datetime(2025, 6, 30, 12, tzinfo=UTC)
@@ -97,9 +102,9 @@ def test_a_market_is_one_incident_whose_table_joins_timeframes_with_the_same_gap
     assert finding.incident == "gap:stocks"
     assert finding.sentence == "stocks: 2 symbols have unexplained missing sessions; most: AAPL, 9."
     assert finding.rows == (
-        ("symbol", "timeframes", "missing", "sessions", "reason", "attempts", "next attempt"),
-        ("AAPL", "1m 5m", "2025-06-02 to 2025-06-10", "9", "missing", "2", "2025-06-30 12:00 UTC"),
-        ("MSFT", "1m", "2025-06-02 to 2025-06-03", "2", "missing", "2", "none"),
+        ("symbol", "timeframes", "missing", "days", "tries", "next try (UTC)"),
+        ("AAPL", "1m 5m", "2025-06-02 to 2025-06-10", "9", "2", "2025-06-30 12:00"),
+        ("MSFT", "1m", "2025-06-02 to 2025-06-03", "2", "2", "none"),
     )
     assert [row[-1] for row in replace(seen, now=NOON).finding().rows[1:]] == ["now", "none"]
     assert finding.repair == "backfill repair --symbols AAPL,MSFT"
@@ -117,6 +122,23 @@ def test_gaps_of_many_symbols_are_repaired_by_market():
 
 def check(asset="stocks/ohlcv_1m", name="bars_are_valid", *, passed=False, error=True, sentence="Bad.", repair=None):
     return CheckResult(asset, name, passed, error, sentence, repair=repair)
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        ((), True),
+        ((("series", "n"), ("OLD", "1")), True),
+        ((("symbol", "n"), ("OLD", "1"), ("AAPL", "2")), True),
+        ((("symbol", "n"), ("OLD", "1")), False),
+        ((("symbol", "n"), *[("OLD", "1")] * MOST_ROWS), True),  # there may be more
+    ],
+)
+def test_a_failed_check_of_other_symbols_only_is_left_out(rows, kept):
+    market = Market("stocks", Kind.STOCKS, date(2025, 1, 2), (Symbol("AAPL", "AAPL"),), (MINUTE_1,))
+    failed = replace(check(), rows=rows)
+    assert (failed_checks([failed], market) == [failed]) is kept
+    assert failed_checks([failed], market, "ohlcv", ["OLD"]) == [failed]
 
 
 def alone(**fields):

@@ -65,7 +65,10 @@ def test_sessions_of_an_unknown_ticker_are_one_missing_gap_until_the_next_look_u
     confirmed = {TUE: recorded(answers=2, session=TUE)}
     (gap,) = STOCKS.gaps("APPL", DAY_1, [days(MON, FRI)], confirmed, listing)
     assert (gap.sessions, gap.reason, gap.explained) == (5, Reason.MISSING, False)
-    assert (gap.next_attempt_at, gap.detail) == (NOON + REFRESHED_AFTER, "Polygon does not know APPL")
+    assert (gap.next_attempt_at, gap.detail) == (
+        NOON + REFRESHED_AFTER,
+        listing.sentence("APPL"),
+    )
 
 
 @pytest.mark.parametrize("timeframe", [MINUTE_1, DAY_1, WEEK_1], ids=str)

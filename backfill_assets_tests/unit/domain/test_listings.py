@@ -126,5 +126,7 @@ def test_sentences_say_what_to_do():
         "{symbol: META, formerly: [{ticker: FB, until: 2022-06-08}]}"
     )
     unknown = Listing(None, None, unknown_at=datetime(2025, 7, 1, tzinfo=UTC), likely="AAPL")
-    assert unknown.sentence("APPL") == "Polygon does not know APPL; did you mean AAPL?"
+    assert unknown.sentence("APPL") == (
+        "Polygon does not know the ticker of APPL: correct it in the universe file; did you mean AAPL?"
+    )
     assert UNKNOWN.sentence("AAPL") == ""

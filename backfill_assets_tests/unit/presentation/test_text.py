@@ -65,7 +65,7 @@ def test_the_markdown_table_has_a_row_per_symbol_and_a_column_per_timeframe():
     assert head[9:] == ["open gaps", "explained", "last bar (UTC)"]
     assert all(re.fullmatch(":--|--:", side) for side in alignments)
     assert rows == [
-        ["AAPL", *["✗ 98.9%"] * 6, "✓", "✓", "12", "0", "2025-06-30 23:59"],
+        ["AAPL", *["✗ 98.9%"] * 6, "✓", "✓", "2", "0", "2025-06-30 23:59"],
         ["MSFT", *["~ 99.7%"] * 6, "✓", "✓", "0", "1", "2025-06-30 23:59"],
         ["NVDA", *["✓"] * 8, "0", "0", "2025-06-30 23:59"],
         ["SPY", *["✓"] * 8, "0", "0", "none"],

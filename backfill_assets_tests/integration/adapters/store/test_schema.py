@@ -97,7 +97,7 @@ def test_missing_tables_are_an_error_until_they_are_created(empty_database):
 
 
 @pytest.mark.parametrize(
-    ("revision", "remedy"), [("0001", "run `backfill db upgrade`"), ("9999", "use the newer program")]
+    ("revision", "remedy"), [("0001", "run `backfill db upgrade`"), ("9999", "update the program")]
 )
 def test_tables_of_another_revision_are_an_error_and_not_upgraded(database_url, revision, remedy):
     with psycopg.connect(database_url) as connection:
@@ -110,7 +110,7 @@ def test_tables_of_another_revision_are_an_error_and_not_upgraded(database_url, 
 def test_tables_of_a_newer_program_are_not_upgraded(database_url):
     with psycopg.connect(database_url) as connection:
         connection.execute("update backfill_schema_version set version_num = '9999'")
-    with pytest.raises(SchemaBehind, match=r"9999.*: use the newer program"):
+    with pytest.raises(SchemaBehind, match=r"9999.*: update the program"):
         schema.upgrade(database_url)
     assert rows(database_url, "select version_num from backfill_schema_version") == [("9999",)]
 

@@ -5,11 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import pytest
 
+from backfill_assets.domain.alert_rules import MOST_ROWS
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.gaps import Gap, Reason
 from backfill_assets.domain.retries import FIRST_PAUSE
 from backfill_assets.domain.timeframes import TIMEFRAMES
-from backfill_assets.orchestration.check_results import MOST_ROWS
 from backfill_assets.orchestration.ohlcv.checks import gap_table, ohlcv_check_specs
 from backfill_assets.simulator import Fault, Hole, Rename
 from backfill_assets_tests.support import MOMENT, market
@@ -393,8 +393,9 @@ def test_a_ticker_that_the_vendor_does_not_know_is_an_error_until_it_is_known(ha
     assert result.success
     verdict = verdicts(result)["1m", "ticker_is_known"]
     assert (verdict.passed, verdict.severity) == (False, ERROR)
-    assert verdict.description == "MSFT: Polygon does not know MSFT."
-    assert metadata_of(verdict)["symbols"] == [{"symbol": "MSFT", "finding": "Polygon does not know MSFT"}]
+    finding = "Polygon does not know the ticker of MSFT: correct it in the universe file"
+    assert verdict.description == f"MSFT: {finding}."
+    assert metadata_of(verdict)["symbols"] == [{"symbol": "MSFT", "finding": finding}]
     (gap,) = metadata_of(verdicts(result)["1d", "no_missing_sessions"])["gaps"]
     assert (gap["symbol"], gap["sessions"], gap["reason"]) == ("MSFT", len(SESSIONS), "missing")
     harness.vendor.change(known=("AAPL", "MSFT"))
