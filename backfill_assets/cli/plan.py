@@ -9,14 +9,12 @@ from datetime import UTC, datetime
 from backfill_assets.adapters import database
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import BarStore
-from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.cli.options import Options
 from backfill_assets.cli.output import COMPLETE, counted, duration, output_console, plain_table, print_json
 from backfill_assets.cli.selection import select
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.request_plan import ApiCall, floor_seconds, pages_of
-from backfill_assets.pipelines.backfill_request import plan, recorded
-from backfill_assets.pipelines.listings import expected, stale
+from backfill_assets.pipelines.status import read_plans
 from backfill_assets.presentation.documents import plan_json
 
 
@@ -24,11 +22,7 @@ def plan_command(options: Options, *, verbose: bool, as_json: bool) -> int:
     """Run `backfill plan` and return its exit code."""
     settings, _, chosen = select(options)
     with BarStore(database.ready(settings), read_only=True) as store:
-        requests = [expected(store, request) for request in chosen]
-        plans = {request.market.name: plan(request, recorded(store, request)) for request in requests}
-        planned = {symbol for calls in plans.values() for call in calls for symbol in call.symbols}
-        known = ListingStore.beside(store).read([symbol.name for symbol in planned])
-        look_ups = len(stale(planned, known, datetime.now(UTC)))
+        plans, look_ups = read_plans(store, chosen, datetime.now(UTC))
     show_plans(plans, settings, look_ups, verbose=verbose, as_json=as_json)
     return COMPLETE
 
@@ -43,7 +37,7 @@ def show_plans(
     requests = sum(map(pages_of, plans.values()))
     floor = floor_seconds(requests, settings.requests_per_second)
     if as_json:
-        print_json(plan_json(plans, settings.requests_per_second) | {"look_ups": look_ups})
+        print_json(plan_json(plans, settings.requests_per_second, look_ups))
         return
     if not requests:
         sys.stdout.write("Nothing to fetch.\n")

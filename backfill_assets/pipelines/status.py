@@ -7,15 +7,18 @@ from dataclasses import replace
 from datetime import datetime
 
 from backfill_assets.adapters.store.alerts import AlertStore
+from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.base import Store
+from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.adapters.store.series import SeriesStore
 from backfill_assets.domain.alert_rules import CheckResult, failed_checks
 from backfill_assets.domain.completeness import Completeness
 from backfill_assets.domain.gaps import Gap
+from backfill_assets.domain.request_plan import ApiCall
 from backfill_assets.domain.universe import Universe
-from backfill_assets.pipelines.backfill_request import BackfillRequest
+from backfill_assets.pipelines.backfill_request import BackfillRequest, plan, recorded
 from backfill_assets.pipelines.gaps import Watched, current_gaps, measure
-from backfill_assets.pipelines.listings import known_listings
+from backfill_assets.pipelines.listings import expected, known_listings, stale
 
 
 def read_status(
@@ -29,6 +32,17 @@ def read_status(
         found.append(measure(store, watched, now))
         checks += failed_checks(results, request.market, symbols=request.names)
     return found, checks, universe.without(SeriesStore.beside(store).bars_by_symbol())
+
+
+def read_plans(
+    store: Store, requests: Iterable[BackfillRequest], now: datetime
+) -> tuple[dict[str, list[ApiCall]], int]:
+    """Return the calls of requests by market, and the number of symbols whose listing may be looked up besides."""
+    bars, known = BarStore.beside(store), [expected(store, request) for request in requests]
+    plans = {request.market.name: plan(request, recorded(bars, request)) for request in known}
+    symbols = {symbol for calls in plans.values() for call in calls for symbol in call.symbols}
+    listings = ListingStore.beside(store).read([symbol.name for symbol in symbols])
+    return plans, len(stale(symbols, listings, now))
 
 
 def requested_gaps(store: Store, request: BackfillRequest) -> list[Gap]:

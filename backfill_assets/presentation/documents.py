@@ -117,12 +117,13 @@ def symbols_json(universe: Universe, bars: Mapping[str, int]) -> list[dict[str, 
     return [{"market": m or None, "symbol": s, "ticker": t or None, "bars": bars.get(s, 0)} for m, s, t in rows]
 
 
-def plan_json(plans: Mapping[str, Sequence[ApiCall]], per_second: float) -> dict[str, object]:
-    """Return the requests by market, their number, and the least seconds that they take."""
+def plan_json(plans: Mapping[str, Sequence[ApiCall]], per_second: float, look_ups: int) -> dict[str, object]:
+    """Return the requests by market, their number, the least seconds that they take, and symbols that may be looked up."""
     requests = sum(map(pages_of, plans.values()))
     return {
         "requests": requests,
         "floor_seconds": floor_seconds(requests, per_second),
+        "look_ups": look_ups,
         "plan": [
             {
                 "market": market,

@@ -20,7 +20,6 @@ from starlette.routing import Route
 
 from backfill_assets.adapters.store import schema
 from backfill_assets.adapters.store.alerts import AlertStore
-from backfill_assets.adapters.store.bars import BarStore
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.adapters.store.listings import ListingStore
@@ -30,12 +29,11 @@ from backfill_assets.domain.alert_rules import failed_checks
 from backfill_assets.domain.api_tokens import ApiToken, Scope, known_token
 from backfill_assets.domain.completeness import Completeness
 from backfill_assets.domain.errors import NotStored, UsageMistake
-from backfill_assets.domain.request_plan import ApiCall
 from backfill_assets.domain.selection import Selection
-from backfill_assets.pipelines.backfill_request import plan, recorded
-from backfill_assets.pipelines.listings import expected
+from backfill_assets.domain.sources import POLYGON, POLYGON_FILES
 from backfill_assets.pipelines.report import json_default, report_json
 from backfill_assets.pipelines.selection import backfill_requests
+from backfill_assets.pipelines.status import read_plans
 from backfill_assets.presentation.calendar import grid_of
 from backfill_assets.presentation.documents import gap_json, iso, plan_json, status_json, symbols_json
 from backfill_assets.reading.selection import feature_columns
@@ -180,11 +178,17 @@ class Api:
         settings = self._platform.settings
         return [
             {
-                "source": "polygon",
+                "source": POLYGON,
                 "address": settings.base_url,
                 "requests_per_second": settings.requests_per_second,
                 "key_is_set": settings.api_key is not None,
-            }
+            },
+            {
+                "source": POLYGON_FILES,
+                "address": settings.files_url,
+                "requests_per_second": None,
+                "key_is_set": settings.files_access_key_id is not None,
+            },
         ]
 
     def symbols(self) -> object:
@@ -211,13 +215,8 @@ class Api:
         """Return what `backfill plan --json` prints."""
         settings, now = self._platform.settings, datetime.now(UTC)
         chosen = backfill_requests(body.selection(), settings.universe(now.date()), now, settings.retries)
-
-        def plans(store: Store) -> dict[str, list[ApiCall]]:
-            requests = [expected(store, request) for request in chosen]
-            bars = BarStore.beside(store)
-            return {request.market.name: plan(request, recorded(bars, request)) for request in requests}
-
-        return plan_json(self._platform.read(plans), settings.requests_per_second)
+        plans, look_ups = self._platform.read(lambda store: read_plans(store, chosen, now))
+        return plan_json(plans, settings.requests_per_second, look_ups)
 
     def launch(self, body: Wanted, key: str | None, token: str) -> Response:
         """Launch a backfill."""

@@ -22,6 +22,7 @@ from backfill_assets.domain.alert_rules import CheckResult, failed_checks
 from backfill_assets.domain.completeness import Completeness
 from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable
 from backfill_assets.domain.selection import Selection
+from backfill_assets.domain.sources import POLYGON, POLYGON_FILES
 from backfill_assets.domain.universe import Universe
 from backfill_assets.pipelines.selection import backfill_requests
 from backfill_assets.pipelines.status import read_status
@@ -134,7 +135,9 @@ class Platform:
     def state(self, selection: Selection) -> PlatformState:
         """Return the state for a page; why it cannot be read is in it. Raises UsageMistake for an unknown name."""
         now, settings = datetime.now(UTC), self.settings
-        sources = [("polygon", settings.base_url, f"{settings.requests_per_second:g} requests a second")]
+        sources = [(POLYGON, settings.base_url, f"{settings.requests_per_second:g} requests a second")]
+        if settings.files_access_key_id:
+            sources.append((POLYGON_FILES, settings.files_url, "no limit of requests"))
         try:
             found, health, incidents, running = self.snapshot(), self.health(), self.incidents(), self.running()
             last_runs = [recorded.run for recorded in self.last_runs()]

@@ -28,7 +28,8 @@ truncate stage
 copy stage from stdin (format binary)
 
 -- name: merge
--- Returns by day (UTC) the first and last row written, how many were inserted and changed, and the first and last changed.
+-- Returns by day (UTC) the first and last row written, how many were inserted and changed, and of the restated ones the first,
+-- the last and the number.
 -- Rows that are already stored are neither locked nor written. The earlier values of changed ones go into the history if
 -- `kept`. ORDER BY gives concurrent writers one lock order. The time of the statement, unlike that of the transaction, is after
 -- the wait for the lock: what it replaces ends when it begins. Flat files have no vwap: that of an equal bar stays. A bar that
@@ -41,7 +42,10 @@ with answer as (
   from stage s
   left join market_data x on x.symbol = %(symbol)s and x.timeframe = %(timeframe)s and x."timestamp" = s.t
 ), differing as materialized (
-  select * from answer
+  select *,
+    symbol is not null and vwap is null
+      and (open, high, low, close, volume, trades) is not distinct from (o, h, l, c, v, n) as gained
+  from answer
   where symbol is null
     or (open, high, low, close, volume, vwap, trades) is distinct from (o, h, l, c, v, vw, n)
 ), kept as (
@@ -50,10 +54,7 @@ with answer as (
      new_open, new_high, new_low, new_close, new_volume, new_vwap, new_trades, new_source, run_id)
   select symbol, timeframe, t, open, high, low, close, volume, vwap, trades, source, ingested_at, false,
     o, h, l, c, v, vw, n, %(source)s, %(run_id)s
-  from differing
-  where symbol is not null and %(kept)s
-    and (vwap is not null or (open, high, low, close, volume, trades) is distinct from (o, h, l, c, v, n))
-  order by t
+  from differing where symbol is not null and not gained and %(kept)s order by t
 ), written as (
   insert into market_data as m
     (symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source, ingested_at)
@@ -65,8 +66,9 @@ with answer as (
   returning (xmax = 0) as is_new, "timestamp" as t
 )
 select min(t), max(t), count(*) filter (where is_new), count(*) filter (where not is_new),
-  min(t) filter (where not is_new), max(t) filter (where not is_new)
-from written group by date_trunc('day', t) order by 1
+  min(t) filter (where not is_new and not gained), max(t) filter (where not is_new and not gained),
+  count(*) filter (where not is_new and not gained)
+from written join differing using (t) group by date_trunc('day', t) order by 1
 
 -- name: remove
 -- Deletes bars and their feature rows; those go into the history if `kept`. Returns by day (UTC) the first and last, and how many.

@@ -124,7 +124,7 @@ class Rows:
         if days:
             self._mark([day[0] for day in days], [day[1] for day in days])
         inserted, changed = sum(day[2] for day in days), sum(day[3] for day in days)
-        restated = tuple(Restated(day[4], day[5], day[3]) for day in days if day[3])
+        restated = tuple(Restated(day[4], day[5], day[6]) for day in days if day[6])
         return Written(inserted, changed, len(bars) - inserted - changed, restated=restated)
 
     def remove(self, stamps: Int) -> Written:

@@ -379,7 +379,7 @@ def test_the_embedded_server_is_not_stopped_while_a_platform_uses_it(bare_backfi
                 )
         finally:
             assert bare_backfill("db", "stop", "--force").out == "The embedded PostgreSQL is stopped.\n"
-        assert bare_backfill("db", "stop").out == "It was not running.\n"
+        assert bare_backfill("db", "stop").out == "The embedded PostgreSQL is not running.\n"
 
 
 def test_the_key_is_not_stored_or_printed(backfill):

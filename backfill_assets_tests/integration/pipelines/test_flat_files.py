@@ -307,7 +307,9 @@ def written_from_a_file(store, request, bars: Bars):
 async def test_bars_of_a_file_gain_their_vwap_from_the_api_without_history(database_url, vendor, files):
     days = "2024-03-11 2024-03-11"
     await fill(database_url, vendor, files, what("stocks", NAMES, days, sources=(POLYGON_FILES,)))
-    await fill(database_url, vendor, files, what("stocks", NAMES, days, refresh=Refresh.EVERYTHING))
+    series = await fill(database_url, vendor, files, what("stocks", NAMES, days, refresh=Refresh.EVERYTHING))
+    assert any(one.written.changed for one in series)
+    assert not any(one.written.restated for one in series)
     for symbol in market("stocks", *NAMES).symbols:
         assert_same_bars(stored_bars(database_url, symbol.name, "1m"), truth(vendor, symbol, "1m", days))
     assert history(database_url) == []

@@ -51,8 +51,8 @@ def test_each_format_has_what_the_reading_functions_read(reader, filled, monkeyp
     monkeypatch.setattr(data, "_ROWS", 500)  # several batches a symbol
     for query, frame in (
         (
-            {"symbols": "NVDA,AAPL", "timeframe": "1m", "start": "2024-07-01", "adjust": "all"},
-            read_bars(["NVDA", "AAPL"], "1m", "2024-07-01", adjust="all", url=filled),
+            {"symbols": "MSFT,AAPL", "timeframe": "1m", "start": "2024-07-01", "adjust": "all"},
+            read_bars(["MSFT", "AAPL"], "1m", "2024-07-01", adjust="all", url=filled),
         ),
         (
             {"symbols": "BTC", "timeframe": "1d", "start": "2024-07-01", "end": "2024-07-03", "features": "rsi_14"},

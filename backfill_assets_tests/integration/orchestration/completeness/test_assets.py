@@ -44,7 +44,7 @@ def test_the_metadata_counts_sessions_and_shows_them_in_a_matrix(harness):
     assert matrix.startswith("2025-06-16 to 2025-06-30: 95.0% complete; 1 missing of 20 sessions.\n")
     assert re.search(r"\]\(data:image/svg\+xml;base64,[A-Za-z0-9+/=]+\)\n", matrix)
     last = harness.rows("select max(timestamp) from market_data where symbol = 'AAPL'")[0][0]
-    row = f"| AAPL | ✗ 90.0% | ✗ 90.0% | 2 | 0 | {last:%Y-%m-%d %H:%M} |"
+    row = f"| AAPL | ✗ 90.0% | ✗ 90.0% | 1 | 0 | {last:%Y-%m-%d %H:%M} |"
     assert row in matrix.replace("\N{NO-BREAK SPACE}", " ")
 
 
