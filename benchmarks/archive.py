@@ -10,7 +10,6 @@ embedded PostgreSQL and writes to a temporary folder.
 import argparse
 import gzip
 import io
-import resource
 import subprocess
 import sys
 import tempfile
@@ -162,11 +161,12 @@ def session_of(folder: Path, place: Folder) -> None:
 
 
 def peak(kind: str, path: Path) -> None:
-    """Print the peak memory of this process in kB."""
+    """Print the peak memory of this process in kB; that of `getrusage` may be of the process that started it."""
     with tempfile.TemporaryDirectory() as folder:
         if kind == "session":
             archived(path, SESSIONS[0], Folder(Path(folder)))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    print(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
 
 
 def years(folder: Path, place: Folder, count: int) -> None:
