@@ -60,7 +60,7 @@ def build_definitions(
     for market in universe.markets:
         calendar = calendars[market.name]
         assets += [
-            ohlcv_assets(market, calendar),
+            ohlcv_assets(market, calendar, universe.archives),
             feature_assets(market, calendar),
             completeness_asset(market, calendar),
         ]

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from backfill_assets.adapters.archive.sessions import (
     sessions_in,
     write_session,
 )
-from backfill_assets.adapters.polygon_files import DayFile, PolygonFiles, read_day
+from backfill_assets.adapters.polygon_files import DayFile, MarketDay, PolygonFiles, read_day
 from backfill_assets.domain.bars import NO_TRADES, Bars, Int, impossible
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.errors import KeyRefused, VendorError, VendorUnreachable
@@ -149,6 +149,25 @@ def _stored(archive: Archive, file: DayFile, path: Path, place: Place) -> Settle
         digest, size = write_session(part, day.table, made), part.stat().st_size
         place.take(part, name_of(archive.name, file.timeframe.name, file.session))
     return Settled(file.timeframe, file.session, made, digest, size)
+
+
+def archived_day(archives: Iterable[Archive], place: Place, file: DayFile) -> MarketDay | None:
+    """Return a flat file as it is in an archive, None if no archive has this version of it, or without some of its rows.
+
+    Raises ExportError.
+    """
+    for archive in archives:
+        if archive.kind is file.kind and file.timeframe in archive.timeframes:
+            name = name_of(archive.name, file.timeframe.name, file.session)
+            known = describe(place, [name]).get(name)
+            if known and known.etag == file.etag and not known.rejected:
+                table = read_session(place, name)
+                if table is not None:
+                    code = _codes(table)[0]
+                    edges = np.flatnonzero(np.diff(code, prepend=-1, append=-1)).tolist()
+                    rows = {table["ticker"][first].as_py(): (first, last) for first, last in pairwise(edges)}
+                    return MarketDay(file, table, rows, {})
+    return None
 
 
 def last_published(calendar: Calendar, now: datetime) -> date | None:

@@ -36,6 +36,9 @@ class FileServer(Protocol):
         """Return the complete file, which the caller deletes."""
 
 
+type ArchivedDay = Callable[[DayFile], MarketDay | None]
+
+
 async def unread(server: FileServer, store: SourceStore, request: BackfillRequest) -> dict[Timeframe, list[DayFile]]:
     """Return the files of a request's days that were not read for all symbols of its market, or have been replaced."""
     found: dict[Timeframe, list[DayFile]] = {}
@@ -48,10 +51,15 @@ async def unread(server: FileServer, store: SourceStore, request: BackfillReques
 
 
 class FileReader:
-    """The files that a request may read. One is decoded at a time: it takes some hundred megabytes."""
+    """The files that a request may read. One is decoded at a time: it takes some hundred megabytes.
 
-    def __init__(self, server: FileServer, store: Store, clock: Callable[[], datetime]) -> None:
-        self._server, self._clock = server, clock
+    `archived` returns a file that an archive has already, or None.
+    """
+
+    def __init__(
+        self, server: FileServer, store: Store, clock: Callable[[], datetime], archived: ArchivedDay = lambda _: None
+    ) -> None:
+        self._server, self._clock, self._archived = server, clock, archived
         self._store = SourceStore.beside(store)
         self._files: dict[tuple[Timeframe, date], DayFile] = {}
         self._one = asyncio.Semaphore(1)
@@ -77,17 +85,20 @@ class FileReader:
         """Read the file of a call; record it as read after the body, if it was for all symbols. Raises VendorError."""
         file = self._files[call.timeframe, call.session]
         async with self._one:
-            path = await self._server.fetch(file)
-            try:
-                day = await asyncio.to_thread(read_day, path, file, request.calendar.hours.zone)
-            finally:
-                path.unlink(missing_ok=True)
-            yield day
+            found: MarketDay | None = await asyncio.to_thread(self._archived, file)
+            yield found or await self._fetched(file, request)
         if request.refresh is Refresh.FILES or len(call.symbols) == len(request.market.symbols):
             name, etag, modified = request.market.name, file.etag, file.modified
             await asyncio.to_thread(
                 self._store.record_file, name, call.timeframe, call.session, etag, modified, self._clock()
             )
+
+    async def _fetched(self, file: DayFile, request: BackfillRequest) -> MarketDay:
+        path = await self._server.fetch(file)
+        try:
+            return await asyncio.to_thread(read_day, path, file, request.calendar.hours.zone)
+        finally:
+            path.unlink(missing_ok=True)
 
     async def of_the_api(self, call: GroupedCall, request: BackfillRequest) -> set[str]:
         """Return the symbols of a call whose session is stored from the REST API."""

@@ -28,7 +28,7 @@ from backfill_assets.domain.timeframes import Base, Timeframe, made_from, source
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.pipelines.backfill_request import BackfillRequest, Refresh, plan, recorded, underived
 from backfill_assets.pipelines.failure_policy import RECENT, Failure, FailurePolicy, mistaken
-from backfill_assets.pipelines.flat_files import FileReader, FileServer, bars_of
+from backfill_assets.pipelines.flat_files import FileReader, bars_of
 from backfill_assets.pipelines.progress import SILENT, Progress
 
 
@@ -77,7 +77,7 @@ async def fetch_missing(
     vendor: Vendor,
     *,
     clock: Callable[[], datetime],
-    files: FileServer | None = None,
+    reader: FileReader | None = None,
     at_once: int = 3,
     progress: Progress = SILENT,
     run_id: str | None = None,
@@ -86,8 +86,8 @@ async def fetch_missing(
 
     A source timeframe is followed by the timeframes derived from it. The fetch continues while the caller works on a series.
     It ends, with its calls cancelled, when the generator is closed: iterate within `contextlib.aclosing`. `clock` returns the
-    present, aware; `run_id` is that of the run, for the history of bars; `files` are the vendor's flat files, if the market
-    uses them. What cannot be read from a file is requested from the REST API, if the market uses that too.
+    present, aware; `run_id` is that of the run, for the history of bars; `reader` reads flat files, if the market uses them.
+    What cannot be read from a file is requested from the REST API, if the market uses that too.
 
     A series that fails has an `error`, and its sessions are recorded as failed; the others continue. Sessions that the
     vendor's plan does not reach back to are recorded as refused, which is not a failure. Some errors end the fetch and are
@@ -95,7 +95,6 @@ async def fetch_missing(
     if there are fewer), and an unreachable vendor. In the last two cases the sessions count as never requested.
     """
     before = await asyncio.to_thread(recorded, store, request)
-    reader = FileReader(files, store, clock) if files else None
     request = await _with_files(request, before, reader, progress)
     fetch = _Fetch(request, store, vendor, reader, clock, progress, before, run_id)
     work = asyncio.create_task(fetch.run(at_once))

@@ -7,10 +7,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 
 import dagster as dg
 from pydantic import Field
 
+from backfill_assets.adapters.archive.places import place_of
 from backfill_assets.adapters.polygon_files import PolygonFiles
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import Written
@@ -23,15 +25,17 @@ from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.sources import POLYGON, POLYGON_FILES
 from backfill_assets.domain.timeframes import Timeframe
-from backfill_assets.domain.universe import Market, Symbol
+from backfill_assets.domain.universe import Archive, Market, Symbol
 from backfill_assets.orchestration.check_results import outcomes_of, report_checks
 from backfill_assets.orchestration.keys import ohlcv_key
 from backfill_assets.orchestration.ohlcv.checks import CHECKS, ohlcv_check_specs
 from backfill_assets.orchestration.ohlcv.specs import ohlcv_spec
 from backfill_assets.orchestration.partitions import cells, mark_materialized, market_partitions
 from backfill_assets.orchestration.resources import Clock, MarketStore, PolygonApi, Watcher
+from backfill_assets.pipelines.archive import archived_day
 from backfill_assets.pipelines.audit import recorded_run
 from backfill_assets.pipelines.backfill_request import BackfillRequest, Refresh
+from backfill_assets.pipelines.flat_files import ArchivedDay, FileReader
 from backfill_assets.pipelines.gaps import Watched
 from backfill_assets.pipelines.health import examine
 from backfill_assets.pipelines.listings import expected, in_question, known_listings, look_up_stale
@@ -59,8 +63,11 @@ class OhlcvConfig(dg.Config):
     )
 
 
-def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
-    """Define the bars of a market: assets such as `stocks/ohlcv_1m`, partitioned by session day and symbol."""
+def ohlcv_assets(market: Market, calendar: Calendar, archives: Sequence[Archive] = ()) -> dg.AssetsDefinition:
+    """Define the bars of a market: assets such as `stocks/ohlcv_1m`, partitioned by session day and symbol.
+
+    Flat files that are in one of the `archives` are read from there.
+    """
 
     @dg.multi_asset(
         name=f"{market.name}_ohlcv",
@@ -94,14 +101,16 @@ def ohlcv_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
                         with recorded_run(bars, run, clock.now) as record:
                             record.traffic = vendor.traffic
                             files = _flat_files(market, watcher.progress())
+                            reader = None
                             if files:
                                 files.traffic = vendor.traffic
+                                reader = FileReader(files, bars, clock.now, _archived(archives))
                             fetch = fetch_missing(
                                 request,
                                 bars,
                                 vendor,
                                 clock=clock.now,
-                                files=files,
+                                reader=reader,
                                 at_once=config.max_concurrent,
                                 progress=watcher.progress(),
                                 run_id=run.run_id,
@@ -145,6 +154,13 @@ def _flat_files(market: Market, progress: Progress) -> PolygonFiles | None:
             "polygon to its `sources:` in the universe file."
         )
     return files
+
+
+def _archived(archives: Sequence[Archive]) -> ArchivedDay:
+    if not archives:
+        return lambda _: None
+    settings = Settings.read()
+    return partial(archived_day, archives, place_of(settings.archive, settings.data / "archive-parts"))
 
 
 async def _mark_settled(

@@ -1,6 +1,10 @@
 """`backfill archive` over the simulator's flat files, and its files read with and without our code."""
 
 import re
+import signal
+import subprocess
+import sys
+import time
 from datetime import date, datetime
 from pathlib import Path
 
@@ -97,6 +101,30 @@ def test_a_replaced_file_is_read_again_and_a_faulty_one_leaves_the_session_missi
     assert len(files(folder)) == 2 * SESSIONS
 
 
+def test_a_killed_fetch_leaves_complete_files_only(archive, folder):
+    command = [Path(sys.executable).parent / "backfill", "archive", "fetch", *DAYS, "-q"]
+    for downloads in (2, 9, 15):
+        before = len(archive.vendor.requests)
+        with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None:
+                fetched = [
+                    r for r in archive.vendor.requests[before:] if r.path.endswith(".csv.gz") and r.method == "GET"
+                ]
+                if len(fetched) >= downloads:
+                    process.kill()
+                    break
+                time.sleep(0.005)
+        assert process.returncode == -signal.SIGKILL or downloads > 2
+        assert archive("archive", "verify", *DAYS, "-q").code == 0
+    assert archive("archive", "fetch", *DAYS, "-q").code == 0
+    digests = {file: file.read_bytes() for file in files(folder)}
+    assert len(digests) == 2 * SESSIONS
+    for file in files(folder):
+        file.unlink()
+    assert archive("archive", "fetch", *DAYS, "-q").code == 0
+    assert {file: file.read_bytes() for file in files(folder)} == digests
+
+
 def test_mistakes_are_one_sentence(archive, monkeypatch):
     for arguments, sentence in (
         (("status", "--archives", "us_stoks"), "There is no archive 'us_stoks'; did you mean us_stocks?"),
@@ -119,8 +147,11 @@ def test_mistakes_are_one_sentence(archive, monkeypatch):
 def both(archive):
     """The same sessions in the archive and in the store, from the same files."""
     assert archive("archive", "fetch", *DAYS, "-q").code == 0
+    requests = len(archive.vendor.requests)
     result = archive("run", *DAYS, "--features", "-q")
     assert result.code in {0, 3}, result.err
+    # The bars come from the archive.
+    assert not [r for r in archive.vendor.requests[requests:] if r.path.endswith(".csv.gz") or "/aggs/" in r.path]
     return archive
 
 
