@@ -56,7 +56,8 @@ class PlatformState:
             return "bad", self.failure or self.daemon
         worst = max(self.incidents, key=lambda incident: incident.finding.severity, default=None)
         if worst is not None:
-            more = f" {len(self.incidents) - 1} more alerts are open." if len(self.incidents) > 1 else ""
+            others = len(self.incidents) - 1
+            more = f" {others} more {'alert is' if others == 1 else 'alerts are'} open." if others else ""
             level = "bad" if worst.finding.severity is Severity.CRITICAL else "fair"
             return level, worst.finding.sentence + more
         if wrong := [check for check in self.checks if check.wrong_data]:
