@@ -52,7 +52,7 @@ def test_files_are_private_and_services_of_a_killed_platform_are_ended() -> None
             with backfill_up(simulator, variables, umask=0) as again:
                 assert not any(_is_running(service) for service in left)
                 services = psutil.Process(again.process.pid).children()
-                assert len(services) == len(left) == 3
+                assert len(services) == len(left) == 4
                 _assert_files_are_private(data)
                 _assert_it_recovers(again)
             assert not any(_is_running(service) for service in services)

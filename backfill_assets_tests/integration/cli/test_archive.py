@@ -143,20 +143,20 @@ def test_mistakes_are_one_sentence(archive, monkeypatch):
     assert (result.code, "has no `archives:`" in result.error) == (2, True)
 
 
-@pytest.fixture
-def both(archive):
-    """The same sessions in the archive and in the store, from the same files."""
+def test_an_archive_fills_the_store_and_is_read_like_it(archive, folder):
     assert archive("archive", "fetch", *DAYS, "-q").code == 0
     requests = len(archive.vendor.requests)
     result = archive("run", *DAYS, "--features", "-q")
     assert result.code in {0, 3}, result.err
     # The bars come from the archive.
     assert not [r for r in archive.vendor.requests[requests:] if r.path.endswith(".csv.gz") or "/aggs/" in r.path]
-    return archive
+    bars_and_features_are_those_of_the_store()
+    the_python_of_the_page_on_archives_runs_as_printed()
+    any_ticker_can_be_read_and_mistakes_are_one_sentence(folder)
+    the_files_are_read_without_our_code(folder)
 
 
-@pytest.mark.usefixtures("both")
-def test_bars_and_features_are_those_of_the_store():
+def bars_and_features_are_those_of_the_store():
     for timeframe in ("1m", "5m", "4h", "1d", "1w"):
         for options in ({}, {"session": "regular"}, {"adjust": "splits"}):
             between = ("2025-06-16", "2025-06-27") if timeframe != "1w" else ("2025-06-22", "2025-06-27")
@@ -170,8 +170,7 @@ def test_bars_and_features_are_those_of_the_store():
         pd.testing.assert_frame_equal(read, stored, check_exact=False, rtol=1e-9)
 
 
-@pytest.mark.usefixtures("both")
-def test_the_python_of_the_page_on_archives_runs_as_printed():
+def the_python_of_the_page_on_archives_runs_as_printed():
     page = PROJECT.joinpath("docs", "howto", "archive.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     names = {}
@@ -179,8 +178,7 @@ def test_the_python_of_the_page_on_archives_runs_as_printed():
     assert all(len(names[name]) for name in ("five_minutes", "days", "features"))
 
 
-@pytest.mark.usefixtures("both")
-def test_any_ticker_can_be_read_and_mistakes_are_one_sentence(folder):
+def any_ticker_can_be_read_and_mistakes_are_one_sentence(folder):
     days = next(file for file in files(folder) if "timeframe=1d" in str(file))
     names = parquet.read_table(days, partitioning=None)["ticker"].to_pylist()
     other = next(name for name in names if name not in {"AAPL", "MSFT"})
@@ -197,8 +195,7 @@ def test_any_ticker_can_be_read_and_mistakes_are_one_sentence(folder):
     assert issubclass(NotStored, UsageMistake)
 
 
-@pytest.mark.usefixtures("both")
-def test_the_files_are_read_without_our_code(folder):
+def the_files_are_read_without_our_code(folder):
     pattern = f"{folder}/archive=us_stocks/timeframe=1m/**/*.parquet"
     frame = pl.scan_parquet(pattern, hive_partitioning=True).filter(pl.col("ticker") == "AAPL").collect()
     stored = read_bars("AAPL", "1m", "2025-06-16", "2025-06-27")
