@@ -152,6 +152,7 @@ def test_further_columns_do_no_harm():
         gzip.compress((",".join(COLUMNS) + "\n" + ",".join(["\ud800", *"1111111"])).encode(errors="surrogatepass")),
         gzip.compress(b"x" * 10_000_000),  # a line without end
     ],
+    ids=["empty", "plain text", "no bytes", "no text", "a cut row", "a surrogate", "an endless line"],
 )
 def test_what_is_no_table_is_malformed(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
