@@ -98,8 +98,7 @@ class GapStore(Store):
             def rows(statement: str) -> list[Any]:
                 return connection.execute(statement, values).fetchall()
 
-            if not self.read_only:
-                connection.execute(SQL["lock_gaps"])
+            connection.execute(SQL["may_idle" if self.read_only else "lock_gaps"])
             missing: dict[tuple[str, str], list[DayRange]] = defaultdict(list)
             for symbol, timeframe, first, last in rows(SQL["missing_days"]):
                 missing[symbol, timeframe].append(DayRange(first, last))

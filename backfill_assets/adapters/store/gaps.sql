@@ -4,6 +4,10 @@
 select pg_advisory_xact_lock(hashtextextended('backfill_gaps', 0)),
   set_config('idle_in_transaction_session_timeout', '0', true)
 
+-- name: may_idle
+-- The same without the lock.
+select set_config('idle_in_transaction_session_timeout', '0', true)
+
 -- name: missing_days
 -- The ranges of days whose expected sessions have no bars. A series of which nothing is known is one range.
 -- A listing that ends before it begins is not a valid range: no session is expected. MATERIALIZED, because the planner would

@@ -385,3 +385,11 @@ def test_failures_are_noted_of_many_sessions_at_once_and_of_none(store, database
     query = "select session, bars, answers, failures, refused from session_answers order by 1"
     assert rows(database_url, query) == [(MON, 0, 0, 1, True), (TUE, 5, 1, 0, False), (WED, 0, 0, 1, True)]
     assert rows(database_url, "select filled::text from coverage") == [("{[2024-03-05,2024-03-06)}",)]
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_the_server_may_not_end_the_comparison_as_idle(database_url, read_only):
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute(f"alter database {admin.info.dbname} set idle_in_transaction_session_timeout = '500ms'")
+    with GapStore(database_url, read_only=read_only) as store, store.locked(["AAPL"], [MINUTE_1], (), {}) as held:
+        assert held.connection.execute("show idle_in_transaction_session_timeout").fetchone() == ("0",)
