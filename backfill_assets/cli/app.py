@@ -409,6 +409,9 @@ def archive_fetch(
     archives: ArchiveNames = None,
     start: FirstDay = None,
     end: LastDay = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Write all files again, also those that are up to date.")
+    ] = False,
     quiet: Quiet = False,
     json: Json = False,
     _demo: Demo = False,
@@ -420,7 +423,7 @@ def archive_fetch(
     from backfill_assets.cli.archive import chosen, fetch_command
 
     settings, universe, some = chosen(archives, start, end)
-    raise typer.Exit(fetch_command(settings, universe, some, quiet=quiet or json, as_json=json))
+    raise typer.Exit(fetch_command(settings, universe, some, full=full, quiet=quiet or json, as_json=json))
 
 
 @archive.command("verify", cls=Command)

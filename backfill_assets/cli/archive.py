@@ -113,9 +113,9 @@ def status_command(chosen: Sequence[Chosen], place: Place, *, as_json: bool) -> 
 
 
 def fetch_command(
-    settings: Settings, universe: Universe, chosen: Sequence[Chosen], *, quiet: bool, as_json: bool
+    settings: Settings, universe: Universe, chosen: Sequence[Chosen], *, full: bool, quiet: bool, as_json: bool
 ) -> int:
-    """Write the missing and replaced files, a Dagster run for each archive, and return the exit code."""
+    """Write the missing and replaced files, or all, by a Dagster run for each archive, and return the exit code."""
     from backfill_assets.cli.export import FileBars  # noqa: PLC0415  # they load Dagster
     from backfill_assets.cli.progress import watched  # noqa: PLC0415
     from backfill_assets.deployment.runs import RANGE_END_TAG, RANGE_START_TAG  # noqa: PLC0415
@@ -143,6 +143,7 @@ def fetch_command(
                     RANGE_START_TAG: each.sessions[0].isoformat(),
                     RANGE_END_TAG: each.sessions[-1].isoformat(),
                 },
+                ops={f"{each.archive.name}_archive": {"config": {"full": full}}},
             )
             failures.append((each.archive, outcome))
     code = status_command(chosen, place, as_json=as_json)

@@ -119,7 +119,7 @@ def _archive() -> None:
     if settings.universe(datetime.now(UTC).date()).archives:
         sys.stdout.write("\nThe archive of every ticker, in files:\n")
         sys.stdout.flush()
-        fetch_command(*chosen(None, None, None), quiet=True, as_json=False)
+        fetch_command(*chosen(None, None, None), full=False, quiet=True, as_json=False)
 
 
 @contextmanager

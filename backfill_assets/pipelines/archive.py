@@ -181,7 +181,10 @@ def last_published(calendar: Calendar, now: datetime) -> date | None:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """The files of an archive in one timeframe: what they say of themselves and their bytes, by session; those missing."""
+    """The files of an archive in one timeframe, by session: what readable ones say of themselves, and the bytes of all.
+
+    missing  sessions without a readable file
+    """
 
     files: Mapping[date, SessionFile]
     sizes: Mapping[date, int]
@@ -195,7 +198,9 @@ def coverage(archive: Archive, timeframe: Timeframe, sessions: Sequence[date], p
     sizes = sessions_in(place, archive.name, timeframe.name, DayRange(min(sessions), max(sessions)))
     names = {name_of(archive.name, timeframe.name, day): day for day in sessions if day in sizes}
     files = {names[name]: file for name, file in describe(place, names).items()}
-    return Coverage(files, {day: sizes[day] for day in files}, tuple(day for day in sessions if day not in files))
+    return Coverage(
+        files, {day: sizes[day] for day in names.values()}, tuple(day for day in sessions if day not in files)
+    )
 
 
 def unusual(file: SessionFile, before: Sequence[SessionFile], *, half_day: bool) -> str | None:

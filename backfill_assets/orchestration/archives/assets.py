@@ -4,11 +4,12 @@ Dagster reads the annotations of the bodies as objects: no `from __future__ impo
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import aclosing
 from datetime import UTC, date, datetime
 
 import dagster as dg
+from pydantic import Field
 
 from backfill_assets.adapters.archive.places import Place, place_of
 from backfill_assets.adapters.archive.sessions import name_of
@@ -35,6 +36,12 @@ READ_AGAIN = 10
 """Sessions that the schedule looks at: the vendor replaces files in the days after."""
 
 
+class ArchiveConfig(dg.Config):
+    """How a run fetches."""
+
+    full: bool = Field(default=False, description="Write all files again, also those that are up to date.")
+
+
 class SessionsFailed(VendorError):
     """Some sessions could not be archived. The others are complete."""
 
@@ -51,7 +58,9 @@ def archive_assets(archive: Archive, calendar: Calendar) -> dg.AssetsDefinition:
         can_subset=True,
         check_specs=archive_check_specs(archive),
     )
-    async def archived(context: dg.AssetExecutionContext, clock: Clock, watcher: Watcher, store: MarketStore):  # type: ignore[no-untyped-def]  # noqa: ANN202  # as for features
+    async def archived(  # type: ignore[no-untyped-def]  # noqa: ANN202  # as for features
+        context: dg.AssetExecutionContext, config: ArchiveConfig, clock: Clock, watcher: Watcher, store: MarketStore
+    ):
         settings = Settings.read()
         place, now = place_of(settings.archive, settings.data / "archive-parts"), clock.now()
         newest = last_published(calendar, now)
@@ -65,9 +74,15 @@ def archive_assets(archive: Archive, calendar: Calendar) -> dg.AssetsDefinition:
                 try:
                     files = _flat_files(settings, watcher)
                     chosen = [timeframes[key] for key in timeframes if key in context.selected_asset_keys]
-                    fetched = fetch_sessions(archive, sessions, chosen, files, place, watcher.file_progress())
+                    marked = {key: context.instance.get_materialized_partitions(key) for key in timeframes}
+                    fetched = fetch_sessions(
+                        archive, sessions, chosen, files, place, watcher.file_progress(), full=config.full
+                    )
+                    done = []
                     async with aclosing(fetched) as settled:
-                        done = [_marked(context, archive, place, one) async for one in settled]
+                        async for one in settled:
+                            done.append(one)
+                            _mark(context, archive, place, one, marked[archive_key(archive, one.timeframe)])
                     failure = _failure(done)
                     missing = [one.session for one in done if one.problem == NOT_LISTED]
                     if missing:
@@ -108,12 +123,12 @@ def _spec(archive: Archive, timeframe: Timeframe) -> dg.AssetSpec:
     )
 
 
-def _marked(context: dg.AssetExecutionContext, archive: Archive, place: Place, one: Settled) -> Settled:
+def _mark(
+    context: dg.AssetExecutionContext, archive: Archive, place: Place, one: Settled, marked: Collection[str]
+) -> None:
     """Mark a session as materialized if its file was written, or was not marked yet."""
-    if one.file is None:
-        return one
     key, partition = archive_key(archive, one.timeframe), one.session.isoformat()
-    if one.sha256 or partition not in context.instance.get_materialized_partitions(key):
+    if one.file and (one.sha256 or partition not in marked):
         name = name_of(archive.name, one.timeframe.name, one.session)
         metadata: dict[str, dg.RawMetadataValue] = {
             "tickers": one.file.tickers,
@@ -124,7 +139,6 @@ def _marked(context: dg.AssetExecutionContext, archive: Archive, place: Place, o
             "file": place.url(name),
         }
         log_materializations(context, [dg.AssetMaterialization(key, partition=partition, metadata=metadata)])
-    return one
 
 
 def _failure(done: Iterable[Settled]) -> SessionsFailed | None:

@@ -61,7 +61,7 @@ def outcomes(
             found[key] = _sizes(archive, calendar, timeframe, place, sessions)
         else:
             problems = _invalid if key.name == VALID else _differing_closes
-            found[key] = _outcome(key.name, list(problems(archive, calendar, timeframe, place, sessions)))
+            found[key] = _outcome(archive, key.name, list(problems(archive, calendar, timeframe, place, sessions)))
     return found
 
 
@@ -93,7 +93,7 @@ def _sizes(
                 half_day = archive.kind is Kind.STOCKS and calendar.regular_minutes(session) < usual
                 if problem := unusual(files[session], before, half_day=half_day):
                     problems.append((session.isoformat(), problem))
-    return _outcome(SIZES, problems, WARN)
+    return _outcome(archive, SIZES, problems, WARN)
 
 
 def _invalid(
@@ -123,7 +123,9 @@ def _differing_closes(
             yield session.isoformat(), f"{counts}, such as {ticker}: {day:g}, its last minute {minute:g}"
 
 
-def _outcome(name: str, problems: Sequence[tuple[str, str]], severity: dg.AssetCheckSeverity = ERROR) -> CheckOutcome:
+def _outcome(
+    archive: Archive, name: str, problems: Sequence[tuple[str, str]], severity: dg.AssetCheckSeverity = ERROR
+) -> CheckOutcome:
     fine = {
         SIZES: "No session has an unusual number of rows or tickers.",
         VALID: "All rows are bars of their day.",
@@ -136,5 +138,7 @@ def _outcome(name: str, problems: Sequence[tuple[str, str]], severity: dg.AssetC
         WARN if name == CLOSES else severity,
         {"sessions": len(problems)},
         Table("sessions", columns, list(problems)) if problems else None,
-        "backfill archive fetch --full" if problems else None,
+        f"backfill archive fetch --full --archives {archive.name} --start {problems[0][0]} --end {problems[-1][0]}"
+        if problems
+        else None,
     )

@@ -18,7 +18,10 @@ from backfill_assets import read_bars, read_features
 from backfill_assets.adapters.archive.places import place_of
 from backfill_assets.domain.errors import BackfillError, NotStored, UsageMistake
 from backfill_assets.simulator import FileFault
+from backfill_assets_tests.integration.pipelines.test_export import s3
 from backfill_assets_tests.support import PROJECT
+
+__all__ = ["s3"]
 
 UNIVERSE = """
 markets:
@@ -72,15 +75,41 @@ def test_an_archive_is_fetched_once_verified_and_repaired(archive, folder):
 
     damaged, lost = files(folder)[0], files(folder)[-1]
     content = damaged.read_bytes()
-    damaged.write_bytes(content[: len(content) // 2] + b"\0" * 50 + content[len(content) // 2 + 50 :])
+    damage(damaged)
     lost.unlink()
     result = archive("archive", "verify", *DAYS)
     assert (result.code, len(result.out.splitlines())) == (3, 2)
     assert "the file is missing or damaged" in result.out
-    damaged.write_bytes(b"")
-    assert archive("archive", "fetch", *DAYS).code == 0
-    assert len(files(folder)) == 2 * SESSIONS
+    assert archive("archive", "fetch", "--full", "--start", "2025-06-16", "--end", "2025-06-16").code == 0
     assert damaged.read_bytes() == content
+    for left in (content[:-9], b""):  # without the end, where a file says what it is
+        damaged.write_bytes(left)
+        result = archive("archive", "verify", *DAYS)
+        assert (result.code, len(result.out.splitlines())) == (3, 2)
+        assert archive("archive", "fetch", *DAYS).code == 0
+        assert damaged.read_bytes() == content
+    assert len(files(folder)) == 2 * SESSIONS
+    assert archive("archive", "verify", *DAYS).code == 0
+
+
+def damage(file):
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2] + b"\0" * 50 + content[len(content) // 2 + 50 :])
+
+
+def test_an_archive_in_a_bucket_is_the_same(archive, s3, monkeypatch):
+    monkeypatch.setenv("BACKFILL_ARCHIVE", "s3://market-data/whole/markets")
+    days = ("--start", "2025-06-26", "--end", "2025-06-27")
+    assert archive("archive", "fetch", *days, "-q").code == 0
+    assert archive("archive", "verify", *days).out == "4 files read, 0 wrong.\n"
+    names = [item["Key"] for item in s3.list_objects_v2(Bucket="market-data")["Contents"]]
+    assert names[0] == "whole/markets/archive=us_stocks/timeframe=1d/year=2025/2025-06-26.parquet"
+    assert len(read_bars(["AAPL", "MSFT"], "1d", archive="us_stocks")) == 4
+    assert len(read_bars("AAPL", "1h", "2025-06-27", archive="us_stocks"))
+    s3.put_object(Bucket="market-data", Key=names[0], Body=b"PAR1 and no more")
+    assert "missing or damaged" in archive("archive", "verify", *days).out
+    assert archive("archive", "fetch", *days, "-q").code == 0
+    assert archive("archive", "verify", *days).code == 0
 
 
 def test_a_replaced_file_is_read_again_and_a_faulty_one_leaves_the_session_missing(archive, folder):
