@@ -158,7 +158,7 @@ def verify_command(chosen: Sequence[Chosen], place: Place, *, quiet: bool) -> in
         for timeframe in each.archive.timeframes:
             for session in coverage(each.archive, timeframe, each.sessions, place).sizes:
                 files += 1
-                if problem := examine(each.archive, timeframe, session, place)[1]:
+                if problem := examine(each.archive, timeframe, session, place):
                     wrong += 1
                     sys.stdout.write(f"{each.archive.name} {timeframe} {session}: {problem}\n")
     if not quiet:

@@ -34,11 +34,11 @@ def show_plans(
 
     `look_ups` is the number of symbols whose listing is requested too if their first or last session has no bars.
     """
-    requests = sum(map(pages_of, plans.values()))
-    floor = floor_seconds(requests, settings.requests_per_second)
     if as_json:
         print_json(plan_json(plans, settings.requests_per_second, look_ups))
         return
+    requests = sum(map(pages_of, plans.values()))
+    floor = floor_seconds(requests, settings.requests_per_second)
     if not requests:
         sys.stdout.write("Nothing to fetch.\n")
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date, datetime, timedelta
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from statistics import median
@@ -26,20 +26,21 @@ from backfill_assets.adapters.archive.sessions import (
     sessions_in,
     write_session,
 )
-from backfill_assets.adapters.polygon_files import DayFile, MarketDay, PolygonFiles, read_day
-from backfill_assets.domain.bars import NO_TRADES, Bars, Int, impossible
+from backfill_assets.adapters.polygon_files import DayFile, MarketDay, PolygonFiles, read_day, table_bars
+from backfill_assets.domain.bars import Int, impossible
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.errors import KeyRefused, VendorError, VendorUnreachable
-from backfill_assets.domain.sessions import HOURS, Calendar, Kind, day_starts
-from backfill_assets.domain.timeframes import Timeframe
+from backfill_assets.domain.sessions import HOURS, Calendar, day_starts
+from backfill_assets.domain.sources import file_due
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, Timeframe
 from backfill_assets.domain.universe import Archive
 from backfill_assets.pipelines.progress import SILENT, ExportProgress
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PUBLISHED = time(12)
-"""New York, on the day after the session: an hour after files are usually there."""
+GRACE = timedelta(hours=1)
+"""After a flat file is due, until it is missed."""
 
 BEFORE = 10
 """Sessions that the size of a file is compared with."""
@@ -163,8 +164,7 @@ def archived_day(archives: Iterable[Archive], place: Place, file: DayFile) -> Ma
             if known and known.etag == file.etag and not known.rejected:
                 table = read_session(place, name)
                 if table is not None:
-                    code = _codes(table)[0]
-                    edges = np.flatnonzero(np.diff(code, prepend=-1, append=-1)).tolist()
+                    edges = np.flatnonzero(np.diff(_codes(table), prepend=-1, append=-1)).tolist()
                     rows = {table["ticker"][first].as_py(): (first, last) for first, last in pairwise(edges)}
                     return MarketDay(file, table, rows, {})
     return None
@@ -172,11 +172,7 @@ def archived_day(archives: Iterable[Archive], place: Place, file: DayFile) -> Ma
 
 def last_published(calendar: Calendar, now: datetime) -> date | None:
     """Return the newest session whose file ought to be published at `now` (aware), or None."""
-    zone = HOURS[Kind.STOCKS].zone
-    local = now.astimezone(zone)
-    newest = local.date() - ONE_DAY * (1 if local.time() >= PUBLISHED else 2)
-    within = calendar.within(DayRange(calendar.span.start, newest)) if newest >= calendar.span.start else ()
-    return within[-1] if within else None
+    return next((session for session in reversed(calendar.sessions) if file_due(session) + GRACE <= now), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,30 +211,29 @@ def unusual(file: SessionFile, before: Sequence[SessionFile], *, half_day: bool)
     return None
 
 
-def examine(archive: Archive, timeframe: Timeframe, session: date, place: Place) -> tuple[pa.Table | None, str | None]:
-    """Read a file completely; return its rows, and what is wrong with them. Raises ExportError."""
+def examine(archive: Archive, timeframe: Timeframe, session: date, place: Place) -> str | None:
+    """Read a file completely, and say what is wrong with it. Raises ExportError."""
     table = read_session(place, name_of(archive.name, timeframe.name, session))
     if table is None:
-        return None, "the file is missing or damaged"
-    ticker, stamp = _codes(table)
+        return "the file is missing or damaged"
+    ticker, bars = _codes(table), table_bars(table)
+    stamp = bars.timestamp
     start, end = (int(ms) for ms in day_starts([session, session + ONE_DAY], HOURS[archive.kind].zone))
-    columns = {name: table[name].to_numpy() for name in ("open", "high", "low", "close", "volume")}
-    trades = table["trades"].fill_null(NO_TRADES).to_numpy()
-    bars = Bars(stamp, **columns, vwap=np.broadcast_to(np.nan, len(stamp)), trades=trades)
     ascending = (ticker[1:] > ticker[:-1]) | ((ticker[1:] == ticker[:-1]) & (stamp[1:] > stamp[:-1]))
     wrong = {
         "of another day": int(np.count_nonzero((stamp < start) | (stamp >= end))),
         "double or out of order": int(np.count_nonzero(~ascending)),
         "that cannot be bars": len(impossible(bars)),
     }
-    return table, ", ".join(f"{number:,} rows {what}" for what, number in wrong.items() if number) or None
+    return ", ".join(f"{number:,} rows {what}" for what, number in wrong.items() if number) or None
 
 
-def _codes(table: pa.Table) -> tuple[Int, Int]:
-    """Return the number of each row's ticker in alphabetical order, and its timestamp in milliseconds."""
+def _codes(table: pa.Table) -> Int:
+    """Return the number of each row's ticker in alphabetical order."""
     encoded = table["ticker"].unify_dictionaries().combine_chunks().dictionary_encode()
     order = np.argsort(np.argsort(np.array(encoded.dictionary.to_pylist(), dtype=object)))
-    return order[encoded.indices.to_numpy()], table["timestamp"].cast("int64").to_numpy() // 1000
+    codes: Int = order[encoded.indices.to_numpy()]
+    return codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +244,14 @@ class Closes:
     differing: Sequence[tuple[str, float, float]]
 
 
-def compare_closes(minutes: pa.Table, days: pa.Table, calendar: Calendar, session: date) -> Closes:
-    """Compare the close of each ticker's day with that of its last minute in regular hours, the auction's included."""
+def compare_closes(archive: Archive, calendar: Calendar, session: date, place: Place) -> Closes | None:
+    """Compare the close of each ticker's day with that of its last minute in regular hours, the auction's included.
+
+    None if a file of the session is missing or damaged. Raises ExportError.
+    """
+    minutes, days = (read_session(place, name_of(archive.name, t.name, session)) for t in (MINUTE_1, DAY_1))
+    if minutes is None or days is None:
+        return None
     end = int(calendar.regular_hours(session)[1].timestamp()) * 1000 + 60_000
     regular = minutes["timestamp"].cast("int64").to_numpy() // 1000 < end
     last: dict[Any, float] = dict(

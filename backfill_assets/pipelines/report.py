@@ -69,7 +69,7 @@ def _without(row: Record, *names: str) -> Record:
 
 
 def json_default(value: object) -> str:
-    """Format the values of a report that JSON lacks: instants as ISO 8601 in UTC, days as ISO dates."""
+    """Format values of a report that JSON has no type for: instants as ISO 8601 in UTC, days as ISO dates."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, date):

@@ -34,7 +34,7 @@ _STREAMS = threading.BoundedSemaphore(2)
 
 
 def data_response(kind: str, *, columns: tuple[str, ...] = (), **arguments: Any) -> Response:
-    """Return what `iterate_bars` reads, without the columns of bars if others are asked for, as a format of TYPES.
+    """Return what `iterate_bars` reads in one of TYPES: only timestamps and features if `columns` names any.
 
     Raises its errors, and HTTPException if two clients are being sent data already.
     """

@@ -22,7 +22,7 @@ from backfill_assets.presentation.documents import iso
 from backfill_assets.web.bodies import Wanted
 
 REQUEST_TAG = "backfill/api_request"
-"""A hash of what was asked for, so that an Idempotency-Key is not used for something else."""
+"""A hash of the request, so that an Idempotency-Key cannot be reused for another one."""
 
 
 class Launcher:

@@ -17,11 +17,12 @@ from backfill_assets.adapters.store.runs import RunTotals
 from backfill_assets.domain.completeness import Completeness, Counts
 from backfill_assets.domain.errors import BackfillError
 from backfill_assets.domain.gaps import unexplained
+from backfill_assets.domain.sources import POLYGON
 from backfill_assets.web.platform import Platform
 
 
 class Metrics(Collector):
-    """Reads the metrics when they are asked for. Without the database, only those that need none."""
+    """Reads the metrics when they are requested. Without the database, only those that need none."""
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
@@ -29,7 +30,7 @@ class Metrics(Collector):
         self._registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
-        """Return nothing: the names are not read before they are asked for."""
+        """Return nothing: registering must not read the metrics."""
         return ()
 
     async def endpoint(self, _request: Request) -> Response:
@@ -47,7 +48,7 @@ class Metrics(Collector):
             "backfill_source_limit_requests_per_second",
             "The most requests a second to a source of bars.",
             ("source",),
-            [(("polygon",), platform.settings.requests_per_second)],
+            [((POLYGON,), platform.settings.requests_per_second)],
         )
         if not health.database:
             return

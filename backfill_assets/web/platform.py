@@ -1,4 +1,4 @@
-"""What the server shows: read when it is asked for, and at most every few seconds, however many clients ask."""
+"""What the server shows, read on request, but at most every few seconds, however many clients there are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -80,16 +80,14 @@ class Snapshot:
     def selected(self, selection: Selection, settings: Settings) -> Snapshot:
         """Return what a selection has of it. Raises UsageMistake for a name that is not in the universe."""
         requests = backfill_requests(selection, self.universe, self.now, settings.retries)
-        wanted = {request.market.name: {s.name for s in request.wanted} for request in requests}
-        results = [check for request in requests for check in failed_checks(self.checks, request.market)]
+        wanted = {request.market.name: request.names for request in requests}
+        results = [c for r in requests for c in failed_checks(self.checks, r.market, symbols=r.names)]
         found = [
-            Completeness(
-                f.market, f.at, f.sessions, f.timeframes, tuple(r for r in f.rows if r.symbol in wanted[f.market])
-            )
+            replace(f, rows=tuple(row for row in f.rows if row.symbol in wanted[f.market]))
             for f in self.found
             if f.market in wanted
         ]
-        return Snapshot(self.now, self.universe, found, results, self.orphans, self.bars)
+        return replace(self, found=found, checks=results)
 
 
 class Platform:

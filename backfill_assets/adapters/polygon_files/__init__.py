@@ -4,6 +4,6 @@ Which sessions are fetched from files and where bars are stored does not belong 
 """
 
 from backfill_assets.adapters.polygon_files.client import DayFile, PolygonFiles
-from backfill_assets.adapters.polygon_files.decode import MarketDay, read_day
+from backfill_assets.adapters.polygon_files.decode import MarketDay, read_day, table_bars
 
-__all__ = ["DayFile", "MarketDay", "PolygonFiles", "read_day"]
+__all__ = ["DayFile", "MarketDay", "PolygonFiles", "read_day", "table_bars"]

@@ -207,7 +207,7 @@ class PolygonFiles:
             return list(await self._store.list(prefix).collect_async())
 
     async def _transfer(self, part: _Part) -> None:
-        """Fetch what a file still lacks."""
+        """Fetch the rest of a file."""
         file = part.file
         options: GetOptions = {"if_match": file.etag} if file.etag else {}
         if part.size:

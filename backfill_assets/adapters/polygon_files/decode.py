@@ -59,11 +59,7 @@ class MarketDay:
     def bars(self, ticker: str) -> Bars:
         """Return the bars of a ticker; none if it was not traded."""
         first, end = self.rows.get(ticker, (0, 0))
-        part = self.table.slice(first, end - first)
-        columns = {name: part[name].to_numpy() for name in _PRICES}
-        columns["trades"] = part["trades"].fill_null(NO_TRADES).to_numpy()
-        columns["stamp"] = part["timestamp"].to_numpy().astype(np.int64) // 1000
-        return _bars(columns)
+        return table_bars(self.table.slice(first, end - first))
 
 
 def read_day(path: Path, file: DayFile, zone: ZoneInfo) -> MarketDay:
@@ -147,6 +143,14 @@ def _columns(path: Path, file: DayFile) -> tuple[list[str], dict[str, Any]]:
         del parts
         pa.default_memory_pool().release_unused()  # or what was read stays in memory, beside its copy
     return names, columns
+
+
+def table_bars(table: pa.Table) -> Bars:
+    """Return the rows of a table like that of a `MarketDay` as bars."""
+    columns = {name: table[name].to_numpy() for name in _PRICES}
+    columns["trades"] = table["trades"].fill_null(NO_TRADES).to_numpy()
+    columns["stamp"] = table["timestamp"].to_numpy().astype(np.int64) // 1000
+    return _bars(columns)
 
 
 class _Bounded:

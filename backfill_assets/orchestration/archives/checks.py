@@ -20,6 +20,9 @@ SIZES, VALID, CLOSES, HERE = "sizes_are_usual", "bars_are_valid", "closes_agree"
 MOST_CLOSES = 0.05
 """The largest share of tickers whose closes may differ: thin tickers have no minute at the close."""
 
+_FULL_DAY = 390
+"""Minutes of regular trading of stocks, from 09:30 to 16:00."""
+
 _DESCRIPTIONS = {
     HERE: "The newest session whose flat file is due has a file.",
     SIZES: f"Rows and tickers of a session are about as many as in the {BEFORE} sessions before.",
@@ -59,9 +62,10 @@ def outcomes(
             found[key] = _here(archive, timeframe, place, newest)
         elif key.name == SIZES:
             found[key] = _sizes(archive, calendar, timeframe, place, sessions)
+        elif key.name == VALID:
+            found[key] = _outcome(archive, VALID, list(_invalid(archive, timeframe, place, sessions)))
         else:
-            problems = _invalid if key.name == VALID else _differing_closes
-            found[key] = _outcome(archive, key.name, list(problems(archive, calendar, timeframe, place, sessions)))
+            found[key] = _outcome(archive, CLOSES, list(_differing_closes(archive, calendar, place, sessions)), WARN)
     return found
 
 
@@ -89,35 +93,26 @@ def _sizes(
         for session in sessions:
             if session in files:
                 before = [files[day] for day in days if day < session and day in files][-BEFORE:]
-                usual = calendar.regular_minutes(calendar.sessions[0]) if archive.kind is Kind.CRYPTO else 390
-                half_day = archive.kind is Kind.STOCKS and calendar.regular_minutes(session) < usual
+                half_day = archive.kind is Kind.STOCKS and calendar.regular_minutes(session) < _FULL_DAY
                 if problem := unusual(files[session], before, half_day=half_day):
                     problems.append((session.isoformat(), problem))
     return _outcome(archive, SIZES, problems, WARN)
 
 
 def _invalid(
-    archive: Archive, calendar: Calendar, timeframe: Timeframe, place: Place, sessions: Sequence[date]
+    archive: Archive, timeframe: Timeframe, place: Place, sessions: Sequence[date]
 ) -> Iterator[tuple[str, str]]:
-    del calendar
     for session in coverage(archive, timeframe, sessions, place).sizes:
-        _, problem = examine(archive, timeframe, session, place)
-        if problem:
+        if problem := examine(archive, timeframe, session, place):
             yield session.isoformat(), problem
 
 
 def _differing_closes(
-    archive: Archive, calendar: Calendar, timeframe: Timeframe, place: Place, sessions: Sequence[date]
+    archive: Archive, calendar: Calendar, place: Place, sessions: Sequence[date]
 ) -> Iterator[tuple[str, str]]:
-    both = set(coverage(archive, MINUTE_1, sessions, place).files)
-    for session in coverage(archive, timeframe, sessions, place).files:
-        if session not in both:
-            continue
-        minutes, days = (examine(archive, t, session, place)[0] for t in (MINUTE_1, timeframe))
-        if minutes is None or days is None:
-            continue
-        found = compare_closes(minutes, days, calendar, session)
-        if len(found.differing) > MOST_CLOSES * found.compared:
+    for session in sessions:
+        found = compare_closes(archive, calendar, session, place)
+        if found and len(found.differing) > MOST_CLOSES * found.compared:
             ticker, minute, day = found.differing[0]
             counts = f"{len(found.differing):,} of {found.compared:,} closes differ"
             yield session.isoformat(), f"{counts}, such as {ticker}: {day:g}, its last minute {minute:g}"
@@ -135,7 +130,7 @@ def _outcome(
     return CheckOutcome(
         not problems,
         f"{'; '.join(f'{session}: {finding}' for session, finding in problems[:3])}." if problems else fine,
-        WARN if name == CLOSES else severity,
+        severity,
         {"sessions": len(problems)},
         Table("sessions", columns, list(problems)) if problems else None,
         f"backfill archive fetch --full --archives {archive.name} --start {problems[0][0]} --end {problems[-1][0]}"
