@@ -73,6 +73,7 @@ def test_the_answers_are_what_the_commands_print_as_json(filled):
         for path, command in (
             ("/status", "status"),
             ("/status?symbols=BTC,AAPL", "status --symbols AAPL,BTC"),
+            ("/status?symbols=MSFT", "status --symbols MSFT"),
             ("/status?markets=crypto", "status --markets crypto"),
             ("/gaps", "gaps"),
             ("/gaps?timeframes=1m,1d&symbols=AAPL", "gaps --timeframes 1m,1d --symbols AAPL"),
