@@ -9,11 +9,9 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
-import boto3
 import httpx
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 from msgspec import structs
 
 from backfill_assets.adapters.polygon import RetryPolicy
@@ -35,6 +33,7 @@ from backfill_assets.domain.errors import (
 from backfill_assets.domain.sessions import HOURS, Kind
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1
 from backfill_assets.simulator import Fault, FileFault, Hole, Restatement, Scenario, Simulator
+from backfill_assets_tests.buckets import bucket
 from backfill_assets_tests.integration.adapters.scripted_vendor import NoSleep, Response, ScriptedVendor
 from backfill_assets_tests.support import read_settings, unused_port
 
@@ -474,17 +473,8 @@ def test_without_the_extra_it_is_named(tmp_path, monkeypatch, package):
 
 @pytest.fixture
 def s3():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    url = "http://{}:{}".format(*server.get_host_and_port())
-    key_id, secret = SECRETS
-    client = boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id=key_id, aws_secret_access_key=secret
-    )
-    client.create_bucket(Bucket="flatfiles")
-    yield client
-    client.close()
-    server.stop()
+    with bucket("flatfiles", *SECRETS) as client:
+        yield client
 
 
 async def test_another_server_of_s3_is_read_alike_whatever_the_aws_variables_say(

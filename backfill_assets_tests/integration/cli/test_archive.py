@@ -18,7 +18,7 @@ from backfill_assets import read_bars, read_features
 from backfill_assets.adapters.archive.places import place_of
 from backfill_assets.domain.errors import BackfillError, NotStored, UsageMistake
 from backfill_assets.simulator import FileFault
-from backfill_assets_tests.integration.pipelines.test_export import s3
+from backfill_assets_tests.buckets import s3
 from backfill_assets_tests.support import PROJECT
 
 __all__ = ["s3"]

@@ -10,13 +10,11 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import boto3
 import httpx
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 
 from backfill_assets.adapters.archive.files import FORMATS, MANIFEST, Arguments, read_manifest, read_rows
 from backfill_assets.adapters.archive.places import Folder, place_of
@@ -28,8 +26,11 @@ from backfill_assets.domain.errors import ExportError, UsageMistake
 from backfill_assets.domain.features import COLUMNS
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES
 from backfill_assets.pipelines.export import Scope, differences, export
+from backfill_assets_tests.buckets import s3
 from backfill_assets_tests.integration.pipelines.test_features import COIN, STEP, STOCK, THOROUGH, World, empty
 from backfill_assets_tests.support import MOMENT, PROJECT, SOAK, rows
+
+__all__ = ["s3"]
 
 FEATURES = tuple(column.name for column in COLUMNS)
 EVERYTHING = Arguments("splits", FEATURES)
@@ -336,25 +337,6 @@ def test_a_full_disk_is_one_sentence_and_the_files_stay(worlds, tmp_path):
         signal.signal(signal.SIGXFSZ, previous)
     assert contents(tmp_path) == before
     assert short(run(worlds[0], tmp_path, timeframes=("1w",)).written) == {"1w 2024-02"}
-
-
-@pytest.fixture
-def s3(monkeypatch):
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    url = "http://{}:{}".format(*server.get_host_and_port())
-    for name, value in {
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ACCESS_KEY_ID": "the-key-id",
-        "AWS_SECRET_ACCESS_KEY": "the-secret-key",
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1")
-    client.create_bucket(Bucket="market-data")
-    yield client
-    client.close()
-    server.stop()
 
 
 def test_a_bucket_holds_the_same_files_as_a_folder(worlds, tmp_path, s3):
