@@ -28,6 +28,9 @@ class SessionAnswer:
     doubt         why the last answer is not taken as the complete session, None if it is
     partial_because  why the session is judged to be partial, None if it is not, or was judged before this was recorded
     shrunk_at     when an answer first lacked more than a tenth of the stored bars, UTC; None if the last one does not
+    filled_by     the fallback whose bars are stored, None if they are the vendor's; the other fields speak of the vendor
+    fallback_at   when a fallback is asked again that has failed or has had no bars, UTC; None if it is not
+    witnessed     whether the witness has a bar of a session that has none
     """
 
     session: date
@@ -42,16 +45,20 @@ class SessionAnswer:
     doubt: str | None = None
     partial_because: str | None = None
     shrunk_at: datetime | None = None
+    filled_by: str | None = None
+    fallback_at: datetime | None = None
+    witnessed: bool = False
 
     @property
     def complete(self) -> bool:
-        """Whether the session has bars, is not partial and not in doubt."""
-        return self.bars > 0 and not self.partial and self.doubt is None
+        """Whether the session has the vendor's bars, is not partial and not in doubt."""
+        return self.bars > 0 and not self.partial and self.doubt is None and self.filled_by is None
 
     @property
     def detail(self) -> str:
-        """Why the session has bars and is not complete; empty if that is not known."""
-        return self.doubt or self.partial_because or ""
+        """Why the session is not complete; empty if that is not known."""
+        evidence = "the witness has a bar" if self.witnessed and not self.bars else ""
+        return self.doubt or self.partial_because or evidence
 
     @property
     def attempts(self) -> int:

@@ -21,13 +21,14 @@ type SessionStates = npt.NDArray[np.int8]
 
 
 class SessionState(IntEnum):
-    """The state of a session, in ascending order of severity. An expected session has one of the last four."""
+    """The state of a session, in ascending order of severity. An expected session has one of the last five."""
 
     NOT_EXPECTED = 0  # before the symbol's listing or after its end
     COMPLETE = 1
-    EXPLAINED = 2  # confirmed empty, confirmed partial, or not in the vendor's plan: another request is useless
-    PARTIAL = 3  # far fewer minutes than likely, not yet confirmed
-    MISSING = 4  # no bars, for no known reason
+    FALLBACK = 2  # has the bars of a fallback, because the first source has none
+    EXPLAINED = 3  # confirmed empty, confirmed partial, or not in the vendor's plan: another request is useless
+    PARTIAL = 4  # far fewer minutes than likely, not yet confirmed
+    MISSING = 5  # no bars, for no known reason
 
     @property
     def label(self) -> str:
@@ -40,6 +41,7 @@ class Counts:
     """Expected sessions by state."""
 
     complete: int = 0
+    fallback: int = 0
     explained: int = 0
     partial: int = 0
     missing: int = 0
@@ -53,7 +55,7 @@ class Counts:
     @property
     def expected(self) -> int:
         """All expected sessions."""
-        return self.complete + self.explained + self.partial + self.missing
+        return self.complete + self.fallback + self.explained + self.partial + self.missing
 
     @property
     def share(self) -> float:
@@ -180,6 +182,8 @@ def session_states(sessions: Sequence[date], listing: Listing, gaps: Iterable[Ga
 
 
 def _state(gap: Gap) -> SessionState:
+    if gap.reason is Reason.FALLBACK:
+        return SessionState.FALLBACK
     if gap.explained:
         return SessionState.EXPLAINED
     return SessionState.PARTIAL if gap.reason is Reason.PARTIAL else SessionState.MISSING

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     """Why a session is not complete, or not expected."""
 
     MISSING = "missing"  # never requested, failed, or not yet confirmed empty
+    FALLBACK = "fallback"  # has no bars of the first source; those of another one are stored
     PARTIAL = "partial"  # has minutes, but far fewer than other sessions of the symbol
     VENDOR_EMPTY = "vendor_empty"  # confirmed empty by enough answers
     EARLIER_TICKER = "earlier_ticker"  # before the symbol took its ticker; not requested without `formerly`
@@ -124,14 +125,19 @@ class GapFinder:
 
     def state(self, answer: SessionAnswer) -> _State:
         """Return the state of a session that was requested and is not complete."""
-        explained = self.retries.explained(answer)
+        explained, next_attempt = self.retries.explained(answer), self.retries.next_attempt(answer)
         if answer.refused:
             reason = Reason.NOT_ENTITLED
-        elif answer.bars:
+        elif answer.bars and not answer.filled_by:
             reason = Reason.PARTIAL
         else:
             reason = Reason.VENDOR_EMPTY if explained else Reason.MISSING
-        return _State(reason, explained, answer.attempts, self.retries.next_attempt(answer), answer.detail)
+        detail = answer.detail
+        if answer.filled_by:
+            reason, detail = Reason.FALLBACK, f"filled by {answer.filled_by}; polygon: {reason.value}"
+        if answer.fallback_at and next_attempt is None:
+            explained, next_attempt = False, answer.fallback_at
+        return _State(reason, explained, answer.attempts, next_attempt, detail)
 
     def _runs(
         self,
@@ -225,8 +231,8 @@ def repair_command(symbols: Iterable[str], *markets: str) -> str:
 
 
 def missing_gaps(gaps: Iterable[Gap]) -> list[Gap]:
-    """Return the unexplained gaps that have no bars. Partial sessions have some; the check of minute bars covers them."""
-    return [gap for gap in unexplained(gaps) if gap.reason is not Reason.PARTIAL]
+    """Return the unexplained gaps that have no bars. Other checks cover partial sessions and those of fallbacks."""
+    return [gap for gap in unexplained(gaps) if gap.reason not in {Reason.PARTIAL, Reason.FALLBACK}]
 
 
 def spans_by_symbol(gaps: Iterable[Gap]) -> dict[str, DayRange]:

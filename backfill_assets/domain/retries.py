@@ -60,9 +60,10 @@ class Retries:
     def explained(self, answer: SessionAnswer) -> bool:
         """Whether another attempt is useless: refused, or confirmed often enough.
 
-        A session all of whose bars were left out is not empty, and stays unexplained.
+        A session all of whose bars were left out is not empty, nor is one of which the witness has a bar: both stay
+        unexplained.
         """
-        if answer.bars == 0 and answer.doubt:
+        if (answer.bars == 0 and answer.doubt) or (answer.witnessed and not answer.refused):
             return False
         return answer.refused or (self.next_attempt(answer) is None and answer.answers >= CONFIRMED_BY)
 

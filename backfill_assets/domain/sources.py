@@ -1,15 +1,18 @@
-"""The sources of bars: which of them a market uses, when flat files are published, and how two sources differ."""
+"""The sources of bars: what each can serve, when flat files are published, and how two sources differ."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY
+from backfill_assets.domain.sessions import Kind
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, Timeframe
 
 POLYGON = "polygon"
 """The vendor's REST API: a range of one symbol, or the daily bars of all symbols, in one request."""
@@ -17,7 +20,55 @@ POLYGON = "polygon"
 POLYGON_FILES = "polygon_files"
 """The vendor's flat files: a session of all symbols, without vwap, in one download."""
 
-SOURCES = (POLYGON, POLYGON_FILES)
+FIRST_SOURCES = (POLYGON, POLYGON_FILES)
+"""The vendor whose bars a market consists of. All other sources are fallbacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """A source of bars that is asked for whole sessions which the sources before it do not have.
+
+    Its client is the class `Client` of the package `backfill_assets.adapters.NAME`.
+
+    kind   the market whose bars it has
+    reach  the timeframes it serves, with the age of the oldest session it has; None: it has all
+    volume  what its volume is of
+    """
+
+    name: str
+    kind: Kind
+    reach: Mapping[str, timedelta | None]
+    volume: str
+
+    def serves(self, timeframe: Timeframe, session: date, today: date) -> bool:
+        """Whether it can have bars of a session."""
+        if timeframe.name not in self.reach:
+            return False
+        oldest = self.reach[timeframe.name]
+        return oldest is None or session >= today - oldest
+
+
+FALLBACKS = {
+    source.name: source
+    for source in (
+        Fallback(
+            "yahoo",
+            Kind.STOCKS,
+            {MINUTE_1.name: timedelta(days=29), DAY_1.name: None},
+            "the composite by Yahoo's count",
+        ),
+        Fallback("binance_us", Kind.CRYPTO, {MINUTE_1.name: None, DAY_1.name: None}, "the venue's alone"),
+    )
+}
+"""By name. Yahoo refuses minutes that begin more than 30 days ago; one day is left for the time of a run."""
+
+SOURCES = (*FIRST_SOURCES, *FALLBACKS)
+
+
+def fallbacks(sources: Sequence[str]) -> list[Fallback]:
+    """Return the fallbacks among a market's sources, in order."""
+    return [FALLBACKS[name] for name in sources if name in FALLBACKS]
+
 
 _PUBLISHED = time(11)
 _NEW_YORK = ZoneInfo("America/New_York")

@@ -58,7 +58,9 @@ class Market:
     closures: tuple[date, ...] = ()
     """Days without trading, ascending, in addition to those of its kind's calendar."""
     sources: tuple[str, ...] = (POLYGON,)
-    """Where its bars come from, in order of preference."""
+    """Where its bars come from, in order of preference: first the vendor's, then fallbacks."""
+    witness: str | None = None
+    """The source whose daily bars are compared with the stored ones."""
 
     def symbol(self, name: str) -> Symbol:
         """Return the symbol of that name. Raises KeyError."""

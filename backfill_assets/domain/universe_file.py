@@ -20,7 +20,7 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 
 from backfill_assets.domain.errors import UniverseMistake
 from backfill_assets.domain.sessions import HOURS, Kind
-from backfill_assets.domain.sources import POLYGON, SOURCES
+from backfill_assets.domain.sources import FALLBACKS, FIRST_SOURCES, POLYGON, SOURCES
 from backfill_assets.domain.timeframes import TIMEFRAMES, Timeframe, sources
 from backfill_assets.domain.universe import Archive, EarlierTicker, Market, Symbol, Universe, default_ticker
 
@@ -57,6 +57,12 @@ def _timeframe(name: Any) -> Timeframe:
 def _source(name: Any) -> str:
     if name not in SOURCES:
         raise ValueError(f"must be one of {', '.join(SOURCES)}, not {shortened(name)}")
+    return str(name)
+
+
+def _witness(name: Any) -> str:
+    if name not in FALLBACKS:
+        raise ValueError(f"must be one of {', '.join(FALLBACKS)}, not {shortened(name)}")
     return str(name)
 
 
@@ -148,11 +154,13 @@ class _MarketEntry(_ArchiveEntry):
         default_factory=lambda: list(TIMEFRAMES.values()), min_length=1
     )
     sources: list[Annotated[str, BeforeValidator(_source)]] = Field(default_factory=lambda: [POLYGON], min_length=1)
+    witness: Annotated[str, BeforeValidator(_witness)] | None = None
 
     def market(self, name: str) -> Market:
         symbols = tuple(item.symbol_of(self.kind) for item in self.symbols)
         closures = tuple(sorted(self.extra_closures))
-        return Market(name, self.kind, self.start, symbols, self.ordered, closures, tuple(self.sources))
+        order = tuple(self.sources)
+        return Market(name, self.kind, self.start, symbols, self.ordered, closures, order, self.witness)
 
     def timeframe_problem(self, timeframe: Timeframe) -> str | None:
         if timeframe.derived_from in {None, *(t.name for t in self.timeframes)}:
@@ -162,6 +170,15 @@ class _MarketEntry(_ArchiveEntry):
     def problems(self, today: date) -> Iterator[tuple[_Loc, str]]:
         yield from super().problems(today)
         yield from _repeats("sources", self.sources)
+        for at, source in enumerate(self.sources):
+            if source in FALLBACKS and not set(self.sources[:at]) & set(FIRST_SOURCES):
+                yield ("sources", at), f"must come after {' or '.join(FIRST_SOURCES)}: {source} is a fallback."
+            if source in FIRST_SOURCES and set(self.sources[:at]) & set(FALLBACKS):
+                yield ("sources", at), "must come before the fallbacks."
+        named: list[tuple[_Loc, str]] = [(("sources", at), source) for at, source in enumerate(self.sources)]
+        for loc, source in [*named, *([(("witness",), self.witness)] if self.witness else [])]:
+            if source in FALLBACKS and FALLBACKS[source].kind is not self.kind:
+                yield loc, f"has bars of {FALLBACKS[source].kind} only, and this market is of {self.kind}."
         for at, item in enumerate(self.symbols):
             for loc, sentence in item.problems(self.kind, today):
                 yield ("symbols", at, *loc), sentence

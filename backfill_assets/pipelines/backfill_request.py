@@ -152,14 +152,18 @@ def plan(request: BackfillRequest, answers: SeriesAnswers) -> list[ApiCall]:
     return calls
 
 
+def needed(request: BackfillRequest, symbol: Symbol, source: Timeframe, sessions: Sequence[date]) -> set[date]:
+    """Return the sessions and, if weeks are derived from the source, the finished days of their weeks."""
+    weekly = WEEK_1 in request.timeframes and source == WEEK_1.source
+    return {*sessions, *(request.finished(symbol, sessions) if weekly else ())}
+
+
 def _to_fetch(
     request: BackfillRequest, symbol: Symbol, source: Timeframe, sessions: Sequence[date], answers: SeriesAnswers
 ) -> Sequence[date]:
     """Return the sessions to fetch of a source; days in complete weeks if weeks are derived from them."""
     known = answers.get((symbol.name, source.name), {})
-    expected = set(sessions)
-    if WEEK_1 in request.timeframes and source == WEEK_1.source:
-        expected.update(request.finished(symbol, sessions))
+    expected = needed(request, symbol, source, sessions)
     listing = request.listings.get(symbol.name, UNKNOWN)
     if listing.unknown_at and request.now < listing.unknown_at + REFRESHED_AFTER and request.retry is Retry.DUE:
         return ()

@@ -21,13 +21,15 @@ from backfill_assets.domain.errors import (
     VendorUnreachable,
     first_error,
 )
+from backfill_assets.domain.fallbacks import lacks
 from backfill_assets.domain.request_plan import ApiCall, GroupedCall, RangeCall
 from backfill_assets.domain.sessions import day_starts
-from backfill_assets.domain.sources import POLYGON, POLYGON_FILES
+from backfill_assets.domain.sources import POLYGON, POLYGON_FILES, fallbacks
 from backfill_assets.domain.timeframes import Base, Timeframe, made_from, sources
 from backfill_assets.domain.universe import Symbol
-from backfill_assets.pipelines.backfill_request import BackfillRequest, Refresh, plan, recorded, underived
+from backfill_assets.pipelines.backfill_request import BackfillRequest, Refresh, needed, plan, recorded, underived
 from backfill_assets.pipelines.failure_policy import RECENT, Failure, FailurePolicy, mistaken
+from backfill_assets.pipelines.fallbacks import FallbackFetch, OpenFallback
 from backfill_assets.pipelines.flat_files import FileReader, bars_of
 from backfill_assets.pipelines.progress import SILENT, Progress
 
@@ -71,13 +73,24 @@ class SettledSeries:
         return missing_sessions(self.wanted, self.answers)
 
 
+@dataclass(frozen=True, slots=True)
+class OtherSources:
+    """What a market may use beside the REST API: a reader of flat files, and what opens the client of a fallback."""
+
+    reader: FileReader | None = None
+    fallback: OpenFallback | None = None
+
+
+NO_OTHERS = OtherSources()
+
+
 async def fetch_missing(
     request: BackfillRequest,
     store: BarStore,
     vendor: Vendor,
     *,
     clock: Callable[[], datetime],
-    reader: FileReader | None = None,
+    others: OtherSources = NO_OTHERS,
     at_once: int = 3,
     progress: Progress = SILENT,
     run_id: str | None = None,
@@ -86,8 +99,9 @@ async def fetch_missing(
 
     A source timeframe is followed by the timeframes derived from it. The fetch continues while the caller works on a series.
     It ends, with its calls cancelled, when the generator is closed: iterate within `contextlib.aclosing`. `clock` returns the
-    present, aware; `run_id` is that of the run, for the history of bars; `reader` reads flat files, if the market uses them.
-    What cannot be read from a file is requested from the REST API, if the market uses that too.
+    present, aware; `run_id` is that of the run, for the history of bars. What cannot be read from a flat file is requested
+    from the REST API, if the market uses both. Fallbacks are asked at the end for sessions that the vendor lacks; the series
+    are settled after that.
 
     A series that fails has an `error`, and its sessions are recorded as failed; the others continue. Sessions that the
     vendor's plan does not reach back to are recorded as refused, which is not a failure. Some errors end the fetch and are
@@ -95,14 +109,16 @@ async def fetch_missing(
     if there are fewer), and an unreachable vendor. In the last two cases the sessions count as never requested.
     """
     before = await asyncio.to_thread(recorded, store, request)
-    request = await _with_files(request, before, reader, progress)
-    fetch = _Fetch(request, store, vendor, reader, clock, progress, before, run_id)
+    request = await _with_files(request, before, others.reader, progress)
+    fetch = _Fetch(request, store, vendor, others, clock, progress, before, run_id)
     work = asyncio.create_task(fetch.run(at_once))
     work.add_done_callback(lambda _: fetch.settled.put_nowait([]))
     try:
         while keys := await fetch.settled.get():
             for series in await asyncio.to_thread(fetch.read, keys):
                 yield series
+        for series in await fetch.fill(unreachable=isinstance(work.exception(), VendorError)):
+            yield series
         await work
     finally:
         work.cancel()
@@ -188,7 +204,7 @@ class _Fetch:
         request: BackfillRequest,
         store: BarStore,
         vendor: Vendor,
-        reader: FileReader | None,
+        others: OtherSources,
         clock: Callable[[], datetime],
         progress: Progress,
         before: SeriesAnswers,
@@ -197,7 +213,8 @@ class _Fetch:
         self._request = request
         self._store = store
         self._vendor = vendor
-        self._reader = reader
+        self._reader = others.reader
+        self._fallback = others.fallback if fallbacks(request.market.sources) else None
         self._clock = clock
         self._progress = progress
         self._before = before
@@ -211,6 +228,7 @@ class _Fetch:
                 self._sources[symbol, call.timeframe].calls += 1
                 self._sources[symbol, call.timeframe].changed = True
         self._waiting: list[_Key] = []
+        self._lacking: list[_Key] = []
         self._recording: list[Failure] = []
         self._reach: dict[Timeframe, date | None] = {}
         self.settled: asyncio.Queue[list[_Key]] = asyncio.Queue()
@@ -235,8 +253,21 @@ class _Fetch:
             await self._record(await self._judged(failure))
         self._settle([])
 
-    def read(self, keys: Sequence[_Key]) -> list[SettledSeries]:
-        """Read the settled series, and the series derived from them."""
+    async def fill(self, *, unreachable: bool) -> list[SettledSeries]:
+        """Ask the fallbacks for what the vendor lacks, or has not answered because it is `unreachable`, and read the rest."""
+        if self._fallback is None:
+            return []
+        asked = FallbackFetch(self._store, self._request, self._fallback, self._context, self._progress)
+        keys = list(self._sources) if unreachable else self._lacking
+        await asyncio.to_thread(asked.find, keys, unreachable=unreachable)
+        filled = await asked.run()
+        for key in filled:
+            self._sources[key].changed = True
+        rest = [key for key in keys if key in filled] if unreachable else keys
+        return await asyncio.to_thread(self.read, rest, last=True)
+
+    def read(self, keys: Sequence[_Key], *, last: bool = False) -> list[SettledSeries]:
+        """Read the settled series, and those derived from them. Series that fallbacks may fill are read the `last` time."""
         request, changed = self._request, [key for key in keys if self._sources[key].changed]
         answers: SeriesAnswers = {}
         if changed and request.weeks:
@@ -245,6 +276,14 @@ class _Fetch:
         series = []
         for symbol, source in keys:
             result = self._sources[symbol, source]
+            if self._fallback and not last:
+                known = answers.get((symbol.name, source.name), self._before.get((symbol.name, source.name), {}))
+                if any(
+                    lacks(known.get(s), request.retries)
+                    for s in needed(request, symbol, source, request.wanted[symbol])
+                ):
+                    self._lacking.append((symbol, source))
+                    continue
             for timeframe in (source, *self._derived[source]):
                 name = symbol.name, timeframe.name
                 before = self._before.get(name, {})

@@ -28,7 +28,7 @@ from backfill_assets.domain.bars import Bars, Int
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.derive import derive, week_end, week_start
 from backfill_assets.domain.retries import FIRST_PAUSE, Shrunk, unconfirmed
-from backfill_assets.domain.sessions import SessionBars, count_by_session, day_starts
+from backfill_assets.domain.sessions import SessionBars, count_by_session, day_starts, session_rows
 from backfill_assets.domain.timeframes import WEEK_1, Timeframe
 
 __all__ = ["BarStore", "SeriesAnswers", "WriteContext", "Written"]
@@ -77,30 +77,36 @@ class BarStore(Store):
         """Store an answer: its bars, the bars derived from them, its sessions and the coverage, in one transaction.
 
         Stored bars of its sessions that are not in it are removed; more than a tenth of a session only if an earlier answer
-        did not have the same ones, see `unconfirmed`. Writing the same answer again changes nothing. The result counts the
-        answer's own bars, not the derived ones.
+        did not have the same ones, see `unconfirmed`. Bars of a fallback are replaced as a whole by an answer that has some.
+        Writing the same answer again changes nothing. The result counts the answer's own bars, not the derived ones.
         """
         sessions = answer.sessions
 
         def work(connection: psycopg.Connection[Row]) -> Written:
             rows = _locked(context.rows(connection, symbol, timeframe))
             stored = rows.stored(sessions)
-            written = rows.merge(answer.bars, fresh=not stored)
+            given = {count.session for count in answer.counts}
+            filled = {session: had.filled_by for session, had in stored.items() if had.filled_by}
+            kept = {session: name for session, name in filled.items() if session not in given}
+            written = rows.clear(sorted(set(filled) & given))
+            stored = {session: had for session, had in stored.items() if session not in filled}
+            own = tuple(session for session in sessions if session not in kept)
+            written += rows.merge(answer.bars, fresh=not stored)
             lacking = rows.lacking(answer.bars, stored, written)
             removed, shrunk = _judged(answer, stored, lacking, context.attempted_at)
             written += rows.remove(removed)
             bars, counts = answer.bars, answer.counts
             if sum(map(len, lacking.values())) > len(removed):
-                bars = rows.read(sessions)
-                counts = tuple(count_by_session(bars, sessions, context.zone))
+                bars = rows.read(own)
+                counts = tuple(count_by_session(bars, own, context.zone))
             doubts = answer.doubts | {
                 session: f"the newer answer has {had.bars - len(lacking[session])} of {had.bars} stored bars; they are kept "
                 "until another answer confirms it"
                 for session, had in stored.items()
                 if session in shrunk
             }
-            rows.record(sessions, counts, doubts, shrunk)
-            _write_derived(rows, context.derived, sessions, bars, context.finished)
+            rows.record(sessions, (*counts, *(rows.counted(sorted(kept)) if kept else ())), doubts, shrunk, kept)
+            _write_derived(rows, context.derived, own, bars, context.finished)
             return written
 
         if not sessions:
@@ -110,6 +116,28 @@ class BarStore(Store):
         except psycopg.errors.UniqueViolation:
             # A writer that takes no lock filled the same empty range in the meantime. The second attempt merges into it.
             return self._transaction(work)
+
+    def fill(self, symbol: str, timeframe: Timeframe, answer: CompleteSessions, context: WriteContext) -> Written:
+        """Store a fallback's bars of sessions, `context.source`, and the bars derived from them, in one transaction.
+
+        Sessions that have bars of the vendor, or of this fallback, are not touched; bars of another fallback are replaced.
+        """
+
+        def work(connection: psycopg.Connection[Row]) -> Written:
+            rows = _locked(context.rows(connection, symbol, timeframe))
+            given = [count.session for count in answer.counts]
+            taken = rows.of_vendor(given) | {
+                s for s, had in rows.stored(given).items() if had.filled_by == context.source
+            }
+            counts = [count for count in answer.counts if count.session not in taken]
+            sessions = [count.session for count in counts]
+            bars = answer.bars.take(session_rows(answer.bars.timestamp, sessions, context.zone) >= 0)
+            written = rows.clear(sessions) + rows.merge(bars, fresh=True)
+            rows.record_filled(counts, context.source)
+            _write_derived(rows, context.derived, sessions, bars, context.finished, filled_by=context.source)
+            return written
+
+        return self._transaction(work) if answer.counts else Written()
 
     def write_failures(
         self, symbol: str, timeframe: Timeframe, sessions: Sequence[date], context: WriteContext, *, refused: bool
@@ -202,25 +230,42 @@ def _judged(
 
 
 def _write_derived(
-    source: Rows, timeframes: Sequence[Timeframe], sessions: Sequence[date], bars: Bars, finished: Sequence[date]
+    source: Rows,
+    timeframes: Sequence[Timeframe],
+    sessions: Sequence[date],
+    bars: Bars,
+    finished: Sequence[date],
+    filled_by: str | None = None,
 ) -> None:
     """Derive the bars of `timeframes` that overlap the sessions, and record the sessions for each.
 
     `bars` are the source's stored bars of exactly these sessions. `finished` are the market's finished sessions, at least
     those of the weeks that are touched: a week is derived once all of its sessions are answered, and derived again when they
-    change.
+    change. `filled_by` is the fallback whose bars they are.
     """
+    if not sessions:
+        return
     for timeframe in timeframes:
-        target = replace(source, timeframe=timeframe.name, source=DERIVED)
+        target = _derived(source, timeframe, filled_by)
         if timeframe == WEEK_1:
-            _write_weeks(source, target, sessions, finished)
+            _write_weeks(source, sessions, finished)
             continue
         made = derive(bars, timeframe, source.zone)
         target.replace(made, sessions)
-        target.record(sessions, count_by_session(made, sessions, source.zone))
+        counts = count_by_session(made, sessions, source.zone)
+        if filled_by:
+            target.record_filled(counts, filled_by)
+        else:
+            target.record(sessions, counts)
 
 
-def _write_weeks(source: Rows, target: Rows, sessions: Sequence[date], finished: Sequence[date]) -> None:
+def _derived(source: Rows, timeframe: Timeframe, filled_by: str | None) -> Rows:
+    name = f"{DERIVED}_{filled_by}" if filled_by else DERIVED
+    return replace(source, timeframe=timeframe.name, source=name)
+
+
+def _write_weeks(source: Rows, sessions: Sequence[date], finished: Sequence[date]) -> None:
+    """Derive the weeks of sessions that are complete; a week is a fallback's if one of its days is."""
     touched = {week_start(session) for session in sessions}
     due = [session for session in finished if week_start(session) in touched]
     answered = source.answered(due)
@@ -231,7 +276,11 @@ def _write_weeks(source: Rows, target: Rows, sessions: Sequence[date], finished:
     made = derive(source.read(list(DayRange(sundays[0], week_end(sundays[-1])))), WEEK_1, source.zone)
     stamps = dict(zip(sundays, day_starts(sundays, source.zone).tolist(), strict=True))
     made = made.take(np.isin(made.timestamp, list(stamps.values())))
-    target.replace(made, sundays)
+    fallback_of = {week_start(day): name for day, name in answered.items() if name}
+    for name in {None, *fallback_of.values()}:
+        if weeks := [sunday for sunday in sundays if fallback_of.get(sunday) == name]:
+            target = _derived(source, WEEK_1, name)
+            target.replace(made.take(np.isin(made.timestamp, [stamps[sunday] for sunday in weeks])), weeks)
     stored = set(made.timestamp.tolist())
     counts = [
         # Each session of a week is recorded with the week's bar.
@@ -239,4 +288,4 @@ def _write_weeks(source: Rows, target: Rows, sessions: Sequence[date], finished:
         for session in due
         if week_start(session) in complete and stamps[week_start(session)] in stored
     ]
-    target.record([s for s in due if week_start(s) in complete], counts)
+    _derived(source, WEEK_1, None).record([s for s in due if week_start(s) in complete], counts)

@@ -1,6 +1,6 @@
 -- name: stored_sessions
 -- How many bars of sessions are stored, without sessions that have none.
-select w.session, c.bars, a.shrunk_at, a.shrunk_digest
+select w.session, c.bars, a.shrunk_at, a.shrunk_digest, a.filled_by
 from unnest(%(sessions)s::date[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) as w (session, starts, ends)
 cross join lateral (
   select count(*)::int as bars from market_data m
@@ -47,6 +47,7 @@ with answer as (
       and (open, high, low, close, volume, trades) is not distinct from (o, h, l, c, v, n) as gained
   from answer
   where symbol is null
+    or (source like 'derived_%%' and source <> %(source)s)
     or (open, high, low, close, volume, vwap, trades) is distinct from (o, h, l, c, v, vw, n)
 ), kept as (
   insert into market_data_history
@@ -93,12 +94,13 @@ select min("timestamp"), max("timestamp"), count(*) from gone group by date_trun
 -- answer that adds a tenth, or brings or removes a doubt: a vendor whose answers differ by a few bars is not requested for ever.
 insert into session_answers as a
   (symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at, doubt,
-   volume, half_hours, shrunk_at, shrunk_digest)
+   volume, half_hours, shrunk_at, shrunk_digest, filled_by)
 select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 1, 0, false, false, %(attempted_at)s, s.doubt,
-  s.volume, s.half_hours, s.shrunk_at, s.shrunk_digest
+  s.volume, s.half_hours, s.shrunk_at, s.shrunk_digest, s.filled_by
 from unnest(%(sessions)s::date[], %(bars)s::int[], %(first)s::timestamptz[], %(last)s::timestamptz[], %(doubts)s::text[],
-  %(volume)s::float8[], %(half_hours)s::bytea[], %(shrunk_at)s::timestamptz[], %(shrunk_digest)s::bigint[])
-  as s (session, bars, first_bar, last_bar, doubt, volume, half_hours, shrunk_at, shrunk_digest)
+  %(volume)s::float8[], %(half_hours)s::bytea[], %(shrunk_at)s::timestamptz[], %(shrunk_digest)s::bigint[],
+  %(filled_by)s::text[])
+  as s (session, bars, first_bar, last_bar, doubt, volume, half_hours, shrunk_at, shrunk_digest, filled_by)
 order by s.session
 on conflict (symbol, timeframe, session) do update set
   bars = excluded.bars,
@@ -121,6 +123,7 @@ on conflict (symbol, timeframe, session) do update set
   half_hours = excluded.half_hours,
   shrunk_at = excluded.shrunk_at,
   shrunk_digest = excluded.shrunk_digest,
+  filled_by = excluded.filled_by,
   answered_at = case
     when excluded.bars * 10 > a.bars * 11 or (a.doubt is null) <> (excluded.doubt is null) or a.answers = 0
       or excluded.answered_at >= a.answered_at + %(first_pause)s * power(2, a.answers + a.failures - 1)
@@ -135,7 +138,7 @@ select %(symbol)s, %(timeframe)s, s.session, 0, 0, 1, %(refused)s, false, %(atte
 from unnest(%(sessions)s::date[]) as s (session)
 order by s.session
 on conflict (symbol, timeframe, session) do update set
-  refused = a.bars = 0 and excluded.refused,
+  refused = (a.bars = 0 or a.filled_by is not null) and excluded.refused,
   failures = case
     when excluded.answered_at >= a.answered_at + %(first_pause)s * power(2, a.answers + a.failures - 1) then a.failures + 1
     else a.failures end,
@@ -143,7 +146,32 @@ on conflict (symbol, timeframe, session) do update set
     when excluded.answered_at >= a.answered_at + %(first_pause)s * power(2, a.answers + a.failures - 1)
       then excluded.answered_at
     else a.answered_at end
-where a.bars = 0 or a.partial or a.doubt is not null
+where a.bars = 0 or a.partial or a.doubt is not null or a.filled_by is not null
+
+-- name: record_filled
+-- Sessions with bars of a fallback. What the vendor answered stays; so does what it has bars of.
+insert into session_answers as a
+  (symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at,
+   volume, half_hours, filled_by)
+select %(symbol)s, %(timeframe)s, s.session, s.bars, s.first_bar, s.last_bar, 0, 0, false, false, %(attempted_at)s,
+  s.volume, s.half_hours, %(fallback)s
+from unnest(%(sessions)s::date[], %(bars)s::int[], %(first)s::timestamptz[], %(last)s::timestamptz[],
+  %(volume)s::float8[], %(half_hours)s::bytea[]) as s (session, bars, first_bar, last_bar, volume, half_hours)
+order by s.session
+on conflict (symbol, timeframe, session) do update set
+  bars = excluded.bars,
+  first_bar = excluded.first_bar,
+  last_bar = excluded.last_bar,
+  volume = excluded.volume,
+  half_hours = excluded.half_hours,
+  doubt = null,
+  filled_by = excluded.filled_by
+where a.bars = 0 or a.filled_by is not null
+
+-- name: vendors_sessions
+select session from session_answers
+where symbol = %(symbol)s and timeframe = %(timeframe)s and session = any(%(sessions)s::date[])
+  and bars > 0 and filled_by is null
 
 -- name: count_sessions
 -- Count and summarize what the table holds of sessions.
@@ -186,16 +214,27 @@ update coverage set filled = filled - (select range_agg(daterange(r.first, r.las
 where symbol = %(symbol)s and timeframe = %(timeframe)s
 
 -- name: answers
-select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at,
-  doubt, partial_because, shrunk_at
-from session_answers
-where symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s) and session between %(start)s and %(end)s
+select a.symbol, a.timeframe, a.session, a.bars, a.first_bar, a.last_bar, a.answers, a.failures, a.refused, a.partial,
+  a.answered_at, a.doubt, a.partial_because, a.shrunk_at, a.filled_by,
+  case when a.bars = 0 or a.filled_by is not null then (
+    select min(f.next_at) from fallback_answers f
+    where f.symbol = a.symbol and f.timeframe = a.timeframe and f.session = a.session) end,
+  case when a.bars = 0 then exists (
+    select from witness_bars w where w.symbol = a.symbol and w.session = a.session) else false end
+from session_answers a
+where a.symbol = any(%(symbols)s) and a.timeframe = any(%(timeframes)s) and a.session between %(start)s and %(end)s
 
 -- name: incomplete_answers
-select symbol, timeframe, session, bars, first_bar, last_bar, answers, failures, refused, partial, answered_at,
-  doubt, partial_because, shrunk_at
-from session_answers
-where (bars = 0 or partial or doubt is not null) and symbol = any(%(symbols)s) and timeframe = any(%(sources)s)
+select a.symbol, a.timeframe, a.session, a.bars, a.first_bar, a.last_bar, a.answers, a.failures, a.refused, a.partial,
+  a.answered_at, a.doubt, a.partial_because, a.shrunk_at, a.filled_by,
+  case when a.bars = 0 or a.filled_by is not null then (
+    select min(f.next_at) from fallback_answers f
+    where f.symbol = a.symbol and f.timeframe = a.timeframe and f.session = a.session) end,
+  case when a.bars = 0 then exists (
+    select from witness_bars w where w.symbol = a.symbol and w.session = a.session) else false end
+from session_answers a
+where (a.bars = 0 or a.partial or a.doubt is not null or a.filled_by is not null)
+  and a.symbol = any(%(symbols)s) and a.timeframe = any(%(sources)s)
 
 -- name: bars_between
 select (extract(epoch from "timestamp") * 1000)::bigint, open, high, low, close, volume, vwap, trades
@@ -209,14 +248,17 @@ select pg_advisory_xact_lock(hashtextextended(%(symbol)s || ' ' || %(timeframe)s
   set_config('idle_in_transaction_session_timeout', '0', true)
 
 -- name: answered_sessions
-select session from session_answers
-where symbol = %(symbol)s and timeframe = %(timeframe)s and session = any(%(sessions)s::date[]) and answers > 0
+select session, filled_by from session_answers
+where symbol = %(symbol)s and timeframe = %(timeframe)s and session = any(%(sessions)s::date[])
+  and (answers > 0 or filled_by is not null)
 
 -- name: first_answered
 select min(session) from session_answers
-where symbol = any(%(symbols)s) and timeframe = %(timeframe)s and bars > 0 and answered_at >= %(since)s
+where symbol = any(%(symbols)s) and timeframe = %(timeframe)s and bars > 0 and filled_by is null
+  and answered_at >= %(since)s
 
 -- name: any_filled
 select exists (
-  select from coverage
-  where symbol = any(%(symbols)s) and (timeframe = %(timeframe)s or %(timeframe)s::text is null) and not isempty(filled))
+  select from session_answers
+  where symbol = any(%(symbols)s) and (timeframe = %(timeframe)s or %(timeframe)s::text is null)
+    and bars > 0 and filled_by is null)

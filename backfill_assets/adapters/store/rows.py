@@ -27,7 +27,7 @@ SQL = statements("backfill_assets.adapters.store", "bars.sql")
 _LOCK_FEATURES = statements("backfill_assets.adapters.store", "features.sql")["lock_features"]
 
 DERIVED = "derived"
-"""The value of the column `source` for derived bars."""
+"""The value of the column `source` for derived bars; of a fallback's, `derived_` and its name follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,13 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class StoredSession:
-    """How many bars of a session are stored, and whether the last answer lacked too many of them to be followed."""
+    """How many bars of a session are stored, whether the last answer lacked too many of them to be followed, and the fallback
+    whose bars they are, if they are not the vendor's.
+    """
 
     bars: int
     shrunk: Shrunk | None
+    filled_by: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +103,8 @@ class Rows:
             ends=[instant(ms) for ms in ends],
         )
         return {
-            session: StoredSession(bars, Shrunk(shrunk_at, shrunk_digest) if shrunk_at else None)
-            for session, bars, shrunk_at, shrunk_digest in rows
+            session: StoredSession(bars, Shrunk(shrunk_at, shrunk_digest) if shrunk_at else None, filled_by)
+            for session, bars, shrunk_at, shrunk_digest, filled_by in rows
         }
 
     def merge(self, bars: Bars, *, fresh: bool = False) -> Written:
@@ -138,6 +141,10 @@ class Rows:
         restated = tuple(Restated(first, last, bars, bars) for first, last, bars in days)
         return Written(removed=sum(day[2] for day in days), restated=restated)
 
+    def clear(self, sessions: Sequence[date]) -> Written:
+        """Remove all bars of sessions (ascending)."""
+        return self.remove(self.read(sessions).timestamp) if sessions else Written()
+
     def replace(self, bars: Bars, sessions: Sequence[date]) -> None:
         """Make the stored bars of sessions equal to ordered bars."""
         stored = self.stored(sessions)
@@ -164,11 +171,12 @@ class Rows:
         counts: Sequence[SessionBars],
         doubts: Mapping[date, str] | None = None,
         shrunk: Mapping[date, Shrunk] | None = None,
+        filled_by: Mapping[date, str | None] | None = None,
     ) -> None:
         """Record answered sessions; `counts` are those that now have bars.
 
         `doubts` are the reasons why sessions are not taken as complete, `shrunk` the sessions of which bars are kept that are
-        missing from the answer.
+        missing from the answer, `filled_by` those that keep the bars of a fallback.
         """
         by_day = {c.session: c for c in counts}
         rows = [by_day.get(s) for s in sessions]
@@ -186,10 +194,25 @@ class Rows:
             half_hours=[r.half_hours if r and self.timeframe == MINUTE_1.name else None for r in rows],
             shrunk_at=[k.at if k else None for k in kept],
             shrunk_digest=[k.digest if k else None for k in kept],
+            filled_by=[(filled_by or {}).get(s) for s in sessions],
         )
-        for statement, days in (("cover", by_day), ("uncover", set(sessions) - set(by_day))):
-            if ranges := ranges_of(days):
-                self._all(statement, starts=[r.start for r in ranges], ends=[r.end for r in ranges])
+        self._cover("cover", by_day)
+        self._cover("uncover", set(sessions) - set(by_day))
+
+    def record_filled(self, counts: Sequence[SessionBars], fallback: str) -> None:
+        """Record sessions that have bars of a fallback."""
+        self._all(
+            "record_filled",
+            attempted_at=self.attempted_at,
+            fallback=fallback,
+            half_hours=[c.half_hours if self.timeframe == MINUTE_1.name else None for c in counts],
+            **_columns(counts),
+        )
+        self._cover("cover", [c.session for c in counts])
+
+    def _cover(self, statement: str, days: Iterable[date]) -> None:
+        if ranges := ranges_of(days):
+            self._all(statement, starts=[r.start for r in ranges], ends=[r.end for r in ranges])
 
     def record_failures(self, sessions: Sequence[date], *, refused: bool) -> None:
         """Record that finished sessions could not be fetched, or are not in the vendor's plan."""
@@ -210,19 +233,17 @@ class Rows:
 
     def recount(self, counts: Sequence[SessionBars]) -> None:
         """Record what `counted` found."""
-        self._all(
-            "recount_sessions",
-            sessions=[c.session for c in counts],
-            bars=[c.bars for c in counts],
-            first=[c.first for c in counts],
-            last=[c.last for c in counts],
-            volume=[c.volume for c in counts],
-            half_hours=[c.half_hours for c in counts],
-        )
+        self._all("recount_sessions", half_hours=[c.half_hours for c in counts], **_columns(counts))
 
-    def answered(self, sessions: Sequence[date]) -> set[date]:
-        """Return those of the sessions that were answered, with or without bars."""
-        return {row[0] for row in self._all("answered_sessions", sessions=list(sessions))}  # type: ignore[misc]  # a date
+    def answered(self, sessions: Sequence[date]) -> dict[date, str | None]:
+        """Return those of the sessions that were answered, with or without bars, or filled; and the fallback that did."""
+        rows: list[Any] = self._all("answered_sessions", sessions=list(sessions))
+        return dict(rows)
+
+    def of_vendor(self, sessions: Sequence[date]) -> set[date]:
+        """Return those of the sessions that have bars of the vendor."""
+        rows: list[Any] = self._all("vendors_sessions", sessions=list(sessions))
+        return {row[0] for row in rows}
 
     def read(self, sessions: Sequence[date]) -> Bars:
         """Return the stored bars of sessions (ascending, not empty), ascending."""
@@ -247,11 +268,21 @@ class Rows:
 
     @property
     def _history(self) -> dict[str, Any]:
-        return {"kept": self.source != DERIVED, "run_id": self.run_id}
+        return {"kept": not self.source.startswith(DERIVED), "run_id": self.run_id}
 
     def _all(self, statement: str, **values: object) -> list[Row]:
         done = self.connection.execute(SQL[statement], self._series | values)
         return done.fetchall() if done.description else []
+
+
+def _columns(counts: Sequence[SessionBars]) -> dict[str, list[Any]]:
+    return {
+        "sessions": [c.session for c in counts],
+        "bars": [c.bars for c in counts],
+        "first": [c.first for c in counts],
+        "last": [c.last for c in counts],
+        "volume": [c.volume for c in counts],
+    }
 
 
 def instant(ms: int | np.int64) -> datetime:

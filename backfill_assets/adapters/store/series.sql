@@ -1,8 +1,9 @@
 -- name: minute_sessions
 select m.symbol, m.session, m.bars, m.half_hours, m.volume, d.volume, d.bars > 0, m.partial, m.partial_because
 from session_answers m
-left join session_answers d on d.symbol = m.symbol and d.timeframe = '1d' and d.session = m.session
-where m.timeframe = '1m' and m.bars > 0 and m.symbol = any(%(symbols)s) and m.session between %(start)s and %(end)s
+left join session_answers d
+  on d.symbol = m.symbol and d.timeframe = '1d' and d.session = m.session and d.filled_by is null
+where m.timeframe = '1m' and m.bars > 0 and m.filled_by is null and m.symbol = any(%(symbols)s) and m.session between %(start)s and %(end)s
 order by m.symbol, m.session
 
 -- name: mark_partial
@@ -34,6 +35,8 @@ with gone as (delete from market_data where symbol = any(%(symbols)s) returning 
 , changes as (delete from ticker_changes where symbol = any(%(symbols)s))
 , events as (delete from corporate_events where symbol = any(%(symbols)s))
 , compared as (delete from source_differences where symbol = any(%(symbols)s))
+, fallback as (delete from fallback_answers where symbol = any(%(symbols)s))
+, witnessed as (delete from witness_bars where symbol = any(%(symbols)s))
 , lookups as (delete from corporate_event_lookups where symbol = any(%(symbols)s))
 select count(*) from gone
 

@@ -1,22 +1,31 @@
-"""Which flat files were read, and how stored sessions differ from another source."""
+"""Which flat files were read, what fallbacks answered, and how stored sessions differ from another source."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import psycopg
+
+from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.rows import instant
 from backfill_assets.domain.days import ONE_DAY, DayRange
+from backfill_assets.domain.fallbacks import FallbackAnswer
 from backfill_assets.domain.sessions import day_starts
 from backfill_assets.domain.sources import Difference
 from backfill_assets.domain.timeframes import Timeframe
 
 SQL = statements("backfill_assets.adapters.store", "sources.sql")
+
+
+type FallbackAnswers = dict[tuple[str, str, date], dict[str, FallbackAnswer]]
+"""By symbol, timeframe name and session, then by name of the fallback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +40,7 @@ class SessionDifference:
 
 
 class SourceStore(Store):
-    """The tables `flat_files_read` and `source_differences`."""
+    """The tables `flat_files_read`, `fallback_answers` and `source_differences`."""
 
     def files_read(self, market: str, timeframe: Timeframe, days: DayRange) -> dict[date, str]:
         """Return the ETags of the files that were read for all symbols of a market, by session."""
@@ -46,6 +55,30 @@ class SourceStore(Store):
         values = {"market": market, "timeframe": timeframe.name, "session": session}
         values |= {"etag": etag, "modified": modified, "read_at": at}
         self._transaction(lambda c: c.execute(SQL["record_file"], values))
+
+    def fallback_answers(
+        self, symbols: Iterable[str], timeframes: Iterable[Timeframe], days: DayRange
+    ) -> FallbackAnswers:
+        """Return what fallbacks answered for sessions within the days."""
+        values = {"symbols": list(symbols), "timeframes": [t.name for t in timeframes]}
+        values |= {"start": days.start, "end": days.end}  # type: ignore[dict-item]  # dates
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["fallback_answers"], values).fetchall())
+        found: FallbackAnswers = defaultdict(dict)
+        for symbol, timeframe, session, source, *answer in rows:
+            found[symbol, timeframe, session][source] = FallbackAnswer(*answer)
+        return found
+
+    def record_fallback(
+        self, symbol: str, timeframe: Timeframe, source: str, answers: Mapping[date, FallbackAnswer]
+    ) -> None:
+        """Record what a fallback answered, by session."""
+        series = {"symbol": symbol, "timeframe": timeframe.name, "source": source}
+        rows = [series | {"session": session} | asdict(answer) for session, answer in sorted(answers.items())]
+
+        def work(connection: psycopg.Connection[Row]) -> None:
+            connection.cursor().executemany(SQL["record_fallback"], rows)
+
+        self._transaction(work)
 
     def symbols_from(
         self, source: str, symbols: Iterable[str], timeframe: Timeframe, session: date, zone: ZoneInfo

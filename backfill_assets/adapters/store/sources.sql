@@ -30,3 +30,17 @@ where symbol = %(symbol)s and timeframe = %(timeframe)s and session = %(session)
 select symbol, timeframe, session, other_source, only_stored, only_other, differing, example
 from source_differences where symbol = any(%(symbols)s)
 order by session desc, symbol, timeframe
+
+-- name: fallback_answers
+select symbol, timeframe, session, source, bars, answers, failures, answered_at, next_at, detail
+from fallback_answers
+where symbol = any(%(symbols)s) and timeframe = any(%(timeframes)s) and session between %(start)s and %(end)s
+
+-- name: record_fallback
+insert into fallback_answers
+  (symbol, timeframe, session, source, bars, answers, failures, answered_at, next_at, detail)
+values (%(symbol)s, %(timeframe)s, %(session)s, %(source)s, %(bars)s, %(answers)s, %(failures)s, %(answered_at)s, %(next_at)s,
+  %(detail)s)
+on conflict (symbol, timeframe, session, source) do update set
+  bars = excluded.bars, answers = excluded.answers, failures = excluded.failures, answered_at = excluded.answered_at,
+  next_at = excluded.next_at, detail = excluded.detail

@@ -19,6 +19,7 @@ from backfill_assets.domain.sources import POLYGON, POLYGON_FILES
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.pipelines.backfill_request import BackfillRequest, Refresh
 from backfill_assets.pipelines.flat_files import FileReader, unread
+from backfill_assets.pipelines.ohlcv import OtherSources
 from backfill_assets.simulator import Fault, FileFault, Restatement, Scenario, Simulator
 from backfill_assets_tests.integration.adapters.scripted_vendor import NoSleep
 from backfill_assets_tests.integration.pipelines.harness import Clock, fetched
@@ -95,7 +96,7 @@ async def opened(url, vendor):
 async def fill(url, vendor, files, request):
     async with opened(url, vendor) as (store, client):
         reader = FileReader(files, store, lambda: request.now)
-        return await fetched(request, store, client, lambda: request.now, reader=reader)
+        return await fetched(request, store, client, lambda: request.now, others=OtherSources(reader))
 
 
 def requests(vendor):

@@ -270,7 +270,7 @@ ALIASED = "markets:\n  stocks: {start: 2024-01-02, symbols: &all [A]}"
         (
             "markets:\n  stocks:\n    qqq: 1\n",
             3,
-            "markets.stocks.qqq is an unknown key; known are kind, start, timeframes, extra_closures, symbols, sources.",
+            "markets.stocks.qqq is an unknown key; known are kind, start, timeframes, extra_closures, symbols,",
         ),
         ("markets:\n  stocks:\n    start: 1\n    start: 2\n", 4, "not valid YAML (found duplicate key 'start')."),
         ("markets:\n  stocks:\n    symbols: [A]\n", 2, "markets.stocks.start is missing."),

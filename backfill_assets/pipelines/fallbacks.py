@@ -1,0 +1,167 @@
+"""Ask fallbacks for the sessions that a market's vendor does not have, after all of the vendor's calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import date, datetime
+from types import MappingProxyType
+from typing import Protocol
+
+from backfill_assets.adapters.store.bars import BarStore, WriteContext
+from backfill_assets.adapters.store.sources import FallbackAnswers, SourceStore
+from backfill_assets.domain.answers import PageCutter
+from backfill_assets.domain.bars import Bars
+from backfill_assets.domain.errors import KeyRefused, NotFound, RateLimited, VendorError, VendorUnavailable
+from backfill_assets.domain.fallbacks import FallbackAnswer, lacks, next_fallback, unanswered
+from backfill_assets.domain.request_plan import RangeCall, plan_series
+from backfill_assets.domain.sources import Fallback, fallbacks
+from backfill_assets.domain.timeframes import Base, Timeframe
+from backfill_assets.domain.universe import Symbol
+from backfill_assets.pipelines.backfill_request import BackfillRequest, needed, recorded
+from backfill_assets.pipelines.progress import Progress
+
+
+class SourceBars(Protocol):
+    """The bars of a range (raw prices, ascending, days at the start of their day), and what was left out of it."""
+
+    @property
+    def bars(self) -> Bars:
+        """The bars, without vwap where the source has none."""
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """How many rows were no bars, by reason."""
+
+
+class FallbackClient(Protocol):
+    """A client of another vendor."""
+
+    async def bars(self, symbol: Symbol, timeframe: Timeframe, start: date, end: date, *, now: datetime) -> SourceBars:
+        """Return the bars from `start` to `end`, both included. Raises VendorError."""
+
+
+type OpenFallback = Callable[[Fallback], AbstractAsyncContextManager[FallbackClient]]
+
+_LEFT_ALONE = (KeyRefused, RateLimited, VendorUnavailable)
+"""Errors after which a fallback is not asked again in a run."""
+
+
+class FallbackFetch:
+    """The sessions of a request that its vendor lacks, and the calls of fallbacks for them."""
+
+    def __init__(
+        self,
+        store: BarStore,
+        request: BackfillRequest,
+        opened: OpenFallback,
+        context: Callable[[Symbol, Timeframe, Sequence[date]], WriteContext],
+        progress: Progress,
+    ) -> None:
+        """`context` gives what the vendor's answers are stored with."""
+        self._store, self._request, self._opened = store, request, opened
+        self._context, self._progress = context, progress
+        self._sources = SourceStore.beside(store)
+        self._order = fallbacks(request.market.sources)
+        self._lacking: dict[tuple[Symbol, Timeframe], list[date]] = {}
+        self._filled_by: dict[tuple[str, str, date], str | None] = {}
+        self._asked: FallbackAnswers = {}
+
+    def find(self, keys: Collection[tuple[Symbol, Timeframe]], *, unreachable: bool = False) -> None:
+        """Find the sessions that the vendor lacks; if it is `unreachable`, also those that it has not answered."""
+        request, days = self._request, self._request.weeks
+        if not days or not keys:
+            return
+        answers, hours = recorded(self._store, request), request.calendar.hours
+        self._asked = self._sources.fallback_answers(request.names, {timeframe for _, timeframe in keys}, days)
+        for symbol, timeframe in keys:
+            known = answers.get((symbol.name, timeframe.name), {})
+            for session in sorted(needed(request, symbol, timeframe, request.wanted[symbol])):
+                answer = known.get(session)
+                late = unreachable and unanswered(hours.finished_at(session), answer, request.retries, request.now)
+                if late or lacks(answer, request.retries):
+                    self._lacking.setdefault((symbol, timeframe), []).append(session)
+                    self._filled_by[symbol.name, timeframe.name, session] = answer.filled_by if answer else None
+
+    async def run(self) -> set[tuple[Symbol, Timeframe]]:
+        """Request what the vendor lacks from one fallback after another; return the series that were filled.
+
+        A fallback's failure is recorded and fails nothing else.
+        """
+        filled = set()
+        for at, fallback in enumerate(self._order):
+            if not (calls := self._calls(at)):
+                continue
+            self._progress.waiting(f"Requesting from {fallback.name} what polygon does not have: {_counted(calls)}.")
+            try:
+                async with self._opened(fallback) as client:
+                    for call in calls:
+                        if await self._make(call, fallback, client):
+                            filled.add((call.symbol, call.timeframe))
+            except _LEFT_ALONE as error:
+                self._progress.waiting(f"{error}. {fallback.name} is asked again later.")
+        return filled
+
+    def _calls(self, at: int) -> list[RangeCall]:
+        """Plan the ranges of the fallback of an index: those of sessions whose turn it is."""
+        request, calls = self._request, list[RangeCall]()
+        tried = {fallback.name for fallback in self._order[:at]}
+        for (symbol, timeframe), sessions in self._lacking.items():
+            due = []
+            for session in sessions:
+                key = (symbol.name, timeframe.name, session)
+                asked = self._asked.get(key, {})
+                chosen = next_fallback(
+                    self._order, timeframe, session, asked, self._filled_by[key], request.now, request.retry, tried
+                )
+                if chosen == self._order[at]:
+                    due.append(session)
+            calls += plan_series(symbol, timeframe, due, request.calendar)
+        return calls
+
+    async def _make(self, call: RangeCall, fallback: Fallback, client: FallbackClient) -> bool:
+        """Request a range and store what it has of the sessions that are lacking; return whether it has any."""
+        symbol, timeframe = call.symbol, call.timeframe
+        sessions = [s for s in self._lacking[symbol, timeframe] if call.start <= s <= call.end]
+        try:
+            answer = await client.bars(symbol, timeframe, call.start, call.end, now=self._request.now)
+        except VendorError as error:
+            # Its own word that it has no such symbol is an answer without bars.
+            await self._record(call, fallback, sessions, None if isinstance(error, NotFound) else error)
+            if isinstance(error, _LEFT_ALONE):
+                raise
+            self._progress.waiting(f"{fallback.name}: {error}.")
+            return False
+        cutter = PageCutter(tuple(sessions), self._request.calendar.hours.zone, one_bar=timeframe.base is Base.DAY)
+        complete = cutter.feed(answer.bars, more=False)
+        context = replace(self._context(symbol, timeframe, sessions), source=fallback.name)
+        await asyncio.to_thread(self._store.fill, symbol.name, timeframe, complete, context)
+        await self._record(call, fallback, sessions, None, {count.session: count.bars for count in complete.counts})
+        return bool(complete.counts)
+
+    async def _record(
+        self,
+        call: RangeCall,
+        fallback: Fallback,
+        sessions: Sequence[date],
+        error: VendorError | None,
+        bars: Mapping[date, int] = MappingProxyType({}),
+    ) -> None:
+        now, retries, answers = self._request.now, self._request.retries, {}
+        for session in sessions:
+            asked = self._asked.setdefault((call.symbol.name, call.timeframe.name, session), {})
+            known = asked.get(fallback.name, FallbackAnswer())
+            if error:
+                asked[fallback.name] = known.failed(now, str(error), retries)
+            else:
+                asked[fallback.name] = known.answered(bars.get(session, 0), now, retries)
+            answers[session] = asked[fallback.name]
+        record = self._sources.record_fallback
+        await asyncio.to_thread(record, call.symbol.name, call.timeframe, fallback.name, answers)
+
+
+def _counted(calls: Sequence[RangeCall]) -> str:
+    symbols = {call.symbol for call in calls}
+    return f"ranges {len(calls):,}, symbols {len(symbols):,}"

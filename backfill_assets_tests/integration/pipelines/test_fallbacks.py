@@ -1,0 +1,251 @@
+"""Fallbacks: asked for what the vendor lacks, stored under their own name, and replaced by the vendor's bars."""
+
+from collections import Counter
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from backfill_assets.adapters.polygon import Polygon, RetryPolicy
+from backfill_assets.adapters.rate_limit import RateLimiter
+from backfill_assets.adapters.store.bars import BarStore, WriteContext, Written
+from backfill_assets.domain.answers import PageCutter
+from backfill_assets.domain.bars import NO_TRADES, Bars
+from backfill_assets.domain.errors import MalformedAnswer, NotFound, RateLimited, VendorUnreachable
+from backfill_assets.domain.gaps import Reason
+from backfill_assets.domain.retries import Retry
+from backfill_assets.domain.sessions import HOURS, Kind
+from backfill_assets.domain.sources import POLYGON
+from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
+from backfill_assets.pipelines.backfill_request import BackfillRequest, market_calendar
+from backfill_assets.pipelines.gaps import Watched, measure
+from backfill_assets.pipelines.ohlcv import OtherSources
+from backfill_assets.simulator import Hole, Scenario
+from backfill_assets_tests.integration.adapters.scripted_vendor import NoSleep
+from backfill_assets_tests.integration.pipelines.harness import clock_and_vendor, fetched
+from backfill_assets_tests.support import (
+    KEY,
+    assert_same_bars,
+    market,
+    rows,
+    stored_bars,
+    unused_port,
+)
+
+NEW_YORK = HOURS[Kind.STOCKS].zone
+NIGHT = datetime(2024, 3, 9, 2, tzinfo=UTC)
+DAYS = [date(2024, 3, d) for d in range(4, 9)]
+HALTED = DAYS[2]
+
+
+@dataclass
+class Other:
+    """Another vendor with the same market: the bars of the simulated one, without vwap and trades."""
+
+    market: object
+    lacks: tuple = ()
+    error: Exception | None = None
+    calls: int = 0
+
+    @asynccontextmanager
+    async def opened(self, fallback):
+        self.name = fallback.name
+        yield self
+
+    async def bars(self, symbol, timeframe, start, end, *, now):  # noqa: ARG002  # the protocol's
+        self.calls += 1
+        if self.error:
+            raise self.error
+        made = self.market.minute_bars if timeframe.name == "1m" else self.market.daily_bars
+        return SimpleNamespace(bars=without(made(symbol.ticker, start, end, adjusted=False), self.lacks), dropped={})
+
+
+def without(made, days):
+    made = made.take(~np.isin(made.day, np.array(days, "datetime64[D]").astype(np.int64)))
+    none = np.full(len(made), np.nan)
+    trades = np.full(len(made), NO_TRADES)
+    return Bars(made.t, made.open, made.high, made.low, made.close, made.volume, none, trades)
+
+
+@pytest.fixture
+def place(database_url):
+    with clock_and_vendor(NIGHT) as (clock, vendor), BarStore(database_url) as store:
+        yield SimpleNamespace(url=database_url, clock=clock, vendor=vendor, store=store, other=Other(vendor.market))
+
+
+def request(place, names=("AAPL", "MSFT"), timeframes="1m 5m 1d 1w", start=DAYS[0], **terms):
+    of = replace(market("stocks", *names, start=start, timeframes=timeframes), sources=(POLYGON, "yahoo"))
+    calendar = market_calendar(of, place.clock.now.date())
+    sessions = tuple(s for s in calendar.sessions if s <= calendar.last_finished(place.clock.now))
+    return BackfillRequest(of, calendar, dict.fromkeys(of.symbols, sessions), of.timeframes, place.clock.now, **terms)
+
+
+async def run(place, url=None, **terms):
+    of = request(place, **terms)
+    async with (
+        RateLimiter(place.url, per_second=1000) as limiter,
+        Polygon(
+            KEY, base_url=url or place.vendor.url, limiter=limiter, sleep=NoSleep(), retry=RetryPolicy(2)
+        ) as client,
+    ):
+        return await fetched(of, place.store, client, place.clock, others=OtherSources(fallback=place.other.opened))
+
+
+def sources(place, timeframe="1d"):
+    query = (
+        "select symbol, timestamp::date, source from market_data where timeframe = %s group by 1, 2, 3 order by 1, 2"
+    )
+    return {(symbol, day): source for symbol, day, source in rows(place.url, query, timeframe)}
+
+
+async def test_a_dead_vendor_is_stood_in_for_and_replaced(place):
+    place.clock.now = NIGHT + timedelta(hours=8)
+    dead = f"http://127.0.0.1:{unused_port()}"
+    with pytest.raises(VendorUnreachable):
+        await run(place, dead)
+    for timeframe, name in (("1d", "yahoo"), ("1m", "yahoo"), ("5m", "derived_yahoo"), ("1w", "derived_yahoo")):
+        assert set(sources(place, timeframe).values()) == {name}, timeframe
+    assert settled(place)[0]["fallback"] == 10
+    await run(place)
+    for timeframe, name in (("1d", "polygon"), ("1m", "polygon"), ("5m", "derived"), ("1w", "derived")):
+        assert set(sources(place, timeframe).values()) == {name}, timeframe
+    assert settled(place)[0]["complete"] == 10
+    truth = place.vendor.market.minute_bars("AAPL", DAYS[0], DAYS[-1], adjusted=False)
+    assert_same_bars(stored_bars(place.url, "AAPL", "1m"), truth)
+    history = Counter(rows(place.url, "select source, timeframe, removed from market_data_history"))
+    assert set(history) == {("yahoo", "1m", True), ("yahoo", "1d", True)}
+    assert history["yahoo", "1d", True] == 10
+
+
+def settled(place):
+    of = request(place)
+    found = measure(place.store, Watched(of.market, of.calendar, {}, of.retries), place.clock.now)
+    return asdict(found.counts), found.gaps
+
+
+def hole(*days, ticker="AAPL", **terms):
+    return Hole(ticker=ticker, first=days[0], last=days[-1], **terms)
+
+
+async def attempts(place, number):
+    """Run until the vendor's attempts are used up."""
+    for _ in range(number):
+        await run(place)
+        place.clock.advance(hours=2)
+
+
+async def test_what_the_vendor_confirms_empty_is_filled_and_stays_so(place):
+    place.vendor.scenario = Scenario(holes=(hole(HALTED),))
+    await attempts(place, 4)
+    assert place.other.calls == 0
+    assert ("AAPL", HALTED) not in sources(place)
+    await run(place)
+    assert place.other.calls == 2
+    assert sources(place)["AAPL", HALTED] == "yahoo"
+    assert set(Counter(sources(place).values()).items()) == {("yahoo", 1), ("polygon", 9)}
+    counts, gaps = settled(place)
+    assert (counts["complete"], counts["fallback"]) == (9, 1)
+    assert {(g.timeframe, g.reason, g.explained, g.detail) for g in gaps} == {
+        (name, Reason.FALLBACK, True, "filled by yahoo; polygon: vendor_empty") for name in ("1m", "5m", "1d", "1w")
+    }
+    assert sources(place, "1w")["AAPL", date(2024, 3, 3)] == "derived_yahoo"
+    before = place.vendor.requests.copy()
+    place.clock.advance(days=1)
+    await run(place)
+    assert (place.other.calls, len(place.vendor.requests)) == (2, len(before))
+    await run(place, retry=Retry.EXPLAINED)
+    assert (place.other.calls, len(place.vendor.requests)) == (2, len(before) + 2)
+    assert sources(place)["AAPL", HALTED] == "yahoo"
+    assert settled(place)[0]["fallback"] == 1
+    place.vendor.scenario = Scenario()
+    await run(place, retry=Retry.EXPLAINED)
+    assert settled(place) == ({**counts, "complete": 10, "fallback": 0}, [])
+    assert set(sources(place, "1w").values()) == {"derived"}
+
+
+async def test_a_day_that_neither_has_is_confirmed_and_left(place):
+    place.vendor.scenario = Scenario(holes=(hole(HALTED),))
+    place.other.lacks = (HALTED,)
+    await attempts(place, 5)
+    counts, gaps = settled(place)
+    assert {(g.reason, g.explained) for g in gaps} == {(Reason.MISSING, False)} or {g.explained for g in gaps} == {
+        False
+    }
+    assert all(g.next_attempt_at for g in gaps)
+    await attempts(place, 3)
+    assert place.other.calls == 4
+    counts, gaps = settled(place)
+    assert counts["explained"] == 1
+    assert {(g.reason, g.explained) for g in gaps} == {(Reason.VENDOR_EMPTY, True)}
+    assert rows(place.url, "select distinct bars, answers, failures, next_at from fallback_answers") == [
+        (0, 2, 0, None)
+    ]
+
+
+async def test_what_the_plan_refuses_is_filled(place):
+    place.vendor.scenario = Scenario(history_edge=DAYS[2])
+    await attempts(place, 2)
+    assert Counter(sources(place).values()) == {"polygon": 6, "yahoo": 4}
+    assert {g.detail for g in settled(place)[1]} == {"filled by yahoo; polygon: not_entitled"}
+
+
+@pytest.mark.parametrize(
+    ("error", "calls", "failures"),
+    [
+        (RateLimited("Yahoo limits requests"), 10, 5),
+        (VendorUnreachable("Yahoo cannot be reached"), 10, 5),
+        (MalformedAnswer("Yahoo sent no JSON"), 10, 5),
+        (NotFound("Yahoo does not know AAPL"), 4, 0),
+    ],
+)
+async def test_a_fallback_that_fails_is_asked_at_growing_intervals_and_fails_nothing(place, error, calls, failures):
+    place.vendor.scenario = Scenario(holes=(hole(HALTED),))
+    await attempts(place, 4)
+    place.other.error = error
+    for _ in range(12):
+        assert not any(one.error for one in await run(place))
+        place.clock.advance(hours=2)
+    assert place.other.calls == calls
+    assert rows(place.url, "select max(failures), max(next_at) from fallback_answers") == [(failures, None)]
+    assert Counter(sources(place).values()) == {"polygon": 9}
+    place.other.error = None
+    await run(place, retry=Retry.EXPLAINED)
+    assert sources(place)["AAPL", HALTED] == "yahoo"
+
+
+async def test_sessions_that_the_vendor_has_only_in_part_or_may_still_send_are_not_filled(place):
+    place.vendor.scenario = Scenario(
+        holes=(hole(DAYS[0], start="10:00", end="15:00", base="minute"), hole(DAYS[1], base="minute"))
+    )
+    await attempts(place, 5)
+    assert Counter(sources(place).values()) == {"polygon": 10}
+    found = sources(place, "1m")
+    assert (found["AAPL", DAYS[0]], found["AAPL", DAYS[1]]) == ("polygon", "yahoo")
+    assert {symbol for (symbol, _), source in found.items() if source == "yahoo"} == {"AAPL"}
+
+
+async def test_the_fallback_never_writes_over_the_vendor(place):
+    await run(place)
+    before = rows(place.url, "select *, xmin::text from market_data order by symbol, timeframe, timestamp")
+    answer = await place.other.bars(request(place).market.symbols[0], DAY_1, DAYS[0], DAYS[-1], now=NIGHT)
+    sessions = PageCutter(tuple(DAYS), NEW_YORK, one_bar=True).feed(answer.bars, more=False)
+    context = WriteContext(NEW_YORK, NIGHT, "yahoo", (WEEK_1,), tuple(DAYS))
+    assert place.store.fill("AAPL", DAY_1, sessions, context).inserted == 0
+    assert rows(place.url, "select *, xmin::text from market_data order by symbol, timeframe, timestamp") == before
+
+
+async def test_filling_again_changes_nothing_and_another_fallback_replaces(place):
+    answer = await place.other.bars(request(place).market.symbols[0], MINUTE_1, DAYS[0], DAYS[-1], now=NIGHT)
+    sessions = PageCutter(tuple(DAYS), NEW_YORK).feed(answer.bars, more=False)
+    context = WriteContext(NEW_YORK, NIGHT, "yahoo", (TIMEFRAMES["5m"],), tuple(DAYS))
+    assert place.store.fill("AAPL", MINUTE_1, sessions, context).inserted == len(answer.bars)
+    everything = "select *, xmin::text from market_data order by symbol, timeframe, timestamp"
+    before = rows(place.url, everything)
+    assert place.store.fill("AAPL", MINUTE_1, sessions, context) == Written()
+    assert rows(place.url, everything) == before
+    written = place.store.fill("AAPL", MINUTE_1, sessions, replace(context, source="alpaca"))
+    assert (written.inserted, written.removed) == (len(answer.bars), len(answer.bars))
+    assert set(rows(place.url, "select distinct source from market_data")) == {("alpaca",), ("derived_alpaca",)}
