@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 
 from backfill_assets.adapters.postgres import CONNECT_SECONDS, RECONNECT_PAUSES, SILENCE, unavailable
 from backfill_assets.adapters.sql import statements
-from backfill_assets.domain.errors import SchemaBehind, StoreError
+from backfill_assets.domain.errors import RateLimited, SchemaBehind, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,6 +30,10 @@ _LATENESS = (0.1, 0.6)
 """Seconds, bounds. A permit that arrives or is used later than half an interval, within these bounds, is dropped. Twice
 the upper bound is what a margin of 2 % leaves free in a minute, the vendor's window; the lower one lets a busy machine get
 permits at high rates."""
+
+_QUEUE, _BAN = 1800.0, 4 * 86_400.0
+"""Seconds. A permit further ahead is from before a step back of the server's clock: for limiters that wait for every permit,
+and for those that do not."""
 
 _LONG = 4.0
 """Seconds. A longer wait is announced, unless it is the interval between permits."""
@@ -51,7 +55,7 @@ class RateLimiter:
     `clock` returns monotonic seconds, `sleep` takes seconds, `on_wait` a sentence when other processes or the database make
     a permit wait for long; what this limiter pushed back itself is not announced. `acquire` and `push_back` raise
     DatabaseUnavailable if the server is away for longer than the sum of RECONNECT_PAUSES, SchemaBehind if the table is
-    missing.
+    missing, and RateLimited if a permit is more than `longest_wait` seconds away: a vendor may ban an address for days.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class RateLimiter:
         per_second: float,
         name: str = "polygon",
         margin: float = 0.02,
+        longest_wait: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         on_wait: Callable[[str], None] = lambda _: None,
@@ -70,7 +75,8 @@ class RateLimiter:
         self.interval = (1 + margin) / per_second
         self._late = min(max(self.interval / 2, _LATENESS[0]), _LATENESS[1])
         self._url, self._name, self._clock, self._sleep = database_url, name, clock, sleep
-        self._on_wait, self._silent_until = on_wait, -math.inf
+        self._on_wait, self._silent_until, self._longest_wait = on_wait, -math.inf, longest_wait
+        self._furthest = _QUEUE if longest_wait == math.inf else _BAN
         self._turn = asyncio.Lock()  # at most one reserved permit in a process
         self._wire = asyncio.Lock()  # one statement or reconnection at a time
         self._connection: psycopg.AsyncConnection | None = None
@@ -97,10 +103,12 @@ class RateLimiter:
                     _LONG, self._on_wait, "Waiting for the shared request rate limit."
                 )
                 try:
-                    slot, wait, generation = await self._row("reserve", interval=self.interval)
+                    slot, wait, generation = await self._row("reserve", interval=self.interval, furthest=self._furthest)
                 finally:
                     late.cancel()
                 received = self._clock()
+                if wait > self._longest_wait:
+                    raise RateLimited(f"no request may be sent to {self._name} for {wait:,.0f} s")
                 if wait > max(_LONG, 2 * self.interval) and received + wait > self._silent_until:
                     self._silent_until = received + wait + _REPEAT
                     self._on_wait(f"Waiting {wait:.0f} s for the request rate limit, shared with other processes.")

@@ -8,7 +8,7 @@ insert into rate_limit as r (name, next_at)
 values (%(name)s, clock_timestamp() + make_interval(secs => %(interval)s))
 on conflict (name) do update
 set next_at = make_interval(secs => %(interval)s) + case
-  when r.next_at > clock_timestamp() + make_interval(secs => 1800 + 100 * %(interval)s) then clock_timestamp()
+  when r.next_at > clock_timestamp() + make_interval(secs => %(furthest)s + 100 * %(interval)s) then clock_timestamp()
   else greatest(r.next_at, clock_timestamp()) end
 returning
   extract(epoch from next_at - make_interval(secs => %(interval)s))::float8 as slot,

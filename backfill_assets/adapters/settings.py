@@ -173,6 +173,32 @@ class Settings(BaseSettings):
         validation_alias="POLYGON_FILES_BUCKET",
         description="The bucket of the flat files.",
     )
+    yahoo_url: Annotated[str, AfterValidator(http_url)] = Field(
+        default="https://query2.finance.yahoo.com",
+        validation_alias="YAHOO_URL",
+        description="The address of Yahoo's chart API, which is used only by markets that name it.",
+    )
+    yahoo_requests_per_second: float = Field(
+        default=1,
+        validation_alias="YAHOO_REQUESTS_PER_SECOND",
+        gt=0,
+        le=100,
+        allow_inf_nan=False,
+        description="The rate of requests to Yahoo that all processes share.",
+    )
+    binance_us_url: Annotated[str, AfterValidator(http_url)] = Field(
+        default="https://api.binance.us",
+        validation_alias="BINANCE_US_URL",
+        description="The address of Binance.US's API, which is used only by markets that name it.",
+    )
+    binance_us_requests_per_second: float = Field(
+        default=5,
+        validation_alias="BINANCE_US_REQUESTS_PER_SECOND",
+        gt=0,
+        le=100,
+        allow_inf_nan=False,
+        description="The rate of requests to Binance.US that all processes share; lowered to what it allows.",
+    )
     retry_first_pause: float = Field(
         default=120,
         validation_alias="BACKFILL_RETRY_FIRST_PAUSE",

@@ -33,6 +33,7 @@ from backfill_assets.presentation.text import GLYPHS, instant, percent, span, su
 
 _COLOURS = {
     SessionState.COMPLETE: "green",
+    SessionState.FALLBACK: "cyan",
     SessionState.EXPLAINED: "yellow",
     SessionState.PARTIAL: "red",
     SessionState.MISSING: "red",
@@ -80,7 +81,9 @@ def show_status(console: Console, found: Sequence[Completeness], now: datetime) 
         for row in market.rows:
             table.add_row(*_cells(row, shown, now))
     console.print(table)
-    legend = [f"{_marked(GLYPHS[s], s)} {s.label}" for s in (SessionState.COMPLETE, SessionState.EXPLAINED)]
+    filled = any(market.counts.fallback for market in found)
+    states = (SessionState.COMPLETE, *([SessionState.FALLBACK] if filled else []), SessionState.EXPLAINED)
+    legend = [f"{_marked(GLYPHS[state], state)} {state.label}" for state in states]
     console.print(", ".join([*legend, f"{_marked('✗', SessionState.MISSING)} open gaps"]))
     gaps = [gap for market in found for gap in market.gaps]
     show_details(console, gaps)

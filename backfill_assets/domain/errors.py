@@ -12,11 +12,12 @@ BackfillError                   exit code 1
 │   ├── UnusableBars            stored bars from which features cannot be computed
 │   └── EmbeddedServerError     the bundled server could not be set up, started or stopped
 ├── ExportError                 the folder or bucket of an export cannot be read or written
-└── VendorError                 Polygon
+└── VendorError                 Polygon, or another source
     ├── KeyRefused              the vendor's own 401, or no key: ends the run, never retried
     ├── NotEntitled             the vendor's own 403: the plan does not include it; never retried
     ├── NotFound                the vendor's own 404
     ├── BadRequest              any other 4xx of the vendor
+    ├── SplitsUnknown           split-adjusted prices whose splits are not known
     ├── RateLimited             429 after the last attempt
     ├── VendorUnavailable       5xx, network, truncated response, ERROR in a 200, a proxy's refusal, after the last attempt
     │   └── VendorUnreachable   no attempt got a response; ends the run after several series in a row
@@ -76,7 +77,7 @@ class ExportError(BackfillError):
 
 
 class VendorError(BackfillError):
-    """Polygon refused or failed. `status` is the HTTP status or None, `request_id` the vendor's, for support."""
+    """A vendor refused or failed. `status` is the HTTP status or None, `request_id` the vendor's, for support."""
 
     def __init__(self, message: str, *, status: int | None = None, request_id: str | None = None) -> None:
         super().__init__(message)
@@ -98,6 +99,10 @@ class NotFound(VendorError):
 
 class BadRequest(VendorError):
     """The vendor rejected the request."""
+
+
+class SplitsUnknown(VendorError):
+    """Split-adjusted prices cannot be put back into the units of their day."""
 
 
 class RateLimited(VendorError):

@@ -12,6 +12,7 @@ from backfill_assets.adapters.store.feature_quality import FeatureSession
 from backfill_assets.deployment.private_api import log_materializations
 from backfill_assets.domain.answers import SessionAnswer
 from backfill_assets.domain.sessions import Calendar
+from backfill_assets.domain.sources import FALLBACKS
 from backfill_assets.domain.universe import Archive, Market, Symbol
 
 DATE = "date"
@@ -101,4 +102,6 @@ def _metadata(session: StoredSession) -> dict[str, dg.MetadataValue[Any]]:
     if session.first and session.last:
         metadata["first_bar"] = dg.MetadataValue.timestamp(session.first)
         metadata["last_bar"] = dg.MetadataValue.timestamp(session.last)
+    if fallback := session.filled_by:
+        metadata["source"] = dg.MetadataValue.text(f"{fallback}; volume: {FALLBACKS[fallback].volume}")
     return metadata

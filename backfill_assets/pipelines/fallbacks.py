@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date
 from types import MappingProxyType
-from typing import Protocol
 
+from backfill_assets.adapters.other_source import RETRY, KnownSplits, OtherClient, open_source
 from backfill_assets.adapters.store.bars import BarStore, WriteContext
+from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.adapters.store.sources import FallbackAnswers, SourceStore
+from backfill_assets.adapters.transport import RetryPolicy
+from backfill_assets.domain.adjustments import SplitRatio
 from backfill_assets.domain.answers import PageCutter
-from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.errors import KeyRefused, NotFound, RateLimited, VendorError, VendorUnavailable
 from backfill_assets.domain.fallbacks import FallbackAnswer, lacks, next_fallback, unanswered
 from backfill_assets.domain.request_plan import RangeCall, plan_series
@@ -23,29 +25,9 @@ from backfill_assets.domain.universe import Symbol
 from backfill_assets.pipelines.backfill_request import BackfillRequest, needed, recorded
 from backfill_assets.pipelines.progress import Progress
 
+type OpenFallback = Callable[[Fallback], AbstractAsyncContextManager[OtherClient]]
 
-class SourceBars(Protocol):
-    """The bars of a range (raw prices, ascending, days at the start of their day), and what was left out of it."""
-
-    @property
-    def bars(self) -> Bars:
-        """The bars, without vwap where the source has none."""
-
-    @property
-    def dropped(self) -> Mapping[str, int]:
-        """How many rows were no bars, by reason."""
-
-
-class FallbackClient(Protocol):
-    """A client of another vendor."""
-
-    async def bars(self, symbol: Symbol, timeframe: Timeframe, start: date, end: date, *, now: datetime) -> SourceBars:
-        """Return the bars from `start` to `end`, both included. Raises VendorError."""
-
-
-type OpenFallback = Callable[[Fallback], AbstractAsyncContextManager[FallbackClient]]
-
-_LEFT_ALONE = (KeyRefused, RateLimited, VendorUnavailable)
+LEFT_ALONE = (KeyRefused, RateLimited, VendorUnavailable)
 """Errors after which a fallback is not asked again in a run."""
 
 
@@ -100,7 +82,7 @@ class FallbackFetch:
                     for call in calls:
                         if await self._make(call, fallback, client):
                             filled.add((call.symbol, call.timeframe))
-            except _LEFT_ALONE as error:
+            except LEFT_ALONE as error:
                 self._progress.waiting(f"{error}. {fallback.name} is asked again later.")
         return filled
 
@@ -121,7 +103,7 @@ class FallbackFetch:
             calls += plan_series(symbol, timeframe, due, request.calendar)
         return calls
 
-    async def _make(self, call: RangeCall, fallback: Fallback, client: FallbackClient) -> bool:
+    async def _make(self, call: RangeCall, fallback: Fallback, client: OtherClient) -> bool:
         """Request a range and store what it has of the sessions that are lacking; return whether it has any."""
         symbol, timeframe = call.symbol, call.timeframe
         sessions = [s for s in self._lacking[symbol, timeframe] if call.start <= s <= call.end]
@@ -130,7 +112,7 @@ class FallbackFetch:
         except VendorError as error:
             # Its own word that it has no such symbol is an answer without bars.
             await self._record(call, fallback, sessions, None if isinstance(error, NotFound) else error)
-            if isinstance(error, _LEFT_ALONE):
+            if isinstance(error, LEFT_ALONE):
                 raise
             self._progress.waiting(f"{fallback.name}: {error}.")
             return False
@@ -165,3 +147,22 @@ class FallbackFetch:
 def _counted(calls: Sequence[RangeCall]) -> str:
     symbols = {call.symbol for call in calls}
     return f"ranges {len(calls):,}, symbols {len(symbols):,}"
+
+
+def opener(store: BarStore, progress: Progress, retry: RetryPolicy = RETRY) -> OpenFallback:
+    """Return what opens the clients of other vendors, which know the splits that are stored."""
+    actions = CorporateActionStore.beside(store)
+
+    def splits_of(symbol: Symbol) -> KnownSplits | None:
+        lookup = actions.lookups([symbol.name]).get(symbol.name)
+        if lookup is None:
+            return None
+        stored = (each.action for each in actions.read([symbol.name]) if each.withdrawn_at is None)
+        splits = (
+            SplitRatio(each.ex_date, each.ratio_from, each.ratio_to)
+            for each in stored
+            if each.ratio_from and each.ratio_to
+        )
+        return KnownSplits(lookup.since, tuple(splits))
+
+    return lambda fallback: open_source(fallback.name, store.url, splits_of, progress.waiting, retry)

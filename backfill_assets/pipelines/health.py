@@ -21,7 +21,9 @@ from backfill_assets.domain.plausibility import Outlier
 from backfill_assets.domain.sessions import Calendar, Kind
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, sources
 from backfill_assets.domain.universe import Market
+from backfill_assets.domain.witness import Disagreement
 from backfill_assets.pipelines.gaps import JudgedMinutes, Watched, find_gaps, judge_minutes
+from backfill_assets.pipelines.witness import compare_with_witness
 
 RECENT = timedelta(days=35)
 """How far back bars are always examined. Older bars were examined by the run that wrote them."""
@@ -40,6 +42,7 @@ class Health:
     unknown   the symbols whose ticker the vendor does not know, with a sentence each
     mixed     the symbols whose bars are probably those of several companies, with a sentence each
     differences  the sessions that differ from another source, the newest first
+    disagreements  daily prices that differ from the witness's, the newest first; `witnessed` sessions were compared
     """
 
     market: str
@@ -52,6 +55,8 @@ class Health:
     unknown: tuple[tuple[str, str], ...] = ()
     mixed: tuple[tuple[str, str], ...] = ()
     differences: tuple[SessionDifference, ...] = ()
+    disagreements: tuple[Disagreement, ...] = ()
+    witnessed: int = 0
 
     def without_newest(self, timeframe: str, *, partial: bool = False) -> list[str]:
         """Return the symbols whose newest session is missing without an explanation; with `partial`, has some of its bars."""
@@ -105,6 +110,7 @@ def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None
         minutes = judge_minutes(SeriesStore.beside(store), symbols, calendar)
     gaps = find_gaps(GapStore.beside(store), watched, now, minutes.marks)
     newest = calendar.last_finished(now - FIRST_ATTEMPT_DELAY)
+    disagreements, witnessed = compare_with_witness(store, market)
     return Health(
         market=market.name,
         gaps=tuple(gaps),
@@ -116,6 +122,8 @@ def examine(store: Store, watched: Watched, now: datetime, days: DayRange | None
         unknown=tuple((s, one.sentence(s)) for s, one in sorted(watched.listings.items()) if one.unknown_at),
         mixed=tuple(_mixed(store, watched)),
         differences=tuple(SourceStore.beside(store).differences(symbols)),
+        disagreements=tuple(disagreements),
+        witnessed=witnessed,
     )
 
 

@@ -207,6 +207,8 @@ def _legend(grid: Grid, frame: _Frame) -> str:
     x, y = frame.left, frame.height - 13
     parts = []
     for state in LEGEND:
+        if state is SessionState.FALLBACK and not (grid.cells == state).any():
+            continue  # few markets have fallbacks
         parts.append(f'<path class="{_class(state)}" d="M{x} {y}h{_SAMPLE}"/>')
         parts.append(f'<text x="{x + _SAMPLE + 6}" y="{y + 4}">{state.label}</text>')
         x += _SAMPLE + 6 + LETTER * len(state.label) + _GAP

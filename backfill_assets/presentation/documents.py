@@ -104,6 +104,7 @@ def _counts(counts: Counts) -> dict[str, float]:
         "share_complete": counts.share,
         "expected_sessions": counts.expected,
         "complete_sessions": counts.complete,
+        "fallback_sessions": counts.fallback,
         "explained_sessions": counts.explained,
         "partial_sessions": counts.partial,
         "missing_sessions": counts.missing,

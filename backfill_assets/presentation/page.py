@@ -10,8 +10,8 @@ from string import Template
 from urllib.parse import quote
 
 from backfill_assets.domain.alert_rules import CheckResult, merge_checks
-from backfill_assets.domain.completeness import Completeness, Row, SeriesCompleteness
-from backfill_assets.domain.gaps import Gap, merge_timeframes, repair_command, unexplained
+from backfill_assets.domain.completeness import Completeness, Row, SeriesCompleteness, SessionState
+from backfill_assets.domain.gaps import Gap, Reason, merge_timeframes, repair_command, unexplained
 from backfill_assets.domain.timeframes import ranges
 from backfill_assets.presentation.calendar import css, drawing, grid_of
 from backfill_assets.presentation.text import GLYPHS, instant, next_attempt, percent, span, summary
@@ -23,7 +23,8 @@ MAX_GAPS = 500
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _FILE_POLICY = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
 LEGEND = (
-    '<b class="complete">✓</b>complete &nbsp; <b class="explained">~</b>explained &nbsp; <b class="missing">✗</b>open gaps.\n'
+    '<b class="complete">✓</b>complete &nbsp; <b class="fallback">◆</b>from a fallback &nbsp; '
+    '<b class="explained">~</b>explained &nbsp; <b class="missing">✗</b>open gaps.\n'
     "Shares are of expected sessions that are complete. A session is complete if it is complete in all timeframes."
 )
 
@@ -135,6 +136,8 @@ def _gaps(found: Completeness) -> str:
 
 def _gap(gap: Gap, timeframes: Iterable[str], at: datetime) -> str:
     kind, glyph = ("explained", "~") if gap.explained else ("missing", "✗")
+    if gap.reason is Reason.FALLBACK:
+        kind, glyph = "fallback", GLYPHS[SessionState.FALLBACK]
     due = "explained" if gap.explained else next_attempt(gap.next_attempt_at, at)
     cells = [cell(text) for text in (gap.symbol, ranges(timeframes), f"{gap.days.start}", f"{gap.days.end}")]
     cells.append(f'<td class="number">{gap.sessions:,}</td>')

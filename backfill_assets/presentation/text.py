@@ -15,6 +15,7 @@ from backfill_assets.presentation.calendar import data_uri, grid_of
 
 GLYPHS: Mapping[SessionState, str] = {
     SessionState.COMPLETE: "✓",
+    SessionState.FALLBACK: "◆",
     SessionState.EXPLAINED: "~",
     SessionState.PARTIAL: "✗",
     SessionState.MISSING: "✗",
@@ -43,7 +44,8 @@ def cell(counts: Counts) -> str:
 
 def summary(counts: Counts) -> str:
     """Format a market's sessions: `99.7% complete; 12 missing, 1 partial, 3 explained of 18,125 sessions`."""
-    incomplete = {"missing": counts.missing, "partial": counts.partial, "explained": counts.explained}
+    incomplete = {"missing": counts.missing, "partial": counts.partial}
+    incomplete |= {"explained": counts.explained, "from a fallback": counts.fallback}
     listed = ", ".join(f"{number:,} {name}" for name, number in incomplete.items() if number)
     return f"{percent(counts)} complete{f'; {listed}' if listed else ''} of {counts.expected:,} sessions"
 
@@ -78,7 +80,7 @@ def markdown(found: Completeness) -> str:
             _line(alignments),
             *(_line(_cells(row)) for row in found.rows),
             "",
-            "✓ complete, ~ explained, ✗ open gaps; shares are of expected sessions that are complete.",
+            "✓ complete, ◆ from a fallback, ~ explained, ✗ open gaps; shares are of expected sessions that are complete.",
         ]
     )
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from backfill_assets.simulator import aggregates, reference, responses, s3, scenario
+from backfill_assets.simulator import aggregates, other_vendors, reference, responses, s3, scenario
 from backfill_assets.simulator.aggregates import Answer, Refused
 from backfill_assets.simulator.faults import damage
 from backfill_assets.simulator.flat_files import BUCKET
@@ -42,6 +42,12 @@ def build(state: SimulatorState) -> Starlette:
 
         return Route(path, _guarded(state, answer), methods=["GET", "HEAD"])
 
+    def other(path: str, endpoint: Callable[[SimulatorState, Request], Any]) -> Route:
+        async def answer(request: Request, fault: Fault | None) -> Response:
+            return await run_in_threadpool(_other, state, endpoint, request, fault)
+
+        return Route(path, _guarded(state, answer), methods=["GET"])
+
     return Starlette(
         routes=[
             Route("/_simulator/requests", _requests(state), methods=["GET"]),
@@ -58,6 +64,9 @@ def build(state: SimulatorState) -> Starlette:
             vendor("/v3/reference/dividends", reference.old_dividends),
             files(f"/{BUCKET}"),
             files(f"/{BUCKET}/{{key:path}}"),
+            other("/v8/finance/chart/{symbol}", other_vendors.chart),
+            other("/api/v3/klines", other_vendors.klines),
+            other("/api/v3/exchangeInfo", other_vendors.exchange_info),
             vendor("/{path:path}", _not_found),
         ]
     )
@@ -126,6 +135,20 @@ def _answer(state: SimulatorState, endpoint: Endpoint, request: Request, fault: 
     if fault.kind == "cut_body":
         return responses.CutBody(body, media_type="application/json")
     return responses.Json(body[: len(body) * 2 // 3] if fault.kind == "malformed_json" else body)
+
+
+def _other(
+    state: SimulatorState, endpoint: Callable[[SimulatorState, Request], Any], request: Request, fault: Fault | None
+) -> Response:
+    """Answer as another vendor, which takes no key."""
+    try:
+        payload = endpoint(state, request)
+    except Refused as refused:
+        return refused.response
+    body = msgspec.json.encode(payload)
+    if fault and fault.kind == "cut_body":
+        return responses.CutBody(body, media_type="application/json")
+    return responses.Json(body[: len(body) * 2 // 3] if fault and fault.kind == "malformed_json" else body)
 
 
 def _emptied(payload: dict[str, Any]) -> dict[str, Any]:

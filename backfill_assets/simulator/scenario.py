@@ -183,6 +183,29 @@ class FileFault(_Plain, frozen=True, kw_only=True):
     count: int = 1_000_000
 
 
+class OtherVendors(_Plain, frozen=True, kw_only=True):
+    """The behaviour of Yahoo and Binance.US, which have the same market.
+
+    lacks      days of which they have nothing
+    bad_prints  days with a high that nobody else has
+    unknown    tickers that Yahoo does not know
+    splits     by ticker, the splits that Yahoo lists in place of those that happened: new shares of each by day
+    nulls      the row from which on Yahoo sends rows of nulls, one in 97; none if it is 0
+    running    whether Yahoo sends the bar that has not ended
+    pairs      those that Binance.US lists
+    limit      requests a minute that it names
+    """
+
+    lacks: tuple[date, ...] = ()
+    bad_prints: tuple[date, ...] = ()
+    unknown: tuple[str, ...] = ()
+    splits: dict[str, dict[date, float]] = {}
+    nulls: int = 5
+    running: bool = True
+    pairs: tuple[str, ...] = ("BTCUSD", "ETHUSD", "BTCUSDT")
+    limit: int = 1200
+
+
 class Scenario(_Plain, frozen=True, kw_only=True):
     """The behaviour of the vendor. `Scenario()` has no faults and an unlimited plan.
 
@@ -203,6 +226,7 @@ class Scenario(_Plain, frozen=True, kw_only=True):
     file_faults    faults of flat files
     files_forbidden  markets whose flat files the plan does not include
     archive_tickers  how many made-up stocks are in flat files only
+    other_vendors  what Yahoo and Binance.US do
     next_url_base  scheme and host of `next_url`; by default those of the request
     """
 
@@ -231,6 +255,7 @@ class Scenario(_Plain, frozen=True, kw_only=True):
     file_faults: tuple[FileFault, ...] = ()
     files_forbidden: tuple[Literal["stocks", "crypto"], ...] = ()
     archive_tickers: int = 300
+    other_vendors: OtherVendors = OtherVendors()
     next_url_base: str | None = None
 
 

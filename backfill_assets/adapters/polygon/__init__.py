@@ -4,9 +4,9 @@ Rules about sessions, retries of sessions and storage do not belong here.
 """
 
 from backfill_assets.adapters.polygon.client import BASE_URL, Polygon
-from backfill_assets.adapters.polygon.transport import Limiter, RetryPolicy, Traffic
 from backfill_assets.adapters.polygon.wire import GroupedDay, Page, decode_grouped, decode_page
 from backfill_assets.adapters.polygon.wire_reference import ActionRecords
+from backfill_assets.adapters.transport import Limiter, RetryPolicy, Traffic
 
 __all__ = [
     "BASE_URL",

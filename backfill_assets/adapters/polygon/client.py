@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random as _random
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal, Self
 
 from backfill_assets.adapters.polygon.addresses import (
@@ -20,9 +19,10 @@ from backfill_assets.adapters.polygon.addresses import (
     series_path,
 )
 from backfill_assets.adapters.polygon.contradictions import Requested, checked_day
+from backfill_assets.adapters.polygon.failures import WORDS
 from backfill_assets.adapters.polygon.reference import Reference
-from backfill_assets.adapters.polygon.transport import Limiter, RetryPolicy, Traffic, Transport
 from backfill_assets.adapters.polygon.wire import GroupedDay, Page, decode_grouped, decode_page
+from backfill_assets.adapters.transport import Limiter, RetryPolicy, Traffic, Transport
 from backfill_assets.domain.errors import MalformedAnswer
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from backfill_assets.domain.timeframes import Timeframe
 
 BASE_URL = "https://api.polygon.io"
-USER_AGENT = f"backfill-assets/{version('backfill-assets')}"
 
 
 class Polygon(Reference):
@@ -54,18 +53,17 @@ class Polygon(Reference):
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen: sharing one is harmless
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Callable[[], float] = _random.random,
-        user_agent: str = USER_AGENT,
         on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__(
             Transport(
                 api_key,
+                words=WORDS,
                 base_url=base_url,
                 limiter=limiter,
                 retry=retry,
                 sleep=sleep,
                 random=random,
-                user_agent=user_agent,
                 on_wait=on_wait,
             )
         )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from backfill_assets.adapters.transport import VendorWords
 from backfill_assets.domain.errors import (
     BadRequest,
     ContradictoryAnswer,
@@ -24,7 +22,7 @@ from backfill_assets.domain.errors import (
 from backfill_assets.domain.text import plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """Raised when a body is not JSON, has another shape, is not UTF-8 or is nested too deeply."""
@@ -32,18 +30,6 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 SUCCESS = frozenset({"OK", "DELAYED"})
 """Statuses of successful responses. DELAYED: the plan's data arrive 15 minutes late."""
 
-RETRYABLE = (RateLimited, VendorUnavailable, MalformedAnswer)
-
-_MEANING: dict[type[VendorError], str] = {
-    KeyRefused: "Polygon refuses the API key: set POLYGON_API_KEY to one that is valid",
-    NotEntitled: "The Polygon plan of this key does not include the requested data: start later or leave it out",
-    NotFound: "Polygon does not know the requested resource",
-    BadRequest: "Polygon does not accept the request",
-    RateLimited: "Polygon's rate limit is exceeded: lower POLYGON_REQUESTS_PER_SECOND to what the plan allows",
-    VendorUnavailable: "Polygon gave no usable answer: try again later",
-    MalformedAnswer: "Polygon's answer cannot be read",
-    ContradictoryAnswer: "Polygon's answer contradicts itself or the request",
-}
 _RETRYABLE_STATUSES = frozenset({408, 425})
 _NOT_THE_VENDOR = "the answer is not Polygon's: a proxy, firewall or gateway refused the request"
 _MESSAGE_LENGTH = 200
@@ -175,30 +161,16 @@ def _is_about_the_rate(words: str) -> bool:
     return "too many requests" in words or "rate limit" in words or ("exceeded" in words and "request" in words)
 
 
-def sentence(kind: type[VendorError], place: str, reason: str) -> str:
-    """Return what went wrong and what to do, with a path and HTTP status and the vendor's own text."""
-    return f"{_MEANING[kind]} ({place}{': ' if reason else ''}{reason})"
+_MEANINGS: dict[type[VendorError], str] = {
+    KeyRefused: "Polygon refuses the API key: set POLYGON_API_KEY to one that is valid",
+    NotEntitled: "The Polygon plan of this key does not include the requested data: start later or leave it out",
+    RateLimited: "Polygon's rate limit is exceeded: lower POLYGON_REQUESTS_PER_SECOND to what the plan allows",
+}
 
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of a Retry-After header (a number or an HTTP date), or None.
-
-    A date is relative to the response's own Date header, so that this machine's clock does not matter.
-    """
-    value = headers.get("retry-after", "").strip()
-    try:
-        seconds = float(value)
-    except ValueError:
-        until, now = _http_date(value), _http_date(headers.get("date", ""))
-        if until is None or now is None:
-            return None
-        seconds = (until - now).total_seconds()
-    return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _http_date(value: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+WORDS = VendorWords(
+    "Polygon",
+    "POLYGON_BASE_URL",
+    lambda status, body: of_status(status, read(body)),
+    key_setting="POLYGON_API_KEY",
+    meanings=_MEANINGS,
+)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import date
 
-    from backfill_assets.adapters.polygon.transport import Transport
+    from backfill_assets.adapters.transport import Transport
 
 _TICKERS = "/v3/reference/tickers"
 _EVENTS = "/vX/reference/tickers"

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 
 from backfill_assets.adapters.archive.places import failing
 from backfill_assets.adapters.polygon import RetryPolicy, Traffic
-from backfill_assets.adapters.polygon.transport import proxy_of
 from backfill_assets.adapters.private_files import make_private_folder
 from backfill_assets.adapters.settings import Settings
+from backfill_assets.adapters.transport import proxy_of
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import (
     BadRequest,

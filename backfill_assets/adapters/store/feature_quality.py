@@ -28,7 +28,10 @@ _BY_NAME = {column.name: column for column in COLUMNS}
 
 @dataclass(frozen=True, slots=True)
 class FeatureSession:
-    """A session of a series with bars: their number, how many of them have a feature row, the first and the last (UTC)."""
+    """A session of a series with bars: their number, how many of them have a feature row, the first and the last (UTC).
+
+    `filled_by` is the fallback whose bars they are, None if they are the vendor's.
+    """
 
     symbol: str
     timeframe: str
@@ -37,6 +40,7 @@ class FeatureSession:
     rows: int
     first: datetime
     last: datetime
+    filled_by: str | None = None
 
     @property
     def complete(self) -> bool:

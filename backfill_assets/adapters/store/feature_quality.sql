@@ -1,6 +1,6 @@
 -- name: sessions
 -- The numbers of bars and of feature rows of each session with bars.
-select a.symbol, a.timeframe, a.session, a.bars, f.rows, a.first_bar, a.last_bar
+select a.symbol, a.timeframe, a.session, a.bars, f.rows, a.first_bar, a.last_bar, a.filled_by
 from session_answers a
 cross join lateral (
   select count(*)::int as rows from market_features f

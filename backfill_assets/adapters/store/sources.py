@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -15,6 +15,7 @@ from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.rows import instant
+from backfill_assets.domain.bars import Bars
 from backfill_assets.domain.days import ONE_DAY, DayRange
 from backfill_assets.domain.fallbacks import FallbackAnswer
 from backfill_assets.domain.sessions import day_starts
@@ -26,6 +27,18 @@ SQL = statements("backfill_assets.adapters.store", "sources.sql")
 
 type FallbackAnswers = dict[tuple[str, str, date], dict[str, FallbackAnswer]]
 """By symbol, timeframe name and session, then by name of the fallback."""
+
+
+class BesideWitness(NamedTuple):
+    """A session of a witness: the stored prices, None without a bar, and those of the witness."""
+
+    session: date
+    high: float | None
+    low: float | None
+    close: float | None
+    witness_high: float
+    witness_low: float
+    witness_close: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +53,7 @@ class SessionDifference:
 
 
 class SourceStore(Store):
-    """The tables `flat_files_read`, `fallback_answers` and `source_differences`."""
+    """The tables `flat_files_read`, `fallback_answers`, `witness_bars` and `source_differences`."""
 
     def files_read(self, market: str, timeframe: Timeframe, days: DayRange) -> dict[date, str]:
         """Return the ETags of the files that were read for all symbols of a market, by session."""
@@ -79,6 +92,27 @@ class SourceStore(Store):
             connection.cursor().executemany(SQL["record_fallback"], rows)
 
         self._transaction(work)
+
+    def witnessed(self, source: str, symbols: Iterable[str]) -> dict[str, DayRange]:
+        """Return by symbol the first and the last session of which a witness's bar is stored."""
+        values = {"source": source, "symbols": list(symbols)}
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["witnessed"], values).fetchall())
+        return {symbol: DayRange(first, last) for symbol, first, last in rows}
+
+    def record_witness(self, source: str, symbol: str, sessions: Sequence[date], bars: Bars, at: datetime) -> None:
+        """Store a witness's daily bars, one a session."""
+        columns = {name: getattr(bars, name).tolist() for name in ("open", "high", "low", "close", "volume")}
+        values = {"source": source, "symbol": symbol, "sessions": list(sessions), "fetched_at": at, **columns}
+        self._transaction(lambda c: c.execute(SQL["record_witness"], values))
+
+    def beside_witness(self, source: str, symbols: Iterable[str], zone: ZoneInfo) -> dict[str, list[BesideWitness]]:
+        """Return by symbol the witness's sessions, ascending, beside what the vendor has of them."""
+        values = {"source": source, "symbols": list(symbols), "zone": zone.key}
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["beside_witness"], values).fetchall())
+        found: dict[str, list[BesideWitness]] = {}
+        for symbol, *row in rows:
+            found.setdefault(symbol, []).append(BesideWitness(*row))
+        return found
 
     def symbols_from(
         self, source: str, symbols: Iterable[str], timeframe: Timeframe, session: date, zone: ZoneInfo

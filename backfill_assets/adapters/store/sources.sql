@@ -44,3 +44,27 @@ values (%(symbol)s, %(timeframe)s, %(session)s, %(source)s, %(bars)s, %(answers)
 on conflict (symbol, timeframe, session, source) do update set
   bars = excluded.bars, answers = excluded.answers, failures = excluded.failures, answered_at = excluded.answered_at,
   next_at = excluded.next_at, detail = excluded.detail
+
+-- name: witnessed
+select symbol, min(session), max(session) from witness_bars
+where source = %(source)s and symbol = any(%(symbols)s) group by symbol
+
+-- name: record_witness
+insert into witness_bars (symbol, session, source, open, high, low, close, volume, fetched_at)
+select %(symbol)s, w.session, %(source)s, w.open, w.high, w.low, w.close, w.volume, %(fetched_at)s
+from unnest(%(sessions)s::date[], %(open)s::float8[], %(high)s::float8[], %(low)s::float8[], %(close)s::float8[],
+  %(volume)s::float8[]) as w (session, open, high, low, close, volume)
+on conflict (symbol, session, source) do update set
+  open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume,
+  fetched_at = excluded.fetched_at
+
+-- name: beside_witness
+-- The sessions of a witness with the vendor's daily bar, or of which the vendor has answered that it has none.
+select w.symbol, w.session, m.high, m.low, m.close, w.high, w.low, w.close
+from witness_bars w
+join session_answers a on a.symbol = w.symbol and a.timeframe = '1d' and a.session = w.session and a.filled_by is null
+left join market_data m on m.symbol = w.symbol and m.timeframe = '1d'
+  and m."timestamp" = w.session::timestamp at time zone %(zone)s
+where w.source = %(source)s and w.symbol = any(%(symbols)s) and (a.bars > 0) = (m.symbol is not null)
+  and (a.bars > 0 or a.answers > 0)
+order by 1, 2

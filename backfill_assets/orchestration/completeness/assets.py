@@ -56,6 +56,7 @@ def _metadata(found: Completeness) -> dict[str, "dg.RawMetadataValue"]:
         "complete_percent": math.floor(100_000 * counts.share) / 1000,  # rounded down: 100 only if nothing is missing
         "missing_sessions": counts.missing,
         "partial_sessions": counts.partial,
+        "fallback_sessions": counts.fallback,
         "explained_sessions": counts.explained,
     }
     if command := repair_command((gap.symbol for gap in unexplained(found.gaps)), found.market):

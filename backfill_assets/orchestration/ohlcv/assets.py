@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from backfill_assets.adapters.archive.places import place_of
+from backfill_assets.adapters.polygon import Traffic
 from backfill_assets.adapters.polygon_files import PolygonFiles
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import Written
@@ -35,12 +36,14 @@ from backfill_assets.orchestration.resources import Clock, MarketStore, PolygonA
 from backfill_assets.pipelines.archive import archived_day
 from backfill_assets.pipelines.audit import recorded_run
 from backfill_assets.pipelines.backfill_request import BackfillRequest, Refresh
+from backfill_assets.pipelines.fallbacks import opener
 from backfill_assets.pipelines.flat_files import ArchivedDay, FileReader
 from backfill_assets.pipelines.gaps import Watched
 from backfill_assets.pipelines.health import examine
 from backfill_assets.pipelines.listings import expected, in_question, known_listings, look_up_stale
-from backfill_assets.pipelines.ohlcv import SettledSeries, fetch_missing, series_failure
+from backfill_assets.pipelines.ohlcv import OtherSources, SettledSeries, fetch_missing, series_failure
 from backfill_assets.pipelines.progress import Progress
+from backfill_assets.pipelines.witness import ask_witness
 
 BATCH = 200
 """Partitions of an asset that are marked together: a batch costs a few statements, as much as a dozen partitions."""
@@ -100,17 +103,15 @@ def ohlcv_assets(market: Market, calendar: Calendar, archives: Sequence[Archive]
                     async with polygon.client(bars.url, watcher.progress()) as vendor:
                         with recorded_run(bars, run, clock.now) as record:
                             record.traffic = vendor.traffic
-                            files = _flat_files(market, watcher.progress())
-                            reader = None
-                            if files:
-                                files.traffic = vendor.traffic
-                                reader = FileReader(files, bars, clock.now, _archived(archives))
+                            files = _flat_files(market, watcher.progress(), vendor.traffic)
+                            reader = FileReader(files, bars, clock.now, _archived(archives)) if files else None
+                            opened = opener(bars, watcher.progress())
                             fetch = fetch_missing(
                                 request,
                                 bars,
                                 vendor,
                                 clock=clock.now,
-                                reader=reader,
+                                others=OtherSources(reader, opened),
                                 at_once=config.max_concurrent,
                                 progress=watcher.progress(),
                                 run_id=run.run_id,
@@ -118,6 +119,8 @@ def ohlcv_assets(market: Market, calendar: Calendar, archives: Sequence[Archive]
                             series = await _mark_settled(context, request, fetch)
                             looked_up = in_question(request, series)
                             warning = await look_up_stale(ListingStore.beside(bars), vendor, looked_up, clock.now)
+                            for sentence in await ask_witness(bars, request, opened):
+                                context.log.warning(sentence)
                             record.fetched(expected(bars, request), series)
                             failure = series_failure(request, series)
                             record.error = str(failure) if failure else None
@@ -143,8 +146,11 @@ def ohlcv_assets(market: Market, calendar: Calendar, archives: Sequence[Archive]
     return ohlcv
 
 
-def _flat_files(market: Market, progress: Progress) -> PolygonFiles | None:
-    """Return the client of flat files if the market uses them. Raises SettingMistake if it has nothing else."""
+def _flat_files(market: Market, progress: Progress, traffic: Traffic) -> PolygonFiles | None:
+    """Return the client of flat files, which counts its requests in `traffic`, if the market uses them.
+
+    Raises SettingMistake if it has nothing else.
+    """
     if POLYGON_FILES not in market.sources:
         return None
     files = PolygonFiles.of(Settings.read(), on_wait=progress.waiting)
@@ -153,6 +159,8 @@ def _flat_files(market: Market, progress: Progress) -> PolygonFiles | None:
             f"POLYGON_FILES_ACCESS_KEY_ID is not set: {market.name} has no other source than flat files. Set it, or add "
             "polygon to its `sources:` in the universe file."
         )
+    if files:
+        files.traffic = traffic
     return files
 
 
@@ -177,18 +185,25 @@ async def _mark_settled(
         found, unmarked[timeframe] = unmarked[timeframe], []
         await asyncio.to_thread(mark_materialized, context, ohlcv_key(request.market, timeframe), found)
 
-    async with aclosing(fetch) as settled:
-        async for one in settled:
-            series.append(one)
-            if one.timeframe not in unmarked:
-                continue  # the source of a requested timeframe
-            fetched = (*one.wanted, *request.around(one.symbol))
-            answers = (one.answers[session] for session in fetched if session in one.answers)
-            unmarked[one.timeframe] += [(one.symbol, answer) for answer in answers if answer.bars]
-            if len(unmarked[one.timeframe]) >= BATCH:
-                await mark(one.timeframe)
-    for timeframe in request.timeframes:
-        await mark(timeframe)
+    async def mark_rest() -> None:
+        for timeframe in request.timeframes:
+            await mark(timeframe)
+
+    try:
+        async with aclosing(fetch) as settled:
+            async for one in settled:
+                series.append(one)
+                if one.timeframe not in unmarked:
+                    continue  # the source of a requested timeframe
+                fetched = (*one.wanted, *request.around(one.symbol))
+                answers = (one.answers[session] for session in fetched if session in one.answers)
+                unmarked[one.timeframe] += [(one.symbol, answer) for answer in answers if answer.bars]
+                if len(unmarked[one.timeframe]) >= BATCH:
+                    await mark(one.timeframe)
+    except VendorError:
+        await mark_rest()
+        raise
+    await mark_rest()
     return series
 
 

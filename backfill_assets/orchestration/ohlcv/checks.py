@@ -18,7 +18,7 @@ from backfill_assets.domain.gaps import (
     unexplained,
 )
 from backfill_assets.domain.sessions import Kind
-from backfill_assets.domain.sources import POLYGON_FILES
+from backfill_assets.domain.sources import POLYGON_FILES, fallbacks
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, Timeframe, sources
 from backfill_assets.domain.universe import Market
 from backfill_assets.orchestration.check_results import ERROR, WARN, CheckOutcome, Table, format_utc
@@ -38,6 +38,10 @@ _DESCRIPTIONS = {
     "latest_session_is_here": "Every symbol has the last session that finished at least six hours ago, and not only a part.",
     "prices_are_plausible": "No price is far outside the day's range and the prices of the bars around it, and the minutes "
     "of a session are within the range of its daily bar. Examines the same days as bars_are_valid.",
+    "bars_are_the_vendors": "No session has the bars of a fallback. The vendor is asked again until it has confirmed that "
+    "it has none; its bars replace the fallback's.",
+    "sources_agree": "Daily closes, highs and lows are those of the witness, within what is usual for the symbol, and the "
+    "witness has no bar of a session that is empty here.",
     "files_agree_with_rest": "Bars of the REST API are those of the flat files, by time, prices and volume. A session that "
     "differs was requested again; the bars of the REST API stay.",
 }
@@ -48,6 +52,8 @@ _LIMITED: dict[str, Callable[[Market], Sequence[Timeframe]]] = {
     "prices_are_plausible": lambda market: sources(market.timeframes),
     "ticker_is_known": lambda market: sources(market.timeframes)[:1],
     "files_agree_with_rest": lambda market: sources(market.timeframes) if POLYGON_FILES in market.sources else [],
+    "bars_are_the_vendors": lambda market: sources(market.timeframes) if fallbacks(market.sources) else [],
+    "sources_agree": lambda market: [DAY_1] if market.witness and DAY_1 in market.timeframes else [],
     "one_company": lambda market: [DAY_1] if market.kind is Kind.STOCKS else [],
 }
 """The timeframes of a market that have a check, if not all."""
@@ -283,6 +289,44 @@ def _files_agree_with_rest(health: Health, timeframe: Timeframe) -> CheckOutcome
     return CheckOutcome(not found, sentence, WARN, {"differing_sessions": len(found)}, table)
 
 
+def _bars_are_the_vendors(health: Health, timeframe: Timeframe) -> CheckOutcome:
+    gaps = [g for g in health.gaps if g.timeframe == timeframe.name and g.reason is Reason.FALLBACK]
+    filled = sum(g.sessions for g in gaps)
+    return CheckOutcome(
+        not gaps,
+        f"{_counted(filled, 'session')} of {_counted(len({g.symbol for g in gaps}), 'symbol')} from a fallback; first "
+        f"{gaps[0].symbol} {gaps[0].days}: {gaps[0].detail}."
+        if gaps
+        else "All bars are the vendor's.",
+        WARN,
+        {"fallback_sessions": filled},
+        gap_table(gaps) if gaps else None,
+    )
+
+
+def _sources_agree(health: Health, timeframe: Timeframe) -> CheckOutcome:  # noqa: ARG001  # of the daily bars
+    columns = (
+        dg.TableColumn("symbol", "string"),
+        dg.TableColumn("session", "string"),
+        dg.TableColumn("field", "string"),
+        dg.TableColumn("stored", "float"),
+        dg.TableColumn("witness", "float"),
+        dg.TableColumn("usual", "float", "The largest usual difference of the symbol, relative."),
+    )
+    found = health.disagreements
+    rows = [(d.symbol, d.session.isoformat(), d.field, d.stored, d.witness, d.usual) for d in found]
+    sentence = f"{_counted(health.witnessed, 'session')} of the witness agree."
+    if found:
+        first = found[0]
+        stored = "no bar" if first.stored is None else f"{first.stored:.10g}"
+        sentence = (
+            f"{_counted(len({(d.symbol, d.session) for d in found}), 'session')} of {health.witnessed:,} disagree; newest "
+            f"{first.symbol} on {first.session}: {first.field} is {stored}, of the witness {first.witness:.10g}."
+        )
+    numbers: dict[str, dg.RawMetadataValue] = {"compared_sessions": health.witnessed, "disagreements": len(found)}
+    return CheckOutcome(not found, sentence, WARN, numbers, Table("disagreements", columns, rows) if rows else None)
+
+
 def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
@@ -295,5 +339,7 @@ CHECKS: dict[str, Callable[[Health, Timeframe], CheckOutcome]] = {
     "one_company": _one_company,
     "latest_session_is_here": _latest_session_is_here,
     "prices_are_plausible": _prices_are_plausible,
+    "bars_are_the_vendors": _bars_are_the_vendors,
+    "sources_agree": _sources_agree,
     "files_agree_with_rest": _files_agree_with_rest,
 }

@@ -9,9 +9,10 @@ import sys
 import httpx
 import pytest
 
-from backfill_assets.adapters.polygon import transport
-from backfill_assets.adapters.polygon.transport import RetryPolicy, Transport
+from backfill_assets.adapters import transport
+from backfill_assets.adapters.polygon.failures import WORDS
 from backfill_assets.adapters.polygon.wire import decode_page
+from backfill_assets.adapters.transport import RetryPolicy, Transport
 from backfill_assets.domain.errors import (
     BadRequest,
     ContradictoryAnswer,
@@ -60,9 +61,8 @@ def connect(limiter, sleep):
             "retry": RetryPolicy(),
             "sleep": sleep,
             "random": lambda: 0.0,
-            "user_agent": "t/1",
         }
-        return Transport(key, base_url=url, **settings | more)
+        return Transport(key, words=WORDS, base_url=url, **settings | more)
 
     return made
 
@@ -526,7 +526,8 @@ def test_nothing_is_loaded_between_a_permit_and_its_request():
 LARGEST_ANSWERS = """
 import asyncio, gzip, resource, sys, zlib
 from backfill_assets.domain.errors import VendorError
-from backfill_assets.adapters.polygon.transport import RetryPolicy, Transport
+from backfill_assets.adapters.polygon.failures import WORDS
+from backfill_assets.adapters.transport import RetryPolicy, Transport
 from backfill_assets.adapters.polygon.wire import decode_page
 from backfill_assets_tests.integration.adapters.scripted_vendor import (
     KEY, CountingLimiter, EndlessVendor, NoSleep, Response, ScriptedVendor
@@ -553,8 +554,8 @@ cases = {
 
 async def ask(server):
     async with server as vendor:
-        transport = Transport(KEY, base_url=vendor.url, limiter=CountingLimiter(), retry=RetryPolicy(attempts=1),
-            sleep=NoSleep(), random=lambda: 0.0, user_agent="t/1")
+        transport = Transport(KEY, words=WORDS, base_url=vendor.url, limiter=CountingLimiter(), retry=RetryPolicy(attempts=1),
+            sleep=NoSleep(), random=lambda: 0.0)
         try:
             await transport.fetch("/v2/x", {}, decode_page)
         except VendorError as error:

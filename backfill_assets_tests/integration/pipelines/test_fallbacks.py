@@ -1,12 +1,12 @@
 """Fallbacks: asked for what the vendor lacks, stored under their own name, and replaced by the vendor's bars."""
 
 from collections import Counter
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
 import numpy as np
+import psycopg
 import pytest
 
 from backfill_assets.adapters.polygon import Polygon, RetryPolicy
@@ -14,16 +14,18 @@ from backfill_assets.adapters.rate_limit import RateLimiter
 from backfill_assets.adapters.store.bars import BarStore, WriteContext, Written
 from backfill_assets.domain.answers import PageCutter
 from backfill_assets.domain.bars import NO_TRADES, Bars
-from backfill_assets.domain.errors import MalformedAnswer, NotFound, RateLimited, VendorUnreachable
+from backfill_assets.domain.errors import VendorUnreachable
 from backfill_assets.domain.gaps import Reason
 from backfill_assets.domain.retries import Retry
 from backfill_assets.domain.sessions import HOURS, Kind
 from backfill_assets.domain.sources import POLYGON
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
 from backfill_assets.pipelines.backfill_request import BackfillRequest, market_calendar
+from backfill_assets.pipelines.fallbacks import opener
 from backfill_assets.pipelines.gaps import Watched, measure
 from backfill_assets.pipelines.ohlcv import OtherSources
-from backfill_assets.simulator import Hole, Scenario
+from backfill_assets.pipelines.progress import SILENT
+from backfill_assets.simulator import Fault, Hole, OtherVendors, Scenario
 from backfill_assets_tests.integration.adapters.scripted_vendor import NoSleep
 from backfill_assets_tests.integration.pipelines.harness import clock_and_vendor, fetched
 from backfill_assets_tests.support import (
@@ -37,47 +39,42 @@ from backfill_assets_tests.support import (
 
 NEW_YORK = HOURS[Kind.STOCKS].zone
 NIGHT = datetime(2024, 3, 9, 2, tzinfo=UTC)
+EVERYTHING = "select *, xmin::text from market_data order by symbol, timeframe, timestamp"
 DAYS = [date(2024, 3, d) for d in range(4, 9)]
 HALTED = DAYS[2]
-
-
-@dataclass
-class Other:
-    """Another vendor with the same market: the bars of the simulated one, without vwap and trades."""
-
-    market: object
-    lacks: tuple = ()
-    error: Exception | None = None
-    calls: int = 0
-
-    @asynccontextmanager
-    async def opened(self, fallback):
-        self.name = fallback.name
-        yield self
-
-    async def bars(self, symbol, timeframe, start, end, *, now):  # noqa: ARG002  # the protocol's
-        self.calls += 1
-        if self.error:
-            raise self.error
-        made = self.market.minute_bars if timeframe.name == "1m" else self.market.daily_bars
-        return SimpleNamespace(bars=without(made(symbol.ticker, start, end, adjusted=False), self.lacks), dropped={})
-
-
-def without(made, days):
-    made = made.take(~np.isin(made.day, np.array(days, "datetime64[D]").astype(np.int64)))
-    none = np.full(len(made), np.nan)
-    trades = np.full(len(made), NO_TRADES)
-    return Bars(made.t, made.open, made.high, made.low, made.close, made.volume, none, trades)
+NAMES = ("AAPL", "MSFT")
 
 
 @pytest.fixture
-def place(database_url):
+def place(database_url, monkeypatch):
     with clock_and_vendor(NIGHT) as (clock, vendor), BarStore(database_url) as store:
-        yield SimpleNamespace(url=database_url, clock=clock, vendor=vendor, store=store, other=Other(vendor.market))
+        monkeypatch.setenv("YAHOO_URL", vendor.url)
+        monkeypatch.setenv("YAHOO_REQUESTS_PER_SECOND", "100")
+        with psycopg.connect(database_url) as connection:
+            for name in NAMES:
+                connection.execute(
+                    "insert into corporate_event_lookups values (%s, %s, '2003-09-10', %s)", [name, name, NIGHT]
+                )
+        yield SimpleNamespace(url=database_url, clock=clock, vendor=vendor, store=store)
 
 
-def request(place, names=("AAPL", "MSFT"), timeframes="1m 5m 1d 1w", start=DAYS[0], **terms):
-    of = replace(market("stocks", *names, start=start, timeframes=timeframes), sources=(POLYGON, "yahoo"))
+def asked(place):
+    """Count the requests to the fallback."""
+    return sum(r.path.startswith("/v8/") for r in place.vendor.requests)
+
+
+def of_yahoo(symbol, timeframe, place):
+    """Return what the fallback has of the week, cut into sessions."""
+    made = place.vendor.market.minute_bars if timeframe is MINUTE_1 else place.vendor.market.daily_bars
+    bars = made(symbol, DAYS[0], DAYS[-1])
+    none, trades = np.full(len(bars), np.nan), np.full(len(bars), NO_TRADES)
+    found = Bars(bars.t, bars.open, bars.high, bars.low, bars.close, bars.volume, none, trades)
+    return PageCutter(tuple(DAYS), NEW_YORK, one_bar=timeframe is DAY_1).feed(found, more=False)
+
+
+def request(place, *, of=None, **terms):
+    if of is None:
+        of = replace(market("stocks", *NAMES, start=DAYS[0], timeframes="1m 5m 1d 1w"), sources=(POLYGON, "yahoo"))
     calendar = market_calendar(of, place.clock.now.date())
     sessions = tuple(s for s in calendar.sessions if s <= calendar.last_finished(place.clock.now))
     return BackfillRequest(of, calendar, dict.fromkeys(of.symbols, sessions), of.timeframes, place.clock.now, **terms)
@@ -91,7 +88,13 @@ async def run(place, url=None, **terms):
             KEY, base_url=url or place.vendor.url, limiter=limiter, sleep=NoSleep(), retry=RetryPolicy(2)
         ) as client,
     ):
-        return await fetched(of, place.store, client, place.clock, others=OtherSources(fallback=place.other.opened))
+        return await fetched(
+            of,
+            place.store,
+            client,
+            place.clock,
+            others=OtherSources(fallback=opener(place.store, SILENT, RetryPolicy(1, first_pause=0))),
+        )
 
 
 def sources(place, timeframe="1d"):
@@ -130,20 +133,20 @@ def hole(*days, ticker="AAPL", **terms):
     return Hole(ticker=ticker, first=days[0], last=days[-1], **terms)
 
 
-async def attempts(place, number):
+async def attempts(place, number, **terms):
     """Run until the vendor's attempts are used up."""
     for _ in range(number):
-        await run(place)
+        await run(place, **terms)
         place.clock.advance(hours=2)
 
 
 async def test_what_the_vendor_confirms_empty_is_filled_and_stays_so(place):
     place.vendor.scenario = Scenario(holes=(hole(HALTED),))
     await attempts(place, 4)
-    assert place.other.calls == 0
+    assert asked(place) == 0
     assert ("AAPL", HALTED) not in sources(place)
     await run(place)
-    assert place.other.calls == 2
+    assert asked(place) == 2
     assert sources(place)["AAPL", HALTED] == "yahoo"
     assert set(Counter(sources(place).values()).items()) == {("yahoo", 1), ("polygon", 9)}
     counts, gaps = settled(place)
@@ -155,9 +158,9 @@ async def test_what_the_vendor_confirms_empty_is_filled_and_stays_so(place):
     before = place.vendor.requests.copy()
     place.clock.advance(days=1)
     await run(place)
-    assert (place.other.calls, len(place.vendor.requests)) == (2, len(before))
+    assert (asked(place), len(place.vendor.requests)) == (2, len(before))
     await run(place, retry=Retry.EXPLAINED)
-    assert (place.other.calls, len(place.vendor.requests)) == (2, len(before) + 2)
+    assert (asked(place), len(place.vendor.requests)) == (2, len(before) + 2)
     assert sources(place)["AAPL", HALTED] == "yahoo"
     assert settled(place)[0]["fallback"] == 1
     place.vendor.scenario = Scenario()
@@ -167,8 +170,7 @@ async def test_what_the_vendor_confirms_empty_is_filled_and_stays_so(place):
 
 
 async def test_a_day_that_neither_has_is_confirmed_and_left(place):
-    place.vendor.scenario = Scenario(holes=(hole(HALTED),))
-    place.other.lacks = (HALTED,)
+    place.vendor.scenario = Scenario(holes=(hole(HALTED),), other_vendors=OtherVendors(lacks=(HALTED,)))
     await attempts(place, 5)
     counts, gaps = settled(place)
     assert {(g.reason, g.explained) for g in gaps} == {(Reason.MISSING, False)} or {g.explained for g in gaps} == {
@@ -176,7 +178,7 @@ async def test_a_day_that_neither_has_is_confirmed_and_left(place):
     }
     assert all(g.next_attempt_at for g in gaps)
     await attempts(place, 3)
-    assert place.other.calls == 4
+    assert asked(place) == 4
     counts, gaps = settled(place)
     assert counts["explained"] == 1
     assert {(g.reason, g.explained) for g in gaps} == {(Reason.VENDOR_EMPTY, True)}
@@ -193,25 +195,27 @@ async def test_what_the_plan_refuses_is_filled(place):
 
 
 @pytest.mark.parametrize(
-    ("error", "calls", "failures"),
+    ("trouble", "calls", "failures"),
     [
-        (RateLimited("Yahoo limits requests"), 10, 5),
-        (VendorUnreachable("Yahoo cannot be reached"), 10, 5),
-        (MalformedAnswer("Yahoo sent no JSON"), 10, 5),
-        (NotFound("Yahoo does not know AAPL"), 4, 0),
+        ({"faults": (Fault(kind="status", status=429, path="/v8/"),)}, 10, 5),
+        ({"faults": (Fault(kind="reset", path="/v8/"),)}, 10, 5),
+        ({"faults": (Fault(kind="html", status=200, path="/v8/"),)}, 10, 5),
+        ({"other_vendors": OtherVendors(splits={"AAPL": {DAYS[3]: 4.0}})}, 10, 5),
+        ({"other_vendors": OtherVendors(unknown=("AAPL",))}, 4, 0),
     ],
 )
-async def test_a_fallback_that_fails_is_asked_at_growing_intervals_and_fails_nothing(place, error, calls, failures):
+async def test_a_fallback_that_fails_is_asked_at_growing_intervals_and_fails_nothing(place, trouble, calls, failures):
     place.vendor.scenario = Scenario(holes=(hole(HALTED),))
     await attempts(place, 4)
-    place.other.error = error
+    place.vendor.scenario = Scenario(holes=(hole(HALTED),), **trouble)
     for _ in range(12):
         assert not any(one.error for one in await run(place))
         place.clock.advance(hours=2)
-    assert place.other.calls == calls
     assert rows(place.url, "select max(failures), max(next_at) from fallback_answers") == [(failures, None)]
+    if "splits" not in str(trouble):
+        assert asked(place) == calls
     assert Counter(sources(place).values()) == {"polygon": 9}
-    place.other.error = None
+    place.vendor.scenario = Scenario(holes=(hole(HALTED),))
     await run(place, retry=Retry.EXPLAINED)
     assert sources(place)["AAPL", HALTED] == "yahoo"
 
@@ -229,23 +233,36 @@ async def test_sessions_that_the_vendor_has_only_in_part_or_may_still_send_are_n
 
 async def test_the_fallback_never_writes_over_the_vendor(place):
     await run(place)
-    before = rows(place.url, "select *, xmin::text from market_data order by symbol, timeframe, timestamp")
-    answer = await place.other.bars(request(place).market.symbols[0], DAY_1, DAYS[0], DAYS[-1], now=NIGHT)
-    sessions = PageCutter(tuple(DAYS), NEW_YORK, one_bar=True).feed(answer.bars, more=False)
+    before = rows(place.url, EVERYTHING)
     context = WriteContext(NEW_YORK, NIGHT, "yahoo", (WEEK_1,), tuple(DAYS))
-    assert place.store.fill("AAPL", DAY_1, sessions, context).inserted == 0
-    assert rows(place.url, "select *, xmin::text from market_data order by symbol, timeframe, timestamp") == before
+    assert place.store.fill("AAPL", DAY_1, of_yahoo("AAPL", DAY_1, place), context) == Written()
+    assert rows(place.url, EVERYTHING) == before
 
 
 async def test_filling_again_changes_nothing_and_another_fallback_replaces(place):
-    answer = await place.other.bars(request(place).market.symbols[0], MINUTE_1, DAYS[0], DAYS[-1], now=NIGHT)
-    sessions = PageCutter(tuple(DAYS), NEW_YORK).feed(answer.bars, more=False)
+    answer = of_yahoo("AAPL", MINUTE_1, place)
     context = WriteContext(NEW_YORK, NIGHT, "yahoo", (TIMEFRAMES["5m"],), tuple(DAYS))
-    assert place.store.fill("AAPL", MINUTE_1, sessions, context).inserted == len(answer.bars)
-    everything = "select *, xmin::text from market_data order by symbol, timeframe, timestamp"
-    before = rows(place.url, everything)
-    assert place.store.fill("AAPL", MINUTE_1, sessions, context) == Written()
-    assert rows(place.url, everything) == before
-    written = place.store.fill("AAPL", MINUTE_1, sessions, replace(context, source="alpaca"))
+    assert place.store.fill("AAPL", MINUTE_1, answer, context).inserted == len(answer.bars)
+    before = rows(place.url, EVERYTHING)
+    assert place.store.fill("AAPL", MINUTE_1, answer, context) == Written()
+    assert rows(place.url, EVERYTHING) == before
+    written = place.store.fill("AAPL", MINUTE_1, answer, replace(context, source="alpaca"))
     assert (written.inserted, written.removed) == (len(answer.bars), len(answer.bars))
     assert set(rows(place.url, "select distinct source from market_data")) == {("alpaca",), ("derived_alpaca",)}
+
+
+async def test_coins_are_filled_by_the_pair_of_their_own_name_only(place, monkeypatch):
+    monkeypatch.setenv("BINANCE_US_URL", place.vendor.url)
+    start = date(2024, 3, 5)
+    coins = (hole(start, ticker="X:BTCUSD"), hole(start, ticker="X:SOLUSD"))
+    place.vendor.scenario = Scenario(holes=coins)
+    of = replace(market("crypto", "BTC", "SOL", start=start, timeframes="1m 1d"), sources=(POLYGON, "binance_us"))
+    await attempts(place, 5, of=of)
+    assert Counter(sources(place).values()) == {"polygon": 6, "binance_us": 1}
+    assert sources(place)["BTC", start] == "binance_us"
+    assert rows(place.url, "select symbol, timeframe, bars > 0, answers from fallback_answers order by 1, 2") == [
+        ("BTC", "1d", True, 0),
+        ("BTC", "1m", True, 0),
+        ("SOL", "1d", False, 1),
+        ("SOL", "1m", False, 1),
+    ]

@@ -1,6 +1,6 @@
-"""HTTP requests to the vendor, with retries.
+"""HTTP requests to a vendor, with retries.
 
-The key is only sent in the Authorization header; errors and log lines contain a path but no query. Proxies and certificates
+The key is only sent in a header; errors and log lines contain a path but no query. Proxies and certificates
 from the environment are used, proxies not for this machine itself. A `.netrc` file is not read.
 """
 
@@ -12,9 +12,12 @@ import math
 import os
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
+from importlib.metadata import version
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode, urlsplit
@@ -24,11 +27,14 @@ import anyio
 import anyio.lowlevel
 import httpx
 
-from backfill_assets.adapters.polygon import failures
 from backfill_assets.adapters.settings import http_url, valid_key
 from backfill_assets.domain.errors import (
+    BadRequest,
+    ContradictoryAnswer,
     KeyRefused,
     MalformedAnswer,
+    NotEntitled,
+    NotFound,
     RateLimited,
     SettingMistake,
     VendorError,
@@ -53,6 +59,7 @@ _MOST_BYTES = 64 * 2**20  # of a body, received or decoded; the largest page, 50
 _MOST_VALUES = 2_000_000  # commas in a body: a value of JSON takes up to 100 bytes when decoded; that page has 400,000
 _GZIP = frozenset({"gzip", "x-gzip"})
 _MAX_RETRY_AFTER = 300.0  # seconds; the vendor counts by the minute, more is a mistake of a gateway
+_RETRYABLE = (RateLimited, VendorUnavailable, MalformedAnswer)
 _NOT_PROXIED = ("localhost", "127.0.0.1", "::1")
 
 
@@ -95,6 +102,43 @@ class Traffic:
     rate_limited: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class VendorWords:
+    """How a vendor is named in sentences, and how its refusals are told apart.
+
+    setting    the variable with the address of its API
+    of_status  returns the error for a status other than 200 with a body; its text is the vendor's, or empty
+    key_setting  the variable with its key; None if it takes none
+    meanings   sentences in place of the general ones
+    longest_retry_after  the longest Retry-After that is obeyed, seconds
+    """
+
+    name: str
+    setting: str
+    of_status: Callable[[int, bytes], VendorError]
+    key_setting: str | None = None
+    meanings: Mapping[type[VendorError], str] = field(default_factory=dict)
+    longest_retry_after: float = _MAX_RETRY_AFTER
+    user_agent: str = f"backfill-assets/{version('backfill-assets')}"
+
+    def sentence(self, kind: type[VendorError], place: str, reason: str) -> str:
+        """Return what went wrong and what to do, with a path and HTTP status and the vendor's own text."""
+        meaning = self.meanings.get(kind) or _MEANINGS[kind].format(name=self.name)
+        return f"{meaning} ({place}{': ' if reason else ''}{reason})"
+
+
+_MEANINGS: dict[type[VendorError], str] = {
+    KeyRefused: "{name} refuses the API key",
+    NotEntitled: "{name} does not give this data",
+    NotFound: "{name} does not know the requested resource",
+    BadRequest: "{name} does not accept the request",
+    RateLimited: "{name}'s rate limit is exceeded",
+    VendorUnavailable: "{name} gave no usable answer: try again later",
+    MalformedAnswer: "{name}'s answer cannot be read",
+    ContradictoryAnswer: "{name}'s answer contradicts itself or the request",
+}
+
+
 class _Bearer(httpx.Auth):
     def __init__(self, key: str) -> None:
         self._header = f"Bearer {key}"
@@ -124,34 +168,34 @@ class Transport:
         self,
         api_key: str | None,
         *,
+        words: VendorWords,
         base_url: str,
         limiter: Limiter,
         retry: RetryPolicy,
         sleep: Callable[[float], Awaitable[object]],
         random: Callable[[], float],
-        user_agent: str,
         on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
         try:
             self.base_url = str(httpx.URL(http_url(base_url)))
         except (ValueError, httpx.InvalidURL):
             raise SettingMistake(
-                "Polygon's base URL must be http(s)://host/path without login, query or fragment"
+                f"{words.name}'s base URL must be http(s)://host/path without login, query or fragment"
             ) from None
         self.traffic = Traffic()
-        self._key = (api_key or "").strip()
+        self._words, self._key = words, (api_key or "").strip()
         self._limiter, self._retry, self._sleep, self._random = limiter, retry, sleep, random
         self._on_wait, self._announced, self._silent_until = on_wait, 0, -math.inf
-        self._refused = _invalid(self._key)
-        self._admitted = False
+        self._refused = _invalid(self._key, words.key_setting) if words.key_setting else None
+        self._admitted = words.key_setting is None
         self._door = asyncio.Lock()
         self._slots = asyncio.Semaphore(_CONNECTIONS)
         self._http = httpx.AsyncClient(
             verify=_certificates(),
             proxy=proxy_of(self.base_url),
             trust_env=False,  # httpx stops at a range or an IPv6 address in NO_PROXY
-            auth=_Bearer(self._key),
-            headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": user_agent},
+            auth=_Bearer(self._key) if self._key else None,
+            headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": words.user_agent},
             timeout=_TIMEOUT,
             limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
             follow_redirects=False,
@@ -178,6 +222,8 @@ class Transport:
             pause = self._pause(failure, attempt)
             if limited := isinstance(failure.error, RateLimited):
                 await self._limiter.push_back(pause)
+                if pause > _MAX_RETRY_AFTER:
+                    break
             if attempt < attempts:
                 _LOG.warning("attempt %d of %d: %s; next in %.1f s or later", attempt, attempts, failure, pause)
                 self._announce(failure, attempt + 1, pause)
@@ -208,7 +254,7 @@ class Transport:
             self._on_wait(f"Waiting for {urlsplit(self.base_url).netloc}, which has not answered for {_LONG:.0f} s.")
 
     def _pause(self, failure: _RetryableError, attempt: int) -> float:
-        pause, requested = self._retry.pause(attempt), min(failure.retry_after or 0.0, _MAX_RETRY_AFTER)
+        pause, requested = self._retry.pause(attempt), min(failure.retry_after or 0.0, self._words.longest_retry_after)
         if isinstance(failure.error, RateLimited):
             return requested or pause  # a Retry-After of 0 s counts as none
         return max(pause * (1 + self._random()) / 2, requested)
@@ -251,7 +297,7 @@ class Transport:
             late.cancel()
         try:
             if answer.status_code != HTTPStatus.OK:
-                raise failures.of_status(answer.status_code, failures.read(body))
+                raise self._words.of_status(answer.status_code, body)
             result = await asyncio.to_thread(decode, body)
         except VendorError as error:
             raise self._judged(error, answer, path) from error.__cause__
@@ -262,8 +308,8 @@ class Transport:
         restated = self._restated(error, f"GET {path}, HTTP {answer.status_code}", answer)
         if isinstance(restated, RateLimited):
             self.traffic.rate_limited += 1
-        if isinstance(restated, failures.RETRYABLE):
-            return _RetryableError(restated, retry_after=failures.retry_after(answer.headers))
+        if isinstance(restated, _RETRYABLE):
+            return _RetryableError(restated, retry_after=retry_after(answer.headers))
         if isinstance(restated, KeyRefused):
             self._refused = restated
         else:
@@ -271,7 +317,7 @@ class Transport:
         return restated
 
     def _restated(self, error: VendorError, place: str, answer: httpx.Response | None = None) -> VendorError:
-        text = plain_text(failures.sentence(type(error), place, self._masked(str(error))))
+        text = plain_text(self._words.sentence(type(error), place, self._masked(str(error))))
         if answer is None:
             return type(error)(text)
         request_id = error.request_id or plain_text(answer.headers.get("x-request-id", "")) or None
@@ -281,7 +327,7 @@ class Transport:
         host = urlsplit(self.base_url).netloc
         reason = self._masked(_reason(failure.__cause__))
         return VendorUnreachable(
-            f"{host} cannot be reached ({reason}): check the network, its proxy and POLYGON_BASE_URL, then try again"
+            f"{host} cannot be reached ({reason}): check the network, its proxy and {self._words.setting}, then try again"
         )
 
     def _masked(self, text: str) -> str:
@@ -352,11 +398,35 @@ def _reason(error: BaseException | None) -> str:
     return " ".join(f"{type(error).__name__} {error or ''}".split())
 
 
-def _invalid(key: str) -> KeyRefused | None:
+def _invalid(key: str, setting: str) -> KeyRefused | None:
     if not key:
-        return KeyRefused("POLYGON_API_KEY is not set: set it to the key from the vendor's dashboard")
+        return KeyRefused(f"{setting} is not set: set it to the key from the vendor's dashboard")
     try:
         valid_key(key)
     except ValueError as error:
-        return KeyRefused(f"POLYGON_API_KEY {error}")
+        return KeyRefused(f"{setting} {error}")
     return None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds of a Retry-After header (a number or an HTTP date), or None.
+
+    A date is relative to the response's own Date header, so that this machine's clock does not matter.
+    """
+    value = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        until, now = _http_date(value), _http_date(headers.get("date", ""))
+        if until is None or now is None:
+            return None
+        seconds = (until - now).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
