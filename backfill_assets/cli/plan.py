@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -14,6 +15,7 @@ from backfill_assets.cli.output import COMPLETE, counted, duration, output_conso
 from backfill_assets.cli.selection import select
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.request_plan import ApiCall, floor_seconds, pages_of
+from backfill_assets.domain.sources import FALLBACKS
 from backfill_assets.pipelines.status import read_plans
 from backfill_assets.presentation.documents import plan_json
 
@@ -39,11 +41,14 @@ def show_plans(
         return
     requests = sum(map(pages_of, plans.values()))
     floor = floor_seconds(requests, settings.requests_per_second)
-    if not requests:
+    if not any(plans.values()):
         sys.stdout.write("Nothing to fetch.\n")
         return
     console, rate = output_console(), settings.requests_per_second
     console.print(f"{counted(requests, 'request')} at {rate:g} per second: at least {duration(floor)}.")
+    others = Counter(c.source for planned in plans.values() for c in planned if c.source in FALLBACKS)
+    for source, ranges in others.items():
+        console.print(f"Then {counted(ranges, 'range')} from {source}, which the vendor does not have.")
     numbers = ("sessions", "requests")
     table = plain_table("market", "symbols", "timeframe", "days", "source", *numbers, right=numbers)
     for market, planned in plans.items():
@@ -59,7 +64,7 @@ def show_plans(
                 str(DayRange(min(call.start for call in calls), max(call.end for call in calls))),
                 calls[0].source,
                 f"{len(sessions):,}",
-                f"{pages_of(calls):,}",
+                f"{sum(call.pages for call in calls):,}",
             )
     console.print(table)
     if look_ups:

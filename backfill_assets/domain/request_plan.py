@@ -11,7 +11,7 @@ from itertools import groupby
 
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.sessions import Calendar
-from backfill_assets.domain.sources import POLYGON, POLYGON_FILES
+from backfill_assets.domain.sources import FIRST_SOURCES, POLYGON, POLYGON_FILES
 from backfill_assets.domain.timeframes import Base, Timeframe
 from backfill_assets.domain.universe import Symbol
 
@@ -32,11 +32,8 @@ class RangeCall:
     """What is requested, first to last, including answered sessions in between: int (n ≥ 1)."""
     pages: int
     """The most requests that it can take."""
-
-    @property
-    def source(self) -> str:
-        """Where they are requested."""
-        return POLYGON
+    source: str = POLYGON
+    """Where they are requested."""
 
     @property
     def symbols(self) -> tuple[Symbol, ...]:
@@ -262,8 +259,8 @@ def cells(request: ApiCall) -> int:
 
 
 def pages_of(requests: Iterable[ApiCall]) -> int:
-    """The most HTTP requests that a plan takes, retries aside."""
-    return sum(r.pages for r in requests)
+    """The most HTTP requests to the vendor that a plan takes, retries aside."""
+    return sum(r.pages for r in requests if r.source in FIRST_SOURCES)
 
 
 def floor_seconds(requests: int, per_second: float) -> float:

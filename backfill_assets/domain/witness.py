@@ -15,8 +15,9 @@ FIELDS = ("high", "low", "close")
 
 _LEAST, _MOST = 0.001, 0.02
 """Relative bounds of a usual difference: a cent of 10 dollars, and what no vendor's rules explain."""
-_USUAL, _TIMES = 0.9, 4.0
-"""Nine of ten sessions differ by less than the quantile; a difference of four times as much is unusual."""
+_EQUAL, _TIMES, _FEW = 1e-4, 6.0, 5
+"""Smaller differences count as none. Six times the median of the others is unusual: of normal ones, one in 20,000. So few
+others teach nothing."""
 _ENOUGH = 20
 """Sessions from which the usual difference is learned; with fewer it is `_MOST`."""
 
@@ -37,7 +38,9 @@ def usual(difference: Float) -> float:
     """Return the largest usual one of relative differences of one price, float64 (n,)."""
     if len(difference) < _ENOUGH:
         return _MOST
-    return float(np.clip(_TIMES * np.quantile(np.abs(difference), _USUAL), _LEAST, _MOST))
+    sizes = np.abs(difference)
+    others = sizes[sizes > _EQUAL]
+    return float(np.clip(_TIMES * np.median(others), _LEAST, _MOST)) if len(others) >= _FEW else _LEAST
 
 
 def disagreements(symbol: str, sessions: Sequence[date], stored: Float, witness: Float) -> Iterator[Disagreement]:

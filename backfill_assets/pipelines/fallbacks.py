@@ -20,7 +20,7 @@ from backfill_assets.domain.errors import KeyRefused, NotFound, RateLimited, Ven
 from backfill_assets.domain.fallbacks import FallbackAnswer, lacks, next_fallback, unanswered
 from backfill_assets.domain.request_plan import RangeCall, plan_series
 from backfill_assets.domain.sources import Fallback, fallbacks
-from backfill_assets.domain.timeframes import Base, Timeframe
+from backfill_assets.domain.timeframes import Base, Timeframe, sources
 from backfill_assets.domain.universe import Symbol
 from backfill_assets.pipelines.backfill_request import BackfillRequest, needed, recorded
 from backfill_assets.pipelines.progress import Progress
@@ -31,8 +31,55 @@ LEFT_ALONE = (KeyRefused, RateLimited, VendorUnavailable)
 """Errors after which a fallback is not asked again in a run."""
 
 
+class Lacking:
+    """The sessions of a request that its vendor lacks, those of them that are `due`, and what fallbacks have answered."""
+
+    def __init__(self, store: BarStore, request: BackfillRequest) -> None:
+        self._store, self._request = store, request
+        self.order = fallbacks(request.market.sources)
+        self.sessions: dict[tuple[Symbol, Timeframe], list[date]] = {}
+        self.due: dict[tuple[Symbol, Timeframe], list[date]] = {}
+        self.asked: FallbackAnswers = {}
+        self._filled_by: dict[tuple[str, str, date], str | None] = {}
+
+    def find(self, keys: Collection[tuple[Symbol, Timeframe]], *, unreachable: bool = False) -> None:
+        """Find the sessions of source timeframes that the vendor lacks; if it is `unreachable`, also those not answered."""
+        request, days = self._request, self._request.weeks
+        if not days or not keys or not self.order:
+            return
+        answers, hours = recorded(self._store, request), request.calendar.hours
+        table = SourceStore.beside(self._store)
+        self.asked = table.fallback_answers(request.names, {timeframe for _, timeframe in keys}, days)
+        for symbol, timeframe in keys:
+            known = answers.get((symbol.name, timeframe.name), {})
+            for session in sorted(needed(request, symbol, timeframe, request.wanted[symbol])):
+                answer = known.get(session)
+                late = unreachable and unanswered(hours.finished_at(session), answer, request.retries, request.now)
+                if late or lacks(answer, request.retries):
+                    self.sessions.setdefault((symbol, timeframe), []).append(session)
+                    self._filled_by[symbol.name, timeframe.name, session] = answer.filled_by if answer else None
+
+    def calls(self, at: int) -> list[RangeCall]:
+        """Plan the ranges of the fallback of an index: those of sessions whose turn it is."""
+        request, calls = self._request, list[RangeCall]()
+        tried = {fallback.name for fallback in self.order[:at]}
+        for (symbol, timeframe), sessions in self.sessions.items():
+            due = self.due[symbol, timeframe] = list[date]()
+            for session in sessions:
+                key = (symbol.name, timeframe.name, session)
+                asked = self.asked.get(key, {})
+                chosen = next_fallback(
+                    self.order, timeframe, session, asked, self._filled_by[key], request.now, request.retry, tried
+                )
+                if chosen == self.order[at]:
+                    due.append(session)
+            ranges = plan_series(symbol, timeframe, due, request.calendar)
+            calls += [replace(call, source=self.order[at].name) for call in ranges]
+        return calls
+
+
 class FallbackFetch:
-    """The sessions of a request that its vendor lacks, and the calls of fallbacks for them."""
+    """The calls of fallbacks for sessions that the vendor lacks."""
 
     def __init__(
         self,
@@ -45,27 +92,7 @@ class FallbackFetch:
         """`context` gives what the vendor's answers are stored with."""
         self._store, self._request, self._opened = store, request, opened
         self._context, self._progress = context, progress
-        self._sources = SourceStore.beside(store)
-        self._order = fallbacks(request.market.sources)
-        self._lacking: dict[tuple[Symbol, Timeframe], list[date]] = {}
-        self._filled_by: dict[tuple[str, str, date], str | None] = {}
-        self._asked: FallbackAnswers = {}
-
-    def find(self, keys: Collection[tuple[Symbol, Timeframe]], *, unreachable: bool = False) -> None:
-        """Find the sessions that the vendor lacks; if it is `unreachable`, also those that it has not answered."""
-        request, days = self._request, self._request.weeks
-        if not days or not keys:
-            return
-        answers, hours = recorded(self._store, request), request.calendar.hours
-        self._asked = self._sources.fallback_answers(request.names, {timeframe for _, timeframe in keys}, days)
-        for symbol, timeframe in keys:
-            known = answers.get((symbol.name, timeframe.name), {})
-            for session in sorted(needed(request, symbol, timeframe, request.wanted[symbol])):
-                answer = known.get(session)
-                late = unreachable and unanswered(hours.finished_at(session), answer, request.retries, request.now)
-                if late or lacks(answer, request.retries):
-                    self._lacking.setdefault((symbol, timeframe), []).append(session)
-                    self._filled_by[symbol.name, timeframe.name, session] = answer.filled_by if answer else None
+        self.lacking = Lacking(store, request)
 
     async def run(self) -> set[tuple[Symbol, Timeframe]]:
         """Request what the vendor lacks from one fallback after another; return the series that were filled.
@@ -73,10 +100,11 @@ class FallbackFetch:
         A fallback's failure is recorded and fails nothing else.
         """
         filled = set()
-        for at, fallback in enumerate(self._order):
-            if not (calls := self._calls(at)):
+        for at, fallback in enumerate(self.lacking.order):
+            if not (calls := self.lacking.calls(at)):
                 continue
-            self._progress.waiting(f"Requesting from {fallback.name} what polygon does not have: {_counted(calls)}.")
+            ranges = f"{len(calls):,} range{'' if len(calls) == 1 else 's'}"
+            self._progress.waiting(f"Requesting {ranges} from {fallback.name}, which the vendor does not have.")
             try:
                 async with self._opened(fallback) as client:
                     for call in calls:
@@ -86,27 +114,10 @@ class FallbackFetch:
                 self._progress.waiting(f"{error}. {fallback.name} is asked again later.")
         return filled
 
-    def _calls(self, at: int) -> list[RangeCall]:
-        """Plan the ranges of the fallback of an index: those of sessions whose turn it is."""
-        request, calls = self._request, list[RangeCall]()
-        tried = {fallback.name for fallback in self._order[:at]}
-        for (symbol, timeframe), sessions in self._lacking.items():
-            due = []
-            for session in sessions:
-                key = (symbol.name, timeframe.name, session)
-                asked = self._asked.get(key, {})
-                chosen = next_fallback(
-                    self._order, timeframe, session, asked, self._filled_by[key], request.now, request.retry, tried
-                )
-                if chosen == self._order[at]:
-                    due.append(session)
-            calls += plan_series(symbol, timeframe, due, request.calendar)
-        return calls
-
     async def _make(self, call: RangeCall, fallback: Fallback, client: OtherClient) -> bool:
         """Request a range and store what it has of the sessions that are lacking; return whether it has any."""
         symbol, timeframe = call.symbol, call.timeframe
-        sessions = [s for s in self._lacking[symbol, timeframe] if call.start <= s <= call.end]
+        sessions = [s for s in self.lacking.due[symbol, timeframe] if call.start <= s <= call.end]
         try:
             answer = await client.bars(symbol, timeframe, call.start, call.end, now=self._request.now)
         except VendorError as error:
@@ -133,20 +144,15 @@ class FallbackFetch:
     ) -> None:
         now, retries, answers = self._request.now, self._request.retries, {}
         for session in sessions:
-            asked = self._asked.setdefault((call.symbol.name, call.timeframe.name, session), {})
+            asked = self.lacking.asked.setdefault((call.symbol.name, call.timeframe.name, session), {})
             known = asked.get(fallback.name, FallbackAnswer())
             if error:
                 asked[fallback.name] = known.failed(now, str(error), retries)
             else:
                 asked[fallback.name] = known.answered(bars.get(session, 0), now, retries)
             answers[session] = asked[fallback.name]
-        record = self._sources.record_fallback
+        record = SourceStore.beside(self._store).record_fallback
         await asyncio.to_thread(record, call.symbol.name, call.timeframe, fallback.name, answers)
-
-
-def _counted(calls: Sequence[RangeCall]) -> str:
-    symbols = {call.symbol for call in calls}
-    return f"ranges {len(calls):,}, symbols {len(symbols):,}"
 
 
 def opener(store: BarStore, progress: Progress, retry: RetryPolicy = RETRY) -> OpenFallback:
@@ -166,3 +172,10 @@ def opener(store: BarStore, progress: Progress, retry: RetryPolicy = RETRY) -> O
         return KnownSplits(lookup.since, tuple(splits))
 
     return lambda fallback: open_source(fallback.name, store.url, splits_of, progress.waiting, retry)
+
+
+def fallback_calls(store: BarStore, request: BackfillRequest) -> list[RangeCall]:
+    """Return the ranges that are requested from fallbacks next, after the vendor's calls."""
+    found = Lacking(store, request)
+    found.find([(symbol, timeframe) for symbol in request.wanted for timeframe in sources(request.timeframes)])
+    return [call for at in range(len(found.order)) for call in found.calls(at)]

@@ -259,7 +259,7 @@ class _Fetch:
             return []
         asked = FallbackFetch(self._store, self._request, self._fallback, self._context, self._progress)
         keys = list(self._sources) if unreachable else self._lacking
-        await asyncio.to_thread(asked.find, keys, unreachable=unreachable)
+        await asyncio.to_thread(asked.lacking.find, keys, unreachable=unreachable)
         filled = await asked.run()
         for key in filled:
             self._sources[key].changed = True

@@ -17,6 +17,7 @@ from backfill_assets.domain.gaps import Gap
 from backfill_assets.domain.request_plan import ApiCall
 from backfill_assets.domain.universe import Universe
 from backfill_assets.pipelines.backfill_request import BackfillRequest, plan, recorded
+from backfill_assets.pipelines.fallbacks import fallback_calls
 from backfill_assets.pipelines.gaps import Watched, current_gaps, measure
 from backfill_assets.pipelines.listings import expected, known_listings, stale
 
@@ -39,7 +40,10 @@ def read_plans(
 ) -> tuple[dict[str, list[ApiCall]], int]:
     """Return the calls of requests by market, and the number of symbols whose listing may be looked up besides."""
     bars, known = BarStore.beside(store), [expected(store, request) for request in requests]
-    plans = {request.market.name: plan(request, recorded(bars, request)) for request in known}
+    plans = {
+        request.market.name: [*plan(request, recorded(bars, request)), *fallback_calls(bars, request)]
+        for request in known
+    }
     symbols = {symbol for calls in plans.values() for call in calls for symbol in call.symbols}
     listings = ListingStore.beside(store).read([symbol.name for symbol in symbols])
     return plans, len(stale(symbols, listings, now))

@@ -19,9 +19,9 @@ TABLES = {
     *"""
     alert_deliveries alerts backfill_gaps backfill_run_gaps backfill_run_rejected backfill_run_restatements
     backfill_run_series backfill_runs check_results corporate_event_lookups corporate_events coverage feature_marks
-    flat_files_read listings market_data market_data_adjusted market_data_counts market_data_history
+    fallback_answers flat_files_read listings market_data market_data_adjusted market_data_counts market_data_history
     market_data_total_return market_data_v2 market_features rate_limit session_answers source_differences
-    ticker_changes
+    ticker_changes witness_bars
     """.split(),
 }
 INDEXES = "select indexname, indexdef from pg_indexes where schemaname = 'public' order by 1"
