@@ -206,7 +206,7 @@ def _show_causes(console: Console, market: Market, gaps: Sequence[Gap]) -> None:
         chosen = f"--markets {market.name}" if is_complete else f"--symbols {','.join(cause.series)}"
         return f"{text}: `backfill run {chosen} --start {cause.days.start} --end {cause.days.end}`"
 
-    show_causes(console, (gap for gap in gaps if gap.reason is not Reason.PARTIAL), sentence)
+    show_causes(console, (gap for gap in gaps if gap.reason not in {Reason.PARTIAL, Reason.FALLBACK}), sentence)
 
 
 def _rows_of(timeframe: Timeframe, sessions: Iterable[FeatureSession]) -> int:

@@ -193,7 +193,9 @@ def show_failed_checks(console: Console, checks: Iterable[CheckResult]) -> None:
 def show_details(console: Console, gaps: Iterable[Gap]) -> None:
     """Print what adds to the reasons of gaps, once for each symbol; of partial sessions with their days."""
     details = dict.fromkeys(
-        (f"{g.symbol} {g.days}" if g.reason is Reason.PARTIAL else g.symbol, g.detail) for g in gaps if g.detail
+        (f"{g.symbol} {g.days}" if g.reason in {Reason.PARTIAL, Reason.FALLBACK} else g.symbol, g.detail)
+        for g in gaps
+        if g.detail
     )
     for place, detail in [*details][:_SHOWN_CAUSES]:
         console.print(f"{place}: {detail}{'' if detail.endswith('?') else '.'}", markup=False, soft_wrap=True)

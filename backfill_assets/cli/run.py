@@ -44,6 +44,7 @@ from backfill_assets.domain.timeframes import TIMEFRAMES, WEEK_1, Timeframe
 from backfill_assets.domain.universe import Symbol, Universe
 from backfill_assets.pipelines.audit import Outcome
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of, plan, recorded, underived
+from backfill_assets.pipelines.fallbacks import fallback_calls
 from backfill_assets.pipelines.listings import expected
 from backfill_assets.pipelines.progress import Silent
 from backfill_assets.presentation.documents import check_json, iso
@@ -185,7 +186,7 @@ def _run(
 
 def _planned(store: BarStore, request: BackfillRequest) -> MarketResult:
     answers = recorded(store, request)
-    return MarketResult(request, plan=plan(request, answers), answers=answers)
+    return MarketResult(request, plan=[*plan(request, answers), *fallback_calls(store, request)], answers=answers)
 
 
 def _announce(console: Console, settings: Settings, results: Sequence[MarketResult]) -> None:

@@ -19,7 +19,7 @@ GAP_CHECK = "no_missing_sessions"
 MARKET_CHECKS = frozenset({"latest_session_is_here", "features_cover_bars", "features_are_fresh"})
 """Checks that fail in all timeframes at once, for one reason: one incident a market."""
 
-COVERAGE_CHECKS = MARKET_CHECKS | {GAP_CHECK, "minutes_are_complete"}
+COVERAGE_CHECKS = MARKET_CHECKS | {GAP_CHECK, "minutes_are_complete", "bars_are_the_vendors"}
 """Checks of what is missing. Commands count that themselves, in the sessions that they are about."""
 
 

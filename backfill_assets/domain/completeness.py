@@ -41,16 +41,16 @@ class Counts:
     """Expected sessions by state."""
 
     complete: int = 0
-    fallback: int = 0
     explained: int = 0
     partial: int = 0
     missing: int = 0
+    fallback: int = 0
 
     @classmethod
     def of(cls, states: SessionStates) -> Counts:
         """Count states, without sessions that are not expected."""
         found = np.bincount(states.ravel(), minlength=len(SessionState))
-        return cls(*(int(n) for n in found[SessionState.COMPLETE :]))
+        return cls(**{field.name: int(found[SessionState[field.name.upper()]]) for field in fields(cls)})
 
     @property
     def expected(self) -> int:

@@ -10,7 +10,7 @@ from datetime import date
 from types import MappingProxyType
 
 from backfill_assets.adapters.other_source import RETRY, KnownSplits, OtherClient, open_source
-from backfill_assets.adapters.store.bars import BarStore, WriteContext
+from backfill_assets.adapters.store.bars import BarStore, WriteContext, Written
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore
 from backfill_assets.adapters.store.sources import FallbackAnswers, SourceStore
 from backfill_assets.adapters.transport import RetryPolicy
@@ -94,12 +94,12 @@ class FallbackFetch:
         self._context, self._progress = context, progress
         self.lacking = Lacking(store, request)
 
-    async def run(self) -> set[tuple[Symbol, Timeframe]]:
-        """Request what the vendor lacks from one fallback after another; return the series that were filled.
+    async def run(self) -> dict[tuple[Symbol, Timeframe], Written]:
+        """Request what the vendor lacks from one fallback after another; return what was written of each filled series.
 
         A fallback's failure is recorded and fails nothing else.
         """
-        filled = set()
+        filled: dict[tuple[Symbol, Timeframe], Written] = {}
         for at, fallback in enumerate(self.lacking.order):
             if not (calls := self.lacking.calls(at)):
                 continue
@@ -108,14 +108,15 @@ class FallbackFetch:
             try:
                 async with self._opened(fallback) as client:
                     for call in calls:
-                        if await self._make(call, fallback, client):
-                            filled.add((call.symbol, call.timeframe))
+                        key, written = (call.symbol, call.timeframe), await self._make(call, fallback, client)
+                        if written.inserted:
+                            filled[key] = filled.get(key, Written()) + written
             except LEFT_ALONE as error:
                 self._progress.waiting(f"{error}. {fallback.name} is asked again later.")
         return filled
 
-    async def _make(self, call: RangeCall, fallback: Fallback, client: OtherClient) -> bool:
-        """Request a range and store what it has of the sessions that are lacking; return whether it has any."""
+    async def _make(self, call: RangeCall, fallback: Fallback, client: OtherClient) -> Written:
+        """Request a range and store what it has of the sessions that are due."""
         symbol, timeframe = call.symbol, call.timeframe
         sessions = [s for s in self.lacking.due[symbol, timeframe] if call.start <= s <= call.end]
         try:
@@ -126,13 +127,13 @@ class FallbackFetch:
             if isinstance(error, LEFT_ALONE):
                 raise
             self._progress.waiting(f"{fallback.name}: {error}.")
-            return False
+            return Written()
         cutter = PageCutter(tuple(sessions), self._request.calendar.hours.zone, one_bar=timeframe.base is Base.DAY)
         complete = cutter.feed(answer.bars, more=False)
         context = replace(self._context(symbol, timeframe, sessions), source=fallback.name)
-        await asyncio.to_thread(self._store.fill, symbol.name, timeframe, complete, context)
+        written = await asyncio.to_thread(self._store.fill, symbol.name, timeframe, complete, context)
         await self._record(call, fallback, sessions, None, {count.session: count.bars for count in complete.counts})
-        return bool(complete.counts)
+        return written
 
     async def _record(
         self,

@@ -261,8 +261,9 @@ class _Fetch:
         keys = list(self._sources) if unreachable else self._lacking
         await asyncio.to_thread(asked.lacking.find, keys, unreachable=unreachable)
         filled = await asked.run()
-        for key in filled:
+        for key, written in filled.items():
             self._sources[key].changed = True
+            self._sources[key].written += written
         rest = [key for key in keys if key in filled] if unreachable else keys
         return await asyncio.to_thread(self.read, rest, last=True)
 

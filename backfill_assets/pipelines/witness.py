@@ -40,7 +40,7 @@ async def ask_witness(store: Store, request: BackfillRequest, opened: OpenFallba
             try:
                 answer = await client.bars(symbol, DAY_1, days[0], days[-1], now=request.now)
             except VendorError as error:
-                failed.append(f"{witness.name}: {error}")
+                failed.append(f"Witness {witness.name}: {error}.")
                 if isinstance(error, LEFT_ALONE):
                     break
                 continue

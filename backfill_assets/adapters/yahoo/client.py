@@ -147,8 +147,8 @@ class Client:
         known = self._splits_of(symbol)
         if known is None or known.since > start:
             raise SplitsUnknown(
-                f"Yahoo's prices of {symbol} are adjusted for splits, and those since {start} are not known: run "
-                "`backfill corporate-events`"
+                f"Yahoo's prices are adjusted for splits, and those of {symbol} since {start} are not known: run "
+                "`backfill events`"
             )
         days = await self._daily(symbol, start, now)
         splits = _agreed(symbol, start, now, known.splits, days.splits)

@@ -120,6 +120,7 @@ def ohlcv_assets(market: Market, calendar: Calendar, archives: Sequence[Archive]
                             looked_up = in_question(request, series)
                             warning = await look_up_stale(ListingStore.beside(bars), vendor, looked_up, clock.now)
                             for sentence in await ask_witness(bars, request, opened):
+                                watcher.progress().waiting(sentence)
                                 context.log.warning(sentence)
                             record.fetched(expected(bars, request), series)
                             failure = series_failure(request, series)

@@ -25,6 +25,7 @@ INCOMPLETE = {
     SessionState.MISSING: (Reason.MISSING, False),
     SessionState.PARTIAL: (Reason.PARTIAL, False),
     SessionState.EXPLAINED: (Reason.VENDOR_EMPTY, True),
+    SessionState.FALLBACK: (Reason.FALLBACK, True),
 }
 listings = st.builds(Listing, st.none() | st.sampled_from(SESSIONS), st.none() | st.sampled_from(SESSIONS))
 incomplete = st.dictionaries(st.sampled_from(SESSIONS), st.sampled_from(list(INCOMPLETE)))
@@ -58,7 +59,7 @@ def test_every_session_of_every_series_is_counted_once(lacking_of, listed):
     for row in found.rows:
         for series in row.series:
             count = Counter(plainly(row.symbol, series.timeframe, day) for day in SESSIONS)
-            assert series.counts == Counts(*(count[s] for s in list(SessionState)[1:]))
+            assert series.counts == Counts(**{state.name.lower(): count[state] for state in list(SessionState)[1:]})
             assert sum(g.sessions for g in series.gaps) == series.counts.expected - series.counts.complete
         worst = [max(plainly(row.symbol, t, day) for t in TIMEFRAMES) for day in SESSIONS]
         assert row.states.tolist() == worst
@@ -89,6 +90,8 @@ def test_a_gap_is_expected_even_outside_the_listing():
         (Reason.PARTIAL, True, SessionState.EXPLAINED),
         (Reason.VENDOR_EMPTY, True, SessionState.EXPLAINED),
         (Reason.NOT_ENTITLED, True, SessionState.EXPLAINED),
+        (Reason.FALLBACK, True, SessionState.FALLBACK),
+        (Reason.FALLBACK, False, SessionState.FALLBACK),
     ],
 )
 def test_the_state_of_a_gap(reason, explained, state):

@@ -98,7 +98,10 @@ def test_symbols_months_years_and_states_are_labelled():
     assert {"Jan", "Mar", "May", "Nov"} <= set(texts)
     legend = drawing(grid_of(incomplete_market()), "label").partition('<g class="legend">')[2]
     for state in SessionState:
-        assert f">{state.label}</text>" in legend
+        assert (f">{state.label}</text>" in legend) == (state is not SessionState.FALLBACK)
+    grid = grid_of(incomplete_market())
+    grid.cells[0, 0] = SessionState.FALLBACK
+    assert ">fallback</text>" in drawing(grid, "label").partition('<g class="legend">')[2]
     assert ">one column per week, worst session shown</text>" in legend
 
 

@@ -41,6 +41,7 @@ def test_a_cell_is_a_glyph_and_a_share(counts, text):
 def test_summary():
     assert summary(Counts(complete=1200)) == "100% complete of 1,200 sessions"
     assert summary(Counts(1199, 4, 0, 2)) == "99.5% complete; 2 missing, 4 explained of 1,205 sessions"
+    assert summary(Counts(3, fallback=1)) == "75.0% complete; 1 from a fallback of 4 sessions"
 
 
 def test_instants_are_in_utc():

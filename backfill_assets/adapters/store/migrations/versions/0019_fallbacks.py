@@ -9,7 +9,11 @@ down_revision = "0018"
 def upgrade() -> None:
     """Create the column and the tables."""
     op.execute("alter table session_answers add column filled_by text")
-    _index("bars = 0 or partial or doubt is not null or filled_by is not null")
+    op.execute("drop index session_answers_incomplete")
+    op.execute("""
+        create index session_answers_incomplete on session_answers (symbol, timeframe, session)
+        where bars = 0 or partial or doubt is not null or filled_by is not null
+    """)
     op.execute("""
         comment on column session_answers.filled_by is
         'The fallback whose bars are stored; null if they are the vendor''s. answers, failures and refused are the vendor''s.'
@@ -57,12 +61,9 @@ def downgrade() -> None:
     """Drop the tables and the column."""
     op.execute("drop table witness_bars")
     op.execute("drop table fallback_answers")
-    _index("bars = 0 or partial or doubt is not null")
-    op.execute("alter table session_answers drop column filled_by")
-
-
-def _index(incomplete: str) -> None:
     op.execute("drop index session_answers_incomplete")
-    op.execute(
-        f"create index session_answers_incomplete on session_answers (symbol, timeframe, session) where {incomplete}"
-    )
+    op.execute("""
+        create index session_answers_incomplete on session_answers (symbol, timeframe, session)
+        where bars = 0 or partial or doubt is not null
+    """)
+    op.execute("alter table session_answers drop column filled_by")
