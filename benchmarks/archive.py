@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from datetime import UTC, date, datetime
+from itertools import batched
 from pathlib import Path
 
 import numpy as np
@@ -102,9 +103,10 @@ def stored(store: BarStore, day: MarketDay, session: date) -> int:
     """Store the session of a universe of 100 symbols from a decoded file, as a run does; return the number of bars."""
     context = WriteContext(ZONE, NOW, source="polygon_files")
     count = 0
-    for name in NAMES[:UNIVERSE]:
-        answer = PageCutter((session,), ZONE).feed(day.bars(name), more=False, bad=[])
-        count += store.write(name, MINUTE_1, answer, context).inserted
+    for names in batched(NAMES[:UNIVERSE], 50):
+        answers = {name: PageCutter((session,), ZONE).feed(day.bars(name), more=False, bad=[]) for name in names}
+        written = store.write_several(MINUTE_1, {name: (answer, context) for name, answer in answers.items()})
+        count += sum(each.inserted for each in written.values())
     return count
 
 

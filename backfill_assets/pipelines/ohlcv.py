@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from itertools import batched
 from typing import Literal, Protocol
 
 from backfill_assets.adapters.polygon import GroupedDay, Page
@@ -158,6 +159,9 @@ def series_failure(request: BackfillRequest, series: Iterable[SettledSeries]) ->
     return SeriesFailed(f"{len(failed)} of {len(fetched)} series could not be fetched completely: {named}{more}")
 
 
+_TOGETHER = 50
+"""Symbols of a file that are stored in one transaction, which others wait for: about 0.1 s."""
+
 _AFTER_THE_DAYS = 3
 """How many symbols are fetched after the grouped calls, if there are more."""
 
@@ -211,7 +215,7 @@ class _Fetch:
         run_id: str | None,
     ) -> None:
         self._request = request
-        self._store = store
+        self._bars = store
         self._vendor = vendor
         self._reader = others.reader
         self._fallback = others.fallback if fallbacks(request.market.sources) else None
@@ -238,7 +242,7 @@ class _Fetch:
         self._progress.planned(self._request.market, self._calls)
         for symbol, source, sessions in underived(self._request, self._before):
             context = self._context(symbol, source, sessions)
-            await asyncio.to_thread(self._store.derive, symbol.name, source, sessions, context)
+            await asyncio.to_thread(self._bars.derive, symbol.name, source, sessions, context)
             self._sources[symbol, source].changed = True
         self._settle(key for key, source in self._sources.items() if not source.calls)
         gate = asyncio.Semaphore(at_once)
@@ -257,7 +261,7 @@ class _Fetch:
         """Ask the fallbacks for what the vendor lacks, or has not answered because it is `unreachable`, and read the rest."""
         if self._fallback is None:
             return []
-        asked = FallbackFetch(self._store, self._request, self._fallback, self._context, self._progress)
+        asked = FallbackFetch(self._bars, self._request, self._fallback, self._context, self._progress)
         keys = list(self._sources) if unreachable else self._lacking
         await asyncio.to_thread(asked.lacking.find, keys, unreachable=unreachable)
         filled = await asked.run()
@@ -273,7 +277,7 @@ class _Fetch:
         answers: SeriesAnswers = {}
         if changed and request.weeks:
             timeframes = {t for _, source in changed for t in (source, *self._derived[source])}
-            answers = self._store.answers({symbol.name for symbol, _ in changed}, timeframes, request.weeks)
+            answers = self._bars.answers({symbol.name for symbol, _ in changed}, timeframes, request.weeks)
         series = []
         for symbol, source in keys:
             result = self._sources[symbol, source]
@@ -351,7 +355,7 @@ class _Fetch:
     async def _refused(self, failure: Failure, error: NotEntitled) -> VendorError | None:
         """Find out whether the vendor's plan ends before today, does not reach back so far, or excludes the symbol."""
         call = failure.call
-        if await asyncio.to_thread(self._store.any_filled, [s.name for s in self._request.wanted]):
+        if await asyncio.to_thread(self._bars.any_filled, [s.name for s in self._request.wanted]):
             await self._record(self._policy.entitled())
         newest = call.end == self._request.newest
         if newest and isinstance(call, RangeCall) and len(call.sessions) > 1:
@@ -363,7 +367,7 @@ class _Fetch:
         if newest:
             return None
         names = [s.name for s in call.symbols]
-        included = await asyncio.to_thread(self._store.any_filled, names, call.timeframe.name)
+        included = await asyncio.to_thread(self._bars.any_filled, names, call.timeframe.name)
         return None if included else error
 
     async def _judged(self, failure: Failure) -> list[Failure]:
@@ -373,13 +377,13 @@ class _Fetch:
         names, timeframe = [symbol.name for symbol in self._request.market.symbols], failure.call.timeframe
         if timeframe not in self._reach:
             since = self._clock() - RECENT
-            self._reach[timeframe] = await asyncio.to_thread(self._store.first_answered, names, timeframe, since)
+            self._reach[timeframe] = await asyncio.to_thread(self._bars.first_answered, names, timeframe, since)
         wrong: dict[Symbol, set[date]] = {}
         for symbol, sessions in failure.sessions.items():
             wrong[symbol] = mistaken(
                 sessions,
                 self._reach[timeframe],
-                has_bars=await asyncio.to_thread(self._store.any_filled, [symbol.name], timeframe.name),
+                has_bars=await asyncio.to_thread(self._bars.any_filled, [symbol.name], timeframe.name),
                 refused_calls=self._policy.refused_calls[symbol],
                 known=self._before.get((symbol.name, timeframe.name), {}),
             )
@@ -399,7 +403,7 @@ class _Fetch:
             async with aclosing(pages):
                 async for page in pages:
                     answer = cutter.feed(page.bars, more=page.more, bad=page.bad)
-                    await self._store_answer(call.symbol, call, answer)
+                    await self._store(call, {call.symbol: answer})
                     unanswered[call.symbol].difference_update(answer.sessions)
         finally:
             self._sources[call.symbol, call.timeframe].dropped += cutter.dropped
@@ -409,6 +413,7 @@ class _Fetch:
         day = await self._vendor.grouped_daily(self._request.market.kind.value, call.session)
         row_of = {ticker: row for row, ticker in enumerate(day.tickers)}
         spelled = {ticker.casefold(): ticker for ticker in day.tickers}
+        answers: dict[Symbol, CompleteSessions] = {}
         for symbol in call.symbols:
             ticker = symbol.ticker_on(call.session)
             row = row_of.get(ticker)
@@ -422,7 +427,9 @@ class _Fetch:
             if row is None and (other := spelled.get(ticker.casefold())):
                 reason = reason or f"the day has {other} instead of {ticker}"
             bad = [BadBar(int(start[0]), reason)] if reason else []
-            await self._store_answer(symbol, call, PageCutter(call.sessions, zone).feed(bars, more=False, bad=bad))
+            answers[symbol] = PageCutter(call.sessions, zone).feed(bars, more=False, bad=bad)
+        await self._store(call, answers)
+        for symbol in call.symbols:
             unanswered[symbol].clear()
 
     async def _read_file(self, call: GroupedCall, unanswered: Mapping[Symbol, set[date]]) -> VendorError | None:
@@ -436,14 +443,20 @@ class _Fetch:
         try:
             async with self._reader.day(call, request) as day:
                 given = await self._reader.of_the_api(call, request)
-                for symbol in call.symbols:
-                    bars, bad = bars_of(day, symbol.ticker_on(call.session), request)
-                    if symbol.name not in given:
+                for symbols in batched((s for s in call.symbols if s.name not in given), _TOGETHER):
+                    answers: dict[Symbol, CompleteSessions] = {}
+                    for symbol in symbols:
+                        bars, bad = bars_of(day, symbol.ticker_on(call.session), request)
                         cutter = PageCutter(
                             call.sessions, request.calendar.hours.zone, one_bar=call.timeframe.base is Base.DAY
                         )
-                        await self._store_answer(symbol, call, cutter.feed(bars, more=False, bad=bad))
-                    elif await self._differs(symbol, call, bars) and has_api:
+                        answers[symbol] = cutter.feed(bars, more=False, bad=bad)
+                    await self._store(call, answers)
+                    for symbol in symbols:
+                        unanswered[symbol].clear()
+                for symbol in (s for s in call.symbols if s.name in given):
+                    bars, _ = bars_of(day, symbol.ticker_on(call.session), request)
+                    if await self._differs(symbol, call, bars) and has_api:
                         errors.append(await self._attempt(RangeCall(symbol, call.timeframe, call.sessions, 1)))
                         await self._differs(symbol, call, bars)
                     unanswered[symbol].clear()
@@ -458,16 +471,21 @@ class _Fetch:
     async def _differs(self, symbol: Symbol, call: GroupedCall, bars: Bars) -> bool:
         assert self._reader is not None  # noqa: S101  # see above
         context = self._context(symbol, call.timeframe)
-        stored = await asyncio.to_thread(self._store.bars, symbol.name, call.timeframe, call.sessions, context)
+        stored = await asyncio.to_thread(self._bars.bars, symbol.name, call.timeframe, call.sessions, context)
         return await self._reader.compared(symbol, call, stored, bars)
 
-    async def _store_answer(self, symbol: Symbol, call: ApiCall, answer: CompleteSessions) -> None:
+    async def _store(self, call: ApiCall, answers: Mapping[Symbol, CompleteSessions]) -> None:
+        """Store answers of one call in one transaction."""
         await self._record([*self._policy.reached(), *self._policy.entitled()])
-        context = replace(self._context(symbol, call.timeframe, answer.sessions), source=call.source)
-        written = await asyncio.to_thread(self._store.write, symbol.name, call.timeframe, answer, context)
-        self._sources[symbol, call.timeframe].written += written
-        self._sources[symbol, call.timeframe].rejected += answer.rejected
-        self._progress.answered(call, len(answer.sessions), written)
+        contexts = {
+            symbol.name: (answer, replace(self._context(symbol, call.timeframe, answer.sessions), source=call.source))
+            for symbol, answer in answers.items()
+        }
+        written = await asyncio.to_thread(self._bars.write_several, call.timeframe, contexts)
+        for symbol, answer in answers.items():
+            self._sources[symbol, call.timeframe].written += written[symbol.name]
+            self._sources[symbol, call.timeframe].rejected += answer.rejected
+            self._progress.answered(call, len(answer.sessions), written[symbol.name])
 
     async def _record(self, failures: Sequence[Failure]) -> None:
         self._recording += failures
@@ -476,7 +494,7 @@ class _Fetch:
             for symbol, sessions in failure.sessions.items():
                 context = self._context(symbol, timeframe)
                 await asyncio.to_thread(
-                    self._store.write_failures,
+                    self._bars.write_failures,
                     symbol.name,
                     timeframe,
                     sorted(sessions),

@@ -80,37 +80,22 @@ class BarStore(Store):
         did not have the same ones, see `unconfirmed`. Bars of a fallback are replaced as a whole by an answer that has some.
         Writing the same answer again changes nothing. The result counts the answer's own bars, not the derived ones.
         """
-        sessions = answer.sessions
+        return self.write_several(timeframe, {symbol: (answer, context)})[symbol]
 
-        def work(connection: psycopg.Connection[Row]) -> Written:
-            rows = _locked(context.rows(connection, symbol, timeframe))
-            stored = rows.stored(sessions)
-            given = {count.session for count in answer.counts}
-            filled = {session: had.filled_by for session, had in stored.items() if had.filled_by}
-            kept = {session: name for session, name in filled.items() if session not in given}
-            written = rows.clear(sorted(set(filled) & given))
-            stored = {session: had for session, had in stored.items() if session not in filled}
-            own = tuple(session for session in sessions if session not in kept)
-            written += rows.merge(answer.bars, fresh=not stored)
-            lacking = rows.lacking(answer.bars, stored, written)
-            removed, shrunk = _judged(answer, stored, lacking, context.attempted_at)
-            written += rows.remove(removed)
-            bars, counts = answer.bars, answer.counts
-            if sum(map(len, lacking.values())) > len(removed):
-                bars = rows.read(own)
-                counts = tuple(count_by_session(bars, own, context.zone))
-            doubts = answer.doubts | {
-                session: f"the newer answer has {had.bars - len(lacking[session])} of {had.bars} stored bars; they are kept "
-                "until another answer confirms it"
-                for session, had in stored.items()
-                if session in shrunk
+    def write_several(
+        self, timeframe: Timeframe, answers: Mapping[str, tuple[CompleteSessions, WriteContext]]
+    ) -> dict[str, Written]:
+        """Store answers by symbol, all in one transaction; see `write`."""
+
+        def work(connection: psycopg.Connection[Row]) -> dict[str, Written]:
+            _lock(connection, answers, timeframe.name)
+            return {
+                symbol: _write(context.rows(connection, symbol, timeframe), answer, context)
+                for symbol, (answer, context) in answers.items()
             }
-            rows.record(sessions, (*counts, *(rows.counted(sorted(kept)) if kept else ())), doubts, shrunk, kept)
-            _write_derived(rows, context.derived, own, bars, context.finished)
-            return written
 
-        if not sessions:
-            return Written()
+        if not any(answer.sessions for answer, _ in answers.values()):
+            return dict.fromkeys(answers, Written())
         try:
             return self._transaction(work)
         except psycopg.errors.UniqueViolation:
@@ -205,9 +190,42 @@ class BarStore(Store):
         return bool(row[0])
 
 
+def _lock(connection: psycopg.Connection[Row], symbols: Iterable[str], timeframe: str) -> None:
+    connection.execute(SQL["lock_source"], {"symbols": list(symbols), "timeframe": timeframe})
+
+
 def _locked(rows: Rows) -> Rows:
-    rows.connection.execute(SQL["lock_source"], {"symbol": rows.symbol, "timeframe": rows.timeframe})
+    _lock(rows.connection, [rows.symbol], rows.timeframe)
     return rows
+
+
+def _write(rows: Rows, answer: CompleteSessions, context: WriteContext) -> Written:
+    """Store an answer in a transaction that has its series locked."""
+    sessions = answer.sessions
+    stored = rows.stored(sessions)
+    given = {count.session for count in answer.counts}
+    filled = {session: had.filled_by for session, had in stored.items() if had.filled_by}
+    kept = {session: name for session, name in filled.items() if session not in given}
+    written = rows.clear(sorted(set(filled) & given))
+    stored = {session: had for session, had in stored.items() if session not in filled}
+    own = tuple(session for session in sessions if session not in kept)
+    written += rows.merge(answer.bars, fresh=not stored)
+    lacking = rows.lacking(answer.bars, stored, written)
+    removed, shrunk = _judged(answer, stored, lacking, context.attempted_at)
+    written += rows.remove(removed)
+    bars, counts = answer.bars, answer.counts
+    if sum(map(len, lacking.values())) > len(removed):
+        bars = rows.read(own)
+        counts = tuple(count_by_session(bars, own, context.zone))
+    doubts = answer.doubts | {
+        session: f"the newer answer has {had.bars - len(lacking[session])} of {had.bars} stored bars; they are kept "
+        "until another answer confirms it"
+        for session, had in stored.items()
+        if session in shrunk
+    }
+    rows.record(sessions, (*counts, *(rows.counted(sorted(kept)) if kept else ())), doubts, shrunk, kept)
+    _write_derived(rows, context.derived, own, bars, context.finished)
+    return written
 
 
 def _judged(

@@ -244,8 +244,10 @@ order by "timestamp"
 
 -- name: lock_source
 -- Only one writer of a source at a time: a week is derived from days that different writers may store.
-select pg_advisory_xact_lock(hashtextextended(%(symbol)s || ' ' || %(timeframe)s, 0)),
+-- Several are locked in one order, so that two writers do not wait for each other.
+select pg_advisory_xact_lock(hashtextextended(symbol || ' ' || %(timeframe)s, 0)),
   set_config('idle_in_transaction_session_timeout', '0', true)
+from (select symbol from unnest(%(symbols)s::text[]) as symbol order by symbol) s
 
 -- name: answered_sessions
 select session, filled_by from session_answers

@@ -86,7 +86,7 @@ async def test_the_key_is_only_in_the_header(connect, limiter, caplog, tmp_path,
     for request in vendor.requests:
         assert request.headers["authorization"] == f"Bearer {KEY}"
         assert request.headers["accept-encoding"] == "gzip"
-        assert request.headers["user-agent"] == "t/1"
+        assert request.headers["user-agent"].startswith("backfill-assets/")
     assert KEY not in caplog.text
     assert limiter.permits == 2
 

@@ -165,6 +165,7 @@ def test_json_has_markets_symbols_series_and_gaps(filled_with_holes):
         "expected_sessions": 10,
         "complete_sessions": 8,
         "explained_sessions": 0,
+        "fallback_sessions": 0,
         "partial_sessions": 0,
         "missing_sessions": 2,
     }

@@ -251,6 +251,6 @@ def test_a_transaction_in_which_python_works_may_idle(database_url, file, lock):
         admin.execute(f"alter database {admin.info.dbname} set idle_in_transaction_session_timeout = '500ms'")
     with connect(database_url) as connection:
         with connection.transaction():
-            connection.execute(statement, {"symbol": "AAPL", "timeframe": "1m"})
+            connection.execute(statement, {"symbols": ["AAPL"], "timeframe": "1m"})
             assert connection.execute(show).fetchone() == ("0",)
         assert connection.execute(show).fetchone() == ("500ms",)

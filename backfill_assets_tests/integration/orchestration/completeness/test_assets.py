@@ -39,6 +39,7 @@ def test_the_metadata_counts_sessions_and_shows_them_in_a_matrix(harness):
         "missing_sessions": 1,
         "partial_sessions": 0,
         "explained_sessions": 0,
+        "fallback_sessions": 0,
         "repair": "backfill repair --symbols AAPL",
     }
     assert matrix.startswith("2025-06-16 to 2025-06-30: 95.0% complete; 1 missing of 20 sessions.\n")
