@@ -72,7 +72,7 @@ async def open_source(
     """Open the client of a source, with a rate limit of its own that all processes share."""
     settings = Settings.read()
     client = import_module(f"backfill_assets.adapters.{name}").Client
-    rate = getattr(settings, f"{name}_requests_per_second")
+    url, rate = settings.other_source(name)
     async with RateLimiter(
         database_url,
         per_second=rate,
@@ -83,7 +83,7 @@ async def open_source(
         transport = Transport(
             None,
             words=client.WORDS,
-            base_url=getattr(settings, f"{name}_url"),
+            base_url=url,
             limiter=limiter,
             retry=retry,
             sleep=asyncio.sleep,

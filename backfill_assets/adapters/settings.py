@@ -286,6 +286,10 @@ class Settings(BaseSettings):
         """After how long an alert that is still open is sent again."""
         return timedelta(hours=self.alert_repeat_hours)
 
+    def other_source(self, name: str) -> tuple[str, float]:
+        """Return the address of a source behind the vendor, and its limit of requests a second."""
+        return getattr(self, f"{name}_url"), getattr(self, f"{name}_requests_per_second")
+
     def require_project(self) -> None:
         """Raise SettingMistake unless the project's folder is one, before anything is created there."""
         for name in ("dagster.yaml", "workspace.yaml"):

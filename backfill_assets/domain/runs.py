@@ -115,6 +115,7 @@ class RunEnd:
     requests: int
     retried: int
     rate_limited: int
+    planned_requests: int | None
     gaps_before: int
     gaps_after: int
     series: tuple[SeriesRecord, ...]

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from backfill_assets.adapters.store.bars import Written
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.features import UnusableBars
 from backfill_assets.adapters.store.runs import RunStore
 from backfill_assets.domain.answers import missing_sessions
 from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable, NotEntitled, SettingMistake
 from backfill_assets.domain.gaps import Gap
+from backfill_assets.domain.request_plan import ApiCall, pages_of
 from backfill_assets.domain.runs import (
     RejectedRecord,
     Restatement,
@@ -24,8 +26,10 @@ from backfill_assets.domain.runs import (
     SeriesRecord,
     gap_outcomes,
 )
+from backfill_assets.domain.universe import Market
 from backfill_assets.pipelines.backfill_request import BackfillRequest, gaps_of
 from backfill_assets.pipelines.ohlcv import SeriesFailed, SettledSeries
+from backfill_assets.pipelines.progress import Progress
 
 HEARTBEAT_SECONDS = 20.0
 
@@ -46,6 +50,7 @@ class RunRecord:
     """What is recorded of a run when it ends; all of it is optional. `error` makes it a failed run."""
 
     traffic: Traffic | None = None
+    planned_requests: int | None = None
     error: str | None = None
     series: Sequence[SeriesRecord] = ()
     gaps_before: Sequence[Gap] = ()
@@ -80,7 +85,7 @@ def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -
     runs.start(start)
     status, error, unavailable = RunStatus.SUCCEEDED, None, False
     try:
-        with _heartbeat(runs, start):
+        with _heartbeat(runs, start, record):
             yield record
     except BackfillError as failure:
         status, error = RunStatus.FAILED, str(failure)
@@ -100,14 +105,14 @@ def recorded_run(store: Store, start: RunStart, clock: Callable[[], datetime]) -
 
 
 @contextmanager
-def _heartbeat(runs: RunStore, start: RunStart) -> Iterator[None]:
-    """Record every HEARTBEAT_SECONDS that this process is alive."""
+def _heartbeat(runs: RunStore, start: RunStart, record: RunRecord) -> Iterator[None]:
+    """Record every HEARTBEAT_SECONDS that this process is alive, and how far it is."""
     ended = threading.Event()
 
     def beat() -> None:
         while not ended.wait(HEARTBEAT_SECONDS):
             with suppress(DatabaseUnavailable):
-                runs.beat(start)
+                runs.beat(start, record.traffic.requests if record.traffic else 0, record.planned_requests)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
@@ -128,6 +133,7 @@ def _end(record: RunRecord, run: RunStart, at: datetime, status: RunStatus, erro
         requests=traffic.requests if traffic else 0,
         retried=traffic.retries if traffic else 0,
         rate_limited=traffic.rate_limited if traffic else 0,
+        planned_requests=record.planned_requests,
         gaps_before=len(record.gaps_before),
         gaps_after=len(record.gaps_after),
         series=tuple(record.series),
@@ -135,6 +141,31 @@ def _end(record: RunRecord, run: RunStart, at: datetime, status: RunStatus, erro
         restatements=tuple(record.restatements),
         rejected=tuple(record.rejected),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPlan:
+    """Reports the progress of a run to another one, and keeps in the run's record how many requests it plans."""
+
+    record: RunRecord
+    progress: Progress
+
+    def planned(self, market: Market, calls: Sequence[ApiCall]) -> None:
+        """Keep the number of requests."""
+        self.record.planned_requests = pages_of(calls)
+        self.progress.planned(market, calls)
+
+    def answered(self, call: ApiCall, sessions: int, written: Written) -> None:
+        """Report it."""
+        self.progress.answered(call, sessions, written)
+
+    def ended(self, call: ApiCall, error: Exception | None) -> None:
+        """Report it."""
+        self.progress.ended(call, error)
+
+    def waiting(self, sentence: str) -> None:
+        """Report it."""
+        self.progress.waiting(sentence)
 
 
 def _series_record(series: SettledSeries) -> SeriesRecord:

@@ -27,6 +27,44 @@ _GLYPHS: Mapping[Level, str] = {"good": "✓", "fair": "~", "bad": "✗"}
 
 
 @dataclass(frozen=True, slots=True)
+class SourceState:
+    """A source of bars: its address, its rate limit (None without one), whether its key is set (None if it takes none), and
+    the markets that use it, also as a witness.
+    """
+
+    source: str
+    address: str
+    requests_per_second: float | None
+    key_is_set: bool | None
+    markets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveState:
+    """What an archive has of a timeframe: sessions with a file, sessions without, the newest one, and bytes."""
+
+    archive: str
+    timeframe: str
+    sessions: int
+    missing: int
+    newest: date | None
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolDetails:
+    """More about a symbol.
+
+    features      by timeframe: the newest bar with features (UTC), None without any, and whether any are out of date
+    restatements  by timeframe and day (UTC), the last changed first: how many stored bars a later answer changed or removed,
+                  and when (UTC)
+    """
+
+    features: Sequence[tuple[str, datetime | None, bool]]
+    restatements: Sequence[tuple[str, date, int, datetime]]
+
+
+@dataclass(frozen=True, slots=True)
 class PlatformState:
     """What the page shows at `now` (UTC).
 
@@ -34,7 +72,8 @@ class PlatformState:
     daemon     what is wrong with the daemon; empty if nothing is
     incidents  open alerts
     running    runs that have not ended, and `last_runs`: rows of the record of runs
-    sources    name, address and limit of each source of bars
+    sources    the sources of bars, see `SourceState`
+    archives   what the archives have; `archive_failure`: why that cannot be read
     ui_url     of the Dagster UI
     """
 
@@ -46,7 +85,9 @@ class PlatformState:
     incidents: Sequence[Incident] = ()
     running: Sequence[Mapping[str, Any]] = ()
     last_runs: Sequence[Mapping[str, Any]] = ()
-    sources: Sequence[tuple[str, str, str]] = ()
+    sources: Sequence[SourceState] = ()
+    archives: Sequence[ArchiveState] = ()
+    archive_failure: str = ""
     ui_url: str = ""
 
     @property
@@ -81,7 +122,7 @@ def status_body(state: PlatformState, year: int | None = None) -> str:
         *(_market(market, year, "symbols/") for market in state.found),
         checks_section(state.checks),
     ]
-    parts += [_last_runs(state), _sources(state)]
+    parts += [_archives(state), _last_runs(state), _sources(state)]
     return "\n".join(part for part in parts if part)
 
 
@@ -91,6 +132,7 @@ def symbol_body(
     bars: int,
     actions: Iterable[str],
     prices: Sequence[Candle],
+    details: SymbolDetails,
     year: int | None = None,
 ) -> str:
     """Return the body of a symbol's page. The state has its row only; `actions` are sentences."""
@@ -111,9 +153,27 @@ def symbol_body(
         )
         titles = "<th>timeframe</th><th>complete sessions</th><th>last bar (UTC)</th>"
         parts.append(f"<h3>Series</h3>{table(titles, ''.join(rows))}")
+    parts += [_features(details), _restatements(details)]
     if listed := "".join(f"<li>{escape(sentence)}</li>" for sentence in actions):
         parts.append(f"<h3>Splits and dividends</h3><ul>{listed}</ul>")
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part)
+
+
+def _features(details: SymbolDetails) -> str:
+    rows = "".join(
+        f"<tr>{cell(timeframe)}{cell(instant(newest) or 'none')}{cell('out of date' if stale else 'up to date')}</tr>"
+        for timeframe, newest, stale in details.features
+    )
+    return f"<h3>Features</h3>{table('<th>timeframe</th><th>newest (UTC)</th><th>state</th>', rows)}" if rows else ""
+
+
+def _restatements(details: SymbolDetails) -> str:
+    rows = [
+        f"<tr>{cell(timeframe)}{cell(str(day))}{cell(instant(at))}{_numbers(f'{bars:,}')}</tr>"
+        for timeframe, day, bars, at in details.restatements
+    ]
+    shown = _titled(("timeframe", "day (UTC)", "changed (UTC)"), ("bars",), rows)
+    return f"<h3>Last restatements</h3>{shown}" if rows else ""
 
 
 def within_year(found: Completeness, year: int | None) -> Completeness:
@@ -143,11 +203,15 @@ def _running(state: PlatformState) -> str:
         minutes = lasted.total_seconds() / 60
         rate = f"{run['sessions'] / minutes:,.0f}" if run["kind"] == "ohlcv" and minutes > 0.1 else ""
         done = f"{run['sessions']:,}" if run["kind"] == "ohlcv" else ""
-        left = sum(m.counts.missing for m in state.found if m.market == run["market"]) if run["kind"] == "ohlcv" else ""
+        sent, planned = run["requests"], run["planned_requests"]
+        asked = f"{sent:,} of {planned:,}" if planned is not None else ""
+        left = ""
+        if planned and 0 < sent <= planned:
+            left = format_duration(lasted * ((planned - sent) / sent))
         cells = (run["market"], run["kind"], run["trigger"], instant(run["started_at"]), format_duration(lasted))
-        rows.append(f"<tr>{_run_link(state, run)}{''.join(map(cell, cells))}{_numbers(done, rate, str(left))}</tr>")
+        rows.append(f"<tr>{_run_link(state, run)}{''.join(map(cell, cells))}{_numbers(done, rate, asked, left)}</tr>")
     titles = ("run", "market", "kind", "started by", "since (UTC)", "for")
-    numbers = ("sessions answered", "a minute", "sessions missing")
+    numbers = ("sessions answered", "a minute", "requests", "about left")
     return f"<section>\n<h2>Running</h2>\n{_titled(titles, numbers, rows)}</section>" if rows else ""
 
 
@@ -195,9 +259,27 @@ def _last_runs(state: PlatformState) -> str:
 
 
 def _sources(state: PlatformState) -> str:
-    rows = [f"<tr>{''.join(map(cell, source))}</tr>" for source in state.sources]
-    shown = _titled(("source", "address", "limit"), (), rows)
+    rows = []
+    for source in state.sources:
+        rate = source.requests_per_second
+        limit = f"{rate:g} requests a second" if rate else "no limit of requests"
+        key = "" if source.key_is_set is None else "set" if source.key_is_set else "not set"
+        used = ", ".join(source.markets) or "not used"
+        rows.append(f"<tr>{''.join(map(cell, (source.source, source.address, limit, key, used)))}</tr>")
+    shown = _titled(("source", "address", "limit", "key", "markets"), (), rows)
     return f"<section>\n<h2>Sources</h2>\n{shown}</section>" if rows else ""
+
+
+def _archives(state: PlatformState) -> str:
+    rows = [
+        f"<tr>{cell(a.archive)}{cell(a.timeframe)}{cell(str(a.newest or 'none'))}"
+        f"{_numbers(f'{a.sessions:,}', f'{a.missing:,}', f'{a.size / 1e6:,.1f}')}</tr>"
+        for a in state.archives
+    ]
+    shown = _titled(("archive", "timeframe", "newest"), ("sessions", "missing", "MB"), rows)
+    if state.archive_failure:
+        shown = f"<p>{escape(state.archive_failure)}</p>"
+    return f"<section>\n<h2>Archives</h2>\n{shown}</section>" if rows or state.archive_failure else ""
 
 
 def _run_link(state: PlatformState, run: Mapping[str, Any]) -> str:

@@ -30,7 +30,6 @@ from backfill_assets.domain.api_tokens import ApiToken, Scope, known_token
 from backfill_assets.domain.completeness import Completeness
 from backfill_assets.domain.errors import NotStored, UsageMistake
 from backfill_assets.domain.selection import Selection
-from backfill_assets.domain.sources import POLYGON, POLYGON_FILES
 from backfill_assets.pipelines.report import json_default, report_json
 from backfill_assets.pipelines.selection import backfill_requests
 from backfill_assets.pipelines.status import read_plans
@@ -40,7 +39,7 @@ from backfill_assets.reading.selection import feature_columns
 from backfill_assets.web.bodies import BODIES, Selected, Switch, Wanted, read_body
 from backfill_assets.web.data import data_response
 from backfill_assets.web.parameters import openapi, query_values, resolved
-from backfill_assets.web.platform import Platform, Snapshot
+from backfill_assets.web.platform import Platform, Snapshot, symbol_details
 
 if TYPE_CHECKING:
     from backfill_assets.web.launches import Launcher
@@ -175,21 +174,11 @@ class Api:
 
     def sources(self) -> object:
         """Return the sources of bars."""
-        settings = self._platform.settings
-        return [
-            {
-                "source": POLYGON,
-                "address": settings.base_url,
-                "requests_per_second": settings.requests_per_second,
-                "key_is_set": settings.api_key is not None,
-            },
-            {
-                "source": POLYGON_FILES,
-                "address": settings.files_url,
-                "requests_per_second": None,
-                "key_is_set": settings.files_access_key_id is not None,
-            },
-        ]
+        return [asdict(source) for source in self._platform.sources(datetime.now(UTC))]
+
+    def archives(self) -> object:
+        """Return what the archives have."""
+        return [asdict(archive) for archive in self._platform.archives()]
 
     def symbols(self) -> object:
         """Return what `backfill symbols list --json` prints."""
@@ -301,7 +290,16 @@ def _picture(found: Completeness, columns: int) -> dict[str, object]:
 def _reference(store: Store, symbol: str) -> dict[str, object]:
     listing = ListingStore.beside(store).read([symbol]).get(symbol)
     actions = CorporateActionStore.beside(store).read([symbol])
+    details = symbol_details(store, symbol)
     return {
+        "features": [
+            {"timeframe": timeframe, "newest": iso(newest), "up_to_date": not stale}
+            for timeframe, newest, stale in details.features
+        ],
+        "restatements": [
+            {"timeframe": timeframe, "day": day, "bars": bars, "changed_at": iso(at)}
+            for timeframe, day, bars, at in details.restatements
+        ],
         "listed": listing.listing.listed if listing else None,
         "delisted": listing.listing.delisted if listing else None,
         "corporate_actions": [asdict(a.action) | {"withdrawn_at": iso(a.withdrawn_at)} for a in actions],

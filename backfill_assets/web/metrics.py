@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -17,7 +18,7 @@ from backfill_assets.adapters.store.runs import RunTotals
 from backfill_assets.domain.completeness import Completeness, Counts
 from backfill_assets.domain.errors import BackfillError
 from backfill_assets.domain.gaps import unexplained
-from backfill_assets.domain.sources import POLYGON
+from backfill_assets.presentation.status_page import SourceState
 from backfill_assets.web.platform import Platform
 
 
@@ -48,7 +49,7 @@ class Metrics(Collector):
             "backfill_source_limit_requests_per_second",
             "The most requests a second to a source of bars.",
             ("source",),
-            [((POLYGON,), platform.settings.requests_per_second)],
+            [((s.source,), s.requests_per_second) for s in _sources(platform) if s.requests_per_second],
         )
         if not health.database:
             return
@@ -84,6 +85,12 @@ class Metrics(Collector):
             )
 
 
+def _sources(platform: Platform) -> list[SourceState]:
+    with suppress(BackfillError):  # the universe file is wrong
+        return platform.sources(datetime.now(UTC))
+    return []
+
+
 def _completeness(found: Iterable[Completeness]) -> Iterator[Metric]:
     sessions = GaugeMetricFamily(
         "backfill_sessions", "Finished sessions of all symbols.", labels=("market", "timeframe", "state")
@@ -96,7 +103,7 @@ def _completeness(found: Iterable[Completeness]) -> Iterator[Metric]:
         for timeframe in market.timeframes:
             series = [each for row in market.rows for each in row.series if each.timeframe == timeframe]
             counts = sum((each.counts for each in series), Counts())
-            for state in ("expected", "complete", "explained", "partial", "missing"):
+            for state in ("expected", "complete", "fallback", "explained", "partial", "missing"):
                 sessions.add_metric((market.market, timeframe, state), getattr(counts, state))
             if last := max((each.last_bar for each in series if each.last_bar), default=None):
                 newest.add_metric((market.market, timeframe), last.timestamp())

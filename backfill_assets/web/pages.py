@@ -25,7 +25,7 @@ from backfill_assets.presentation.page import framed
 from backfill_assets.presentation.status_page import PlatformState, status_body, symbol_body
 from backfill_assets.presentation.text import instant
 from backfill_assets.reading import read_bars
-from backfill_assets.web.platform import Platform
+from backfill_assets.web.platform import Platform, symbol_details
 from backfill_assets.web.problems import problem
 
 _SECONDS = 3.0
@@ -95,9 +95,8 @@ class Pages:
         except UsageMistake as error:
             raise NotStored(str(error)) from None
         actions = platform.read(lambda store: CorporateActionStore.beside(store).read([symbol]))
-        body = symbol_body(
-            state, symbol, found.bars.get(symbol, 0), map(_sentence, actions), self._candles(symbol, state.found), year
-        )
+        prices, details = self._candles(symbol, state.found), platform.read(lambda store: symbol_details(store, symbol))
+        body = symbol_body(state, symbol, found.bars.get(symbol, 0), map(_sentence, actions), prices, details, year)
         version = _version(platform.state(Selection()))
         return _page(f"{symbol}: market data", body, "../events", version)
 
@@ -133,8 +132,8 @@ def _version(state: PlatformState) -> str:
     """Return a text that changes with what the page shows, but the time."""
     markets = [(f.market, f.counts, f.gaps, [row.last_bar for row in f.rows]) for f in state.found]
     runs = [(run["run_id"], run["status"]) for run in state.last_runs]
-    running = [(run["run_id"], run["sessions"]) for run in state.running]
-    shown = (state.failure, state.daemon, markets, state.checks, state.incidents, runs, running)
+    running = [(run["run_id"], run["sessions"], run["requests"]) for run in state.running]
+    shown = (state.failure, state.daemon, markets, state.checks, state.incidents, runs, running, state.archives)
     return hashlib.sha256(repr(shown).encode()).hexdigest()[:16]
 
 

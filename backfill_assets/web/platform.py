@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from backfill_assets.adapters.archive.places import place_of
+from backfill_assets.adapters.archive.sessions import sessions_in
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store import schema
 from backfill_assets.adapters.store.alerts import AlertStore
@@ -20,13 +22,16 @@ from backfill_assets.deployment.health import PlatformHealth, existing_database,
 from backfill_assets.domain.alert_history import Incident
 from backfill_assets.domain.alert_rules import CheckResult, failed_checks
 from backfill_assets.domain.completeness import Completeness
+from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.errors import BackfillError, DatabaseUnavailable
 from backfill_assets.domain.selection import Selection
-from backfill_assets.domain.sources import POLYGON, POLYGON_FILES
+from backfill_assets.domain.sources import FALLBACKS, POLYGON, POLYGON_FILES, SOURCES
 from backfill_assets.domain.universe import Universe
+from backfill_assets.pipelines.archive import last_published
+from backfill_assets.pipelines.backfill_request import market_calendar
 from backfill_assets.pipelines.selection import backfill_requests
 from backfill_assets.pipelines.status import read_status
-from backfill_assets.presentation.status_page import PlatformState
+from backfill_assets.presentation.status_page import ArchiveState, PlatformState, SourceState, SymbolDetails
 
 if TYPE_CHECKING:
     from backfill_assets.deployment.private_api import Ticking
@@ -103,6 +108,7 @@ class Platform:
         self.totals: Cached[list[RunTotals]] = Cached(lambda: self.read(lambda s: RunStore.beside(s).totals()))
         self.last_runs: Cached[list[RecordedRun]] = Cached(lambda: self.read(lambda s: RunStore.beside(s).last()))
         self.incidents: Cached[list[Incident]] = Cached(lambda: self.read(lambda s: AlertStore.beside(s).open()))
+        self.archives: Cached[list[ArchiveState]] = Cached(self._archives, 60)
         self.alerts = Cached(lambda: self.read(self._alerts))
         self.ticking = Cached(lambda: self.read(lambda _: self._ticking()))
 
@@ -132,16 +138,18 @@ class Platform:
 
     def state(self, selection: Selection) -> PlatformState:
         """Return the state for a page; why it cannot be read is in it. Raises UsageMistake for an unknown name."""
-        now, settings = datetime.now(UTC), self.settings
-        sources = [(POLYGON, settings.base_url, f"{settings.requests_per_second:g} requests a second")]
-        if settings.files_access_key_id:
-            sources.append((POLYGON_FILES, settings.files_url, "no limit of requests"))
+        now, settings, sources = datetime.now(UTC), self.settings, list[SourceState]()
         try:
+            sources = self.sources(now)
             found, health, incidents, running = self.snapshot(), self.health(), self.incidents(), self.running()
             last_runs = [recorded.run for recorded in self.last_runs()]
         except BackfillError as error:
             return PlatformState(now=now, failure=str(error), sources=sources, ui_url=settings.dagster_ui_url)
-        selected = found.selected(selection, settings)
+        selected, archives, archive_failure = found.selected(selection, settings), list[ArchiveState](), ""
+        try:
+            archives = self.archives()
+        except BackfillError as error:
+            archive_failure = str(error)
         return PlatformState(
             now=now,
             daemon="" if health.daemon else health.sentence,
@@ -151,8 +159,40 @@ class Platform:
             running=running,
             last_runs=last_runs,
             sources=sources,
+            archives=archives,
+            archive_failure=archive_failure,
             ui_url=settings.dagster_ui_url,
         )
+
+    def sources(self, now: datetime) -> list[SourceState]:
+        """Return the vendor's sources, and the others that a market uses. Raises UniverseMistake."""
+        settings, markets = self.settings, self.settings.universe(now.date()).markets
+        users = {source: tuple(m.name for m in markets if source in {*m.sources, m.witness}) for source in SOURCES}
+        rate, key, files = settings.requests_per_second, settings.api_key, settings.files_access_key_id
+        others = [name for name in FALLBACKS if users[name]]
+        return [
+            SourceState(POLYGON, settings.base_url, rate, key is not None, users[POLYGON]),
+            SourceState(POLYGON_FILES, settings.files_url, None, files is not None, users[POLYGON_FILES]),
+            *(SourceState(name, *settings.other_source(name), None, users[name]) for name in others),
+        ]
+
+    def _archives(self) -> list[ArchiveState]:
+        now, settings = datetime.now(UTC), self.settings
+        universe = settings.universe(now.date())
+        if not universe.archives:
+            return []
+        place = place_of(settings.archive, settings.data / "archive-parts")
+        found = []
+        for archive in universe.archives:
+            calendar = market_calendar(archive, now.date())
+            newest = last_published(calendar, now)
+            days = DayRange(archive.start, newest) if newest and newest >= archive.start else None
+            for timeframe in archive.timeframes:
+                sizes = sessions_in(place, archive.name, timeframe.name, days) if days else {}
+                missing = len(set(calendar.within(days)) - set(sizes)) if days else 0
+                size, last = sum(sizes.values()), max(sizes, default=None)
+                found.append(ArchiveState(archive.name, timeframe.name, len(sizes), missing, last, size))
+        return found
 
     def _snapshot(self, store: Store) -> Snapshot:
         now = datetime.now(UTC)
@@ -174,3 +214,9 @@ class Platform:
 
         with open_instance(self.settings) as instance:
             return ticking(instance)
+
+
+def symbol_details(store: Store, symbol: str) -> SymbolDetails:
+    """Return more about a symbol."""
+    series = SeriesStore.beside(store)
+    return SymbolDetails(series.features_of(symbol), series.restatements_of(symbol))

@@ -85,9 +85,10 @@ class RunStore(Store):
 
         self._transaction(work)
 
-    def beat(self, start: RunStart) -> None:
-        """Record that the process of a run is alive, by the database's clock."""
-        self._transaction(lambda c: c.execute(SQL["beat"], _key(start)))
+    def beat(self, start: RunStart, requests: int, planned: int | None) -> None:
+        """Record that the process of a run is alive, by the database's clock, and the requests it has sent and planned."""
+        values = {**_key(start), "requests": requests, "planned_requests": planned}
+        self._transaction(lambda c: c.execute(SQL["beat"], values))
 
     def silence(self, run_id: str) -> timedelta | None:
         """Return how long ago the process of a run was last seen alive, None if it never was."""
@@ -142,7 +143,16 @@ class RunStore(Store):
         return self._transaction(work)
 
 
-_COLUMNS = ("finished_at", "error", "requests", "retried", "rate_limited", "gaps_before", "gaps_after")
+_COLUMNS = (
+    "finished_at",
+    "error",
+    "requests",
+    "retried",
+    "rate_limited",
+    "gaps_before",
+    "gaps_after",
+    "planned_requests",
+)
 _SERIES = attrgetter(
     *("symbol", "timeframe", "sessions", "missing_before", "missing_after"),
     *("bars_written", "bars_changed", "bars_unchanged", "bars_removed", "bars_rejected", "features_written", "error"),

@@ -6,7 +6,8 @@ on conflict (run_id, kind, market) do update set
   started_at = excluded.started_at, seen_at = excluded.seen_at, status = 'started', finished_at = null, error = null
 
 -- name: beat
-update backfill_runs set seen_at = clock_timestamp() where (run_id, kind, market) = (%(run_id)s, %(kind)s, %(market)s)
+update backfill_runs set seen_at = clock_timestamp(), requests = %(requests)s, planned_requests = %(planned_requests)s
+where (run_id, kind, market) = (%(run_id)s, %(kind)s, %(market)s)
 
 -- name: silence
 select extract(epoch from clock_timestamp() - max(seen_at))::float8 from backfill_runs where run_id = %(run_id)s
@@ -27,7 +28,8 @@ update backfill_runs set
   finished_at = %(finished_at)s, status = %(status)s, error = %(error)s, requests = %(requests)s, retried = %(retried)s,
   rate_limited = %(rate_limited)s, bars_written = %(written)s, bars_changed = %(changed)s, bars_unchanged = %(unchanged)s,
   bars_removed = %(removed)s,
-  features_written = %(features)s, gaps_before = %(gaps_before)s, gaps_after = %(gaps_after)s
+  features_written = %(features)s, gaps_before = %(gaps_before)s, gaps_after = %(gaps_after)s,
+  planned_requests = %(planned_requests)s
 where (run_id, kind, market) = (%(run_id)s, %(kind)s, %(market)s)
 
 -- name: newest_requests
@@ -61,15 +63,15 @@ insert into backfill_run_rejected (run_id, kind, market, symbol, timeframe, sess
 values (%s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: runs
-select run_id, kind, market, trigger, started_at, finished_at, status, error, requests, retried, rate_limited,
-  bars_written, bars_changed, bars_unchanged, bars_removed, features_written, gaps_before, gaps_after
+select run_id, kind, market, trigger, started_at, finished_at, status, error, planned_requests, requests, retried,
+  rate_limited, bars_written, bars_changed, bars_unchanged, bars_removed, features_written, gaps_before, gaps_after
 from backfill_runs
 where (%(run_id)s::text is null or run_id = %(run_id)s) and (%(since)s::timestamptz is null or started_at >= %(since)s)
 order by started_at desc, run_id, kind, market
 
 -- name: running
 -- The runs that have not ended, and how many sessions of fetched series were answered since; only runs over bars fetch.
-select run_id, kind, market, trigger, started_at, (
+select run_id, kind, market, trigger, started_at, planned_requests, requests, (
   select count(*) from session_answers a where r.kind = 'ohlcv' and a.answered_at >= r.started_at) as sessions
 from backfill_runs r where status = 'started' order by started_at, run_id, kind, market
 
@@ -82,8 +84,8 @@ from backfill_runs group by market, kind, status order by market, kind, status
 -- name: last_runs
 -- The last run of each market and kind, newest first.
 select * from (
-  select distinct on (market, kind) run_id, kind, market, trigger, started_at, finished_at, status, error, requests, retried,
-    rate_limited, bars_written, bars_changed, bars_unchanged, bars_removed, features_written, gaps_before, gaps_after
+  select distinct on (market, kind) run_id, kind, market, trigger, started_at, finished_at, status, error, planned_requests, requests,
+    retried, rate_limited, bars_written, bars_changed, bars_unchanged, bars_removed, features_written, gaps_before, gaps_after
   from backfill_runs order by market, kind, started_at desc, run_id
 ) r order by started_at desc, run_id, kind, market
 

@@ -15,7 +15,7 @@ from backfill_assets.domain.errors import SchemaBehind, StoreError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-NEEDED = "0019"
+NEEDED = "0020"
 """The newest migration."""
 
 VERSION_TABLE = "backfill_schema_version"

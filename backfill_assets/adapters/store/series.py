@@ -13,7 +13,7 @@ from backfill_assets.adapters.postgres import Row
 from backfill_assets.adapters.sql import statements
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.domain.days import DayRange
-from backfill_assets.domain.timeframes import MINUTE_1, Timeframe
+from backfill_assets.domain.timeframes import MINUTE_1, TIMEFRAMES, Timeframe
 
 SQL = statements("backfill_assets.adapters.store", "series.sql")
 
@@ -56,6 +56,18 @@ class SeriesStore(Store):
         for symbol, *columns in rows:
             found.setdefault(symbol, []).append(MinuteSession(*columns))
         return found
+
+    def features_of(self, symbol: str) -> list[tuple[str, datetime | None, bool]]:
+        """Return by timeframe of a symbol the newest bar with features (UTC), and whether any features are out of date."""
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["features_of"], {"symbol": symbol}).fetchall())
+        found = [(timeframe, at.astimezone(UTC) if at else None, stale) for timeframe, at, stale in rows]
+        return sorted(found, key=lambda row: TIMEFRAMES[row[0]].seconds)
+
+    def restatements_of(self, symbol: str, most: int = 10) -> list[tuple[str, date, int, datetime]]:
+        """Return the days (UTC) of a symbol whose bars changed last: timeframe, day, number of bars, and when (UTC)."""
+        values = {"symbol": symbol, "most": most}
+        rows: list[Any] = self._transaction(lambda c: c.execute(SQL["restatements_of"], values).fetchall())
+        return [(timeframe, day, bars, at.astimezone(UTC)) for timeframe, day, bars, at in rows]
 
     def bars_by_symbol(self) -> dict[str, int]:
         """Return how many bars of all timeframes are stored of each symbol that has any."""

@@ -22,6 +22,21 @@ cross join unnest(%(timeframes)s::text[]) as t (timeframe)
 -- name: bars_by_symbol
 select symbol, sum(bars)::int8 from market_data_counts group by symbol order by symbol
 
+-- name: features_of
+-- By timeframe with bars: the newest bar with features, and whether any bar is marked. Marks without an end are of later bars.
+select c.timeframe, (
+    select max(f."timestamp") from market_features f where f.symbol = c.symbol and f.timeframe = c.timeframe
+  ), exists (
+    select from feature_marks m join market_data b using (symbol, timeframe)
+    where m.symbol = c.symbol and m.timeframe = c.timeframe and b."timestamp" >= coalesce(lower(m.stale), '-infinity')
+      and b."timestamp" < coalesce(upper(m.stale), 'infinity'))
+from market_data_counts c where c.symbol = %(symbol)s and c.bars > 0
+
+-- name: restatements_of
+select timeframe, ("timestamp" at time zone 'UTC')::date, count(*)::int, max(changed_at)
+from market_data_history where symbol = %(symbol)s
+group by 1, 2 order by max(changed_at) desc, 2 desc, 1 limit %(most)s
+
 -- name: purge
 -- Everything that is stored of symbols, but the records of runs. Returns the number of bars.
 with gone as (delete from market_data where symbol = any(%(symbols)s) returning 1)

@@ -34,7 +34,7 @@ from backfill_assets.orchestration.ohlcv.specs import ohlcv_spec
 from backfill_assets.orchestration.partitions import cells, mark_materialized, market_partitions
 from backfill_assets.orchestration.resources import Clock, MarketStore, PolygonApi, Watcher
 from backfill_assets.pipelines.archive import archived_day
-from backfill_assets.pipelines.audit import recorded_run
+from backfill_assets.pipelines.audit import RecordedPlan, recorded_run
 from backfill_assets.pipelines.backfill_request import BackfillRequest, Refresh
 from backfill_assets.pipelines.fallbacks import opener
 from backfill_assets.pipelines.flat_files import ArchivedDay, FileReader
@@ -113,7 +113,7 @@ def ohlcv_assets(market: Market, calendar: Calendar, archives: Sequence[Archive]
                                 clock=clock.now,
                                 others=OtherSources(reader, opened),
                                 at_once=config.max_concurrent,
-                                progress=watcher.progress(),
+                                progress=RecordedPlan(record, watcher.progress()),
                                 run_id=run.run_id,
                             )
                             series = await _mark_settled(context, request, fetch)

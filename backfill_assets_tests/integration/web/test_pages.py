@@ -1,7 +1,9 @@
 """The status page and a symbol's page over HTTP: what they say, their policy, events, hostile text, no database."""
 
 import json
+import os
 import re
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -38,8 +40,9 @@ def verdict(page):
 def test_the_page_shows_gaps_runs_and_sources_in_a_policy_that_allows_its_own_script_only(filled):
     with psycopg.connect(filled.database_url) as connection:
         connection.execute(
-            "insert into backfill_runs (run_id, kind, market, trigger, started_at, status, seen_at)"
-            " values ('abc', 'ohlcv', 'stocks', 'nightly schedule', now() - interval '1 hour', 'started', now())"
+            "insert into backfill_runs"
+            " (run_id, kind, market, trigger, started_at, status, seen_at, requests, planned_requests)"
+            " values ('abc', 'ohlcv', 'stocks', 'nightly schedule', now() - interval '1 hour', 'started', now(), 25, 100)"
         )
     with serving() as client:
         reply = client.get("/")
@@ -58,6 +61,7 @@ def test_the_page_shows_gaps_runs_and_sources_in_a_policy_that_allows_its_own_sc
         (answered,) = rows(filled.database_url, "select count(*) from session_answers")[0]
         assert "nightly schedule" in started
         assert f'<td class="number">{answered}</td>' in started
+        assert '<td class="number">25 of 100</td><td class="number">3 hours</td>' in started
         for words in ("no minutes from 08:00 to 24:00", "<h2>Last runs</h2>", "500 requests a second", "1m-1d"):
             assert words in page
         symbol = client.get("/symbols/AAPL").text
@@ -69,6 +73,46 @@ def test_the_page_shows_gaps_runs_and_sources_in_a_policy_that_allows_its_own_sc
             404,
             "Symbol 'AAP' is not in the universe; did you mean AAPL?",
         )
+
+
+def test_a_symbol_shows_its_features_and_its_last_restatements(filled):
+    assert filled("features", "--symbols", "AAPL").code == 3  # a session is missing
+    with psycopg.connect(filled.database_url) as connection:
+        connection.execute(
+            "insert into market_data_history (symbol, timeframe, timestamp, open, high, low, close, volume, source,"
+            " ingested_at, removed) select symbol, timeframe, timestamp, open, high, low, close, volume, source, ingested_at,"
+            " false from market_data where symbol = 'AAPL' and timeframe = '1d' and timestamp < '2024-03-05'"
+        )
+        connection.execute("insert into feature_marks values (default, 'AAPL', '1d', '[2024-03-04,2024-03-05)')")
+    with serving() as client:
+        page = client.get("/symbols/AAPL").text
+        assert re.search(r"<td>1d</td><td>2024-03-0\d 05:00</td><td>out of date</td>", page)
+        assert re.search(r"<h3>Last restatements</h3>.*?<td>1d</td><td>2024-03-04</td>", page, re.DOTALL)
+        details = client.get("/api/v1/symbols/AAPL").json()
+        assert [f["timeframe"] for f in details["features"] if not f["up_to_date"]] == ["1d"]
+        assert [(r["timeframe"], r["day"], r["bars"]) for r in details["restatements"]] == [("1d", "2024-03-04", 1)]
+
+
+@pytest.mark.usefixtures("filled")
+def test_archives_are_shown_and_a_place_that_cannot_be_read_is_said(monkeypatch, tmp_path):
+    universe = Path(os.environ["BACKFILL_UNIVERSE"])
+    archives = "\narchives:\n  us_stocks: {kind: stocks, start: 2024-03-04, timeframes: [1d]}\n"
+    universe.write_text(universe.read_text(encoding="utf-8") + archives, encoding="utf-8")
+    monkeypatch.setenv("BACKFILL_ARCHIVE", str(tmp_path / "archive"))
+    folder = tmp_path / "archive/archive=us_stocks/timeframe=1d/year=2024"
+    folder.mkdir(parents=True)
+    (folder / "2024-03-05.parquet").write_bytes(bytes(2_000_000))
+    with serving() as client:
+        page = client.get("/").text
+        assert re.search(r"<h2>Archives</h2>.*?<td>us_stocks</td><td>1d</td><td>2024-03-05</td>", page, re.DOTALL)
+        (found,) = client.get("/api/v1/archives").json()
+        assert (found["sessions"], found["newest"], found["size"]) == (1, "2024-03-05", 2_000_000)
+        assert found["missing"] > 600
+    monkeypatch.setenv("BACKFILL_ARCHIVE", "ftp://example.org")
+    with serving() as client:
+        page = client.get("/").text
+        assert re.search(r"<h2>Archives</h2>\s*<p>[^<]+</p>", page)
+        assert client.get("/api/v1/archives").status_code == 400
 
 
 def test_texts_of_others_are_shown_as_text(filled):
