@@ -15,7 +15,7 @@ import dagster as dg
 
 from backfill_assets.adapters.processes import find, identity, machine
 from backfill_assets.adapters.store.runs import RunStore
-from backfill_assets.domain.errors import KeyRefused
+from backfill_assets.domain.errors import BackfillError, KeyRefused
 from backfill_assets.domain.runs import RunKind, RunStart, RunStatus
 from backfill_assets.domain.universe import Market
 
@@ -88,6 +88,11 @@ class RunFailure:
 
     sentence: str
     kind: str = ""
+
+
+def step_failure(error: BackfillError) -> dg.Failure:
+    """Return what a step raises from an error, so that the run's page in the Dagster UI begins with its sentence."""
+    return dg.Failure(f"{str(error).rstrip('.')}.")
 
 
 def run_failure(instance: dg.DagsterInstance, run_id: str) -> RunFailure:

@@ -17,7 +17,7 @@ from backfill_assets.adapters.polygon_files import PolygonFiles
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.base import Store
 from backfill_assets.deployment.private_api import log_materializations
-from backfill_assets.deployment.runs import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG, interruptible
+from backfill_assets.deployment.runs import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG, interruptible, step_failure
 from backfill_assets.domain.errors import BackfillError, SettingMistake, VendorError
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.timeframes import Timeframe
@@ -97,7 +97,7 @@ def archive_assets(archive: Archive, calendar: Calendar) -> dg.AssetsDefinition:
         for result in results:
             yield result
         if failure:
-            raise failure
+            raise step_failure(failure) from failure
 
     return archived
 

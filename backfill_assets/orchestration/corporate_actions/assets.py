@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from backfill_assets.adapters.store.corporate_actions import CorporateActionStore, StoredAction
-from backfill_assets.deployment.runs import interruptible, run_start
+from backfill_assets.deployment.runs import interruptible, run_start, step_failure
 from backfill_assets.domain.corporate_actions import ActionKind
 from backfill_assets.domain.errors import BackfillError, SettingMistake, VendorError
 from backfill_assets.domain.runs import RunKind
@@ -111,7 +111,7 @@ def corporate_events_asset(market: Market) -> dg.AssetsDefinition:
         for result in results:
             yield result
         if isinstance(update, BackfillError):  # raised after the check: Dagster shows one without a result as failed
-            raise update
+            raise step_failure(update) from update
         for warning in update.warnings:
             context.log.warning(warning)
         yield dg.MaterializeResult(metadata=_metadata(update, stored))

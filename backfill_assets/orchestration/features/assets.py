@@ -11,7 +11,7 @@ from pydantic import Field
 
 from backfill_assets.adapters.store.feature_quality import FeatureSession
 from backfill_assets.adapters.store.features import FeatureStore
-from backfill_assets.deployment.runs import interruptible, run_start
+from backfill_assets.deployment.runs import interruptible, run_start, step_failure
 from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
 from backfill_assets.domain.universe import Market
@@ -74,7 +74,7 @@ def feature_assets(market: Market, calendar: Calendar) -> dg.AssetsDefinition:
         for result in results:
             yield result
         if failure:
-            raise failure
+            raise step_failure(failure) from failure
 
     return features
 

@@ -18,7 +18,7 @@ from backfill_assets.adapters.polygon_files import PolygonFiles
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import Written
 from backfill_assets.adapters.store.listings import ListingStore
-from backfill_assets.deployment.runs import interruptible, run_start
+from backfill_assets.deployment.runs import interruptible, run_start, step_failure
 from backfill_assets.domain.answers import SessionAnswer
 from backfill_assets.domain.errors import BackfillError, SettingMistake, VendorError
 from backfill_assets.domain.retries import Retry
@@ -142,7 +142,7 @@ def ohlcv_assets(market: Market, calendar: Calendar, archives: Sequence[Archive]
         for result in results:
             yield result
         if failure:
-            raise failure
+            raise step_failure(failure) from failure
 
     return ohlcv
 

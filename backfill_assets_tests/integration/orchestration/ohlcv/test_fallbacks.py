@@ -77,6 +77,10 @@ def test_a_vendor_that_gives_nothing_fails_the_run_and_its_sessions_are_filled_a
     result = yahoo.run(*RANGE, now=MOMENT)
     assert not result.success
     assert failure(result).cls_name == "KeyRefused"
+    (event,) = [e for e in result.all_events if e.is_step_failure]
+    assert event.step_failure_data.user_failure_data.description.startswith(
+        "Polygon refuses the API key: set POLYGON_API_KEY"
+    )
     assert yahoo.rows("select distinct source from market_data order by 1") == [("derived_yahoo",), ("yahoo",)]
     marked = yahoo.instance.get_materialized_partitions(dg.AssetKey(["stocks", "ohlcv_1d"]))
     assert len(marked) == 10
