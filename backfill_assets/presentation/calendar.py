@@ -109,12 +109,12 @@ class _Frame:
     height: int
 
     @classmethod
-    def of(cls, grid: Grid, max_width: int) -> _Frame:
+    def of(cls, grid: Grid, max_width: int, legend: int) -> _Frame:
         count = max(len(grid.columns), 1)
         column = max(MIN_WIDTH, min(MAX_WIDTH, max_width // count))
         left = 2 * EDGE + CAPITAL * max(map(len, grid.symbols), default=0)
-        width = left + max(column * (count - 1) + LABEL, _LEGEND_WIDTH)
-        return cls(left, column, width, TOP + ROW * len(grid.symbols) + BOTTOM)
+        width = left + max(column * (count - 1) + LABEL, legend)
+        return cls(left, column, width, TOP + ROW * len(grid.symbols) + (BOTTOM if legend else EDGE))
 
     def line(self, row: int, run: Run) -> str:
         """Return the path data of a run: a line through the middle of its row."""
@@ -126,24 +126,24 @@ def css() -> str:
     return files("backfill_assets.presentation").joinpath("calendar.css").read_text(encoding="utf-8")
 
 
-def drawing(grid: Grid, label: str, max_width: int = PAGE_WIDTH, *, titles: bool = True) -> str:
-    """Draw the calendar as an `svg` element for a page with the rules of `css()`.
+def drawing(grid: Grid, label: str, max_width: int = PAGE_WIDTH, *, alone: bool = False) -> str:
+    """Draw the calendar as an `svg` element for a page with the rules of `css()`, whose `legend` is below it.
 
-    With `titles`, every run of cells is an element with a tooltip; without, every state is one element.
+    Every run of cells is an element with a tooltip. If it stands `alone`, every state is one, and the legend is in it.
     """
-    frame = _Frame.of(grid, max_width)
-    cells = _titled(grid, frame) if titles else _plain(grid, frame)
-    parts = [*cells, *_axis(grid, frame), *_symbols(grid, frame)]
+    frame = _Frame.of(grid, max_width, _LEGEND_WIDTH if alone else 0)
+    cells = _plain(grid, frame) if alone else _titled(grid, frame)
+    parts = [*cells, *_axis(grid, frame), *_symbols(grid, frame), *([_legend(grid, frame)] if alone else [])]
     return (
         f'<svg class="calendar" width="{frame.width}" height="{frame.height}" '
         f'viewBox="0 0 {frame.width} {frame.height}" role="img" aria-label="{escape(label)}">'
-        f'<rect class="paper" width="100%" height="100%" rx="4"/>{"".join(parts)}{_legend(grid, frame)}</svg>'
+        f'<rect class="paper" width="100%" height="100%" rx="4"/>{"".join(parts)}</svg>'
     )
 
 
 def data_uri(grid: Grid, label: str) -> str:
     """Draw the calendar as a `data:` URI."""
-    svg = drawing(grid, label, UI_WIDTH, titles=False)
+    svg = drawing(grid, label, UI_WIDTH, alone=True)
     opening = '<svg xmlns="http://www.w3.org/2000/svg"'
     complete = svg.replace("<svg", opening, 1).replace(">", f"><style>{css()}</style>", 1)
     return f"data:image/svg+xml;base64,{b64encode(complete.encode()).decode()}"
@@ -181,7 +181,7 @@ def _axis(grid: Grid, frame: _Frame) -> Iterator[str]:
     year = 0
     for at in _labelled(grid, frame):
         x, day = frame.left + at * frame.column, grid.columns[at].start
-        yield f'<path class="tick" d="M{x}.5 {TOP}V{frame.height - BOTTOM}"/><text x="{x}" y="{TOP - 7}">{day:%b}</text>'
+        yield f'<path class="tick" d="M{x}.5 {TOP}v{ROW * len(grid.symbols)}"/><text x="{x}" y="{TOP - 7}">{day:%b}</text>'
         if day.year != year:
             year = day.year
             yield f'<text class="year" x="{x}" y="{TOP - 20}">{year}</text>'
@@ -203,14 +203,30 @@ _CAPTION = "one column per {step}, worst session shown"
 _LEGEND_WIDTH = sum(_SAMPLE + 6 + LETTER * len(state.label) + _GAP for state in LEGEND) + LETTER * len(_CAPTION)
 
 
+def legend(grid: Grid) -> str:
+    """Return the legend as a paragraph, which breaks into lines where it has to."""
+    samples = (
+        f'<span><svg class="calendar" width="{_SAMPLE}" height="12"><path class="{_class(state)}" d="M0 6h{_SAMPLE}"/></svg>'
+        f"{state.label}</span>"
+        for state in _shown(grid)
+    )
+    return f'<p class="legend">{"".join(samples)}<span>{_caption(grid)}</span></p>'
+
+
+def _shown(grid: Grid) -> Iterator[SessionState]:
+    """Yield the states of the legend: few markets have fallbacks."""
+    return (s for s in LEGEND if s is not SessionState.FALLBACK or bool((grid.cells == s).any()))
+
+
+def _caption(grid: Grid) -> str:
+    return "one column per session" if grid.step == "session" else _CAPTION.format(step=grid.step)
+
+
 def _legend(grid: Grid, frame: _Frame) -> str:
     x, y = frame.left, frame.height - 13
     parts = []
-    for state in LEGEND:
-        if state is SessionState.FALLBACK and not (grid.cells == state).any():
-            continue  # few markets have fallbacks
+    for state in _shown(grid):
         parts.append(f'<path class="{_class(state)}" d="M{x} {y}h{_SAMPLE}"/>')
         parts.append(f'<text x="{x + _SAMPLE + 6}" y="{y + 4}">{state.label}</text>')
         x += _SAMPLE + 6 + LETTER * len(state.label) + _GAP
-    caption = "one column per session" if grid.step == "session" else _CAPTION.format(step=grid.step)
-    return f'<g class="legend">{"".join(parts)}<text x="{x}" y="{y + 4}">{caption}</text></g>'
+    return f'<g class="legend">{"".join(parts)}<text x="{x}" y="{y + 4}">{_caption(grid)}</text></g>'

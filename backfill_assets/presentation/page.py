@@ -13,7 +13,7 @@ from backfill_assets.domain.alert_rules import CheckResult, merge_checks
 from backfill_assets.domain.completeness import Completeness, Row, SeriesCompleteness, SessionState
 from backfill_assets.domain.gaps import Gap, Reason, merge_timeframes, repair_command, unexplained
 from backfill_assets.domain.timeframes import ranges
-from backfill_assets.presentation.calendar import css, drawing, grid_of
+from backfill_assets.presentation.calendar import css, drawing, grid_of, legend
 from backfill_assets.presentation.text import GLYPHS, instant, next_attempt, percent, span, summary
 
 MAX_GAPS = 500
@@ -80,11 +80,11 @@ def market_section(
     links     HTML below the picture
     symbols   where the pages of symbols are, if there are any
     """
-    label = f"{span(found)}: {summary(found.counts)}"
+    label, grid = f"{span(found)}: {summary(found.counts)}", grid_of(pictured or found)
     parts = [
         f"<section>\n<h2>{escape(found.market)}</h2>",
         f"<p>{escape(label)}.</p>",
-        f'<div class="wide">{drawing(grid_of(pictured or found), label)}</div>{links}',
+        f'<div class="wide">{drawing(grid, label)}</div>{legend(grid)}{links}',
         _matrix(found, symbols),
         _gaps(found),
     ]

@@ -22,6 +22,7 @@ from backfill_assets.presentation.calendar import (
     data_uri,
     drawing,
     grid_of,
+    legend,
 )
 from backfill_assets_tests.unit.presentation.examples import complete_market, incomplete_market, some_markets
 
@@ -31,7 +32,8 @@ LINE = re.compile(r"M(\d+) (\d+)h(\d+)")
 
 def elements(svg, name):
     root = ET.fromstring(svg.replace(' xmlns="http://www.w3.org/2000/svg"', ""))  # noqa: S314  # the drawing, not foreign XML
-    legend = set(root.find("g[@class='legend']").iter())
+    inside = root.find("g[@class='legend']")
+    legend = set() if inside is None else set(inside.iter())
     return [e for e in root.iter(name) if e not in legend]
 
 
@@ -58,11 +60,11 @@ def cells(grid, svg):
 
 @settings(max_examples=40)
 @given(some_markets(), st.booleans(), st.sampled_from([PAGE_WIDTH, UI_WIDTH]))
-def test_every_cell_has_the_state_of_its_worst_session(found, titles, width):
+def test_every_cell_has_the_state_of_its_worst_session(found, alone, width):
     if not found.sessions:
         return
     grid = grid_of(found)
-    seen = cells(grid, drawing(grid, "label", width, titles=titles))
+    seen = cells(grid, drawing(grid, "label", width, alone=alone))
     for row, of_row in enumerate(found.rows):
         for column, days in enumerate(grid.columns):
             assert seen[row, column] == max(
@@ -96,13 +98,17 @@ def test_symbols_months_years_and_states_are_labelled():
     assert [t for t in texts if t in {"AAPL", "MSFT", "NVDA", "SPY"}] == ["AAPL", "MSFT", "NVDA", "SPY"]
     assert [t for t in texts if t.isdigit()] == ["2024", "2025"]
     assert {"Jan", "Mar", "May", "Nov"} <= set(texts)
-    legend = drawing(grid_of(incomplete_market()), "label").partition('<g class="legend">')[2]
-    for state in SessionState:
-        assert (f">{state.label}</text>" in legend) == (state is not SessionState.FALLBACK)
     grid = grid_of(incomplete_market())
+    inside, below = drawing(grid, "label", alone=True).partition('<g class="legend">')[2], legend(grid)
+    for state in SessionState:
+        assert (f">{state.label}</text>" in inside) == (state is not SessionState.FALLBACK)
+        assert (f"{state.label}</span>" in below) == (state is not SessionState.FALLBACK)
     grid.cells[0, 0] = SessionState.FALLBACK
-    assert ">fallback</text>" in drawing(grid, "label").partition('<g class="legend">')[2]
-    assert ">one column per week, worst session shown</text>" in legend
+    assert ">fallback</text>" in drawing(grid, "label", alone=True)
+    assert "fallback</span>" in legend(grid)
+    assert "legend" not in drawing(grid, "label")
+    assert ">one column per week, worst session shown</text>" in inside
+    assert "<span>one column per week, worst session shown</span>" in below
 
 
 @settings(max_examples=25)

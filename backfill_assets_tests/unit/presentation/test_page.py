@@ -64,7 +64,7 @@ def test_it_is_valid_and_refers_to_nothing_else():
 def test_it_shows_the_calendar_the_symbols_and_the_gaps_of_each_market():
     read = Reader(page([incomplete_market(), complete_market()]))
     tags = [tag for tag, _ in read.elements]
-    assert (tags.count("svg"), tags.count("h2"), tags.count("table")) == (2, 2, 3)
+    assert (tags.count("svg"), tags.count("h2"), tags.count("table")) == (2 + 2 * 5, 2, 3)  # a picture and its legend
     assert read.rows() == (1 + 4) + (1 + 3) + (1 + 2)
     text = " ".join(read.texts)
     assert "99.6% complete; 3 missing, 1 partial, 1 explained of 1,309 sessions" in text
