@@ -36,7 +36,7 @@ def features_spec(market: Market, calendar: Calendar, timeframe: Timeframe) -> d
         skippable=True,
         deps=[ohlcv_key(market, timeframe)],
         description=(
-            f"Features of the {timeframe.description} of {market.name}: {len(FEATURE_COLUMNS)} a bar. Prices are in the "
+            f"{timeframe.name} features of {market.name}: {len(FEATURE_COLUMNS)} for each bar. Prices are in the "
             "units of the bar's own day: adjusted for earlier splits, not for later ones.\n\n"
             f"Rows of table `{TABLE}` with `timeframe = '{timeframe.name}'`, one for each row of `{BARS_TABLE}`. "
             f"A partition is one session (day in {zone}) of one symbol, materialized only if the session has bars and every "

@@ -21,7 +21,7 @@ COLUMNS = dg.TableSchema(
         dg.TableColumn("volume", "float8", "Shares or coins traded."),
         dg.TableColumn("vwap", "float8", "Volume-weighted average price; null if the vendor has none."),
         dg.TableColumn("trades", "bigint", "Number of trades; null if the vendor has none."),
-        dg.TableColumn("source", "text", "polygon, or derived from finer bars."),
+        dg.TableColumn("source", "text", "polygon, polygon_files or a fallback; derived if made from finer bars."),
         dg.TableColumn("ingested_at", "timestamptz", "When the row was last written."),
     ],
     constraints=dg.TableConstraints(other=["primary key (symbol, timeframe, timestamp)"]),
@@ -53,7 +53,7 @@ def ohlcv_spec(market: Market, calendar: Calendar, timeframe: Timeframe) -> dg.A
         skippable=True,
         deps=[ohlcv_key(market, timeframe.source)] if timeframe.derived_from else [],
         description=(
-            f"{timeframe.description.capitalize()} of {market.name}, raw and unadjusted, {origin}. {hours}\n\n"
+            f"{timeframe.name} bars of {market.name}, raw and unadjusted, {origin}. {hours}\n\n"
             f"Rows of table `{BARS_TABLE}` with `timeframe = '{timeframe.name}'`. A partition is one session "
             f"(day in {zone}) of one symbol; closed days have no partition. A partition is materialized only if the "
             "session has bars, so a missing one is a gap."
