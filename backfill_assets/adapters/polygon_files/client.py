@@ -278,8 +278,11 @@ class PolygonFiles:
             reason = "the file was replaced since it was listed: try again"
         elif status == 429:
             kind, reason = RateLimited, "the server limits the rate of requests: try again later"
-        elif status in {301, 307, 400, 405, 501}:
-            kind, reason = BadRequest, "the server does not accept the request: check POLYGON_FILES_URL"
+        elif status in {301, 307, 400, 401, 405, 501}:
+            kind, reason = (
+                BadRequest,
+                "the server does not accept the request: check POLYGON_FILES_URL and its bucket",
+            )
         final = kind not in {VendorUnavailable, RateLimited} or status == _REPLACED or code in _NO_FILE
         place = ", ".join(filter(None, (what, f"HTTP {status}" if status else "", code)))
         return kind(f"{self._host}: {reason} ({place})", status=status), final

@@ -442,7 +442,7 @@ async def test_bytes_that_are_never_the_file_are_malformed(opened, file, tmp_pat
         (Response(b'{"error": "log in"}'), None, VendorUnreachable),
     ],
 )
-async def test_a_page_in_place_of_a_list_is_never_a_list_without_files(vendor, opened, page, pages, error):
+async def test_a_page_in_place_of_a_list_is_never_a_list_without_files(opened, page, pages, error):
     listed = Response(
         b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>us_stocks_sip/minute_aggs_v1/2024/03/"
         b"2024-03-08.csv.gz</Key><LastModified>2024-03-09T16:00:00.000Z</LastModified><Size>5</Size></Contents>"
