@@ -277,6 +277,11 @@ class Settings(BaseSettings):
             raise SettingMistake(_sentence(error.errors(include_url=False)[0])) from None
 
     @property
+    def has_flat_files(self) -> bool:
+        """Whether there is an access key of flat files."""
+        return self.files_access_key_id is not None
+
+    @property
     def retries(self) -> Retries:
         """When a session is requested again."""
         return Retries(timedelta(seconds=self.retry_first_pause), self.retry_attempts)

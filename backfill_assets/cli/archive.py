@@ -58,6 +58,8 @@ def chosen(
             raise UsageMistake(f"There is no archive {name!r}; {suggestion(name, known)}")
     if start and end and end < start:
         raise UsageMistake(f"--end {end} is before --start {start}.")
+    if start and start > now.date():
+        raise UsageMistake(f"--start {start} is in the future.")
     found = []
     for archive in universe.archives:
         if names is None or archive.name in names:
@@ -77,7 +79,7 @@ def open_place(settings: Settings) -> Place:
 
 def status_command(chosen: Sequence[Chosen], place: Place, *, as_json: bool) -> int:
     """Show which sessions have a file, and return the exit code."""
-    numbers = ("sessions", "missing", "rows", "MB")
+    numbers = ("sessions", "missing", "rows", "left out", "MB")
     table = plain_table("archive", "timeframe", *numbers, "newest", right=numbers)
     found, documents = list[Coverage](), list[object]()
     for each in chosen:
@@ -86,8 +88,9 @@ def status_command(chosen: Sequence[Chosen], place: Place, *, as_json: bool) -> 
             found.append(of)
             rows, size = sum(f.rows for f in of.files.values()), sum(of.sizes.values())
             newest = max(of.files, default=None)
-            shown = f"{len(of.files):,}", f"{len(of.missing):,}", f"{rows:,}", f"{size / 1e6:,.1f}"
-            table.add_row(each.archive.name, timeframe.name, *shown, str(newest or "none"))
+            rejected = sum(f.rejected for f in of.files.values())
+            shown = [f"{number:,}" for number in (len(of.files), len(of.missing), rows, rejected)]
+            table.add_row(each.archive.name, timeframe.name, *shown, f"{size / 1e6:,.1f}", str(newest or "none"))
             documents.append(
                 {
                     "archive": each.archive.name,
@@ -95,6 +98,7 @@ def status_command(chosen: Sequence[Chosen], place: Place, *, as_json: bool) -> 
                     "sessions": len(of.files),
                     "missing": [day.isoformat() for day in of.missing],
                     "rows": rows,
+                    "rejected": rejected,
                     "bytes": size,
                     "newest": newest and newest.isoformat(),
                 }

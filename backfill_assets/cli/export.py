@@ -62,10 +62,10 @@ class FileBars(ProgressDisplay):
             self._display.remove_task(self._run)
         self._run = self._display.add_task("export", total=files) if files else None
 
-    def exported(self, name: str, rows: int) -> None:
+    def exported(self, name: str, rows: int | None) -> None:
         """Advance the line."""
         self._advance(1)
-        self._print(f"{name}: {counted(rows, 'row')}")
+        self._print(f"{name}: {'not made' if rows is None else counted(rows, 'row')}")
 
 
 def export_command(options: Options, how: ExportOptions, *, as_json: bool) -> int:

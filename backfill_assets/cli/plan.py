@@ -15,7 +15,8 @@ from backfill_assets.cli.output import COMPLETE, counted, duration, output_conso
 from backfill_assets.cli.selection import select
 from backfill_assets.domain.days import DayRange
 from backfill_assets.domain.request_plan import ApiCall, floor_seconds, pages_of
-from backfill_assets.domain.sources import FALLBACKS
+from backfill_assets.domain.sources import FALLBACKS, POLYGON_FILES
+from backfill_assets.pipelines.flat_files import key_missing
 from backfill_assets.pipelines.status import read_plans
 from backfill_assets.presentation.documents import plan_json
 
@@ -25,6 +26,9 @@ def plan_command(options: Options, *, verbose: bool, as_json: bool) -> int:
     settings, _, chosen = select(options)
     with BarStore(database.ready(settings), read_only=True) as store:
         plans, look_ups = read_plans(store, chosen, datetime.now(UTC))
+    for market in (request.market for request in chosen) if not settings.has_flat_files else ():
+        if any(call.source == POLYGON_FILES for call in plans[market.name]):
+            raise key_missing(market)
     show_plans(plans, settings, look_ups, verbose=verbose, as_json=as_json)
     return COMPLETE
 

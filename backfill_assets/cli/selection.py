@@ -20,4 +20,8 @@ def select(options: Options, *, project: bool = False) -> tuple[Settings, Univer
     if project:
         settings.require_project()
     universe = settings.universe(now.date())
-    return settings, universe, backfill_requests(options, universe, now, settings.retries)
+    return (
+        settings,
+        universe,
+        backfill_requests(options, universe, now, settings.retries, flat_files=settings.has_flat_files),
+    )

@@ -45,6 +45,9 @@ GRACE = timedelta(hours=1)
 BEFORE = 10
 """Sessions that the size of a file is compared with."""
 
+USUAL_REJECTED = 0.001
+"""The largest share of rows that are left out because they cannot be bars, or differ for one time."""
+
 USUAL_ROWS, USUAL_TICKERS = (0.6, 2.0), (0.9, 1.2)
 """The least and the most, in medians of the sessions before. A half day has 0.6 of the least rows."""
 
@@ -104,7 +107,7 @@ async def fetch_sessions(
             except VendorError as error:
                 settled = Settled(file.timeframe, file.session, problem=str(error))
             name = name_of(archive.name, file.timeframe.name, file.session)
-            progress.exported(name, settled.file.rows if settled.file else 0)
+            progress.exported(name, settled.file.rows if settled.file else None)
             yield settled
     finally:
         if following:
@@ -200,7 +203,9 @@ def coverage(archive: Archive, timeframe: Timeframe, sessions: Sequence[date], p
 
 
 def unusual(file: SessionFile, before: Sequence[SessionFile], *, half_day: bool) -> str | None:
-    """Say how a file differs in size from those of the sessions before, of which at least five are needed."""
+    """Say how a file differs in size from its source, or from those of the sessions before, of which five are needed."""
+    if file.rejected > USUAL_REJECTED * (file.rows + file.rejected):
+        return f"{file.rejected:,} of {file.rows + file.rejected:,} rows are left out"
     if len(before) < BEFORE // 2:
         return None
     for name, (least, most) in (("rows", USUAL_ROWS), ("tickers", USUAL_TICKERS)):

@@ -16,11 +16,12 @@ from backfill_assets.adapters.store.base import Store
 from backfill_assets.adapters.store.sources import SourceStore
 from backfill_assets.domain.bars import BadBar, Bars
 from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.errors import SettingMistake
 from backfill_assets.domain.request_plan import GroupedCall
 from backfill_assets.domain.sessions import Kind, day_starts
 from backfill_assets.domain.sources import POLYGON, POLYGON_FILES, difference
 from backfill_assets.domain.timeframes import Timeframe, sources
-from backfill_assets.domain.universe import Symbol
+from backfill_assets.domain.universe import Market, Symbol
 from backfill_assets.pipelines.backfill_request import BackfillRequest, Refresh
 
 
@@ -34,6 +35,14 @@ class FileServer(Protocol):
 
     async def fetch(self, file: DayFile) -> Path:
         """Return the complete file, which the caller deletes."""
+
+
+def key_missing(market: Market) -> SettingMistake:
+    """Return the error of a market that has flat files alone, and no access key for them."""
+    return SettingMistake(
+        f"POLYGON_FILES_ACCESS_KEY_ID is not set: {market.name} has no other source than flat files. Set it, or add polygon "
+        "to its `sources:` in the universe file."
+    )
 
 
 type ArchivedDay = Callable[[DayFile], MarketDay | None]

@@ -40,8 +40,8 @@ class ExportProgress(Protocol):
     def due(self, files: int) -> None:
         """So many files are due."""
 
-    def exported(self, name: str, rows: int) -> None:
-        """A file is up to date; it was removed if there are no rows for it."""
+    def exported(self, name: str, rows: int | None) -> None:
+        """A file is up to date; it was removed if there are no rows for it. None: it could not be made."""
 
     def waiting(self, sentence: str) -> None:
         """Another process is waited for; `sentence` says for which."""
@@ -68,7 +68,7 @@ class Silent:
     def due(self, files: int) -> None:
         """Do nothing."""
 
-    def exported(self, name: str, rows: int) -> None:
+    def exported(self, name: str, rows: int | None) -> None:
         """Do nothing."""
 
 

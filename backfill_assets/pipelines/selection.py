@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 from backfill_assets.domain.days import DayRange
@@ -10,6 +11,7 @@ from backfill_assets.domain.errors import UsageMistake
 from backfill_assets.domain.retries import USUAL, Retries
 from backfill_assets.domain.selection import Selection
 from backfill_assets.domain.sessions import HOURS
+from backfill_assets.domain.sources import POLYGON
 from backfill_assets.domain.text import suggestion
 from backfill_assets.domain.timeframes import TIMEFRAMES
 from backfill_assets.domain.universe import Market, Universe
@@ -17,9 +19,11 @@ from backfill_assets.pipelines.backfill_request import BackfillRequest, market_c
 
 
 def backfill_requests(
-    options: Selection, universe: Universe, now: datetime, retries: Retries = USUAL
+    options: Selection, universe: Universe, now: datetime, retries: Retries = USUAL, *, flat_files: bool = True
 ) -> list[BackfillRequest]:
     """Return a request for each selected market, over its finished sessions, of which there may be none.
+
+    `flat_files`: whether there is an access key for them. Without one, a market that has the REST API too uses that.
 
     Raises UsageMistake if options contradict each other, a name is not in the universe or the days are in the future.
     """
@@ -39,7 +43,8 @@ def backfill_requests(
             raise UsageMistake(f"Timeframe {name} is not in the universe for {', '.join(m.name for m in chosen)}.")
     if options.start and all(options.start > _today(m, now) for m in chosen):
         raise UsageMistake(f"--start {options.start} is in the future.")
-    return [o for o in (_request(market, options, now, retries) for market in chosen) if o.timeframes]
+    requests = [o for o in (_request(market, options, now, retries) for market in chosen) if o.timeframes]
+    return [r if flat_files or POLYGON not in r.market.sources else replace(r, files={}) for r in requests]
 
 
 def _today(market: Market, now: datetime) -> date:

@@ -203,7 +203,10 @@ class Api:
     def plan(self, body: Selected) -> object:
         """Return what `backfill plan --json` prints."""
         settings, now = self._platform.settings, datetime.now(UTC)
-        chosen = backfill_requests(body.selection(), settings.universe(now.date()), now, settings.retries)
+        universe = settings.universe(now.date())
+        chosen = backfill_requests(
+            body.selection(), universe, now, settings.retries, flat_files=settings.has_flat_files
+        )
         plans, look_ups = self._platform.read(lambda store: read_plans(store, chosen, now))
         return plan_json(plans, settings.requests_per_second, look_ups)
 

@@ -197,7 +197,9 @@ class Platform:
     def _snapshot(self, store: Store) -> Snapshot:
         now = datetime.now(UTC)
         universe = self.settings.universe(now.date())
-        requests = backfill_requests(Selection(), universe, now, self.settings.retries)
+        requests = backfill_requests(
+            Selection(), universe, now, self.settings.retries, flat_files=self.settings.has_flat_files
+        )
         found, checks, orphans = read_status(store, universe, requests, now)
         return Snapshot(now, universe, found, checks, orphans, SeriesStore.beside(store).bars_by_symbol())
 

@@ -187,7 +187,12 @@ class Bucket:
     def sizes(self, below: str = "") -> dict[str, int]:
         """Return the bytes of every object, or of those in a folder."""
         with self._failing():
-            return {item["path"]: item["size"] for page in self._store.list(below or None) for item in page}
+            found = {item["path"]: item["size"] for page in self._store.list(below or None) for item in page}
+            if not found:  # obstore reads a page of HTML as an empty list: such a page is there for any name
+                with suppress(FileNotFoundError):
+                    self._store.head(f"{below}/none")
+                    raise ValueError
+            return found
 
     def end(self, name: str, size: int) -> bytes | None:
         """Return the last bytes of an object, None if there is none."""

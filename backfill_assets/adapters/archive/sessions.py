@@ -22,6 +22,8 @@ import msgspec
 
 from backfill_assets.adapters.archive.places import Place, failing
 from backfill_assets.domain.days import DayRange
+from backfill_assets.domain.errors import ExportError
+from backfill_assets.domain.text import plain_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +35,12 @@ PAGE_BYTES = 32 * 1024
 """Of a row group, only the pages that have the ticker are decoded. Smaller pages compress worse."""
 
 _KEY = b"backfill"
+_TYPES = {
+    "ticker": "string",
+    "timestamp": "timestamp[us, tz=UTC]",
+    **dict.fromkeys(("open", "high", "low", "close", "volume"), "double"),
+    "trades": "int64",
+}
 _END = 64 * 1024  # bytes; of 1.5 million rows the metadata have 15 kB
 _LEFTOVER = 86_400  # seconds
 _THREADS = 16  # small reads at a time, which wait for a server
@@ -64,9 +72,10 @@ def sessions_in(place: Place, archive: str, timeframe: str, days: DayRange) -> d
     found = {}
     for year in range(days.start.year, days.end.year + 1):
         for name, size in place.sizes(f"archive={archive}/timeframe={timeframe}/year={year}").items():
-            session = date.fromisoformat(match[1]) if (match := _NAME.fullmatch(name)) else None
-            if session and session in days:
-                found[session] = size
+            if match := _NAME.fullmatch(name):
+                with suppress(ValueError):  # the name has no day
+                    if (session := date.fromisoformat(match[1])) in days:
+                        found[session] = size
     return dict(sorted(found.items()))
 
 
@@ -85,12 +94,21 @@ def _described(place: Place, name: str) -> SessionFile | None:
     for whole in (False, True):  # the metadata may be longer than usual
         content = place.read(name) if whole else place.end(name, _END)
         try:
-            metadata = parquet.ParquetFile(pa.BufferReader(content or b"")).metadata
-            found = msgspec.json.decode((metadata.metadata or {}).get(_KEY, b""), type=SessionFile)
-        except (pa.ArrowInvalid, OSError, msgspec.MsgspecError, ValueError):
+            file = parquet.ParquetFile(pa.BufferReader(content or b""))
+        except (pa.ArrowInvalid, OSError):
             continue
-        return found if found.version == 1 and found.rows == metadata.num_rows else None
+        return _said(file.schema_arrow, file.metadata.num_rows)
     return None
+
+
+def _said(schema: pa.Schema, rows: int) -> SessionFile | None:
+    """Return what a file of so many rows says of itself, None if it is of another program or version."""
+    try:
+        found = msgspec.json.decode((schema.metadata or {}).get(_KEY, b""), type=SessionFile)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    ours = {field.name: str(field.type) for field in schema} == _TYPES
+    return found if ours and found.version == 1 and found.rows == rows else None
 
 
 @contextmanager
@@ -139,15 +157,16 @@ def write_session(part: Path, table: pa.Table, file: SessionFile) -> str:
 
 
 def read_session(place: Place, name: str) -> pa.Table | None:
-    """Return all rows of a file, None if it is missing or damaged: each page has a checksum. Raises ExportError."""
+    """Return all rows of a file, None if it is missing, damaged or of another program. Raises ExportError."""
     import pyarrow as pa  # noqa: PLC0415
     from pyarrow import parquet  # noqa: PLC0415
 
     source: Any = pa.BufferReader(place.read(name) or b"")
     try:
-        return parquet.read_table(source, page_checksum_verification=True, partitioning=None)
+        table = parquet.read_table(source, page_checksum_verification=True, partitioning=None)
     except (pa.ArrowInvalid, OSError):
         return None
+    return table if _said(table.schema, len(table)) else None
 
 
 def scan(place: Place, names: Iterable[str], tickers: Iterable[str]) -> Any:
@@ -162,5 +181,6 @@ def scan(place: Place, names: Iterable[str], tickers: Iterable[str]) -> Any:
     with failing(str(place), "read"):
         try:
             return pl.scan_parquet([place.url(name) for name in names], **place.polars).filter(condition).collect()
-        except pl.exceptions.PolarsError as error:
-            raise OSError(f"a file is damaged: {str(error).splitlines()[0][:200]}") from None
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            why = plain_text(str(error))[:200]
+            raise ExportError(f"A file in {place} is damaged ({why}). `backfill archive verify` names it.") from None

@@ -169,7 +169,7 @@ class PolygonFiles:
         """Return the published files of 1m or 1d bars by session, in one request for each month or year.
 
         A session without a file has none yet, or was no session. Raises KeyRefused, NotEntitled (the key may not list the
-        market), BadRequest, and VendorUnavailable, VendorUnreachable or RateLimited after the last attempt.
+        market), BadRequest, and VendorUnavailable, VendorUnreachable, MalformedAnswer or RateLimited after the last attempt.
         """
         found = dict[date, DayFile]()
         folder = f"{_MARKETS[kind]}/{_SERIES[timeframe]}"
@@ -203,7 +203,19 @@ class PolygonFiles:
         return Path(out.name)
 
     async def _objects(self, prefix: str) -> list[Any]:
+        """List a folder. obstore reads a page of HTML as an empty list: such a page is also there where no object is."""
+        from obstore.exceptions import PermissionDeniedError  # noqa: PLC0415
+
         async with asyncio.timeout(_TOTAL_TIMEOUT):
+            if found := await self._store.list(prefix).collect_async():
+                return list(found)
+            self.traffic.requests += 2
+            with suppress(FileNotFoundError, PermissionDeniedError):
+                await self._store.head_async(f"{prefix}/none")
+                raise MalformedAnswer(
+                    f"{self._host} has a page in place of the list of files: check the network, its proxy and "
+                    f"POLYGON_FILES_URL ({prefix})"
+                )
             return list(await self._store.list(prefix).collect_async())
 
     async def _transfer(self, part: _Part) -> None:
@@ -266,8 +278,11 @@ class PolygonFiles:
             reason = "the file was replaced since it was listed: try again"
         elif status == 429:
             kind, reason = RateLimited, "the server limits the rate of requests: try again later"
-        elif status in {301, 307, 400, 405, 501}:
-            kind, reason = BadRequest, "the server does not accept the request: check POLYGON_FILES_URL"
+        elif status in {301, 307, 400, 401, 405, 501}:
+            kind, reason = (
+                BadRequest,
+                "the server does not accept the request: check POLYGON_FILES_URL and its bucket",
+            )
         final = kind not in {VendorUnavailable, RateLimited} or status == _REPLACED or code in _NO_FILE
         place = ", ".join(filter(None, (what, f"HTTP {status}" if status else "", code)))
         return kind(f"{self._host}: {reason} ({place})", status=status), final

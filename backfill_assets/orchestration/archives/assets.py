@@ -33,7 +33,10 @@ CHUNK = 20
 """Sessions of a run that a backfill launches: few enough to spread over workers, enough to be worth the start of a run."""
 
 READ_AGAIN = 10
-"""Sessions that the schedule looks at: the vendor replaces files in the days after."""
+"""Sessions that the schedule looks at: the vendor replaces files in the days after.
+
+The checks of a run read its last so many sessions, and those that it has written: reading one takes a second.
+"""
 
 
 class ArchiveConfig(dg.Config):
@@ -65,6 +68,7 @@ def archive_assets(archive: Archive, calendar: Calendar) -> dg.AssetsDefinition:
         place, now = place_of(settings.archive, settings.data / "archive-parts"), clock.now()
         newest = last_published(calendar, now)
         failure: BackfillError | None = None
+        done = list[Settled]()
         if context.has_partition_key or context.has_partition_key_range:
             sessions = [day for key in context.partition_keys if (day := date.fromisoformat(key)) in calendar]
         else:  # the checks run alone
@@ -78,7 +82,6 @@ def archive_assets(archive: Archive, calendar: Calendar) -> dg.AssetsDefinition:
                     fetched = fetch_sessions(
                         archive, sessions, chosen, files, place, watcher.file_progress(), full=config.full
                     )
-                    done = []
                     async with aclosing(fetched) as settled:
                         async for one in settled:
                             done.append(one)
@@ -89,8 +92,9 @@ def archive_assets(archive: Archive, calendar: Calendar) -> dg.AssetsDefinition:
                         context.log.info("No file is published of %s.", ", ".join(map(str, sorted(set(missing)))))
                 except (VendorError, SettingMistake) as error:
                     failure = error  # raised after the checks: Dagster shows those without a result as failed
+            read = sorted({*(one.session for one in done if one.sha256), *sessions[-READ_AGAIN:]})
             found = await asyncio.to_thread(
-                outcomes, archive, calendar, place, sessions, timeframes, context.selected_asset_check_keys, newest
+                outcomes, archive, calendar, place, read, timeframes, context.selected_asset_check_keys, newest
             )
             with Store(store.url(), connections=1) as table:
                 results = report_checks(table, clock, found)
@@ -147,7 +151,7 @@ def _failure(done: Iterable[Settled]) -> SessionsFailed | None:
         return None
     named = "; ".join(f"{one.session} {one.timeframe}: {one.problem}" for one in failed[:5])
     more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-    return SessionsFailed(f"{len(failed)} files could not be made: {named}{more}")
+    return SessionsFailed(f"{len(failed)} file{'' if len(failed) == 1 else 's'} could not be made: {named}{more}")
 
 
 def archive_schedule(archive: Archive, calendar: Calendar) -> dg.ScheduleDefinition:

@@ -13,7 +13,7 @@ from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, Timeframe
 from backfill_assets.domain.universe import Archive
 from backfill_assets.orchestration.check_results import ERROR, WARN, CheckOutcome, Table
 from backfill_assets.orchestration.keys import archive_key
-from backfill_assets.pipelines.archive import BEFORE, compare_closes, coverage, examine, unusual
+from backfill_assets.pipelines.archive import BEFORE, USUAL_REJECTED, compare_closes, coverage, examine, unusual
 
 SIZES, VALID, CLOSES, HERE = "sizes_are_usual", "bars_are_valid", "closes_agree", "latest_session_is_here"
 
@@ -25,10 +25,12 @@ _FULL_DAY = 390
 
 _DESCRIPTIONS = {
     HERE: "The newest session whose flat file is due has a file.",
-    SIZES: f"Rows and tickers of a session are about as many as in the {BEFORE} sessions before.",
-    VALID: "Files of the run's sessions can be read, and their rows are bars of that day, each once, in order.",
+    SIZES: f"Rows and tickers of a session are about as many as in the {BEFORE} sessions before, and at most "
+    f"{USUAL_REJECTED:.1%} of the rows of the vendor's file are left out.",
+    VALID: "Files that the run has written, and those of its last sessions, can be read, and their rows are bars of that "
+    "day, each once, in order.",
     CLOSES: f"Closes of days are those of the last regular minute, but for {MOST_CLOSES:.0%} of the tickers. Examines the "
-    "sessions of the run.",
+    "same sessions.",
 }
 
 

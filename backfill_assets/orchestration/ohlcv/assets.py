@@ -37,7 +37,7 @@ from backfill_assets.pipelines.archive import archived_day
 from backfill_assets.pipelines.audit import RecordedPlan, recorded_run
 from backfill_assets.pipelines.backfill_request import BackfillRequest, Refresh
 from backfill_assets.pipelines.fallbacks import opener
-from backfill_assets.pipelines.flat_files import ArchivedDay, FileReader
+from backfill_assets.pipelines.flat_files import ArchivedDay, FileReader, key_missing
 from backfill_assets.pipelines.gaps import Watched
 from backfill_assets.pipelines.health import examine
 from backfill_assets.pipelines.listings import expected, in_question, known_listings, look_up_stale
@@ -156,10 +156,7 @@ def _flat_files(market: Market, progress: Progress, traffic: Traffic) -> Polygon
         return None
     files = PolygonFiles.of(Settings.read(), on_wait=progress.waiting)
     if files is None and POLYGON not in market.sources:
-        raise SettingMistake(
-            f"POLYGON_FILES_ACCESS_KEY_ID is not set: {market.name} has no other source than flat files. Set it, or add "
-            "polygon to its `sources:` in the universe file."
-        )
+        raise key_missing(market)
     if files:
         files.traffic = traffic
     return files

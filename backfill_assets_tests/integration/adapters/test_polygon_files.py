@@ -432,6 +432,32 @@ async def test_bytes_that_are_never_the_file_are_malformed(opened, file, tmp_pat
     assert not list((tmp_path / "flat-files").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("page", "pages", "error"),
+    [
+        (PAGE, 2, None),
+        (PAGE, None, MalformedAnswer),
+        (Response(b"", 302, {"Location": "/"}), None, VendorUnreachable),
+        (Response(b"<html>log in"), None, VendorUnreachable),
+        (Response(b'{"error": "log in"}'), None, VendorUnreachable),
+    ],
+)
+async def test_a_page_in_place_of_a_list_is_never_a_list_without_files(opened, page, pages, error):
+    listed = Response(
+        b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>us_stocks_sip/minute_aggs_v1/2024/03/"
+        b"2024-03-08.csv.gz</Key><LastModified>2024-03-09T16:00:00.000Z</LastModified><Size>5</Size></Contents>"
+        b"</ListBucketResult>"
+    )
+    async with ScriptedVendor(*([page] * (pages or 1)), *([listed] if pages else [])) as proxy:
+        files, days = opened(proxy.url, attempts=3), DayRange(DAY, DAY)
+        if error is None:
+            assert list(await files.listing(Kind.STOCKS, MINUTE_1, days)) == [DAY]
+            return
+        with pytest.raises(VendorError, match="check the network, its proxy and POLYGON_FILES_URL") as caught:
+            await files.listing(Kind.STOCKS, MINUTE_1, days)
+        assert type(caught.value) is error
+
+
 async def test_an_etag_that_is_another_hash_costs_one_more_transfer(opened, file):
     answer = an_object(etag="0" * 32)
     file = replace(file, etag=answer.headers["ETag"])
@@ -444,7 +470,8 @@ async def test_an_etag_that_is_another_hash_costs_one_more_transfer(opened, file
 
 async def test_other_machines_are_reached_through_the_proxy(opened, monkeypatch):
     monkeypatch.delenv("no_proxy", raising=False)
-    async with ScriptedVendor(Response(b"<ListBucketResult/>")) as proxy:
+    empty = Response(b"<ListBucketResult/>")
+    async with ScriptedVendor(empty, Response(status=404), empty) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//me:pa55@"))
         assert not await opened("http://files.invalid").listing(Kind.STOCKS, MINUTE_1, DayRange(DAY, DAY))
     assert proxy.requests[0].target.startswith("http://files.invalid/flatfiles?list-type=2")

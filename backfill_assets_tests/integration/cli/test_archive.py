@@ -1,5 +1,6 @@
 """`backfill archive` over the simulator's flat files, and its files read with and without our code."""
 
+import json
 import re
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from pyarrow import parquet
 
 from backfill_assets import read_bars, read_features
 from backfill_assets.adapters.archive.places import place_of
-from backfill_assets.domain.errors import BackfillError, NotStored, UsageMistake
+from backfill_assets.domain.errors import BackfillError, ExportError, NotStored, UsageMistake
 from backfill_assets.simulator import FileFault
 from backfill_assets_tests.buckets import s3
 from backfill_assets_tests.support import PROJECT
@@ -120,8 +121,9 @@ def test_a_replaced_file_is_read_again_and_a_faulty_one_leaves_the_session_missi
     archive.vendor.change(file_faults=(broken,))
     result = archive("archive", "fetch", *DAYS)
     assert result.code == 1
-    assert "1 files could not be made: 2025-06-18 1m:" in result.err
+    assert "1 file could not be made: 2025-06-18 1m:" in result.err
     assert len(files(folder)) == 2 * SESSIONS - 1
+    assert "2025-06-18.parquet: not made" in result.err
     archive.vendor.change(file_faults=(wrong,))  # the file that was faulty is replaced, and so is another
     changed = next(file for file in files(folder) if "1d" in str(file) and "2025-06-17" in file.name)
     before = changed.stat().st_mtime_ns
@@ -157,15 +159,24 @@ def test_a_killed_fetch_leaves_complete_files_only(archive, folder):
 def test_mistakes_are_one_sentence(archive, monkeypatch):
     for arguments, sentence in (
         (("status", "--archives", "us_stoks"), "There is no archive 'us_stoks'; did you mean us_stocks?"),
+        (("fetch", "--start", "2099-01-01"), "--start 2099-01-01 is in the future."),
         (("status", "--start", "2025-06-20", "--end", "2025-06-19"), "--end 2025-06-19 is before --start 2025-06-20."),
     ):
         result = archive("archive", *arguments)
         assert (result.code, result.error) == (2, sentence)
+    universe = Path(archive.data).parent / "none.yaml"
     monkeypatch.delenv("POLYGON_FILES_ACCESS_KEY_ID")
     monkeypatch.delenv("POLYGON_FILES_SECRET_ACCESS_KEY")
-    result = archive("archive", "fetch", *DAYS)
-    assert (result.code, "POLYGON_FILES_ACCESS_KEY_ID is not set" in result.error) == (2, True)
-    universe = Path(archive.data).parent / "none.yaml"
+    for command in (("archive", "fetch"), ("plan",)):
+        result = archive(*command, *DAYS)
+        assert (result.code, "POLYGON_FILES_ACCESS_KEY_ID is not set" in result.error) == (2, True)
+    universe.write_text(UNIVERSE.replace("[polygon_files]", "[polygon_files, polygon]"), encoding="utf-8")
+    monkeypatch.setenv("BACKFILL_UNIVERSE", str(universe))
+    few = ("--start", "2025-06-26", "--end", "2025-06-27")  # as many files as symbols
+    result = archive("plan", *few, "--json")
+    assert (result.code, "polygon_files" in result.out) == (0, False)
+    monkeypatch.setenv("POLYGON_FILES_ACCESS_KEY_ID", "id")
+    assert "polygon_files" in archive("plan", *few, "--json").out
     universe.write_text(UNIVERSE.split("archives:", maxsplit=1)[0], encoding="utf-8")
     monkeypatch.setenv("BACKFILL_UNIVERSE", str(universe))
     result = archive("archive", "status")
@@ -235,6 +246,59 @@ def the_files_are_read_without_our_code(folder):
     duckdb = pytest.importorskip("duckdb")
     ((count,),) = duckdb.sql("select count(*) from read_parquet(?) where ticker = 'AAPL'", params=[pattern]).fetchall()
     assert count == len(stored)
+
+
+def test_checks_read_what_a_run_wrote_and_its_last_sessions(archive, folder):
+    universe = Path(archive.data).parent / "universe.yaml"
+    universe.write_text(UNIVERSE.replace("2025-06-16", "2025-06-12"), encoding="utf-8")
+    days = ("--start", "2025-06-12", "--end", "2025-06-27")
+    assert archive("archive", "fetch", *days, "-q").code == 0
+    days_only = [file for file in files(folder) if "timeframe=1d" in str(file)]
+    damage(days_only[0])
+    assert archive("archive", "fetch", *days, "-q").code == 0
+    assert failed_checks(archive) == set()
+    damage(days_only[-10])
+    assert archive("archive", "fetch", *days, "-q").code == 0
+    assert failed_checks(archive) == {("us_stocks/archive_1d", "bars_are_valid", days_only[-10].stem)}
+
+
+def failed_checks(backfill):
+    found = backfill.rows("select asset, check_name, sentence from check_results where not passed")
+    return {(asset, name, sentence[:10]) for asset, name, sentence in found if name != "latest_session_is_here"}
+
+
+def test_rows_that_are_left_out_are_counted_and_many_are_a_warning(archive):
+    day = ("--start", "2025-06-26", "--end", "2025-06-26")
+    warning = {("us_stocks/archive_1m", "sizes_are_usual", "2025-06-26")}
+    for fault, warnings in (({"ticker": "AAPL", "count": 2}, set()), ({}, warning)):
+        archive.vendor.change(file_faults=(FileFault(kind="doubles", base="minute", **fault),))
+        assert archive("archive", "fetch", "--full", *day, "-q").code == 0
+        minutes, days = json.loads(archive("archive", "status", "--json", *day).out)["archives"]
+        assert (minutes["rejected"] == 2, days["rejected"]) == (not warnings, 0)
+        assert failed_checks(archive) == warnings
+
+
+def test_files_of_others_are_not_read_as_ours(archive, folder):
+    days = ("--start", "2025-06-26", "--end", "2025-06-27")
+    assert archive("archive", "fetch", *days, "-q").code == 0
+    (folder / "archive=us_stocks/timeframe=1m/year=2025/2025-13-45.parquet").write_bytes(b"PAR1")
+    one = files(folder)[-2]
+    assert (one.parent.parent.name, one.stem) == ("timeframe=1m", "2025-06-27")
+    content, table = one.read_bytes(), parquet.read_table(one, partitioning=None)
+    metadata = table.schema.metadata
+    for other in (
+        table.replace_schema_metadata({}),
+        table.slice(1).replace_schema_metadata(metadata),
+        table.drop_columns(["close"]).replace_schema_metadata(metadata),
+        table.set_column(3, "high", table["high"].cast("string")).replace_schema_metadata(metadata),
+    ):
+        parquet.write_table(other, one)
+        assert "missing or damaged" in archive("archive", "verify", *days).out
+        if other.schema.names != table.schema.names:
+            with pytest.raises(ExportError, match=r"is damaged .*`backfill archive verify` names it"):
+                read_bars("AAPL", "1m", "2025-06-26", "2025-06-27", archive="us_stocks")
+        assert archive("archive", "fetch", *days, "-q").code == 0
+        assert one.read_bytes() == content
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(archive, monkeypatch, tmp_path):
