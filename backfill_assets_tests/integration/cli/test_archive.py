@@ -291,6 +291,19 @@ def test_rows_that_are_left_out_are_counted_and_many_are_a_warning(archive):
         assert failed_checks(archive) == warnings
 
 
+def test_an_hour_without_bars_of_any_ticker_is_a_warning_also_on_a_half_day(archive):
+    universe = Path(archive.data).parent / "universe.yaml"
+    universe.write_text(UNIVERSE.replace("2025-06-16", "2024-07-02"), encoding="utf-8")
+    days = ("--start", "2024-07-02", "--end", "2024-07-05")
+    assert archive("archive", "fetch", *days, "-q").code == 0
+    assert failed_checks(archive) == set()
+    archive.vendor.change(file_faults=(FileFault(kind="missing_minutes", base="minute", day=date(2024, 7, 3)),))
+    assert archive("archive", "fetch", *days, "-q").code == 0
+    assert failed_checks(archive) == {("us_stocks/archive_1d", "closes_agree", "2024-07-03")}
+    ((sentence,),) = archive.rows("select sentence from check_results where check_name = 'closes_agree'")
+    assert sentence == "2024-07-03: no ticker has a bar in 60 minutes of regular hours."
+
+
 def test_files_of_others_are_not_read_as_ours(archive, folder):
     days = ("--start", "2025-06-26", "--end", "2025-06-27")
     assert archive("archive", "fetch", *days, "-q").code == 0
