@@ -243,9 +243,13 @@ def _codes(table: pa.Table) -> Int:
 
 @dataclass(frozen=True, slots=True)
 class Closes:
-    """The tickers that are in both files of a session, and those of them whose closes differ: ticker, minutes, day."""
+    """The tickers that are in both files of a session, and those of them whose closes differ: ticker, minutes, day.
+
+    silent  minutes of regular hours in which no ticker has a bar
+    """
 
     compared: int
+    silent: int
     differing: Sequence[tuple[str, float, float]]
 
 
@@ -257,8 +261,10 @@ def compare_closes(archive: Archive, calendar: Calendar, session: date, place: P
     minutes, days = (read_session(place, name_of(archive.name, t.name, session)) for t in (MINUTE_1, DAY_1))
     if minutes is None or days is None:
         return None
-    end = int(calendar.regular_hours(session)[1].timestamp()) * 1000 + 60_000
-    regular = minutes["timestamp"].cast("int64").to_numpy() // 1000 < end
+    start, end = (int(at.timestamp()) * 1000 for at in calendar.regular_hours(session))
+    stamp = minutes["timestamp"].cast("int64").to_numpy() // 1000
+    silent = calendar.regular_minutes(session) - len(np.unique(stamp[(stamp >= start) & (stamp < end)]))
+    regular = stamp < end + 60_000
     last: dict[Any, float] = dict(
         zip(minutes["ticker"].filter(regular).to_pylist(), minutes["close"].filter(regular).to_pylist(), strict=True)
     )
@@ -267,4 +273,4 @@ def compare_closes(archive: Archive, calendar: Calendar, session: date, place: P
         for ticker, close in zip(days["ticker"].to_pylist(), days["close"].to_pylist(), strict=True)
         if ticker in last
     ]
-    return Closes(len(pairs), [p for p in pairs if abs(p[1] - p[2]) > CLOSE_PRICES * p[2]])
+    return Closes(len(pairs), silent, [p for p in pairs if abs(p[1] - p[2]) > CLOSE_PRICES * p[2]])

@@ -186,10 +186,12 @@ class Bucket:
 
     def sizes(self, below: str = "") -> dict[str, int]:
         """Return the bytes of every object, or of those in a folder."""
+        from obstore.exceptions import PermissionDeniedError  # noqa: PLC0415
+
         with self._failing():
             found = {item["path"]: item["size"] for page in self._store.list(below or None) for item in page}
             if not found:  # obstore reads a page of HTML as an empty list: such a page is there for any name
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError, PermissionDeniedError):
                     self._store.head(f"{below}/none")
                     raise ValueError
             return found

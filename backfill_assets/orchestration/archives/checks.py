@@ -29,8 +29,8 @@ _DESCRIPTIONS = {
     f"{USUAL_REJECTED:.1%} of the rows of the vendor's file are left out.",
     VALID: "Files that the run has written, and those of its last sessions, can be read, and their rows are bars of that "
     "day, each once, in order.",
-    CLOSES: f"Closes of days are those of the last regular minute, but for {MOST_CLOSES:.0%} of the tickers. Examines the "
-    "same sessions.",
+    CLOSES: f"Closes of days are those of the last regular minute, but for {MOST_CLOSES:.0%} of the tickers, and each minute "
+    "of regular hours has a bar of any ticker. Examines the same sessions.",
 }
 
 
@@ -114,6 +114,8 @@ def _differing_closes(
 ) -> Iterator[tuple[str, str]]:
     for session in sessions:
         found = compare_closes(archive, calendar, session, place)
+        if found and found.silent:
+            yield session.isoformat(), f"no ticker has a bar in {found.silent} minutes of regular hours"
         if found and len(found.differing) > MOST_CLOSES * found.compared:
             ticker, minute, day = found.differing[0]
             counts = f"{len(found.differing):,} of {found.compared:,} closes differ"

@@ -7,20 +7,19 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from functools import partial
 
 import dagster as dg
 from pydantic import Field
 
 from backfill_assets.adapters.archive.places import place_of
 from backfill_assets.adapters.polygon import Traffic
-from backfill_assets.adapters.polygon_files import PolygonFiles
+from backfill_assets.adapters.polygon_files import DayFile, MarketDay, PolygonFiles
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.bars import Written
 from backfill_assets.adapters.store.listings import ListingStore
 from backfill_assets.deployment.runs import interruptible, run_start, step_failure
 from backfill_assets.domain.answers import SessionAnswer
-from backfill_assets.domain.errors import BackfillError, SettingMistake, VendorError
+from backfill_assets.domain.errors import BackfillError, ExportError, SettingMistake, VendorError
 from backfill_assets.domain.retries import Retry
 from backfill_assets.domain.runs import RunKind
 from backfill_assets.domain.sessions import Calendar
@@ -104,7 +103,8 @@ def ohlcv_assets(market: Market, calendar: Calendar, archives: Sequence[Archive]
                         with recorded_run(bars, run, clock.now) as record:
                             record.traffic = vendor.traffic
                             files = _flat_files(market, watcher.progress(), vendor.traffic)
-                            reader = FileReader(files, bars, clock.now, _archived(archives)) if files else None
+                            archived = _archived(archives, watcher.progress())
+                            reader = FileReader(files, bars, clock.now, archived) if files else None
                             opened = opener(bars, watcher.progress())
                             fetch = fetch_missing(
                                 request,
@@ -162,11 +162,22 @@ def _flat_files(market: Market, progress: Progress, traffic: Traffic) -> Polygon
     return files
 
 
-def _archived(archives: Sequence[Archive]) -> ArchivedDay:
+def _archived(archives: Sequence[Archive], progress: Progress) -> ArchivedDay:
+    """Return what reads files from archives, until they cannot be read: then files are downloaded."""
     if not archives:
         return lambda _: None
-    settings = Settings.read()
-    return partial(archived_day, archives, place_of(settings.archive, settings.data / "archive-parts"))
+    readable, settings = list(archives), Settings.read()
+    place = place_of(settings.archive, settings.data / "archive-parts")
+
+    def found(file: DayFile) -> MarketDay | None:
+        try:
+            return archived_day(readable, place, file)
+        except ExportError as error:
+            readable.clear()
+            progress.waiting(f"{error} Flat files are downloaded instead.")
+            return None
+
+    return found
 
 
 async def _mark_settled(

@@ -4,12 +4,13 @@ Dagster reads the annotations of the body as objects: no `from __future__ import
 """
 
 import asyncio
+import hashlib
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 import dagster as dg
 
-from backfill_assets.adapters.polygon_files import PolygonFiles
+from backfill_assets.adapters.polygon_files import DayFile, PolygonFiles
 from backfill_assets.adapters.settings import Settings
 from backfill_assets.adapters.store.sources import SourceStore
 from backfill_assets.deployment.private_api import records_needed
@@ -60,9 +61,10 @@ def flat_files_sensor(
                         continue
                     request = _watched(market, calendars[market.name], clock.now())
                     new = asyncio.run(unread(files, read, request))
-                    sessions = sorted({file.session for some in new.values() for file in some})
-                    if sessions:
-                        requests.append(_run(market, sessions, clock.now()))
+                    found = [file for some in new.values() for file in some]
+                    sessions = {file.session for file in found}
+                    if found:
+                        requests.append(_run(market, found, clock.now()))
                     sentences.append(f"{market.name}: {len(sessions)} sessions have files to read.")
         except BackfillError as error:
             return dg.SensorResult(skip_reason=f"{error}.")
@@ -79,11 +81,14 @@ def _watched(market: Market, calendar: Calendar, now: datetime) -> BackfillReque
     return BackfillRequest(market, calendar, wanted, market.timeframes, now, refresh=Refresh.FILES)
 
 
-def _run(market: Market, sessions: list[date], now: datetime) -> dg.RunRequest:
+def _run(market: Market, files: list[DayFile], now: datetime) -> dg.RunRequest:
+    """Request the run that reads files. A damaged one stays unread: the same files are requested four times a day."""
     first, last = market.symbols[0], market.symbols[-1]
+    sessions = sorted(file.session for file in files)
+    versions = hashlib.sha256(" ".join(sorted(f"{file.key} {file.etag}" for file in files)).encode()).hexdigest()[:16]
     return dg.RunRequest(
         job_name=f"{market.name}_ohlcv_job",
-        run_key=f"{market.name} {now:%Y-%m-%dT%H:%M}",
+        run_key=f"{market.name} {now:%Y-%m-%d} {now.hour // 6} {versions}",
         run_config={"ops": {f"{market.name}_ohlcv": {"config": {"refresh": Refresh.FILES.name}}}},
         tags={
             RANGE_START_TAG: partition_key(sessions[0], first),

@@ -1,5 +1,6 @@
 """`backfill archive` over the simulator's flat files, and its files read with and without our code."""
 
+import asyncio
 import json
 import re
 import signal
@@ -20,6 +21,7 @@ from backfill_assets.adapters.archive.places import place_of
 from backfill_assets.domain.errors import BackfillError, ExportError, NotStored, UsageMistake
 from backfill_assets.simulator import FileFault
 from backfill_assets_tests.buckets import s3
+from backfill_assets_tests.integration.adapters.scripted_vendor import Response, ScriptedVendor
 from backfill_assets_tests.support import PROJECT
 
 __all__ = ["s3"]
@@ -111,6 +113,17 @@ def test_an_archive_in_a_bucket_is_the_same(archive, s3, monkeypatch):
     assert "missing or damaged" in archive("archive", "verify", *days).out
     assert archive("archive", "fetch", *days, "-q").code == 0
     assert archive("archive", "verify", *days).code == 0
+
+
+@pytest.mark.parametrize("below", ["", "archive=us_stocks/timeframe=1m/year=2025"])
+async def test_a_page_in_place_of_a_bucket_is_no_empty_archive(monkeypatch, tmp_path, below):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "a key")
+    async with ScriptedVendor(Response(b"<html>log in</html>")) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        place = place_of("s3://market-data/x", tmp_path)
+        with pytest.raises(ExportError, match="the endpoint does not answer as S3 does"):
+            await asyncio.to_thread(place.sizes, below)
 
 
 def test_a_replaced_file_is_read_again_and_a_faulty_one_leaves_the_session_missing(archive, folder):
@@ -278,6 +291,19 @@ def test_rows_that_are_left_out_are_counted_and_many_are_a_warning(archive):
         assert failed_checks(archive) == warnings
 
 
+def test_an_hour_without_bars_of_any_ticker_is_a_warning_also_on_a_half_day(archive):
+    universe = Path(archive.data).parent / "universe.yaml"
+    universe.write_text(UNIVERSE.replace("2025-06-16", "2024-07-02"), encoding="utf-8")
+    days = ("--start", "2024-07-02", "--end", "2024-07-05")
+    assert archive("archive", "fetch", *days, "-q").code == 0
+    assert failed_checks(archive) == set()
+    archive.vendor.change(file_faults=(FileFault(kind="missing_minutes", base="minute", day=date(2024, 7, 3)),))
+    assert archive("archive", "fetch", *days, "-q").code == 0
+    assert failed_checks(archive) == {("us_stocks/archive_1d", "closes_agree", "2024-07-03")}
+    ((sentence,),) = archive.rows("select sentence from check_results where check_name = 'closes_agree'")
+    assert sentence == "2024-07-03: no ticker has a bar in 60 minutes of regular hours."
+
+
 def test_files_of_others_are_not_read_as_ours(archive, folder):
     days = ("--start", "2025-06-26", "--end", "2025-06-27")
     assert archive("archive", "fetch", *days, "-q").code == 0
@@ -299,6 +325,16 @@ def test_files_of_others_are_not_read_as_ours(archive, folder):
                 read_bars("AAPL", "1m", "2025-06-26", "2025-06-27", archive="us_stocks")
         assert archive("archive", "fetch", *days, "-q").code == 0
         assert one.read_bytes() == content
+
+
+def test_an_archive_that_cannot_be_read_does_not_stop_a_run(archive, monkeypatch, tmp_path):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("", encoding="utf-8")
+    monkeypatch.setenv("BACKFILL_ARCHIVE", str(blocked))
+    result = archive("run", "--start", "2025-06-26", "--end", "2025-06-27", "--timeframes", "1m,1d")
+    assert result.code == 0
+    assert result.err.count(f"{blocked} cannot be read (Not a directory). Flat files are downloaded instead.") == 1
+    assert archive.rows("select distinct source from market_data order by 1") == [("derived",), ("polygon_files",)]
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(archive, monkeypatch, tmp_path):

@@ -1,7 +1,7 @@
 """The sensor and the check of flat files, by Dagster's API: new and replaced files, and what differs from them."""
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import dagster as dg
 import pytest
@@ -30,12 +30,12 @@ def files(harness, monkeypatch, tmp_path):
     return harness
 
 
-def tick(harness):
-    """Tick the sensor; return its run requests, or the reason why there are none."""
+def tick(harness, hours=0):
+    """Tick the sensor so many hours later; return its run requests, or the reason why there are none."""
     with dg.build_sensor_context(
         instance=harness.instance,
         repository_def=harness.defs.get_repository_def(),
-        resources={"clock": FixedClock(at=MOMENT.isoformat()), "store": MarketStore()},
+        resources={"clock": FixedClock(at=(MOMENT + timedelta(hours=hours)).isoformat()), "store": MarketStore()},
     ) as context:
         data = harness.defs.resolve_sensor_def("flat_files").evaluate_tick(context)
     return data.run_requests or data.skip_message
@@ -74,6 +74,23 @@ def test_new_files_are_read_once_and_differences_named_by_the_check(files):
     assert checks(result)["ohlcv_1d", "files_agree_with_rest"][0]
     kept = files.rows("select * from market_data where timestamp < '2025-06-28' order by 1, 2, 3")
     assert kept == before
+    assert tick(files) == "stocks: 0 sessions have files to read."
+
+
+def test_a_damaged_file_is_read_four_times_a_day_until_it_is_replaced(files):
+    assert files.run(*DAYS).success
+    damaged = FileFault(kind="truncated", base="minute", day=date(2025, 6, 26))
+    files.vendor.change(file_faults=(damaged,))
+    (request,) = tick(files)
+    assert not carried_out(files, request).success
+    (left,) = tick(files)  # without the files that were read
+    assert not carried_out(files, left).success
+    assert [again.run_key for again in tick(files)] == [left.run_key] != [request.run_key]
+    assert [again.run_key for again in tick(files, hours=6)] != [left.run_key]
+    files.vendor.change(file_faults=())
+    (replaced,) = tick(files)
+    assert replaced.run_key != left.run_key
+    assert carried_out(files, replaced).success
     assert tick(files) == "stocks: 0 sessions have files to read."
 
 
