@@ -61,7 +61,7 @@ def _source(name: Any) -> str:
 
 
 def _witness(name: Any) -> str:
-    if name not in FALLBACKS:
+    if not isinstance(name, str) or name not in FALLBACKS:
         raise ValueError(f"must be one of {', '.join(FALLBACKS)}, not {shortened(name)}")
     return str(name)
 

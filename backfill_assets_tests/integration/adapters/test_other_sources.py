@@ -98,7 +98,7 @@ async def test_prices_over_any_splits_are_raw(vendor, ask, ratios, timeframe):
     ("known", "error", "words"),
     [
         (None, SplitsUnknown, "are not known"),
-        (KnownSplits(date(2024, 6, 4), ()), SplitsUnknown, "those since 2024-06-03 are not known"),
+        (KnownSplits(date(2024, 6, 4), ()), SplitsUnknown, "those of AAPL since 2024-06-03 are not known"),
         (NO_SPLITS, ContradictoryAnswer, "makes 4 of a share of AAPL on 2024-06-10, the vendor 1"),
         (KnownSplits(date(2024, 1, 1), (SplitRatio(date(2024, 6, 10), 1, 5),)), ContradictoryAnswer, "the vendor 5"),
         (KnownSplits(date(2024, 1, 1), (SplitRatio(date(2024, 6, 11), 1, 4),)), ContradictoryAnswer, "the vendor 1"),
