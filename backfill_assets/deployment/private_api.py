@@ -177,6 +177,8 @@ class BackfillState:
     targeted: int
     materialized: int
     failed: int
+    newest: str | None = None
+    """The newest day among the materialized partitions."""
 
 
 def backfill_state(
@@ -187,14 +189,18 @@ def backfill_state(
     if backfill is None or not backfill.is_asset_backfill:
         return None
     data, ended = backfill.get_asset_backfill_data(repository.asset_graph), backfill.backfill_end_timestamp
-    subsets = (data.target_subset, data.materialized_subset, data.failed_and_downstream_subset)
+    done = data.materialized_subset
+    keys = (key for subset in done.partitions_subsets_by_asset_key.values() for key in subset.get_partition_keys())
     return BackfillState(
         backfill_id,
         backfill.status.value.lower(),
         backfill.tags,
         datetime.fromtimestamp(backfill.backfill_timestamp, UTC),
         datetime.fromtimestamp(ended, UTC) if ended else None,
-        *(subset.num_partitions_and_non_partitioned_assets for subset in subsets),
+        data.target_subset.num_partitions_and_non_partitioned_assets,
+        done.num_partitions_and_non_partitioned_assets,
+        data.failed_and_downstream_subset.num_partitions_and_non_partitioned_assets,
+        max((key.partition("|")[0] for key in keys), default=None),
     )
 
 

@@ -111,6 +111,7 @@ def _document(state: BackfillState, now: datetime) -> dict[str, object]:
         "partitions": state.targeted,
         "materialized": state.materialized,
         "failed": state.failed,
+        "day_reached": state.newest,
         "percent": round(100 * share, 1),
         "seconds_left": round(seconds * (1 - share) / share) if going_on and share else None,
     }

@@ -51,6 +51,7 @@ def test_a_backfill_is_launched_once_for_each_key_and_can_be_canceled(launcher):
     address = first.headers["location"]
     state = launcher.get(address).json()
     assert (state["partitions"], state["materialized"], state["percent"], state["status"]) == (6, 0, 0, "requested")
+    assert state["day_reached"] is None
     assert launcher.get(f"{backfills}/{other.json()['id']}").json()["partitions"] == 12
     for _ in range(2):
         assert launcher.delete(address).json()["status"] == "canceling"
