@@ -112,7 +112,10 @@ def status_command(chosen: Sequence[Chosen], place: Place, *, as_json: bool) -> 
     console.print(table)
     console.print(f"In {place}.", markup=False, soft_wrap=True)
     if missing:
-        console.print(f"{counted(missing, 'file')} missing. To fetch them:\n  backfill archive fetch", markup=False)
+        console.print(
+            f"{counted(missing, 'file')} missing. To fetch {'it' if missing == 1 else 'them'}:\n  backfill archive fetch",
+            markup=False,
+        )
     return code
 
 
