@@ -26,6 +26,25 @@ from backfill_assets_tests.system.test_repair import sessions
 
 __all__ = ["backfill", "client", "closed_markets", "environment", "vendor", "vendor_server"]
 
+LAUNCHES = """async (url) => {
+  window.statuses = [];
+  const body = JSON.stringify({timeframes: ["1d"], start: "2024-03-04"});
+  for (const [mode, headers] of [
+    ["no-cors", {"Content-Type": "text/plain"}], ["cors", {"Content-Type": "text/plain"}],
+    ["cors", {"Content-Type": "application/json"}], ["cors", {"Authorization": "Bearer x"}],
+  ]) {
+    try {
+      const reply = await fetch(url, {method: "POST", mode, headers, body, credentials: "include"});
+      window.statuses.push(reply.type === "opaque" ? "opaque or blocked" : `${reply.status}`);
+    } catch { window.statuses.push("opaque or blocked"); }
+  }
+  const form = Object.assign(document.createElement("form"), {method: "POST", action: url, enctype: "text/plain"});
+  form.target = "hidden";
+  const frame = Object.assign(document.createElement("iframe"), {name: "hidden"});
+  document.body.append(frame, form);
+  form.submit();
+  await new Promise((done) => { frame.onload = done; setTimeout(done, 3000); });
+}"""
 READS = """async (address) => {
   const found = [];
   for (const options of [{}, {mode: "no-cors"}, {credentials: "include"}]) {
@@ -85,6 +104,7 @@ def test_a_backfill_that_the_api_launches_is_executed_and_followed(dagster_datab
 
         state = wait_until(ended)
         assert (state["status"], state["percent"], state["failed"]) == ("completed_success", 100, 0)
+        assert state["day_reached"] == f"{days[-1]}"
         gaps = client.get("gaps").json()
         assert {gap["start"] for gap in gaps} <= {days[0]}
         on = {found["name"]: found["on"] for found in client.get("schedules").json()}
@@ -100,14 +120,18 @@ def test_a_backfill_that_the_api_launches_is_executed_and_followed(dagster_datab
     assert "Traceback" not in (tmp_path / "data" / "logs" / "status-page.log").read_text()
 
 
-def test_a_hostile_page_reads_nothing_and_cannot_rebind(client):
+def test_a_hostile_page_reads_and_launches_nothing_and_cannot_rebind(client, closed_markets):
     quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), quiet) as server, browser_page() as page:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page.goto(f"http://evil.example:{server.server_port}/")
         assert page.evaluate(READS, str(client.base_url)) == ""
+        page.evaluate(LAUNCHES, f"{client.base_url}/api/v1/backfills".replace("//api", "/api"))
+        assert page.evaluate("window.statuses") == ["opaque or blocked"] * 4
         # A name that leads to this machine after the page was loaded.
         page.goto(f"http://evil.example:{client.base_url.port}/")
         assert "Unknown host name" in page.content()
         assert "share_complete" not in page.evaluate(READS, f"http://evil.example:{client.base_url.port}")
         server.shutdown()
+    with closed_markets.instance() as instance:
+        assert instance.get_backfills() == []
