@@ -63,7 +63,8 @@ class Health:
         return [
             g.symbol
             for g in unexplained(self.gaps)
-            if (g.timeframe, g.reason is Reason.PARTIAL) == (timeframe, partial)
+            if g.reason is not Reason.FALLBACK
+            and (g.timeframe, g.reason is Reason.PARTIAL) == (timeframe, partial)
             and self.newest
             and self.newest in g.days
         ]

@@ -15,7 +15,7 @@ from backfill_assets.domain.alert_messages import format_duration, ui_path
 from backfill_assets.domain.alert_rules import CheckResult
 from backfill_assets.domain.alerts import Severity
 from backfill_assets.domain.completeness import Completeness
-from backfill_assets.domain.gaps import unexplained
+from backfill_assets.domain.gaps import Reason, unexplained
 from backfill_assets.presentation.candles import Candle, candles
 from backfill_assets.presentation.page import LEGEND, cell, checks_section, market_section, table
 from backfill_assets.presentation.text import instant, next_attempt
@@ -103,7 +103,7 @@ class PlatformState:
             return level, worst.finding.sentence + more
         if wrong := [check for check in self.checks if check.wrong_data]:
             return "bad", f"Stored data are wrong: {wrong[0].sentence}"
-        gaps = [gap for market in self.found for gap in unexplained(market.gaps)]
+        gaps = [g for m in self.found for g in unexplained(m.gaps) if g.reason is not Reason.FALLBACK]
         if gaps and not any(row.last_bar for market in self.found for row in market.rows):
             return "fair", "Nothing is stored yet."
         if gaps:

@@ -117,7 +117,8 @@ class BarStore(Store):
             counts = [count for count in answer.counts if count.session not in taken]
             sessions = [count.session for count in counts]
             bars = answer.bars.take(session_rows(answer.bars.timestamp, sessions, context.zone) >= 0)
-            written = rows.clear(sessions) + rows.merge(bars, fresh=True)
+            cleared = rows.clear(sessions)
+            written = cleared + rows.merge(bars, fresh=not cleared.removed)
             rows.record_filled(counts, context.source)
             _write_derived(rows, context.derived, sessions, bars, context.finished, filled_by=context.source)
             return written
@@ -209,7 +210,7 @@ def _write(rows: Rows, answer: CompleteSessions, context: WriteContext) -> Writt
     written = rows.clear(sorted(set(filled) & given))
     stored = {session: had for session, had in stored.items() if session not in filled}
     own = tuple(session for session in sessions if session not in kept)
-    written += rows.merge(answer.bars, fresh=not stored)
+    written += rows.merge(answer.bars, fresh=not stored and not written.removed)
     lacking = rows.lacking(answer.bars, stored, written)
     removed, shrunk = _judged(answer, stored, lacking, context.attempted_at)
     written += rows.remove(removed)

@@ -110,7 +110,8 @@ class Rows:
     def merge(self, bars: Bars, *, fresh: bool = False) -> Written:
         """Insert ordered bars and update those whose values differ; the others are not touched.
 
-        `fresh`: none of their sessions has stored bars. UniqueViolation if that is not so.
+        `fresh`: none of their sessions has, or had in this transaction, stored bars, whose history would overlap with them.
+        UniqueViolation if that is not so.
         """
         if not len(bars):
             return Written()

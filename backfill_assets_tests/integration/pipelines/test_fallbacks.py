@@ -121,6 +121,11 @@ async def test_a_dead_vendor_is_stood_in_for_and_replaced(place):
     history = Counter(rows(place.url, "select source, timeframe, removed from market_data_history"))
     assert set(history) == {("yahoo", "1m", True), ("yahoo", "1d", True)}
     assert history["yahoo", "1d", True] == 10
+    overlapping = (
+        "select count(*) from market_data_history h join market_data m using (symbol, timeframe, timestamp)"
+        " where m.ingested_at < h.changed_at"
+    )
+    assert rows(place.url, overlapping) == [(0,)]
 
 
 def settled(place):
@@ -249,6 +254,11 @@ async def test_filling_again_changes_nothing_and_another_fallback_replaces(place
     written = place.store.fill("AAPL", MINUTE_1, answer, replace(context, source="alpaca"))
     assert (written.inserted, written.removed) == (len(answer.bars), len(answer.bars))
     assert set(rows(place.url, "select distinct source from market_data")) == {("alpaca",), ("derived_alpaca",)}
+    assert rows(
+        place.url,
+        "select count(*) from market_data_history h join market_data m using (symbol, timeframe, timestamp)"
+        " where m.ingested_at < h.changed_at",
+    ) == [(0,)]
 
 
 async def test_coins_are_filled_by_the_pair_of_their_own_name_only(place, monkeypatch):

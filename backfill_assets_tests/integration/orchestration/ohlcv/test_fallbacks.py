@@ -1,7 +1,7 @@
 """Fallback sessions and a witness by Dagster's API: materializations, metadata and checks."""
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -12,6 +12,7 @@ from backfill_assets_tests.dagster_harness import failure
 from backfill_assets_tests.support import MOMENT, market, universe
 
 FIRST, HALTED, LAST = date(2025, 6, 23), date(2025, 6, 25), date(2025, 6, 27)
+LATE = datetime(2025, 6, 28, 12, tzinfo=UTC)
 RANGE = f"{FIRST}|AAPL", f"{LAST}|MSFT"
 
 
@@ -74,7 +75,7 @@ def test_a_filled_session_is_materialized_and_shown_as_the_fallbacks(yahoo):
 
 def test_a_vendor_that_gives_nothing_fails_the_run_and_its_sessions_are_filled_and_marked(yahoo):
     yahoo.vendor.change(api_keys=("another",))
-    result = yahoo.run(*RANGE, now=MOMENT)
+    result = yahoo.run(*RANGE, now=LATE)
     assert not result.success
     assert failure(result).cls_name == "KeyRefused"
     (event,) = [e for e in result.all_events if e.is_step_failure]
@@ -82,6 +83,9 @@ def test_a_vendor_that_gives_nothing_fails_the_run_and_its_sessions_are_filled_a
         "Polygon refuses the API key: set POLYGON_API_KEY"
     )
     assert yahoo.rows("select distinct source from market_data order by 1") == [("derived_yahoo",), ("yahoo",)]
+    newest = checks(result, "latest_session_is_here")["ohlcv_1d"]
+    assert newest[0], newest
+    assert checks(result, "no_missing_sessions")["ohlcv_1d"][0]
     marked = yahoo.instance.get_materialized_partitions(dg.AssetKey(["stocks", "ohlcv_1d"]))
     assert len(marked) == 10
 
