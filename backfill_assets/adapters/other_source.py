@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from importlib import import_module
 from typing import Protocol
@@ -82,7 +82,7 @@ async def open_source(
     ) as limiter:
         transport = Transport(
             None,
-            words=client.WORDS,
+            words=replace(client.WORDS, secrets=settings.secrets_of(name)),
             base_url=url,
             limiter=limiter,
             retry=retry,

@@ -186,6 +186,31 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="The rate of requests to Yahoo that all processes share.",
     )
+    alpaca_url: Annotated[str, AfterValidator(http_url)] = Field(
+        default="https://data.alpaca.markets",
+        validation_alias="ALPACA_URL",
+        description="The address of Alpaca's market data, which is used only by markets that name it.",
+    )
+    alpaca_requests_per_second: float = Field(
+        default=3,  # 180 of the 200 a minute that the free plan allows
+        validation_alias="ALPACA_REQUESTS_PER_SECOND",
+        gt=0,
+        le=100,
+        allow_inf_nan=False,
+        description="The rate of requests to Alpaca that all processes share.",
+    )
+    alpaca_key_id: Annotated[str, AfterValidator(valid_key)] | None = Field(
+        default=None,
+        validation_alias="APCA_API_KEY_ID",
+        repr=False,
+        description="Alpaca's key id; only ever sent in a header.",
+    )
+    alpaca_secret_key: Annotated[str, AfterValidator(valid_key)] | None = Field(
+        default=None,
+        validation_alias="APCA_API_SECRET_KEY",
+        repr=False,
+        description="The secret of that key; only ever sent in a header.",
+    )
     binance_us_url: Annotated[str, AfterValidator(http_url)] = Field(
         default="https://api.binance.us",
         validation_alias="BINANCE_US_URL",
@@ -294,6 +319,12 @@ class Settings(BaseSettings):
     def other_source(self, name: str) -> tuple[str, float]:
         """Return the address of a source behind the vendor, and its limit of requests a second."""
         return getattr(self, f"{name}_url"), getattr(self, f"{name}_requests_per_second")
+
+    def secrets_of(self, name: str) -> dict[str, str]:
+        """Return the headers with the keys of a source behind the vendor; none if it takes none, or they are not set."""
+        if name != "alpaca" or not (self.alpaca_key_id and self.alpaca_secret_key):
+            return {}
+        return {"APCA-API-KEY-ID": self.alpaca_key_id, "APCA-API-SECRET-KEY": self.alpaca_secret_key}
 
     def require_project(self) -> None:
         """Raise SettingMistake unless the project's folder is one, before anything is created there."""

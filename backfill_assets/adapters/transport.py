@@ -110,6 +110,7 @@ class VendorWords:
     of_status  returns the error for a status other than 200 with a body; its text is the vendor's, or empty
     key_setting  the variable with its key; None if it takes none
     meanings   sentences in place of the general ones
+    secrets    headers with its keys, if they are not a bearer's
     longest_retry_after  the longest Retry-After that is obeyed, seconds
     """
 
@@ -119,6 +120,7 @@ class VendorWords:
     key_setting: str | None = None
     meanings: Mapping[type[VendorError], str] = field(default_factory=dict)
     longest_retry_after: float = _MAX_RETRY_AFTER
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     user_agent: str = f"backfill-assets/{version('backfill-assets')}"
 
     def sentence(self, kind: type[VendorError], place: str, reason: str) -> str:
@@ -195,7 +197,8 @@ class Transport:
             proxy=proxy_of(self.base_url),
             trust_env=False,  # httpx stops at a range or an IPv6 address in NO_PROXY
             auth=_Bearer(self._key) if self._key else None,
-            headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": words.user_agent},
+            headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": words.user_agent}
+            | dict(words.secrets),
             timeout=_TIMEOUT,
             limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
             follow_redirects=False,
@@ -331,7 +334,14 @@ class Transport:
         )
 
     def _masked(self, text: str) -> str:
-        return text.replace(self._key, "***") if len(self._key) >= _SHORTEST_KEY else text
+        for secret in (self._key, *self._words.secrets.values()):
+            text = text.replace(secret, "***") if len(secret) >= _SHORTEST_KEY else text
+        return text
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether requests have a key."""
+        return bool(self._key or self._words.secrets)
 
     def _stop_if_refused(self) -> None:
         if error := self._refused:  # a new one each time, as tasks must not share a traceback

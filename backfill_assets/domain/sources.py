@@ -57,6 +57,7 @@ FALLBACKS = {
             {MINUTE_1.name: timedelta(days=29), DAY_1.name: None},
             "the composite by Yahoo's count",
         ),
+        Fallback("alpaca", Kind.STOCKS, {MINUTE_1.name: None, DAY_1.name: None}, "the composite by Alpaca's count"),
         Fallback("binance_us", Kind.CRYPTO, {MINUTE_1.name: None, DAY_1.name: None}, "the venue's alone"),
     )
 }

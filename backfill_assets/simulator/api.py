@@ -65,6 +65,7 @@ def build(state: SimulatorState) -> Starlette:
             files(f"/{BUCKET}"),
             files(f"/{BUCKET}/{{key:path}}"),
             other("/v8/finance/chart/{symbol}", other_vendors.chart),
+            other("/v2/stocks/bars", other_vendors.stock_bars),
             other("/api/v3/klines", other_vendors.klines),
             other("/api/v3/exchangeInfo", other_vendors.exchange_info),
             vendor("/{path:path}", _not_found),

@@ -1,4 +1,4 @@
-"""Yahoo's chart API and Binance.US's klines, over the same market, with the quirks of each."""
+"""Yahoo's chart API, Alpaca's bars and Binance.US's klines, over the same market, with the quirks of each."""
 
 from __future__ import annotations
 
@@ -90,6 +90,39 @@ def klines(state: SimulatorState, request: Request) -> list[list[Any]]:
             every.append(traded.get(t, still))
         rows = every
     return [row for row in rows if first <= row[0] <= last][: min(int(query.get("limit", "500")), 1000)]
+
+
+def stock_bars(state: SimulatorState, request: Request) -> dict[str, Any]:
+    """GET /v2/stocks/bars of Alpaca: raw bars in pages, for two keys in headers."""
+    query, ticker = request.query_params, request.query_params["symbols"]
+    if not all(request.headers.get(f"apca-api-{name}") for name in ("key-id", "secret-key")):
+        raise Refused(responses.Json({"message": "forbidden."}, 403))
+    first, last = (datetime.fromisoformat(query[name]).timestamp() * 1000 for name in ("start", "end"))
+    interval = "1d" if query["timeframe"] == "1Day" else "1m"
+    bars = Columns.empty()
+    if state.market.exists(ticker):
+        bars = _bars(state, ticker, interval, _day(int(first) // 1000), _day(int(last) // 1000))
+    bars = bars.take((bars.t >= first) & (bars.t <= last))
+    at, most = int(query.get("page_token", "0")), min(int(query.get("limit", "1000")), 10_000)
+    page = bars.take(slice(at, at + most))
+    columns = (
+        c.tolist() for c in (page.t, page.open, page.high, page.low, page.close, page.volume, page.trades, page.vwap)
+    )
+    rows = [
+        {
+            "t": datetime.fromtimestamp(t / 1000, UTC).isoformat(),
+            "o": o,
+            "h": h,
+            "l": low,
+            "c": c,
+            "v": v,
+            "n": n,
+            "vw": vw,
+        }
+        for t, o, h, low, c, v, n, vw in zip(*columns, strict=True)
+    ]
+    more = f"{at + most}" if at + most < len(bars) else None
+    return {"bars": {ticker: rows} if rows else {}, "next_page_token": more}
 
 
 def exchange_info(state: SimulatorState, request: Request) -> dict[str, Any]:  # noqa: ARG001  # the signature of an endpoint

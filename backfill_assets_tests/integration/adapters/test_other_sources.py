@@ -14,7 +14,9 @@ from backfill_assets.domain.adjustments import SplitRatio
 from backfill_assets.domain.errors import (
     BadRequest,
     ContradictoryAnswer,
+    KeyRefused,
     MalformedAnswer,
+    NotEntitled,
     NotFound,
     RateLimited,
     SplitsUnknown,
@@ -36,7 +38,9 @@ NO_SPLITS = KnownSplits(date(2003, 9, 10), ())
 @pytest.fixture
 def vendor(monkeypatch):
     with clock_and_vendor(NOW) as (clock, vendor):
-        for name in ("YAHOO", "BINANCE_US"):
+        monkeypatch.setenv("APCA_API_KEY_ID", "alpaca-key-id")
+        monkeypatch.setenv("APCA_API_SECRET_KEY", "alpaca-secret-key")
+        for name in ("YAHOO", "BINANCE_US", "ALPACA"):
             monkeypatch.setenv(f"{name}_URL", vendor.url)
             monkeypatch.setenv(f"{name}_REQUESTS_PER_SECOND", "100")
         vendor.clock = clock
@@ -45,8 +49,8 @@ def vendor(monkeypatch):
 
 @pytest.fixture
 def ask(vendor, database_url):  # noqa: ARG001  # sets the addresses
-    async def ask(symbol, timeframe, start, end, *, splits=NO_SPLITS, now=NOW, attempts=1):
-        name = "binance_us" if symbol.ticker.startswith("X:") else "yahoo"
+    async def ask(symbol, timeframe, start, end, *, splits=NO_SPLITS, now=NOW, attempts=1, source=None):
+        name = source or ("binance_us" if symbol.ticker.startswith("X:") else "yahoo")
         retry = RetryPolicy(attempts, first_pause=0)
         async with open_source(name, database_url, lambda _: splits, lambda _: None, retry) as client:
             return await client.bars(symbol, timeframe, start, end, now=now)
@@ -190,6 +194,55 @@ async def test_only_their_own_words_settle_anything(vendor, ask, symbol, fault, 
     assert not isinstance(raised.value, NotFound)
     assert "polygon" not in str(raised.value).lower()
     assert len(vendor.requests) == 1
+
+
+@pytest.mark.parametrize("timeframe", [DAY_1, MINUTE_1])
+async def test_alpaca_gives_raw_bars_on_several_pages(vendor, ask, timeframe):
+    vendor.scenario = Scenario(splits=(Split(ticker="AAPL", execution_date=date(2024, 6, 10), split_to=4),))
+    days = date(2024, 3, 4), date(2024, 3, 28)
+    found = await ask(APPLE, timeframe, *days, splits=None, source="alpaca")
+    made = vendor.market.daily_bars if timeframe == DAY_1 else vendor.market.minute_bars
+    truth = made("AAPL", *days)
+    assert_prices(found.bars, truth)
+    np.testing.assert_allclose(found.bars.volume, truth.volume, rtol=1e-9)
+    np.testing.assert_allclose(found.bars.vwap, truth.vwap, rtol=1e-9)
+    assert len(vendor.requests) == (1 if timeframe == DAY_1 else 2)
+    nothing = await ask(Symbol("ZZ", "ZZ"), timeframe, *days, splits=None, source="alpaca")
+    assert len(nothing.bars) == 0
+
+
+async def test_the_keys_of_alpaca_are_needed_and_in_no_message(vendor, ask, monkeypatch):
+    days = date(2024, 3, 7), date(2024, 3, 8)
+    echoed = Response(b'{"message": "forbidden: alpaca-key-id alpaca-secret-key"}', 403)
+    async with ScriptedVendor(echoed) as server:
+        monkeypatch.setenv("ALPACA_URL", server.url)
+        with pytest.raises(KeyRefused) as refused:
+            await ask(APPLE, DAY_1, *days, source="alpaca")
+    assert "alpaca-" not in str(refused.value)
+    assert "forbidden" in str(refused.value)
+    monkeypatch.delenv("APCA_API_SECRET_KEY")
+    with pytest.raises(KeyRefused, match="APCA_API_SECRET_KEY are not set"):
+        await ask(APPLE, DAY_1, *days, source="alpaca")
+    assert vendor.requests == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        ({"bars": {"META": []}, "next_page_token": None}, 200, ContradictoryAnswer),
+        ({"bars": {"AAPL": []}}, 200, MalformedAnswer),
+        ({"bars": {"AAPL": [{"t": "2024-03-07", "o": 1, "h": 1, "l": 1, "c": 1, "v": 1}]}}, 200, MalformedAnswer),
+        ({"bars": {}, "next_page_token": "again"}, 200, MalformedAnswer),
+        ({"message": "your subscription does not permit querying recent SIP data"}, 403, NotEntitled),
+        ({"message": "too many requests."}, 429, RateLimited),
+        ({"message": "invalid start"}, 400, BadRequest),
+    ],
+)
+async def test_what_else_alpaca_may_answer(ask, monkeypatch, body, status, error):
+    async with ScriptedVendor(Response(json.dumps(body).encode(), status)) as server:
+        monkeypatch.setenv("ALPACA_URL", server.url)
+        with pytest.raises(error):
+            await ask(APPLE, DAY_1, date(2024, 3, 7), date(2024, 3, 7), source="alpaca")
 
 
 async def test_yahoo_does_not_know_a_symbol(vendor, ask):
