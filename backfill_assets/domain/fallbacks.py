@@ -20,7 +20,7 @@ class FallbackAnswer:
     bars        the number of its bars that were stored; 0 if it had none
     answers, failures  answers without bars, and failed attempts
     answered_at, next_at  the last attempt, and when it is asked again, UTC; None if it is not
-    detail      why the last attempt failed, or empty
+    detail      why the last attempt failed, or what was left out of the range that the answer came in; may be empty
     """
 
     bars: int = 0
@@ -30,11 +30,11 @@ class FallbackAnswer:
     next_at: datetime | None = None
     detail: str = ""
 
-    def answered(self, bars: int, at: datetime, retries: Retries) -> FallbackAnswer:
+    def answered(self, bars: int, at: datetime, detail: str, retries: Retries) -> FallbackAnswer:
         """Return the record after an answer; an empty one is confirmed by another."""
         answers = self.answers + (not bars)
         settled = bars or answers >= CONFIRMED_BY
-        return FallbackAnswer(bars, answers, 0, at, None if settled else at + retries.pause(answers))
+        return FallbackAnswer(bars, answers, 0, at, None if settled else at + retries.pause(answers), detail)
 
     def failed(self, at: datetime, detail: str, retries: Retries) -> FallbackAnswer:
         """Return the record after a failed attempt."""

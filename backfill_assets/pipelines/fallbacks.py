@@ -123,7 +123,7 @@ class FallbackFetch:
             answer = await client.bars(symbol, timeframe, call.start, call.end, now=self._request.now)
         except VendorError as error:
             # Its own word that it has no such symbol is an answer without bars.
-            await self._record(call, fallback, sessions, None if isinstance(error, NotFound) else error)
+            await self._record(call, fallback, sessions, str(error), failed=not isinstance(error, NotFound))
             if isinstance(error, LEFT_ALONE):
                 raise
             self._progress.waiting(f"{fallback.name}: {error}.")
@@ -132,7 +132,11 @@ class FallbackFetch:
         complete = cutter.feed(answer.bars, more=False)
         context = replace(self._context(symbol, timeframe, sessions), source=fallback.name)
         written = await asyncio.to_thread(self._store.fill, symbol.name, timeframe, complete, context)
-        await self._record(call, fallback, sessions, None, {count.session: count.bars for count in complete.counts})
+        left_out = ", ".join(f"{number:,} {reason}" for reason, number in answer.dropped.items())
+        if left_out:
+            self._progress.waiting(f"{fallback.name}, {symbol} {timeframe}: left out {left_out}.")
+        bars = {count.session: count.bars for count in complete.counts}
+        await self._record(call, fallback, sessions, left_out and f"left out: {left_out}", bars)
         return written
 
     async def _record(
@@ -140,17 +144,19 @@ class FallbackFetch:
         call: RangeCall,
         fallback: Fallback,
         sessions: Sequence[date],
-        error: VendorError | None,
+        detail: str,
         bars: Mapping[date, int] = MappingProxyType({}),
+        *,
+        failed: bool = False,
     ) -> None:
         now, retries, answers = self._request.now, self._request.retries, {}
         for session in sessions:
             asked = self.lacking.asked.setdefault((call.symbol.name, call.timeframe.name, session), {})
             known = asked.get(fallback.name, FallbackAnswer())
-            if error:
-                asked[fallback.name] = known.failed(now, str(error), retries)
+            if failed:
+                asked[fallback.name] = known.failed(now, detail, retries)
             else:
-                asked[fallback.name] = known.answered(bars.get(session, 0), now, retries)
+                asked[fallback.name] = known.answered(bars.get(session, 0), now, detail, retries)
             answers[session] = asked[fallback.name]
         record = SourceStore.beside(self._store).record_fallback
         await asyncio.to_thread(record, call.symbol.name, call.timeframe, fallback.name, answers)

@@ -46,6 +46,8 @@ async def ask_witness(store: Store, request: BackfillRequest, opened: OpenFallba
                 continue
             cutter = PageCutter(days, request.calendar.hours.zone, one_bar=True)
             found = cutter.feed(answer.bars, more=False)
+            if impossible := answer.dropped.get("impossible"):
+                failed.append(f"Witness {witness.name}, {symbol}: left out {impossible:,} impossible bars.")
             sessions = [count.session for count in found.counts]
             await asyncio.to_thread(table.record_witness, witness.name, symbol.name, sessions, found.bars, request.now)
     return failed

@@ -1,5 +1,6 @@
 """Fallbacks: asked for what the vendor lacks, stored under their own name, and replaced by the vendor's bars."""
 
+import re
 from collections import Counter
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
@@ -154,6 +155,8 @@ async def test_what_the_vendor_confirms_empty_is_filled_and_stays_so(place):
     assert asked(place) == 2
     assert sources(place)["AAPL", HALTED] == "yahoo"
     assert set(Counter(sources(place).values()).items()) == {("yahoo", 1), ("polygon", 9)}
+    (detail,) = rows(place.url, "select detail from fallback_answers where timeframe = '1m'")[0]
+    assert re.fullmatch(r"left out: \d+ null", detail)
     counts, gaps = settled(place)
     assert (counts["complete"], counts["fallback"]) == (9, 1)
     assert {(g.timeframe, g.reason, g.explained, g.detail) for g in gaps} == {
