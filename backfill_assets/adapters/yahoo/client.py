@@ -119,7 +119,7 @@ def _in_its_words(error: _Error, status: int | None = None) -> VendorError:
     text = error.description or error.code
     if status == 429 or "too many requests" in text.lower():
         kind = RateLimited
-    elif error.code == "Not Found":
+    elif error.code == "Not Found" and "no data found" in text.lower():
         kind = NotFound
     elif error.code in {"Bad Request", "Unprocessable Entity"}:
         kind = BadRequest
@@ -154,7 +154,7 @@ class Client:
         splits = _agreed(symbol, start, now, known.splits, days.splits)
         found = days
         if timeframe == MINUTE_1:
-            found = _Series()
+            found = _Series(Bars.empty(), (), np.empty(0, np.int64))
             first = start
             while first <= end:
                 last = min(first + _MINUTE_DAYS - ONE_DAY, end)
@@ -165,7 +165,8 @@ class Client:
         first_ms, after_ms = day_starts([start, end + ONE_DAY], _ZONE).tolist()
         inside = (raw.timestamp >= first_ms) & (raw.timestamp < after_ms)
         bars, dropped = usable(raw.take(inside), timeframe, _ZONE, now)
-        return SourceBars(bars, {**dropped, **({"null": found.nulls} if found.nulls else {})})
+        nulls = int(((found.nulls >= first_ms) & (found.nulls < after_ms)).sum())
+        return SourceBars(bars, {**dropped, **({"null": nulls} if nulls else {})})
 
     async def _daily(self, symbol: Symbol, start: date, now: datetime) -> _Series:
         """Return the daily bars since a day, with all splits since then, which adjust them; one request a symbol."""
@@ -184,13 +185,13 @@ class Client:
 
 
 class _Series:
-    """Bars of an answer, adjusted by Yahoo, its splits, and the number of rows without prices."""
+    """Bars of an answer, adjusted by Yahoo, its splits, and the times of rows without prices."""
 
-    def __init__(self, bars: Bars | None = None, splits: Sequence[SplitRatio] = (), nulls: int = 0) -> None:
-        self.bars, self.splits, self.nulls = bars or Bars.empty(), tuple(splits), nulls
+    def __init__(self, bars: Bars, splits: Sequence[SplitRatio], nulls: Int) -> None:
+        self.bars, self.splits, self.nulls = bars, tuple(splits), nulls
 
     def __add__(self, later: _Series) -> _Series:
-        return _Series(Bars.concat(self.bars, later.bars), (), self.nulls + later.nulls)
+        return _Series(Bars.concat(self.bars, later.bars), (), np.concatenate([self.nulls, later.nulls]))
 
 
 def _series(body: bytes, ticker: str, timeframe: Timeframe, first: int, last: int) -> _Series:
@@ -226,7 +227,7 @@ def _series(body: bytes, ticker: str, timeframe: Timeframe, first: int, last: in
     if any(min(split.numerator, split.denominator) <= 0 for split in result.events.splits.values()):
         raise MalformedAnswer("a split has no ratio")
     splits = [SplitRatio(_day(each.date), each.denominator, each.numerator) for each in result.events.splits.values()]
-    return _Series(bars, splits, count - len(given))
+    return _Series(bars, splits, np.delete(stamps, given))
 
 
 def _day(seconds: int) -> date:

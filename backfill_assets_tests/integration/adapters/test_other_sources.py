@@ -245,6 +245,14 @@ async def test_what_else_alpaca_may_answer(ask, monkeypatch, body, status, error
             await ask(APPLE, DAY_1, date(2024, 3, 7), date(2024, 3, 7), source="alpaca")
 
 
+async def test_another_not_found_of_yahoo_is_no_answer(ask, monkeypatch):
+    body = {"chart": {"result": None, "error": {"code": "Not Found", "description": "No route"}}}
+    async with ScriptedVendor(Response(body, 404)) as server:
+        monkeypatch.setenv("YAHOO_URL", server.url)
+        with pytest.raises(VendorUnavailable):
+            await ask(APPLE, DAY_1, date(2024, 3, 7), date(2024, 3, 7))
+
+
 async def test_yahoo_does_not_know_a_symbol(vendor, ask):
     vendor.scenario = Scenario(other_vendors=OtherVendors(unknown=("AAPL",)))
     with pytest.raises(NotFound, match="No data found"):
