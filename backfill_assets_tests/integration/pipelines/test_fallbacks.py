@@ -17,12 +17,13 @@ from backfill_assets.domain.answers import PageCutter
 from backfill_assets.domain.bars import NO_TRADES, Bars
 from backfill_assets.domain.errors import VendorUnreachable
 from backfill_assets.domain.gaps import Reason
+from backfill_assets.domain.request_plan import pages_of
 from backfill_assets.domain.retries import Retry
 from backfill_assets.domain.sessions import HOURS, Kind
 from backfill_assets.domain.sources import POLYGON
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
 from backfill_assets.pipelines.backfill_request import BackfillRequest, market_calendar
-from backfill_assets.pipelines.fallbacks import opener
+from backfill_assets.pipelines.fallbacks import fallback_calls, opener
 from backfill_assets.pipelines.gaps import Watched, measure
 from backfill_assets.pipelines.ohlcv import OtherSources
 from backfill_assets.pipelines.progress import SILENT
@@ -175,6 +176,24 @@ async def test_what_the_vendor_confirms_empty_is_filled_and_stays_so(place):
     await run(place, retry=Retry.EXPLAINED)
     assert settled(place) == ({**counts, "complete": 10, "fallback": 0}, [])
     assert set(sources(place, "1w").values()) == {"derived"}
+
+
+async def test_a_plan_names_what_is_asked_of_fallbacks_next_and_counts_the_vendors_requests_alone(place):
+    place.vendor.scenario = Scenario(holes=(hole(HALTED),), other_vendors=OtherVendors(lacks=(HALTED,)))
+    await attempts(place, 4)
+    assert fallback_calls(place.store, request(place)) == []
+    await run(place)
+    assert fallback_calls(place.store, request(place)) == []  # its pause is not over
+    place.clock.advance(hours=2)
+    calls = fallback_calls(place.store, request(place))
+    assert [(c.source, c.symbol.name, c.timeframe.name, c.sessions) for c in calls] == [
+        ("yahoo", "AAPL", name, (HALTED,)) for name in ("1m", "1d")
+    ]
+    assert pages_of(calls) == 0
+    await run(place)
+    place.clock.advance(days=1)
+    assert fallback_calls(place.store, request(place)) == []
+    assert len(fallback_calls(place.store, request(place, retry=Retry.EXPLAINED))) == 2
 
 
 async def test_a_day_that_neither_has_is_confirmed_and_left(place):
