@@ -29,8 +29,8 @@ class SessionAnswer:
     partial_because  why the session is judged to be partial, None if it is not, or was judged before this was recorded
     shrunk_at     when an answer first lacked more than a tenth of the stored bars, UTC; None if the last one does not
     filled_by     the fallback whose bars are stored, None if they are the vendor's; the other fields speak of the vendor
-    fallback_at   when a fallback is asked again that has failed or has had no bars, UTC; None if it is not
-    witnessed     whether the witness has a bar of a session that has none
+    fallbacks_due  when each fallback is asked again that has failed or has had no bars, UTC, by name; None if none is
+    witnessed     whether the market's witness has a bar of a session that has none
     """
 
     session: date
@@ -46,7 +46,7 @@ class SessionAnswer:
     partial_because: str | None = None
     shrunk_at: datetime | None = None
     filled_by: str | None = None
-    fallback_at: datetime | None = None
+    fallbacks_due: Mapping[str, datetime] | None = None
     witnessed: bool = False
 
     @property

@@ -14,6 +14,7 @@ from backfill_assets.domain.derive import week_start
 from backfill_assets.domain.listings import REFRESHED_AFTER, UNKNOWN, Listing
 from backfill_assets.domain.retries import Retries
 from backfill_assets.domain.sessions import Calendar
+from backfill_assets.domain.sources import Fallback
 from backfill_assets.domain.timeframes import WEEK_1, Timeframe
 
 WARN_ABOVE, ERROR_ABOVE = 1, 7
@@ -82,10 +83,17 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class GapFinder:
-    """Finds the gaps of the series of one market. `calendar` holds its sessions."""
+    """Finds the gaps of the series of one market.
+
+    calendar   holds its sessions
+    fallbacks  the market's, in order
+    today      the day to which the age of a session is measured that a fallback reaches back to
+    """
 
     calendar: Calendar
     retries: Retries
+    fallbacks: Sequence[Fallback] = ()
+    today: date = date.max
 
     def gaps(
         self,
@@ -123,8 +131,8 @@ class GapFinder:
             for first, after, state in found
         ]
 
-    def state(self, answer: SessionAnswer) -> _State:
-        """Return the state of a session that was requested and is not complete."""
+    def state(self, answer: SessionAnswer, source: Timeframe) -> _State:
+        """Return the state of a session of a source timeframe that was requested and is not complete."""
         explained, next_attempt = self.retries.explained(answer), self.retries.next_attempt(answer)
         if answer.refused:
             reason = Reason.NOT_ENTITLED
@@ -135,9 +143,20 @@ class GapFinder:
         detail = answer.detail
         if answer.filled_by:
             reason, detail = Reason.FALLBACK, f"filled by {answer.filled_by}; polygon: {reason.value}"
-        if answer.fallback_at and next_attempt is None:
-            explained, next_attempt = False, answer.fallback_at
+        fallback_at = self._fallback_at(answer, source)
+        if fallback_at and next_attempt is None:
+            explained, next_attempt = False, fallback_at
         return _State(reason, explained, answer.attempts, next_attempt, detail)
+
+    def _fallback_at(self, answer: SessionAnswer, source: Timeframe) -> datetime | None:
+        """Return when a fallback is asked again for a session; None if none before the one that filled it is."""
+        for fallback in self.fallbacks if answer.fallbacks_due else ():
+            if fallback.name == answer.filled_by:
+                return None
+            due = (answer.fallbacks_due or {}).get(fallback.name)
+            if due and fallback.serves(source, answer.session, self.today):
+                return due
+        return None
 
     def _runs(
         self,
@@ -162,16 +181,16 @@ class GapFinder:
                 at = bisect_left(sessions, day, first, after)
                 if first < at:
                     yield first, at, self._never_requested(sessions[first])
-                yield at, at + 1, self._of(day, incomplete)
+                yield at, at + 1, self._of(day, timeframe.source, incomplete)
                 first = at + 1
             if first < after:
                 yield first, after, self._never_requested(sessions[first])
 
-    def _of(self, day: date, incomplete: Mapping[date, SessionAnswer]) -> _State:
+    def _of(self, day: date, source: Timeframe, incomplete: Mapping[date, SessionAnswer]) -> _State:
         if day in incomplete:
-            return self.state(incomplete[day])
+            return self.state(incomplete[day], source)
         # The day itself has bars: its week waits for other days.
-        others = [self.state(incomplete[d]) for d in _week(day) if d in incomplete]
+        others = [self.state(incomplete[d], source) for d in _week(day) if d in incomplete]
         return min(others, key=lambda s: (s.explained, s.reason))
 
     def _never_requested(self, session: date) -> _State:

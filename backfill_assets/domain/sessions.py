@@ -44,6 +44,10 @@ class Hours:
             end = datetime.combine(session, self.closes, self.zone)
         return end.astimezone(UTC)
 
+    def day_ends_at(self, session: date) -> datetime:
+        """Return the end of the session's day, UTC."""
+        return datetime.combine(session + ONE_DAY, time(0), self.zone).astimezone(UTC)
+
     def finished_at(self, session: date) -> datetime:
         """Return the time, UTC, from which the session's bars can be recorded as complete."""
         return self.ends_at(session) + self.settling

@@ -16,7 +16,7 @@ from backfill_assets.domain.listings import REFRESHED_AFTER, UNKNOWN, Listing
 from backfill_assets.domain.request_plan import ApiCall, plan_days, plan_files, plan_minutes
 from backfill_assets.domain.retries import USUAL, Retries, Retry
 from backfill_assets.domain.sessions import Calendar, calendar, horizon
-from backfill_assets.domain.sources import POLYGON, POLYGON_FILES, file_due
+from backfill_assets.domain.sources import POLYGON, POLYGON_FILES, fallbacks, file_due
 from backfill_assets.domain.timeframes import WEEK_1, Base, Timeframe, made_from, sources
 from backfill_assets.domain.universe import Archive, Market, Symbol
 
@@ -119,7 +119,7 @@ def recorded(store: BarStore, request: BackfillRequest) -> SeriesAnswers:
     """Read what is recorded of all series of a request, and of those that they are derived from."""
     if request.weeks is None:
         return {}
-    return store.answers(request.names, request.market.timeframes, request.weeks)
+    return store.answers(request.names, request.market.timeframes, request.weeks, request.market.witness)
 
 
 def plan(request: BackfillRequest, answers: SeriesAnswers) -> list[ApiCall]:
@@ -180,7 +180,7 @@ def _refreshed(refresh: Refresh, source: Timeframe, sessions: Sequence[date]) ->
 
 def gaps_of(request: BackfillRequest, answers: SeriesAnswers) -> list[Gap]:
     """Return the gaps of a request by symbol and timeframe, with their reasons."""
-    finder = GapFinder(request.calendar, request.retries)
+    finder = GapFinder(request.calendar, request.retries, fallbacks(request.market.sources), request.now.date())
     found: list[Gap] = []
     for symbol, sessions in request.wanted.items():
         wanted = set(sessions)

@@ -53,6 +53,8 @@ class Lacking:
         for symbol, timeframe in keys:
             known = answers.get((symbol.name, timeframe.name), {})
             for session in sorted(needed(request, symbol, timeframe, request.wanted[symbol])):
+                if hours.day_ends_at(session) > request.now:
+                    continue  # a fallback's daily bar has not ended
                 answer = known.get(session)
                 late = unreachable and unanswered(hours.finished_at(session), answer, request.retries, request.now)
                 if late or lacks(answer, request.retries):

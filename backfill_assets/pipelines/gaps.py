@@ -23,6 +23,7 @@ from backfill_assets.domain.listings import UNKNOWN, Listing
 from backfill_assets.domain.minutes import MinuteProfiles, closing_half_hours, judge
 from backfill_assets.domain.retries import Retries
 from backfill_assets.domain.sessions import HALF_HOURS, Calendar, SessionBars
+from backfill_assets.domain.sources import fallbacks
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, Timeframe
 from backfill_assets.domain.universe import Market
 
@@ -51,10 +52,12 @@ def find_gaps(store: GapStore, watched: Watched, now: datetime, marks: Marks = M
     A `read_only` store writes nothing; `marks` are those of `judge_minutes` that it has therefore not recorded.
     """
     market, calendar = watched.market, watched.finished(now)
-    finder = GapFinder(calendar, watched.retries)
+    finder = GapFinder(calendar, watched.retries, fallbacks(market.sources), now.date())
     found: list[Gap] = []
     symbols = [s.name for s in market.symbols]
-    with store.locked(symbols, market.timeframes, calendar.sessions, watched.listings, marks) as rows:
+    with store.locked(
+        symbols, market.timeframes, calendar.sessions, watched.listings, marks, witness=market.witness
+    ) as rows:
         for symbol, timeframe in product(market.symbols, market.timeframes):
             missing = rows.missing.get((symbol.name, timeframe.name), [])
             incomplete = rows.incomplete.get((symbol.name, timeframe.source.name), {})

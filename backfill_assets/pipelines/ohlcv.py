@@ -277,7 +277,9 @@ class _Fetch:
         answers: SeriesAnswers = {}
         if changed and request.weeks:
             timeframes = {t for _, source in changed for t in (source, *self._derived[source])}
-            answers = self._bars.answers({symbol.name for symbol, _ in changed}, timeframes, request.weeks)
+            answers = self._bars.answers(
+                {symbol.name for symbol, _ in changed}, timeframes, request.weeks, request.market.witness
+            )
         series = []
         for symbol, source in keys:
             result = self._sources[symbol, source]

@@ -140,7 +140,10 @@ class BarStore(Store):
 
         def work(connection: psycopg.Connection[Row]) -> None:
             rows = _locked(context.rows(connection, symbol, timeframe))
-            _write_derived(rows, context.derived, sessions, rows.read(sessions), context.finished)
+            filled_by = rows.answered(sessions)
+            for name in {None, *filled_by.values()}:
+                if own := [session for session in sessions if filled_by.get(session) == name]:
+                    _write_derived(rows, context.derived, own, rows.read(own), context.finished, filled_by=name)
 
         if sessions:
             self._transaction(work)
@@ -167,9 +170,12 @@ class BarStore(Store):
         """Return the stored bars of sessions (ascending, not empty)."""
         return self._transaction(lambda c: context.rows(c, symbol, timeframe).read(sessions))
 
-    def answers(self, symbols: Iterable[str], timeframes: Iterable[Timeframe], days: DayRange) -> SeriesAnswers:
+    def answers(
+        self, symbols: Iterable[str], timeframes: Iterable[Timeframe], days: DayRange, witness: str | None = None
+    ) -> SeriesAnswers:
         """Return what is recorded of each series within the days, without series that have no record."""
         values = {
+            "witness": witness,
             "symbols": list(symbols),
             "timeframes": [t.name for t in timeframes],
             "start": days.start,
@@ -307,4 +313,5 @@ def _write_weeks(source: Rows, sessions: Sequence[date], finished: Sequence[date
         for session in due
         if week_start(session) in complete and stamps[week_start(session)] in stored
     ]
-    _derived(source, WEEK_1, None).record([s for s in due if week_start(s) in complete], counts)
+    of = {s: fallback_of.get(week_start(s)) for s in due if week_start(s) in complete}
+    _derived(source, WEEK_1, None).record(list(of), counts, filled_by=of)

@@ -217,10 +217,11 @@ where symbol = %(symbol)s and timeframe = %(timeframe)s
 select a.symbol, a.timeframe, a.session, a.bars, a.first_bar, a.last_bar, a.answers, a.failures, a.refused, a.partial,
   a.answered_at, a.doubt, a.partial_because, a.shrunk_at, a.filled_by,
   case when a.bars = 0 or a.filled_by is not null then (
-    select min(f.next_at) from fallback_answers f
-    where f.symbol = a.symbol and f.timeframe = a.timeframe and f.session = a.session) end,
+    select jsonb_object_agg(f.source, extract(epoch from f.next_at)) from fallback_answers f
+    where f.symbol = a.symbol and f.timeframe = a.timeframe and f.session = a.session and f.next_at is not null) end,
   case when a.bars = 0 then exists (
-    select from witness_bars w where w.symbol = a.symbol and w.session = a.session) else false end
+    select from witness_bars w where w.symbol = a.symbol and w.session = a.session and w.source = %(witness)s)
+    else false end
 from session_answers a
 where a.symbol = any(%(symbols)s) and a.timeframe = any(%(timeframes)s) and a.session between %(start)s and %(end)s
 
@@ -228,10 +229,11 @@ where a.symbol = any(%(symbols)s) and a.timeframe = any(%(timeframes)s) and a.se
 select a.symbol, a.timeframe, a.session, a.bars, a.first_bar, a.last_bar, a.answers, a.failures, a.refused, a.partial,
   a.answered_at, a.doubt, a.partial_because, a.shrunk_at, a.filled_by,
   case when a.bars = 0 or a.filled_by is not null then (
-    select min(f.next_at) from fallback_answers f
-    where f.symbol = a.symbol and f.timeframe = a.timeframe and f.session = a.session) end,
+    select jsonb_object_agg(f.source, extract(epoch from f.next_at)) from fallback_answers f
+    where f.symbol = a.symbol and f.timeframe = a.timeframe and f.session = a.session and f.next_at is not null) end,
   case when a.bars = 0 then exists (
-    select from witness_bars w where w.symbol = a.symbol and w.session = a.session) else false end
+    select from witness_bars w where w.symbol = a.symbol and w.session = a.session and w.source = %(witness)s)
+    else false end
 from session_answers a
 where (a.bars = 0 or a.partial or a.doubt is not null or a.filled_by is not null)
   and a.symbol = any(%(symbols)s) and a.timeframe = any(%(sources)s)

@@ -79,6 +79,8 @@ class GapStore(Store):
         sessions: Iterable[date],
         listings: Mapping[str, Listing],
         marks: Marks = MappingProxyType({}),
+        *,
+        witness: str | None = None,
     ) -> Iterator[GapRows]:
         """Lock the table of gaps and read some series, in one transaction that ends with the context.
 
@@ -92,6 +94,7 @@ class GapStore(Store):
             "listed": [listings.get(s, UNKNOWN).first_day for s in symbols],
             "delisted": [listings.get(s, UNKNOWN).last_day for s in symbols],
             "sessions": multirange(sessions),
+            "witness": witness,
         }
         with self._connection() as connection:
 
@@ -109,6 +112,7 @@ class GapStore(Store):
                     "timeframes": [MINUTE_1.name],
                     "start": min(session for _, session in marks),
                     "end": max(session for _, session in marks),
+                    "witness": witness,
                 }
                 answers = answers_by_series(connection.execute(BARS_SQL["answers"], marked).fetchall())
                 for series, minutes in answers.items():

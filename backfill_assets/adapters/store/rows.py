@@ -298,6 +298,7 @@ type SeriesAnswers = Mapping[tuple[str, str], Answers]
 def answers_by_series(rows: Iterable[Any]) -> SeriesAnswers:
     """Group rows of session_answers: symbol, timeframe, and the columns of SessionAnswer."""
     found: dict[tuple[str, str], dict[date, SessionAnswer]] = defaultdict(dict)
-    for symbol, timeframe, *answer in rows:
-        found[symbol, timeframe][answer[0]] = SessionAnswer(*answer)
+    for symbol, timeframe, *answer, due, witnessed in rows:
+        due_at = {name: datetime.fromtimestamp(seconds, UTC) for name, seconds in due.items()} if due else None
+        found[symbol, timeframe][answer[0]] = SessionAnswer(*answer, fallbacks_due=due_at, witnessed=witnessed)
     return dict(found)

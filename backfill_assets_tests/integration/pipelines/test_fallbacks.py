@@ -18,7 +18,7 @@ from backfill_assets.domain.bars import NO_TRADES, Bars
 from backfill_assets.domain.errors import VendorUnreachable
 from backfill_assets.domain.gaps import Reason
 from backfill_assets.domain.request_plan import pages_of
-from backfill_assets.domain.retries import Retry
+from backfill_assets.domain.retries import USUAL, Retry
 from backfill_assets.domain.sessions import HOURS, Kind
 from backfill_assets.domain.sources import POLYGON
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
@@ -212,6 +212,49 @@ async def test_a_day_that_neither_has_is_confirmed_and_left(place):
     assert rows(place.url, "select distinct bars, answers, failures, next_at from fallback_answers") == [
         (0, 2, 0, None)
     ]
+
+
+async def test_a_fallback_is_asked_once_the_day_of_a_session_is_over(place):
+    place.clock.now = datetime(
+        2024, 3, 9, 1, 20, tzinfo=UTC
+    )  # 20:20 in New York: the session is finished, the day is not
+    place.vendor.scenario = Scenario(holes=(hole(DAYS[-1]),))
+    for _ in range(12):
+        await run(place)
+        place.clock.advance(minutes=17)
+    assert asked(place) == 0
+    place.clock.advance(hours=2)
+    await run(place)
+    assert {sources(place, timeframe)["AAPL", DAYS[-1]] for timeframe in ("1m", "1d")} == {"yahoo"}
+
+
+async def test_bars_derived_from_a_fallbacks_are_its_own(place):
+    place.clock.now = NIGHT + timedelta(hours=8)
+    of = request(place).market
+    few = replace(of, timeframes=(MINUTE_1, DAY_1))
+    for each in (few, of):  # the second adds timeframes, which are derived from what is stored
+        with pytest.raises(VendorUnreachable):
+            await run(place, f"http://127.0.0.1:{unused_port()}", of=each)
+    for timeframe in ("5m", "1w"):
+        assert set(sources(place, timeframe).values()) == {"derived_yahoo"}
+    assert rows(place.url, "select distinct filled_by from session_answers") == [("yahoo",)]
+    assert not place.store.any_filled(NAMES)
+
+
+async def test_a_fallback_or_witness_that_is_no_longer_named_keeps_no_gap_open(place):
+    place.vendor.scenario = Scenario(holes=(hole(HALTED),), other_vendors=OtherVendors(lacks=(HALTED,)))
+    await attempts(place, 5)
+    with psycopg.connect(place.url) as connection:
+        connection.execute("insert into witness_bars values ('AAPL', %s, 'yahoo', 1, 1, 1, 1, 1, %s)", [HALTED, NIGHT])
+    of = request(place).market
+    for named, explained in (
+        (replace(of, witness="yahoo"), False),
+        (of, False),
+        (replace(of, sources=(POLYGON,)), True),
+    ):
+        found = measure(place.store, Watched(named, request(place).calendar, {}, USUAL), place.clock.now)
+        assert {(gap.explained, gap.next_attempt_at is None) for gap in found.gaps} == {(explained, explained)}
+        assert {"witness" in gap.detail for gap in found.gaps} == {named.witness is not None}
 
 
 async def test_what_the_plan_refuses_is_filled(place):

@@ -21,6 +21,7 @@ from backfill_assets.domain.gaps import (
 from backfill_assets.domain.listings import REFRESHED_AFTER, Listing
 from backfill_assets.domain.retries import USUAL, Retries
 from backfill_assets.domain.sessions import HOURS, Kind, calendar
+from backfill_assets.domain.sources import fallbacks
 from backfill_assets.domain.timeframes import DAY_1, MINUTE_1, TIMEFRAMES, WEEK_1
 from backfill_assets_tests.unit.domain.test_retries import NOON, RETRIES, TWO_MINUTES, recorded
 
@@ -187,6 +188,24 @@ def test_an_explained_gap_is_never_due():
     assert not gap.due(NOON + timedelta(days=99))
     assert not replace(gap, next_attempt_at=NOON).due(LATE)
     assert not replace(gap, explained=False).due(LATE)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "filled_by", "today", "due"),
+    [
+        ("yahoo", None, FRI, True),
+        ("alpaca", None, FRI, True),
+        ("alpaca", "yahoo", FRI, False),  # behind the one that filled it
+        ("yahoo", "alpaca", FRI, True),
+        ("yahoo", None, FRI + 30 * ONE_DAY, False),  # out of its reach by now
+        ("binance_us", None, FRI, False),  # of another market, or no longer named
+    ],
+)
+def test_a_gap_waits_for_those_fallbacks_only_that_are_asked_again(waiting, filled_by, today, due):
+    finder = GapFinder(CALENDARS[Kind.STOCKS], USUAL, fallbacks(["yahoo", "alpaca"]), today)
+    empty = replace(recorded(MON, answers=5), filled_by=filled_by, fallbacks_due={waiting: LATE})
+    gap = one(finder, MINUTE_1, [days(MON, MON)], [empty])
+    assert (gap.explained, gap.next_attempt_at) == ((False, LATE) if due else (True, None))
 
 
 def test_functions_over_gaps():

@@ -272,3 +272,33 @@ def test_a_clock_near_the_databases_is_a_warning(database_url, monkeypatch, capl
     monkeypatch.setattr(schema.time, "time", lambda now=time.time: now() + ahead)
     schema.require_current(database_url)
     assert len(caplog.records) == warnings
+
+
+# --- 0019: fallbacks
+
+
+def test_without_the_record_of_fallbacks_their_bars_are_kept_in_the_history_alone(database_url):
+    with psycopg.connect(database_url) as connection:
+        for day, source, filled_by in ((4, "polygon", None), (5, "yahoo", "yahoo")):
+            at = f"{DAY}{day} 05:00+00"
+            for timeframe, of in (("1d", source), ("5m", "derived_yahoo" if filled_by else "derived")):
+                connection.execute(
+                    "insert into market_data (symbol, timeframe, source, timestamp, open, high, low, close, volume)"
+                    " values ('AAPL', %s, %s, %s, 1, 1, 1, 1, 1)",
+                    [timeframe, of, at],
+                )
+                connection.execute(
+                    "insert into session_answers (symbol, timeframe, session, bars, answers, failures, refused, partial,"
+                    " answered_at, filled_by) values ('AAPL', %s, %s, 1, 1, 0, false, false, %s, %s)",
+                    [timeframe, f"{DAY}{day}", AT, filled_by],
+                )
+        connection.execute(
+            "insert into coverage select 'AAPL', t, '{[2024-03-04,2024-03-06)}' from unnest(array['1d', '5m']) t"
+        )
+    migrate(database_url, command.downgrade, "0018")
+    schema.upgrade(database_url)
+    assert rows(database_url, "select distinct source from market_data order by 1") == [("derived",), ("polygon",)]
+    assert rows(database_url, "select source, removed from market_data_history") == [("yahoo", True)]
+    assert rows(database_url, "select distinct session::text from session_answers") == [(f"{DAY}4",)]
+    assert rows(database_url, "select distinct filled::text from coverage") == [("{[2024-03-04,2024-03-05)}",)]
+    assert rows(database_url, "select timeframe, bars from market_data_counts order by 1") == [("1d", 1), ("5m", 1)]

@@ -58,7 +58,31 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables and the column."""
+    """Drop the tables and the column, and with them the bars of fallbacks, which nothing would tell from the vendor's."""
+    op.execute("""
+        create temp table filled on commit drop as
+        select symbol, timeframe, session, filled_by from session_answers where filled_by is not null
+    """)
+    op.execute("""
+        with names as (select distinct filled_by as name from filled)
+        , gone as (
+            delete from market_data m using names n where m.source in (n.name, 'derived_' || n.name) returning m.*
+        ), features as (
+            delete from market_features f using gone g
+            where (f.symbol, f.timeframe, f."timestamp") = (g.symbol, g.timeframe, g."timestamp")
+        )
+        insert into market_data_history
+            (symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source, ingested_at, removed)
+        select symbol, timeframe, "timestamp", open, high, low, close, volume, vwap, trades, source, ingested_at, true
+        from gone where source not like 'derived_%'
+    """)
+    op.execute("""
+        update coverage c set filled = c.filled - f.days
+        from (
+            select symbol, timeframe, range_agg(daterange(session, session, '[]')) as days from filled group by 1, 2
+        ) f where (f.symbol, f.timeframe) = (c.symbol, c.timeframe)
+    """)
+    op.execute("delete from session_answers where filled_by is not null")
     op.execute("drop table witness_bars")
     op.execute("drop table fallback_answers")
     op.execute("drop index session_answers_incomplete")
