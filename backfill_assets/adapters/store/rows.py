@@ -300,5 +300,6 @@ def answers_by_series(rows: Iterable[Any]) -> SeriesAnswers:
     found: dict[tuple[str, str], dict[date, SessionAnswer]] = defaultdict(dict)
     for symbol, timeframe, *answer, due, witnessed in rows:
         due_at = {name: datetime.fromtimestamp(seconds, UTC) for name, seconds in due.items()} if due else None
-        found[symbol, timeframe][answer[0]] = SessionAnswer(*answer, fallbacks_due=due_at, witnessed=witnessed)
+        columns: list[Any] = [*answer, due_at, witnessed]
+        found[symbol, timeframe][answer[0]] = SessionAnswer(*columns)
     return dict(found)
