@@ -16,7 +16,14 @@ from backfill_assets.adapters.store.sources import FallbackAnswers, SourceStore
 from backfill_assets.adapters.transport import RetryPolicy
 from backfill_assets.domain.adjustments import SplitRatio
 from backfill_assets.domain.answers import PageCutter
-from backfill_assets.domain.errors import KeyRefused, NotFound, RateLimited, VendorError, VendorUnavailable
+from backfill_assets.domain.errors import (
+    KeyRefused,
+    NotFound,
+    RateLimited,
+    SplitsUnknown,
+    VendorError,
+    VendorUnavailable,
+)
 from backfill_assets.domain.fallbacks import FallbackAnswer, lacks, next_fallback, unanswered
 from backfill_assets.domain.request_plan import RangeCall, plan_series
 from backfill_assets.domain.sources import Fallback, fallbacks
@@ -124,8 +131,9 @@ class FallbackFetch:
         try:
             answer = await client.bars(symbol, timeframe, call.start, call.end, now=self._request.now)
         except VendorError as error:
-            # Its own word that it has no such symbol is an answer without bars.
-            await self._record(call, fallback, sessions, str(error), failed=not isinstance(error, NotFound))
+            # Its own word that it has no such symbol is an answer without bars. Without known splits it was not asked.
+            if not isinstance(error, SplitsUnknown):
+                await self._record(call, fallback, sessions, str(error), failed=not isinstance(error, NotFound))
             if isinstance(error, LEFT_ALONE):
                 raise
             self._progress.waiting(f"{fallback.name}: {error}.")

@@ -241,6 +241,19 @@ async def test_bars_derived_from_a_fallbacks_are_its_own(place):
     assert not place.store.any_filled(NAMES)
 
 
+async def test_sessions_wait_for_the_splits_that_a_fallbacks_prices_are_converted_with(place):
+    place.vendor.scenario = Scenario(holes=(hole(HALTED),))
+    with psycopg.connect(place.url) as connection:
+        connection.execute("delete from corporate_event_lookups where symbol = 'AAPL'")
+    await attempts(place, 12)
+    assert (asked(place), rows(place.url, "select * from fallback_answers")) == (0, [])
+    assert len(fallback_calls(place.store, request(place))) == 2
+    with psycopg.connect(place.url) as connection:
+        connection.execute("insert into corporate_event_lookups values ('AAPL', 'AAPL', '2003-09-10', %s)", [NIGHT])
+    await run(place)
+    assert sources(place)["AAPL", HALTED] == "yahoo"
+
+
 async def test_a_fallback_or_witness_that_is_no_longer_named_keeps_no_gap_open(place):
     place.vendor.scenario = Scenario(holes=(hole(HALTED),), other_vendors=OtherVendors(lacks=(HALTED,)))
     await attempts(place, 5)
