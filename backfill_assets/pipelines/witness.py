@@ -62,14 +62,14 @@ def _unknown(wanted: tuple[date, ...], known: DayRange | None) -> Iterator[tuple
 
 
 def compare_with_witness(store: Store, market: Market) -> tuple[list[Disagreement], int]:
-    """Return where stored daily bars and those of the witness disagree, the newest first, and how many were compared."""
+    """Return where stored daily bars and those of the witness disagree, the newest first, and of how many."""
     if not market.witness:
         return [], 0
     table, found, compared = SourceStore.beside(store), list[Disagreement](), 0
     zone = HOURS[market.kind].zone
     for symbol, rows in table.beside_witness(market.witness, [s.name for s in market.symbols], zone).items():
         both = [row for row in rows if row.close is not None]
-        compared += len(both)
+        compared += len(rows)
         if both:
             prices = np.array([row[1:] for row in both], np.float64)
             found += disagreements(symbol, [row.session for row in both], prices[:, :3], prices[:, 3:])

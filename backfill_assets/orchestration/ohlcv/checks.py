@@ -315,16 +315,20 @@ def _sources_agree(health: Health, timeframe: Timeframe) -> CheckOutcome:  # noq
     )
     found = health.disagreements
     rows = [(d.symbol, d.session.isoformat(), d.field, d.stored, d.witness, d.usual) for d in found]
-    sentence = f"{_counted(health.witnessed, 'session')} of the witness agree."
+    sentence = f"{_counted(health.witnessed, 'session')} of the witness {_agree(health.witnessed)}."
     if found:
-        first = found[0]
+        first, wrong = found[0], len({(d.symbol, d.session) for d in found})
         stored = "no bar" if first.stored is None else f"{first.stored:.10g}"
         sentence = (
-            f"{_counted(len({(d.symbol, d.session) for d in found}), 'session')} of {health.witnessed:,} disagree; newest "
+            f"{_counted(wrong, 'session')} of {health.witnessed:,} dis{_agree(wrong)}; newest "
             f"{first.symbol} on {first.session}: {first.field} is {stored}, of the witness {first.witness:.10g}."
         )
     numbers: dict[str, dg.RawMetadataValue] = {"compared_sessions": health.witnessed, "disagreements": len(found)}
     return CheckOutcome(not found, sentence, WARN, numbers, Table("disagreements", columns, rows) if rows else None)
+
+
+def _agree(number: int) -> str:
+    return "agrees" if number == 1 else "agree"
 
 
 def _counted(number: int, noun: str) -> str:
