@@ -347,7 +347,7 @@ class Settings(BaseSettings):
         except FileNotFoundError:
             raise UniverseMistake(f"{path} does not exist; BACKFILL_UNIVERSE names the universe file.") from None
         except (OSError, UnicodeDecodeError) as error:
-            raise UniverseMistake(f"{path} cannot be read: {error}.") from None
+            raise UniverseMistake(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).") from None
         return parse_universe(text, str(path), today)
 
 

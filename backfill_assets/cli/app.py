@@ -218,7 +218,7 @@ def report(
     json: Json = False,
     _demo: Demo = False,
 ) -> None:
-    """Show what past runs did, and failed checks. As JSON also symbols, gaps and what became of them, and totals."""
+    """Show what past runs did, and failed checks. --json adds symbols, gaps with their outcome, and totals."""
     from backfill_assets.cli.report import report_command
 
     if last + (run is not None) + (since is not None) > 1:
@@ -234,10 +234,10 @@ def export(
     timeframes: Timeframes = None,
     start: Annotated[
         date | None,
-        typer.Option(parser=parse_day, metavar="DAY", help="From this day's month on; a file has a complete month."),
+        typer.Option(parser=parse_day, metavar="DAY", help="First day; its complete month is exported."),
     ] = None,
     end: Annotated[
-        date | None, typer.Option(parser=parse_day, metavar="DAY", help="Up to this day's month, inclusive.")
+        date | None, typer.Option(parser=parse_day, metavar="DAY", help="Last day; its complete month is exported.")
     ] = None,
     adjust: Annotated[
         str | None,
@@ -258,9 +258,9 @@ def export(
     json: Json = False,
     _demo: Demo = False,
 ) -> None:
-    """Write stored bars to files, one a market, timeframe and month; later calls write only what has changed.
+    """Write stored bars to files, one per market, timeframe and month; later calls write only what has changed.
 
-    Without --symbols, --adjust, --features and --format, a later call keeps those of the first.
+    A later call without --symbols, --adjust, --features or --format uses those of the first call.
 
     Exits 0 if complete, 1 if failed, 2 on wrong usage, 3 if days are missing.
     """
@@ -328,7 +328,7 @@ def healthcheck(
     ] = None,
     _demo: Demo = False,
 ) -> None:
-    """Say in one line whether the database and the daemon work. Exits 1 if not, or the daemon was not seen for 40 s."""
+    """Report in one line whether the database and the daemon work. Exits 1 if not, or the daemon was not seen for 40 s."""
     from backfill_assets.cli.serve import healthcheck_command
 
     raise typer.Exit(healthcheck_command(url))
@@ -367,9 +367,9 @@ def symbols_add(
 def symbols_remove(
     names: Annotated[list[str], typer.Argument(metavar="SYMBOL…", help="For example NFLX AMD.")],
     purge: Annotated[
-        bool, typer.Option("--purge", help="Also delete their bars and features, after a question.")
+        bool, typer.Option("--purge", help="Also delete their bars and features, after confirmation.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     _demo: Demo = False,
 ) -> None:
     """Remove symbols from the universe file. Comments are kept."""

@@ -85,10 +85,11 @@ MaxConcurrent = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON, and nothing else, to standard output.")]
 
 Host = Annotated[
-    str, typer.Option(metavar="IP", help="Address to listen on. One that other machines reach needs a proxy.")
+    str, typer.Option(metavar="IP", help="Address to listen on; if other machines can reach it, a proxy is needed.")
 ]
 BehindProxy = Annotated[
-    bool, typer.Option("--i-have-a-proxy", help="A proxy with a login is in front, which the pages do not have.")
+    bool,
+    typer.Option("--i-have-a-proxy", help="A proxy with a login is in front: the pages have no login of their own."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="List every request.")]

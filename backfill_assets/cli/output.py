@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import TextIO
 
 from rich.console import Console
@@ -179,15 +180,18 @@ def show_causes(console: Console, gaps: Iterable[Gap], sentence: Callable[[Cause
 
 
 def show_failed_checks(console: Console, checks: Iterable[CheckResult]) -> None:
-    """Print a line for each failed check; assets of a market for which it found the same share one."""
+    """Print each failed check in lines of up to 80 columns; assets of a market for which it found the same share one.
+
+    Lines that hold a command to copy are not wrapped.
+    """
     for result in merge_checks(checks):
-        at = f" Checked {instant(result.checked_at)}." if result.checked_at else ""
-        repair = f" Repair: `{result.repair}`" if result.repair else ""
-        console.print(
-            f"[{'red' if result.error else 'yellow'}]check {result.check} failed[/] for {result.asset}: "
-            f"{escape(result.sentence)}{at}{escape(repair)}",
-            soft_wrap=True,
-        )
+        colour, indent = "red" if result.error else "yellow", "  "
+        console.print(f"[{colour}]check {result.check} failed[/] for {result.asset}", soft_wrap=True)
+        paragraph = TextWrapper(80, indent, indent, break_long_words=False, break_on_hyphens=False)
+        lines = [f"{indent}{result.sentence}" if "`" in result.sentence else paragraph.fill(result.sentence)]
+        lines += [f"{indent}Checked {instant(result.checked_at)}."] if result.checked_at else []
+        lines += [f"{indent}Repair: {result.repair}"] if result.repair else []
+        console.print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 def show_details(console: Console, gaps: Iterable[Gap]) -> None:

@@ -50,6 +50,9 @@ def show_plans(
         return
     console, rate = output_console(), settings.requests_per_second
     console.print(f"{counted(requests, 'request')} at {rate:g} per second: at least {duration(floor)}.")
+    if look_ups:
+        listings = f"Plus up to {3 * look_ups:,} requests for the listing dates of {counted(look_ups, 'symbol')}"
+        console.print(f"{listings}, if the first or last session has no bars.")
     others = Counter(c.source for planned in plans.values() for c in planned if c.source in FALLBACKS)
     for source, ranges in others.items():
         console.print(f"Then {counted(ranges, 'range')} from {source}, which the vendor does not have.")
@@ -71,7 +74,3 @@ def show_plans(
                 f"{sum(call.pages for call in calls):,}",
             )
     console.print(table)
-    if look_ups:
-        console.print(
-            f"{counted(look_ups, 'symbol')} without known listing: up to 3 more requests for each that has no bars at an end."
-        )

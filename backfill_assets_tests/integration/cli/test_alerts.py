@@ -135,7 +135,7 @@ def test_failed_checks_of_what_is_missing_are_not_listed_while_the_key_is_refuse
     open_alerts(watched, KeyObservation(Failure("0f1e", "Polygon refuses the API key.")), urls=[hook.url])
     shown = watched("alerts").out
     assert "latest_session_is_here" not in shown
-    assert "check bars_are_valid failed for stocks/ohlcv_1m: Bad." in shown
+    assert "check bars_are_valid failed for stocks/ohlcv_1m\n  Bad.\n" in shown
 
 
 def test_an_undelivered_message_is_shown_after_its_alert_is_closed(watched, hook):

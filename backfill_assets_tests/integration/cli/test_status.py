@@ -114,9 +114,10 @@ def test_wrong_data_are_reported_by_every_command_with_exit_code_3(closed_market
         ]
     assert json.loads(closed_markets("status", "--json").out)["failed_checks"] == found["failed_checks"]
     for name in ("run --markets crypto", "status", "alerts"):
-        lines = [line for line in results[name].out.splitlines() if line.startswith("check bars_are_valid failed for ")]
-        assert [line.split(": ")[0].rpartition(" for ")[2] for line in lines] == ["crypto/ohlcv_1d", "crypto/ohlcv_1h"]
-        assert all("broken rules in" in line and " Checked 20" in line for line in lines)
+        blocks = results[name].out.split("check bars_are_valid failed for ")[1:]
+        assert [block.splitlines()[0] for block in blocks] == ["crypto/ohlcv_1d", "crypto/ohlcv_1h"]
+        assert all("broken rules in" in block and "\n  Checked 20" in block for block in blocks)
+        assert all(len(line) <= 80 for block in blocks for line in block.splitlines()[:3])
     assert "no_missing_sessions" not in results["run --markets crypto"].out
     assert json.loads(closed_markets("status", "--markets", "stocks", "--json").out)["failed_checks"] == []
 

@@ -384,5 +384,5 @@ def test_a_universe_that_is_a_folder_or_not_text_cannot_be_read(home, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_bytes(b"markets: \xff\xfe")
     for path in (tmp_path, file):
-        with pytest.raises(UniverseMistake, match=re.escape(f"{path} cannot be read: ")):
+        with pytest.raises(UniverseMistake, match=re.escape(f"{path} cannot be read (")):
             read_settings(home | {"BACKFILL_UNIVERSE": str(path)}).universe(TODAY)
